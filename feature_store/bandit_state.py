@@ -1,0 +1,213 @@
+"""The bandit's state in Redis: rows of sums, open decisions, and the log position they belong to.
+
+Keys share one hash slot per partition, so that a commit is one transaction on Redis Cluster too:
+
+    <prefix>:{<partition>}:<namespace>:meta    hash: position (log, next offset to fold), earlier logs, stream time,
+    learning <prefix>:{<partition>}:<namespace>:rows    hash: row key -> five float64, little endian
+    <prefix>:{<partition>}:<namespace>:open    hash: decision id -> its open state, opaque here
+    <prefix>:{<partition>}:<namespace>:deltas  stream: absolute rows as they change, capped
+
+A commit first compares the stored position with what the writer believes: a writer that was paused or replaced fails,
+and nothing of its batch is written.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import redis
+from redis.exceptions import WatchError
+
+from feature_store.contracts.errors import Fenced
+from feature_store.settings import RedisSettings
+from feature_store.sums import COLUMNS, Float64, Sums
+
+_LITTLE_ENDIAN = np.dtype("<f8")
+_keys_encoder = msgspec.msgpack.Encoder()
+_keys_decoder = msgspec.msgpack.Decoder(list[str])
+
+
+class Position(NamedTuple):
+    """A place in one partition of one log: the next offset to fold."""
+
+    log: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.log}@{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Position":
+        """Reads what str() wrote."""
+        log, _, offset = text.rpartition("@")
+        return cls(log, int(offset))
+
+
+class Delta(NamedTuple):
+    """One commit as readers see it: absolute rows of the partition as of the position; keys (n,), rows (n, 5)."""
+
+    previous: Position | None  # where the partition stood before: deltas form a chain
+    position: Position
+    keys: list[str]
+    rows: Float64
+
+
+class Commit(NamedTuple):
+    """What a batch changed."""
+
+    position: Position
+    logs: list[str]  # "log@end" of each log folded before the position's, oldest first
+    stream_time: int
+    learning: bool
+    keys: list[str]
+    rows: Float64  # absolute, (len(keys), 5)
+    opened: dict[str, bytes]  # open decisions, new or changed
+    closed: list[str]
+
+
+class PartitionState(NamedTuple):
+    """Everything stored of one partition of a namespace."""
+
+    position: Position | None  # None: nothing was committed yet
+    logs: list[str]
+    stream_time: int
+    learning: bool
+    sums: Sums
+    open: dict[str, bytes]
+
+
+class Trimmed(Exception):
+    """The deltas do not continue from where the reader stands: it must reload."""
+
+
+class BanditStore:
+    """Reads and writes the state. One writer per namespace and partition commits; anybody reads."""
+
+    def __init__(self, client: redis.Redis, settings: RedisSettings) -> None:
+        self._redis = client
+        self._settings = settings
+
+    def load(self, namespace: str, partition: int) -> PartitionState:
+        """Everything the writer needs to go on, read in one transaction."""
+        key = self._key(namespace, partition)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hgetall(key("meta"))
+        pipe.hgetall(key("rows"))
+        pipe.hgetall(key("open"))
+        meta, rows, opened = pipe.execute()
+        position = _position(meta)
+        return PartitionState(
+            position=position,
+            logs=_keys_decoder.decode(meta[b"logs"]) if meta else [],
+            stream_time=int(meta.get(b"time", 0)),
+            learning=meta.get(b"learning", b"1") == b"1",
+            sums=_sums(rows),
+            open={name.decode(): state for name, state in opened.items()},
+        )
+
+    def load_rows(self, namespace: str, partition: int) -> tuple[Position | None, Sums, str]:
+        """Position, rows, and the id of the last delta they include: where to follow from. One transaction."""
+        key = self._key(namespace, partition)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hgetall(key("meta"))
+        pipe.hgetall(key("rows"))
+        pipe.xrevrange(key("deltas"), count=1)
+        meta, rows, last = pipe.execute()
+        return _position(meta), _sums(rows), last[0][0].decode() if last else "0-0"
+
+    def commit(self, namespace: str, partition: int, expected: Position | None, commit: Commit) -> None:
+        """Writes a batch if the stored position is still the expected one.
+
+        Raises Fenced, with nothing written, if another writer has moved it.
+        """
+        key = self._key(namespace, partition)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.watch(key("meta"))
+            stored = _position(pipe.hgetall(key("meta")))  # immediate while watching
+            if stored != expected:
+                raise Fenced(
+                    f"Partition {partition} of {namespace} stands at {stored}, this writer expected {expected}."
+                )
+            pipe.multi()
+            packed = np.ascontiguousarray(commit.rows, dtype=_LITTLE_ENDIAN)
+            if commit.keys:
+                pipe.hset(key("rows"), mapping={k: packed[i].tobytes() for i, k in enumerate(commit.keys)})
+            pipe.xadd(  # also without rows: readers see how far the log is folded
+                key("deltas"),
+                {
+                    "previous": str(expected) if expected else "",
+                    "position": str(commit.position),
+                    "keys": _keys_encoder.encode(commit.keys),
+                    "rows": packed.tobytes(),
+                },
+                maxlen=self._settings.deltas_kept,
+                approximate=True,
+            )
+            if commit.opened:
+                pipe.hset(key("open"), mapping=commit.opened)
+            if commit.closed:
+                pipe.hdel(key("open"), *commit.closed)
+            pipe.hset(
+                key("meta"),
+                mapping={
+                    "position": str(commit.position),
+                    "logs": _keys_encoder.encode(commit.logs),
+                    "time": commit.stream_time,
+                    "learning": int(commit.learning),
+                },
+            )
+            try:
+                pipe.execute()
+            except WatchError:
+                raise Fenced(
+                    f"Partition {partition} of {namespace} was committed by another writer just now."
+                ) from None
+
+    def follow(
+        self, namespace: str, partition: int, stream_id: str, position: Position | None, block_ms: int
+    ) -> list[tuple[str, Delta]]:
+        """Deltas after the stream id, waiting up to block_ms for the first one.
+
+        `position` is where the reader stands. Raises Trimmed if the deltas do not continue from there (some were
+        dropped, or the server went back to an older state): reload then.
+        """
+        key = self._key(namespace, partition)("deltas")
+        answer = self._redis.xread({key: stream_id}, count=100, block=block_ms)
+        deltas = [(name.decode(), _delta(fields)) for _, entries in answer or [] for name, fields in entries]
+        for _, delta in deltas:
+            if delta.previous != position:
+                raise Trimmed
+            position = delta.position
+        return deltas
+
+    def drop(self, namespace: str, partition: int) -> None:
+        """Removes everything stored of a partition of a namespace."""
+        key = self._key(namespace, partition)
+        self._redis.delete(key("meta"), key("rows"), key("open"), key("deltas"))
+
+    def _key(self, namespace: str, partition: int) -> Callable[[str], str]:
+        return partial("{}:{{{}}}:{}:{}".format, self._settings.prefix, partition, namespace)
+
+
+def _position(meta: dict[bytes, bytes]) -> Position | None:
+    return Position.parse(meta[b"position"].decode()) if meta else None
+
+
+def _sums(rows: dict[bytes, bytes]) -> Sums:
+    sums = Sums()
+    if rows:
+        packed = np.frombuffer(b"".join(rows.values()), dtype=_LITTLE_ENDIAN).reshape(-1, COLUMNS)
+        sums.put([key.decode() for key in rows], packed)
+    return sums
+
+
+def _delta(fields: dict[bytes, bytes]) -> Delta:
+    previous = fields[b"previous"].decode()
+    return Delta(
+        Position.parse(previous) if previous else None,
+        Position.parse(fields[b"position"].decode()),
+        _keys_decoder.decode(fields[b"keys"]),
+        np.frombuffer(fields[b"rows"], dtype=_LITTLE_ENDIAN).reshape(-1, COLUMNS),
+    )

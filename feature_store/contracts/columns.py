@@ -1,0 +1,86 @@
+"""Parquet data sets of the lake: where they lie and what their columns are.
+
+lake/interactions/*.parquet                                  imported history, user keys instead of user ids
+lake/users/*.parquet   lake/items/*.parquet                  imported descriptions
+lake/events/log=ID/partition=N/START-END.parquet             the log, as the sink wrote it
+lake/catalogue/log=ID/partition=N/START-END.parquet          catalogue changes, as the sink wrote them
+"""
+
+import pyarrow as pa
+
+INTERACTIONS = pa.schema(
+    [
+        pa.field("user", pa.string(), nullable=False),  # user key
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("type", pa.string(), nullable=False),  # what happened: rating, click, purchase, ...
+        pa.field("value", pa.float64(), nullable=False),  # rating, watch time, ...; 1 where the data has none
+        pa.field("time", pa.int64(), nullable=False),  # ms since the epoch
+    ]
+)
+USERS = pa.schema(
+    [pa.field("user", pa.string(), nullable=False), pa.field("attributes", pa.string(), nullable=False)]  # JSON object
+)
+ITEMS = pa.schema(
+    [
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("categories", pa.list_(pa.string()), nullable=False),
+        pa.field("attributes", pa.string(), nullable=False),  # JSON object
+    ]
+)
+
+_LIST_OF_FLOAT = pa.list_(pa.float64())
+_LIST_OF_STRING = pa.list_(pa.string())
+_LIST_OF_INT = pa.list_(pa.int64())
+
+# One row per event, the columns of both kinds side by side: the log can be read back from it exactly.
+EVENTS = pa.schema(
+    [
+        pa.field("offset", pa.int64(), nullable=False),  # of the record in its partition
+        pa.field("position", pa.int32(), nullable=False),  # of the event in its record
+        pa.field("kind", pa.string(), nullable=False),  # decision, feedback, tick, switch
+        pa.field("time", pa.int64(), nullable=False),
+        pa.field("id", pa.string()),
+        pa.field("user", pa.string()),
+        # decision
+        pa.field("surface", pa.string()),
+        pa.field("release", pa.string()),
+        pa.field("namespace", pa.string()),
+        pa.field("variant", pa.string()),
+        pa.field("learns", pa.bool_()),
+        pa.field("offsets", _LIST_OF_INT),
+        pa.field("clusters", _LIST_OF_INT),
+        pa.field("weights", _LIST_OF_FLOAT),
+        pa.field("history", _LIST_OF_STRING),
+        pa.field("profile", _LIST_OF_STRING),
+        pa.field("items", _LIST_OF_STRING),
+        pa.field("shown", pa.int32()),
+        pa.field("sources", _LIST_OF_STRING),
+        pa.field("predicted", _LIST_OF_FLOAT),
+        pa.field("mean", _LIST_OF_FLOAT),
+        pa.field("bonus", _LIST_OF_FLOAT),
+        pa.field("edges", _LIST_OF_INT),
+        pa.field("probabilities", _LIST_OF_FLOAT),
+        pa.field("candidates", _LIST_OF_STRING),
+        # feedback
+        pa.field("decision", pa.string()),
+        pa.field("item", pa.string()),
+        pa.field("type", pa.string()),
+        pa.field("value", pa.float64()),
+        pa.field("received", pa.int64()),
+        # switch
+        pa.field("learning", pa.bool_()),
+    ]
+)
+CATALOGUE = pa.schema(
+    [
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("time", pa.int64(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("deleted", pa.bool_(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("categories", _LIST_OF_STRING),
+        pa.field("attributes", pa.string()),
+        pa.field("available", pa.bool_()),
+    ]
+)

@@ -1,0 +1,112 @@
+"""The one log: what its records hold and how they are written.
+
+A record's key is the user key, so a user's decisions and feedback share a partition and keep their order. Its value is
+MessagePack: `[schema version, [event, ...]]`. A decision is self-contained: whoever reads it needs nothing else to
+learn from it, to evaluate another policy on it, or to explain it.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from feature_store.contracts.errors import InvalidInput
+
+SCHEMA_VERSION = 1
+
+
+class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="kind", kw_only=True):
+    """One answered recommendation request.
+
+    `items` holds the slate in position order and then the rest of the exploration set (every item that had a chance of
+    being shown); the columns beside it run parallel to it. `probabilities` runs parallel to the slate alone.
+    """
+
+    id: str
+    user: str
+    time: int  # ms since the epoch, the server's clock
+    surface: str
+    release: str
+    namespace: str
+    variant: str
+    learns: bool  # the variant has the bandit switched on: only then does the decision train it
+    offsets: list[int]  # parameters in use: the log offset folded so far, one per partition
+    clusters: list[int]  # the user's active clusters
+    weights: list[float]  # w, parallel to clusters (Online Matching, Eq. 10)
+    history: list[str]  # the user features used: recent items, newest first
+    profile: list[str]  # the user features used: profile tokens
+    items: list[str]
+    shown: int  # the first `shown` of items are the slate
+    sources: list[str]  # where each candidate came from
+    predicted: list[float]  # the offline model's calibrated probability of a reward
+    mean: list[float]  # the policy's estimate of the reward
+    bonus: list[float]  # the policy's exploration bonus
+    edges: list[int]  # bit k is set if the edge (clusters[k], item) exists and will be updated
+    probabilities: list[float]  # of each shown item at its position, given the slate so far
+    candidates: list[str] | None = None  # the whole candidate list, for a sampled share of decisions
+
+
+class Feedback(msgspec.Struct, frozen=True, tag="feedback", tag_field="kind", kw_only=True):
+    """One thing a user did with one item of a decision."""
+
+    id: str  # the client's event id: the same id for the same decision counts once
+    decision: str
+    user: str
+    item: str
+    type: str
+    value: float
+    time: int  # ms since the epoch, as the client says
+    received: int  # ms since the epoch, the server's clock
+
+
+class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind", kw_only=True):
+    """Stream time for a quiet partition, so that windows close without traffic."""
+
+    time: int
+
+
+class Switch(msgspec.Struct, frozen=True, tag="switch", tag_field="kind", kw_only=True):
+    """Stops or resumes learning from this point of the log on. In the log, so that a replay obeys it too."""
+
+    learning: bool
+    time: int
+
+
+Event = Decision | Feedback | Tick | Switch
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(tuple[int, list[Event]])
+_version_decoder = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
+
+
+def encode(events: Sequence[Event]) -> bytes:
+    """One record's value."""
+    return _encoder.encode((SCHEMA_VERSION, events))
+
+
+def decode(value: bytes) -> list[Event]:
+    """The events of one record. Raises InvalidInput if it is not one of ours, or of another schema version."""
+    try:
+        version, events = _decoder.decode(value)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(_complaint(value, error)) from None
+    if version != SCHEMA_VERSION:
+        raise InvalidInput(_complaint(value, None))
+    return events
+
+
+def event_time(event: Event) -> int:
+    """The record time that moves stream time: always a server's clock, never a client's."""
+    return event.received if isinstance(event, Feedback) else event.time
+
+
+def _complaint(value: bytes, error: Exception | None) -> str:
+    try:
+        version, _ = _version_decoder.decode(value)
+    except msgspec.MsgspecError:
+        return f"A record of {len(value)} bytes is not an event record ({error}). Who else writes to this topic?"
+    if version != SCHEMA_VERSION:
+        return (
+            f"A record has event schema version {version}, this program reads {SCHEMA_VERSION}. "
+            "Run the version of MatchLoop that wrote it, or a newer one."
+        )
+    return f"A record of {len(value)} bytes has a field that breaks the event schema: {error}."

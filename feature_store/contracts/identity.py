@@ -1,0 +1,114 @@
+"""Pseudonymous user keys and signed decision ids, both derived from the installation's secret.
+
+A user key is a keyed hash: logs and lake carry it instead of the user's id. A decision id carries the user key and the
+time of the decision under a signature, so that feedback is routed to the right partition, and a forged id is refused,
+without a look-up.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+from typing import NamedTuple
+
+from feature_store.contracts.errors import ForgedDecision, InvalidInput
+
+_KEY_BYTES = 16
+_TIME_BYTES = 6
+_NONCE_BYTES = 8
+_SIGNATURE_BYTES = 10
+_BODY_BYTES = _KEY_BYTES + _TIME_BYTES + _NONCE_BYTES
+_MIN_SECRET_BYTES = 16
+
+
+class DecisionRef(NamedTuple):
+    """What a decision id says about its decision."""
+
+    user: str
+    time: int
+
+
+class Keyring:
+    """Makes and reads the ids that only this installation can make.
+
+    Raises InvalidInput if the secret is shorter than 16 bytes.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < _MIN_SECRET_BYTES:
+            raise InvalidInput(
+                f"The secret has {len(secret)} bytes, at least {_MIN_SECRET_BYTES} are needed. "
+                "Remove the file to have a new one made, or set MATCHLOOP_SECRET to a long random text."
+            )
+        self._user_key = hashlib.blake2b(b"user", key=secret[:64]).digest()
+        self._decision_key = hashlib.blake2b(b"decision", key=secret[:64]).digest()
+
+    def user_key(self, user_id: str) -> str:
+        """The pseudonym of a user: 22 characters, the same for the same id and secret."""
+        digest = hashlib.blake2b(user_id.encode(), digest_size=_KEY_BYTES, key=self._user_key).digest()
+        return _encode(digest)
+
+    def decision_id(self, user: str, time_ms: int, nonce: bytes | None = None) -> str:
+        """A signed id for a decision made for the user key at the time; the nonce (8 bytes) is random unless given."""
+        nonce = secrets.token_bytes(_NONCE_BYTES) if nonce is None else nonce
+        body = _decode(user) + time_ms.to_bytes(_TIME_BYTES, "big") + nonce
+        if len(body) != _BODY_BYTES:
+            raise InvalidInput(f"{user!r} is not a user key: expected 22 characters made by Keyring.user_key.")
+        return _encode(body + self._sign(body))
+
+    def open_decision_id(self, decision_id: str) -> DecisionRef:
+        """Reads an id made by decision_id. Raises ForgedDecision for anything else."""
+        try:
+            raw = _decode(decision_id)
+        except (binascii.Error, ValueError):
+            raw = b""
+        body, signature = raw[:_BODY_BYTES], raw[_BODY_BYTES:]
+        genuine = len(raw) == _BODY_BYTES + _SIGNATURE_BYTES and hmac.compare_digest(signature, self._sign(body))
+        # The round trip refuses spellings that decode to the same bytes: an id must be one string only.
+        if not genuine or _encode(raw) != decision_id:
+            raise ForgedDecision(
+                f"Decision id {decision_id[:80]!r} was not made by this installation. "
+                "Send back the decision_id of a recommendation, unchanged."
+            )
+        user = _encode(body[:_KEY_BYTES])
+        return DecisionRef(user, int.from_bytes(body[_KEY_BYTES : _KEY_BYTES + _TIME_BYTES], "big"))
+
+    def _sign(self, body: bytes) -> bytes:
+        return hashlib.blake2b(body, digest_size=_SIGNATURE_BYTES, key=self._decision_key).digest()
+
+
+def decision_time(decision_id: str) -> int:
+    """The time (ms) in a decision id whose signature was checked before, 0 if it is not one."""
+    try:
+        raw = _decode(decision_id)
+    except (binascii.Error, ValueError):
+        return 0
+    return int.from_bytes(raw[_KEY_BYTES : _KEY_BYTES + _TIME_BYTES], "big")
+
+
+def load_or_create_secret(path: Path) -> bytes:
+    """Reads the installation's secret, or makes one readable by its owner only. Safe when called twice at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    if not path.exists():
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(32).encode())
+        try:
+            os.link(fresh, path)  # atomic, and fails if somebody else was first
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_bytes().strip()
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -1,0 +1,81 @@
+"""Features, each declared once and computed by the same code in training and in serving.
+
+Towers read tokens (hashed content and profile) and item history; the ranker reads the numbers of RANKER_FEATURES. The
+hash of all declarations goes into every release: serving refuses one made with other declarations.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+TOKEN_BUCKETS = 8_191  # prime; id 0 is padding, ids 1..TOKEN_BUCKETS are hashes
+ITEM_TOKENS = 24
+USER_TOKENS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A number that the ranker reads."""
+
+    name: str
+    source: str  # item: computed by the Spark job and stored in the release; request: computed for each candidate
+    default: float  # for an item that the release does not know
+    meaning: str
+
+
+ITEM_FEATURES = (
+    Feature("popularity", "item", 0.0, "ln(1 + users with a positive interaction)"),
+    Feature("recent_popularity", "item", 0.0, "ln(1 + the same in the last `recent_days` days of the training log)"),
+    Feature("positive_rate", "item", 0.5, "share of positive interactions, shrunk to the log's by 10 pseudo-counts"),
+    Feature("known", "item", 0.0, "1 if the item was in the training log"),
+)
+REQUEST_FEATURES = (
+    Feature("affinity", "request", 0.0, "<user vector, item vector>"),
+    Feature("history_max", "request", 0.0, "largest <history item vector, item vector>"),
+    Feature("history_mean", "request", 0.0, "mean <history item vector, item vector>"),
+    Feature("recent_mean", "request", 0.0, "the same over the newest 5 items of the history"),
+    Feature("history_length", "request", 0.0, "ln(1 + items in the history that the tower reads)"),
+)
+RANKER_FEATURES = ITEM_FEATURES + REQUEST_FEATURES
+UNKNOWN_ITEM = np.array([feature.default for feature in ITEM_FEATURES], dtype=np.float32)
+_RECENT = 5
+
+
+def features_hash() -> str:
+    """Identifies the declarations above: the same in training and serving, or the release is refused."""
+    declared = repr(([astuple(f) for f in RANKER_FEATURES], TOKEN_BUCKETS, ITEM_TOKENS, USER_TOKENS))
+    return hashlib.sha256(declared.encode()).hexdigest()[:16]
+
+
+def token_ids(tokens: Sequence[str], length: int) -> Int64:
+    """Hashes `name=value` tokens to ids, padded with 0 (or cut) to the length; the order of tokens does not matter.
+
+    The hash is CRC-32, which Spark computes alike.
+    """
+    ids = sorted(zlib.crc32(token.encode()) % TOKEN_BUCKETS + 1 for token in set(tokens))[:length]
+    return np.array(ids + [0] * (length - len(ids)), dtype=np.int64)
+
+
+def ranker_features(user: Float32, history: Float32, items: Float32, item_features: Float32) -> Float32:
+    """The ranker's input for one user and many candidates.
+
+    user: (d,) vector. history: (h, d) item vectors, newest first, h may be 0. items: (n, d). item_features:
+    (n, len(ITEM_FEATURES)). Returns (n, len(RANKER_FEATURES) + d): the declared features in order, then user * item.
+    """
+    n = len(items)
+    request = np.zeros((n, len(REQUEST_FEATURES)), dtype=np.float32)
+    request[:, 0] = items @ user
+    if len(history):
+        similarity = items @ history.T
+        request[:, 1] = similarity.max(axis=1)
+        request[:, 2] = similarity.mean(axis=1)
+        request[:, 3] = similarity[:, :_RECENT].mean(axis=1)
+        request[:, 4] = np.log1p(len(history))
+    return np.concatenate([item_features, request, items * user], axis=1)

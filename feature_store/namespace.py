@@ -1,0 +1,94 @@
+"""Namespaces: what a fold of the log starts from.
+
+A namespace belongs to one release and lies in `<namespaces>/<id>/`. Its state is, at any time,
+`base + fold(log from offsets)`; the base and the offsets never change.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from feature_store.contracts.errors import ReleaseRefused
+from feature_store.graph import Graph
+from feature_store.sums import Float64, Sums
+
+_DESCRIPTION = "namespace.json"
+_BASE = "base.parquet"
+_GRAPH = "graph.parquet"
+
+
+class _Description(msgspec.Struct, frozen=True):
+    id: str
+    release: str
+    log: str
+    offsets: list[int]
+    created: int
+    translations: list[str]
+
+
+class Namespace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a fold begins, and how it reads decisions of other releases.
+
+    log, offsets: the log id, and per partition the first offset that the base does not hold. translations: by release
+    id, a row-stochastic (clusters there, clusters here) matrix; a decision of that release is folded onto this
+    release's clusters by it. A decision of a release without a translation updates its item rows only.
+    """
+
+    id: str
+    release: str
+    log: str
+    offsets: list[int]
+    created: int  # ms since the epoch
+    graph: Graph  # the release's: translated decisions update the edges it has
+    base: Sums
+    translations: dict[str, Float64] = {}
+
+    def save(self, namespaces: Path) -> None:
+        """Writes `<namespaces>/<id>/`, whole or not at all. Raises ReleaseRefused if it exists."""
+        final = namespaces / self.id
+        if final.exists():
+            raise ReleaseRefused(f"Namespace {self.id} exists already at {final}. A namespace is never rewritten.")
+        draft = namespaces / f".{self.id}.{os.getpid()}"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        self.base.save(draft / _BASE)
+        self.graph.save(draft / _GRAPH)
+        for release, matrix in self.translations.items():
+            np.save(draft / f"translation-{release}.npy", matrix, allow_pickle=False)
+        description = _Description(
+            self.id, self.release, self.log, self.offsets, self.created, sorted(self.translations)
+        )
+        (draft / _DESCRIPTION).write_bytes(msgspec.json.encode(description))
+        draft.rename(final)
+
+    @classmethod
+    def load(cls, namespaces: Path, namespace: str) -> "Namespace":
+        """Reads what save wrote. Raises ReleaseRefused if it is not there or damaged."""
+        directory = namespaces / namespace
+        try:
+            description = msgspec.json.decode((directory / _DESCRIPTION).read_bytes(), type=_Description)
+            return cls(
+                id=description.id,
+                release=description.release,
+                log=description.log,
+                offsets=description.offsets,
+                created=description.created,
+                graph=Graph.load(directory / _GRAPH),
+                base=Sums.load(directory / _BASE),
+                translations={
+                    release: np.load(directory / f"translation-{release}.npy", allow_pickle=False)
+                    for release in description.translations
+                },
+            )
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            raise ReleaseRefused(
+                f"Namespace {namespace} cannot be read at {directory} ({error}). Restore it, or train again."
+            ) from None
+
+
+def namespace_id(release: str, number: int) -> str:
+    """The id of a release's n-th namespace."""
+    return f"{release}-{number}"

@@ -1,0 +1,25 @@
+"""Settings of the stores."""
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class RedisSettings(BaseModel):
+    """The online store. Without a URL the stack starts an embedded server."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: SecretStr | None = Field(
+        default=None, description="redis:// or rediss:// URL of your server; empty: embedded."
+    )
+    prefix: str = Field(
+        default="matchloop",
+        pattern=r"^[A-Za-z0-9_-]{1,40}$",
+        description="Prefix of every key, so that one server can hold several.",
+    )
+    deltas_kept: int = Field(
+        default=10_000, ge=100, description="Parameter deltas kept per partition; a reader that fell behind reloads."
+    )
+    history_kept: int = Field(default=50, ge=1, description="Newest positive items kept per user.")
+    shown_kept: int = Field(
+        default=5_000, ge=1, description="Newest shown items kept per user, so that none is shown twice."
+    )

@@ -1,0 +1,200 @@
+"""Diag-LinUCB: a linear bandit over user clusters that keeps only the diagonal of each arm's covariance.
+
+Online Matching (Yi et al., RecSys 2023): E[r_uj] = <w_u, theta_j>, with w_u the user's sparse cluster weights (Eq.
+10) and only the diagonal d_j of the covariance of arm j (Eqs. 7-9). Two forms of the score are here:
+
+published  mean = sum_c w_c b_cj / (d_cj + prior);  bonus = alpha sqrt(sum_c w_c^2 / (served_cj + prior))
+residual   the offline prediction p, corrected by what was observed beyond it, shrunk at each level:
+               g      = (R - P) / (N + l)                              all items
+               rho_j  = (R_j - P_j + l g) / (N_j + l)                  the item
+               mean   = p + rho_j + sum_c w_c (b_cj - f_cj - rho_j s_cj) / (d_cj + lambda)
+               bonus  = alpha sd sqrt( 1 / (served_j + l) + sum_c w_c^2 / (served_cj + lambda) )
+           with l = item_prior, lambda = edge_prior and sd the standard deviation of all rewards.
+
+The bonus counts trials when they are served, the mean when they are resolved: feedback that is on its way neither
+invites a stampede nor counts as zeros. Pure functions over arrays; the kernel is compiled, `score_reference` is its
+plain NumPy form.
+"""
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.contracts.errors import InvalidInput
+from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
+from streaming.settings import BanditSettings, ScoreForm
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Uint64 = NDArray[np.uint64]
+
+MAX_ACTIVE_CLUSTERS = 62  # bits of an edge mask, with room for a sign
+_DEFAULT_SD = 0.5  # of rewards in [0, 1], until some were seen
+
+
+class Table(NamedTuple):
+    """The parameters as a reader holds them, by row number of the graph."""
+
+    item_start: Int64  # (items + 1,) first edge row of each item
+    edge_cluster: Int32  # (edges,) clusters of the edges, ascending within an item
+    edges: Float64  # (edges, 5) edge rows
+    items: Float64  # (items, 5) item rows
+    total: Float64  # (5,) sum of all item rows
+
+
+class Estimate(NamedTuple):
+    """What the policy thinks of each candidate; all (n,)."""
+
+    mean: Float64
+    bonus: Float64
+    edges: Uint64  # bit k: the edge to the k-th active cluster exists
+
+
+def context(user: Float32, centroids: Float32, active: int, temperature: float) -> tuple[Int64, Float64]:
+    """A user's sparse context: Online Matching, Eq. 10.
+
+    user (d,), centroids (C, d). Returns the `active` nearest clusters by inner product, ascending by number, and their
+    weights w_c = exp(<u, mu_c> / tau') / sum over these clusters; weights lie in (0, 1] and add up to 1.
+    """
+    similarity = (centroids @ user).astype(np.float64)
+    k = min(active, len(similarity), MAX_ACTIVE_CLUSTERS)
+    nearest = np.sort(np.argpartition(-similarity, k - 1)[:k])
+    exponent = (similarity[nearest] - similarity[nearest].max()) / temperature
+    # Below the floor a weight would vanish from double precision sums anyway, and 0 is not a weight.
+    weights = np.exp(np.maximum(exponent, -30.0))
+    return nearest.astype(np.int64), weights / weights.sum()
+
+
+def score(
+    settings: BanditSettings, clusters: Int64, weights: Float64, candidates: Int64, predicted: Float64, table: Table
+) -> Estimate:
+    """Scores candidates for one user.
+
+    clusters (K,) ascending with weights (K,) in (0, 1]; candidates (n,) item indexes; predicted (n,) the offline
+    model's probability of a reward. Raises InvalidInput for more than MAX_ACTIVE_CLUSTERS clusters or weights outside
+    their range.
+    """
+    _check(clusters, weights)
+    mean, bonus = np.empty(len(candidates)), np.empty(len(candidates))
+    edges = np.zeros(len(candidates), dtype=np.uint64)
+    _score(
+        settings.form is ScoreForm.PUBLISHED,
+        settings.alpha,
+        settings.edge_prior,
+        settings.item_prior,
+        reward_deviation(table.total),
+        clusters,
+        weights,
+        candidates,
+        predicted,
+        table.item_start,
+        table.edge_cluster,
+        table.edges,
+        table.items,
+        table.total,
+        mean,
+        bonus,
+        edges,
+    )
+    return Estimate(mean, bonus, edges)
+
+
+def reward_deviation(total: Float64) -> float:
+    """Standard deviation of the rewards summed in an item row, with two pseudo-trials of a fair coin."""
+    n = total[N] + 2.0
+    mean = (total[REWARD] + 1.0) / n
+    return math.sqrt(max((total[REWARD_SQ] + 1.0) / n - mean * mean, 0.0)) or _DEFAULT_SD
+
+
+@numba.njit(cache=True)
+def _score(  # type: ignore[no-untyped-def]  # numba infers the types from the arrays
+    published,
+    alpha,
+    edge_prior,
+    item_prior,
+    deviation,
+    clusters,
+    weights,
+    candidates,
+    predicted,
+    item_start,
+    edge_cluster,
+    edge_rows,
+    item_rows,
+    total,
+    mean,
+    bonus,
+    edges,
+):
+    general = (total[REWARD] - total[PREDICTED]) / (total[N] + item_prior)
+    for i in range(len(candidates)):
+        j = candidates[i]
+        item = item_rows[j]
+        residual = (item[REWARD] - item[PREDICTED] + item_prior * general) / (item[N] + item_prior)
+        value = 0.0 if published else predicted[i] + residual
+        width = 0.0 if published else 1.0 / (item[SERVED] + item_prior)
+        mask = np.uint64(0)
+        first, end = item_start[j], item_start[j + 1]
+        at = first
+        for k in range(len(clusters)):
+            at += np.searchsorted(edge_cluster[at:end], clusters[k])
+            if at == end:
+                break
+            if edge_cluster[at] != clusters[k]:
+                continue
+            w, row = weights[k], edge_rows[at]
+            mask |= np.uint64(1) << np.uint64(k)
+            if published:
+                value += w * row[B] / (row[D] + edge_prior)
+            else:
+                value += w * (row[B] - row[F] - residual * row[S]) / (row[D] + edge_prior)
+            width += w * w / (row[SERVED] + edge_prior)
+        mean[i] = value
+        bonus[i] = alpha * math.sqrt(width) * (1.0 if published else deviation)
+        edges[i] = mask
+
+
+def score_reference(
+    settings: BanditSettings, clusters: Int64, weights: Float64, candidates: Int64, predicted: Float64, table: Table
+) -> Estimate:
+    """The same as score, written out one candidate at a time: the oracle of the tests."""
+    total = table.total
+    general = (total[REWARD] - total[PREDICTED]) / (total[N] + settings.item_prior)
+    estimates = []
+    for j, p in zip(candidates, predicted, strict=True):
+        rows = range(table.item_start[j], table.item_start[j + 1])
+        connected = {int(table.edge_cluster[row]): table.edges[row] for row in rows}
+        active = [
+            (k, w, connected[c]) for k, (c, w) in enumerate(zip(clusters, weights, strict=True)) if c in connected
+        ]
+        mask = sum(1 << k for k, _, _ in active)
+        if settings.form is ScoreForm.PUBLISHED:
+            mean = sum(w * row[B] / (row[D] + settings.edge_prior) for _, w, row in active)
+            width = sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
+            deviation = 1.0
+        else:
+            item = table.items[j]
+            rho = (item[REWARD] - item[PREDICTED] + settings.item_prior * general) / (item[N] + settings.item_prior)
+            edge = sum(w * (row[B] - row[F] - rho * row[S]) / (row[D] + settings.edge_prior) for _, w, row in active)
+            mean = p + rho + edge
+            width = 1 / (item[SERVED] + settings.item_prior)
+            width += sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
+            deviation = reward_deviation(total)
+        estimates.append((mean, settings.alpha * deviation * math.sqrt(width), mask))
+    return Estimate(
+        np.array([mean for mean, _, _ in estimates], dtype=np.float64),
+        np.array([bonus for _, bonus, _ in estimates], dtype=np.float64),
+        np.array([mask for _, _, mask in estimates], dtype=np.uint64),
+    )
+
+
+def _check(clusters: Int64, weights: Float64) -> None:
+    if len(clusters) > MAX_ACTIVE_CLUSTERS:
+        raise InvalidInput(f"A context has {len(clusters)} clusters, at most {MAX_ACTIVE_CLUSTERS} can be active.")
+    if len(weights) and not (weights.min() > 0 and weights.max() <= 1):
+        raise InvalidInput(f"Context weights lie in {weights.min()}..{weights.max()}, they must lie in (0, 1].")

@@ -1,0 +1,259 @@
+"""The fold: events in, sums out. The one definition of what the log means to the bandit.
+
+Pure and deterministic: the same events in the same order give the same sums, whether they come from the broker, from
+the lake, in one batch or in many. Stream time is the largest record time seen; nothing here looks at a clock.
+
+What happens to feedback, each counted in `outcomes`:
+    learnt      first event on a shown item: the trial is resolved with its reward
+    corrected   a further event on it: the sums change by new reward minus old
+    seen        the decision does not train the bandit, or learning is switched off: only remembered
+    duplicate   an event id that the decision has had already
+    late        the decision's window has closed
+    dead        cannot be processed: unknown decision, item not in its slate, undeclared type, value not a number
+"""
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from feature_store.contracts.events import Decision, Event, Feedback, Switch, event_time
+from feature_store.contracts.identity import decision_time
+from feature_store.graph import Graph
+from feature_store.namespace import Namespace
+from feature_store.sums import Float64, Sums, edge_key, item_key
+from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
+from streaming.bandit.rewards import reward
+from streaming.settings import RewardSettings
+
+_MIN_TRANSLATED_WEIGHT = 0.01  # of a cluster that a decision of another release is folded onto
+
+
+class OpenDecision(msgspec.Struct, array_like=True):
+    """A decision whose window has not closed: what late corrections and duplicates are held against."""
+
+    user: str
+    time: int
+    learns: bool
+    clusters: list[int]  # of this namespace
+    weights: list[float]
+    items: list[str]  # shown
+    predicted: list[float]
+    edges: list[int]  # bit k: the item has an edge to clusters[k]
+    rewards: list[float | None]  # of resolved trials
+    events: dict[int, list[tuple[str, float]]] = {}  # slate index -> (type, value)
+    event_ids: list[str] = []
+
+
+class DeadLetter(NamedTuple):
+    """An event that cannot be processed, and why."""
+
+    event: Event
+    reason: str
+
+
+class Changes(NamedTuple):
+    """What the events since the last take changed."""
+
+    keys: list[str]
+    rows: Float64  # absolute, (len(keys), 5)
+    opened: dict[str, bytes]
+    closed: list[str]
+    positives: list[tuple[str, str, int]]  # user, item, ms: for users' histories
+
+
+_open_encoder = msgspec.msgpack.Encoder()
+_open_decoder = msgspec.msgpack.Decoder(OpenDecision)
+
+
+class Fold:
+    """The state of one partition of a namespace, base not included."""
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        settings: RewardSettings,
+        *,
+        sums: Sums | None = None,
+        opened: dict[str, bytes] | None = None,
+        stream_time: int = 0,
+        learning: bool = True,
+    ) -> None:
+        """Begins empty, or where the given state (as stored by commits) left off."""
+        self.sums = Sums() if sums is None else sums
+        self.stream_time = stream_time
+        self.learning = learning
+        self.outcomes: Counter[str] = Counter()
+        self._namespace = namespace
+        self._settings = settings
+        self._window = int(settings.window_seconds * 1000)
+        self._open = {name: _open_decoder.decode(state) for name, state in (opened or {}).items()}
+        self._closing = [(decision.time, name) for name, decision in self._open.items()]
+        heapq.heapify(self._closing)
+        self._dead: list[DeadLetter] = []
+        self._forget_changes()
+
+    @property
+    def open_decisions(self) -> int:
+        """How many decisions wait for feedback."""
+        return len(self._open)
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Folds events in log order."""
+        for event in events:
+            self.stream_time = max(self.stream_time, event_time(event))
+            self._close_windows()
+            match event:
+                case Decision():
+                    self._decide(event)
+                case Feedback():
+                    self._feed_back(event)
+                case Switch():
+                    self.learning = event.learning
+
+    def take(self) -> Changes:
+        """What changed since the last take."""
+        keys = sorted(self._dirty)
+        changes = Changes(
+            keys=keys,
+            rows=self.sums.select(keys),
+            opened={name: _open_encoder.encode(self._open[name]) for name in sorted(self._touched)},
+            closed=self._closed,
+            positives=self._positives,
+        )
+        self._forget_changes()
+        return changes
+
+    def take_dead(self) -> list[DeadLetter]:
+        """Events since the last call that could not be processed."""
+        dead, self._dead = self._dead, []
+        return dead
+
+    def _forget_changes(self) -> None:
+        self._dirty: set[str] = set()
+        self._touched: set[str] = set()
+        self._closed: list[str] = []
+        self._positives: list[tuple[str, str, int]] = []
+
+    def _decide(self, decision: Decision) -> None:
+        if decision.id in self._open:
+            self.outcomes["duplicate"] += 1
+            return
+        self.outcomes["decision"] += 1
+        shown = decision.items[: decision.shown]
+        clusters, weights, edges = self._context(decision, shown)
+        opened = OpenDecision(
+            user=decision.user,
+            time=decision.time,
+            learns=decision.learns and self.learning,
+            clusters=clusters,
+            weights=weights,
+            items=shown,
+            predicted=decision.predicted[: decision.shown],
+            edges=edges,
+            rewards=[None] * len(shown),
+        )
+        self._open[decision.id] = opened
+        self._touched.add(decision.id)
+        heapq.heappush(self._closing, (decision.time, decision.id))
+        if opened.learns:
+            for i in range(len(shown)):
+                self._add(opened, i, 1.0, 0.0, 0.0, 0.0)
+
+    def _context(self, decision: Decision, shown: list[str]) -> tuple[list[int], list[float], list[int]]:
+        if decision.release == self._namespace.release:
+            return decision.clusters, decision.weights, decision.edges[: decision.shown]
+        translation = self._namespace.translations.get(decision.release)
+        if translation is None:  # its clusters mean nothing here: only item rows learn
+            return [], [], [0] * len(shown)
+        spread = np.asarray(decision.weights) @ translation[decision.clusters]
+        strongest = np.sort(np.argsort(-spread, kind="stable")[:MAX_ACTIVE_CLUSTERS])
+        clusters = [int(c) for c in strongest if spread[c] >= _MIN_TRANSLATED_WEIGHT]
+        weights = [min(float(spread[c]), 1.0) for c in clusters]
+        return clusters, weights, [_edge_mask(self._namespace.graph, clusters, item) for item in shown]
+
+    def _feed_back(self, feedback: Feedback) -> None:
+        decision = self._open.get(feedback.decision)
+        if decision is None:
+            if decision_time(feedback.decision) + self._window <= self.stream_time:
+                self.outcomes["late"] += 1
+            else:
+                self._bury(feedback, "its decision is not in the log")
+            return
+        if feedback.id in decision.event_ids:
+            self.outcomes["duplicate"] += 1
+            return
+        if feedback.item not in decision.items:
+            self._bury(feedback, "its item was not in the decision's slate")
+            return
+        if feedback.type not in self._settings.weights:
+            self._bury(feedback, f"event type {feedback.type!r} is not declared in rewards.weights")
+            return
+        if not math.isfinite(feedback.value):
+            self._bury(feedback, f"its value {feedback.value} is not a finite number")
+            return
+        i = decision.items.index(feedback.item)
+        decision.event_ids.append(feedback.id)
+        decision.events.setdefault(i, []).append((feedback.type, feedback.value))
+        self._touched.add(feedback.decision)
+        self._resolve(decision, i, reward(self._settings, decision.events[i]), feedback)
+
+    def _resolve(self, decision: OpenDecision, i: int, now: float, feedback: Feedback) -> None:
+        before = decision.rewards[i]
+        if now >= self._settings.positive and (before is None or before < self._settings.positive):
+            self._positives.append((decision.user, feedback.item, feedback.received))
+        if not (decision.learns and self.learning):
+            self.outcomes["seen"] += 1
+            return
+        decision.rewards[i] = now
+        if before is None:
+            self.outcomes["learnt"] += 1
+            self._add(decision, i, 0.0, 1.0, now, now * now)
+        else:
+            self.outcomes["corrected"] += 1
+            self._add(decision, i, 0.0, 0.0, now - before, now * now - before * before)
+
+    def _close_windows(self) -> None:
+        """A trial without an event resolves as silence, unless the client reports views and reported none for it."""
+        while self._closing and self._closing[0][0] + self._window <= self.stream_time:
+            _, name = heapq.heappop(self._closing)
+            decision = self._open.pop(name)
+            if name in self._touched:
+                self._touched.remove(name)
+            self._closed.append(name)
+            client_reports_views = any(kind == "view" for events in decision.events.values() for kind, _ in events)
+            if decision.learns and self.learning and not client_reports_views:
+                silence = self._settings.silence
+                for i, value in enumerate(decision.rewards):
+                    if value is None:
+                        self.outcomes["silent"] += 1
+                        self._add(decision, i, 0.0, 1.0, silence, silence * silence)
+
+    def _add(self, decision: OpenDecision, i: int, served: float, trials: float, reward: float, squared: float) -> None:
+        """Adds a share of a trial to the rows of a shown item: Diag-LinUCB's update (Online Matching, Eqs. 7-9), d +=
+        w^2 and b += w r for every active cluster with an edge, and the same with w = 1 for the item."""
+        item, predicted = decision.items[i], decision.predicted[i] * trials
+        key = item_key(item)
+        self.sums.add(key, served, trials, reward, squared, predicted)
+        self._dirty.add(key)
+        mask = decision.edges[i]
+        for k, w in enumerate(decision.weights):
+            if mask >> k & 1:
+                key = edge_key(decision.clusters[k], item)
+                self.sums.add(key, w * w * served, w * w * trials, w * trials, w * reward, w * predicted)
+                self._dirty.add(key)
+
+    def _bury(self, feedback: Feedback, reason: str) -> None:
+        self.outcomes["dead"] += 1
+        self._dead.append(DeadLetter(feedback, reason))
+
+
+def _edge_mask(graph: Graph, clusters: list[int], item: str) -> int:
+    j = graph.index.get(item)
+    if j is None:
+        return 0
+    return sum(1 << k for k, cluster in enumerate(clusters) if graph.row(cluster, j) is not None)

@@ -1,0 +1,192 @@
+"""The log on kafka-python: topics, one writer class, one reader class.
+
+Coded to the protocol; what the embedded broker does differently from Apache Kafka is worked around here and nowhere
+else: it cannot tell the end of a partition reliably (so ends come from what was fetched, never from ListOffsets), and
+joining a consumer group takes seconds (so partitions are assigned by hand and positions live with the state).
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from feature_store.contracts.errors import LogMismatch, Unavailable
+from streaming.settings import KafkaSettings
+
+_REQUEST_TIMEOUT_MS = 10_000
+_FETCH_WAIT_MS = 50
+
+
+class Appended(NamedTuple):
+    """Where a record was written."""
+
+    partition: int
+    offset: int
+
+
+class Record(NamedTuple):
+    """One record as read."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+    timestamp: int  # ms since the epoch
+
+
+class Log:
+    """The topics of one cluster."""
+
+    def __init__(self, settings: KafkaSettings, bootstrap: str) -> None:
+        self._settings = settings
+        self._bootstrap = bootstrap
+
+    def create_topics(self) -> None:
+        """Makes the topics that are missing. Raises Unavailable if the cluster does not answer, LogMismatch if the
+        events topic has another number of partitions than the settings say."""
+        wanted = {
+            self._settings.events_topic: self._settings.partitions,
+            self._settings.catalogue_topic: 1,
+            self._settings.deadletter_topic: 1,
+        }
+        with _Admin(self._bootstrap) as admin:
+            present = admin.list_topics()
+            missing = [NewTopic(t, n, self._settings.replication) for t, n in wanted.items() if t not in present]
+            try:
+                if missing:
+                    admin.create_topics(missing)
+            except TopicAlreadyExistsError:
+                pass  # somebody else was quicker
+        if self.partitions() != self._settings.partitions:
+            raise LogMismatch(
+                f"Topic {self._settings.events_topic!r} has {self.partitions()} partitions, kafka.partitions says "
+                f"{self._settings.partitions}. Set kafka.partitions to what the topic has: it is part of the state."
+            )
+
+    def log_id(self, topic: str | None = None) -> str:
+        """Identifies a log: the id Kafka gave the topic when it was created (KIP-516). A topic that was deleted and
+        made anew, or that a memory-only broker lost, comes back with another id."""
+        return str(self._describe(topic)["topic_id"])
+
+    def partitions(self) -> int:
+        """Partitions of the events topic."""
+        return len(self._describe(None)["partitions"])
+
+    def _describe(self, topic: str | None) -> Any:
+        name = topic or self._settings.events_topic
+        with _Admin(self._bootstrap) as admin:
+            found = admin.describe_topics([name])
+        if not found or found[0]["error_code"]:
+            raise LogMismatch(f"There is no topic {name!r} at {self._bootstrap}. Start the stack once, or create it.")
+        return found[0]
+
+
+class Writer:
+    """Appends records. Acknowledged by all replicas; in order per key, also over retries."""
+
+    def __init__(self, bootstrap: str) -> None:
+        try:
+            self._producer = KafkaProducer(
+                bootstrap_servers=bootstrap,
+                acks="all",
+                linger_ms=0,
+                enable_idempotence=True,
+                max_request_size=16 << 20,
+                request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            )
+        except KafkaError as error:
+            raise _unavailable(bootstrap, error) from None
+
+    def send(self, topic: str, key: str | None, value: bytes, partition: int | None = None) -> "Future[Appended]":
+        """Appends one record; the future holds its place once the broker has it, or the error."""
+        done: Future[Appended] = Future()
+        done.set_running_or_notify_cancel()
+        try:
+            sent = self._producer.send(topic, value=value, key=key.encode() if key else None, partition=partition)
+        except KafkaError as error:
+            done.set_exception(Unavailable(f"The log did not take a record: {error}. Send it again."))
+            return done
+        sent.add_callback(lambda meta: done.set_result(Appended(meta.partition, meta.offset)))
+        sent.add_errback(
+            lambda error: done.set_exception(Unavailable(f"The log did not take a record: {error}. Send it again."))
+        )
+        return done
+
+    def flush(self) -> None:
+        """Waits until everything sent is acknowledged or has failed."""
+        self._producer.flush()
+
+    def close(self) -> None:
+        """Flushes and disconnects."""
+        self._producer.close(timeout=5)
+
+
+class Reader:
+    """Reads assigned partitions of one topic from given offsets."""
+
+    def __init__(self, bootstrap: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """offsets: by partition, the first offset to read."""
+        try:
+            self._consumer = KafkaConsumer(
+                bootstrap_servers=bootstrap,
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                fetch_max_wait_ms=_FETCH_WAIT_MS,
+                max_partition_fetch_bytes=16 << 20,
+                request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            )
+        except KafkaError as error:
+            raise _unavailable(bootstrap, error) from None
+        self._topic = topic
+        self._consumer.assign([TopicPartition(topic, partition) for partition in offsets])
+        for partition, offset in offsets.items():
+            self.seek(partition, offset)
+
+    def poll(self, timeout_ms: int, max_records: int = 1000) -> list[Record]:
+        """What has come, in order per partition; waits up to the timeout if there is nothing."""
+        try:
+            polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
+        except KafkaError as error:
+            raise Unavailable(f"The log cannot be read: {error}.") from None
+        return [
+            Record(r.partition, r.offset, r.key, r.value or b"", r.timestamp)
+            for records in polled.values()
+            for r in records
+        ]
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Reads the partition from the offset on."""
+        self._consumer.seek(TopicPartition(self._topic, partition), offset)
+
+    def lag(self, partition: int) -> int:
+        """Records not read yet, as of the last fetch; 0 before the first."""
+        place = TopicPartition(self._topic, partition)
+        end = self._consumer.highwater(place)
+        return 0 if end is None else max(0, end - self._consumer.position(place))
+
+    def close(self) -> None:
+        """Disconnects."""
+        self._consumer.close(autocommit=False)
+
+
+class _Admin:
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+
+    def __enter__(self) -> Any:
+        try:
+            self._client = KafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
+        except KafkaError as error:
+            raise _unavailable(self._bootstrap, error) from None
+        return self._client
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+
+def _unavailable(bootstrap: str, error: Exception) -> Unavailable:
+    return Unavailable(f"Kafka does not answer at {bootstrap} ({error}). Start it, or set MATCHLOOP_KAFKA_BOOTSTRAP.")

@@ -1,0 +1,144 @@
+"""The law, made executable: state == base + fold of the log from the namespace's offsets.
+
+The log is read from the lake as far as the lake goes, and from the broker from there on.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from feature_store.bandit_state import BanditStore, Position
+from feature_store.contracts.errors import InvalidInput, Unavailable
+from feature_store.contracts.events import Event, decode
+from feature_store.namespace import Namespace
+from feature_store.sums import Sums, total
+from streaming.fold import Fold
+from streaming.kafka import Reader
+from streaming.settings import RewardSettings
+from streaming.sink import coverage, read_events
+
+_SILENCE_POLLS = 50
+_POLL_MS = 200
+
+
+class Comparison(NamedTuple):
+    """How a stored partition compares with its replay."""
+
+    partition: int
+    position: Position
+    rows: int
+    largest_difference: float  # relative to the sum of absolute contributions; 0 if the states are equal bit by bit
+    differing: list[str]  # keys that differ by more than the tolerance, worst first
+
+    @property
+    def equal(self) -> bool:
+        """Whether the law holds."""
+        return not self.differing
+
+
+def replay(namespace: Namespace, lake: Path, rewards: RewardSettings, end: Sequence[int]) -> Sums:
+    """State of a namespace as of log offsets `end` (one per partition, exclusive): base + fold, from the lake alone."""
+    folds = [
+        replay_partition(namespace, partition, lake, rewards, [], Position(namespace.log, stop), None, "").sums
+        for partition, stop in enumerate(end)
+    ]
+    return total([namespace.base, *folds])
+
+
+def replay_partition(
+    namespace: Namespace,
+    partition: int,
+    lake: Path,
+    rewards: RewardSettings,
+    earlier_logs: Sequence[str],
+    end: Position,
+    bootstrap: str | None,
+    topic: str,
+) -> Fold:
+    """The fold of one partition from the namespace's offsets to `end` (exclusive), base not included.
+
+    earlier_logs: "log@end" of logs folded before end.log (a log that began anew). bootstrap, topic: where to read what
+    the lake does not hold yet; None: only the lake. Raises Unavailable if events are in neither.
+    """
+    fold = Fold(namespace, rewards)
+    start = namespace.offsets[partition]
+    for text in earlier_logs:
+        log, stop = Position.parse(text)
+        fold.apply(_events(lake, Position(log, start), partition, stop, None, topic))
+        start = 0
+    fold.apply(_events(lake, Position(end.log, start), partition, end.offset, bootstrap, topic))
+    return fold
+
+
+def compare(
+    namespace: Namespace,
+    store: BanditStore,
+    lake: Path,
+    rewards: RewardSettings,
+    bootstrap: str | None,
+    topic: str,
+    tolerance: float = 1e-9,
+) -> list[Comparison]:
+    """Holds every stored partition of a namespace against its replay, row by row."""
+    comparisons = []
+    for partition in range(len(namespace.offsets)):
+        stored = store.load(namespace.id, partition)
+        if stored.position is None:
+            continue
+        fold = replay_partition(namespace, partition, lake, rewards, stored.logs, stored.position, bootstrap, topic)
+        keys = sorted({*stored.sums.keys(), *fold.sums.keys()})
+        scale = np.array([np.abs(fold.sums.get(key)).sum() for key in keys]) + 1e-300
+        gaps = np.array([np.abs(stored.sums.get(key) - fold.sums.get(key)).max() for key in keys]) / scale
+        comparisons.append(
+            Comparison(
+                partition,
+                stored.position,
+                len(keys),
+                float(gaps.max(initial=0.0)),
+                [keys[i] for i in np.argsort(-gaps) if gaps[i] > tolerance],
+            )
+        )
+    return comparisons
+
+
+def _events(
+    lake: Path, start: Position, partition: int, end: int, bootstrap: str | None, topic: str
+) -> Iterator[Event]:
+    covered = coverage(lake, start.log, partition)
+    for offset, event in read_events(lake, start.log, partition, start.offset):
+        if offset >= end:
+            return
+        yield event
+    at = max(start.offset, covered)
+    if at >= end:
+        return
+    if bootstrap is None:
+        raise Unavailable(
+            f"The lake holds partition {partition} up to offset {covered}, offset {end} is needed. "
+            "Let the sink catch up, or give the broker's address."
+        )
+    yield from _tail(bootstrap, topic, partition, at, end)
+
+
+def _tail(bootstrap: str, topic: str, partition: int, at: int, end: int) -> Iterator[Event]:
+    reader = Reader(bootstrap, topic, {partition: at})
+    try:
+        silent = 0
+        while at < end:
+            records = reader.poll(_POLL_MS)
+            silent = 0 if records else silent + 1
+            if silent > _SILENCE_POLLS:
+                raise Unavailable(
+                    f"Partition {partition} ends before offset {end}: the broker has lost part of its log."
+                )
+            for record in records:
+                at = record.offset + 1
+                if record.offset < end:
+                    try:
+                        yield from decode(record.value)
+                    except InvalidInput:
+                        continue  # a dead letter: it changed nothing
+    finally:
+        reader.close()

@@ -1,0 +1,107 @@
+"""Settings of the log, the lake, the rewards and the bandit."""
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_strict = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(BaseModel):
+    """The event log. Without a bootstrap address the stack starts an embedded broker."""
+
+    model_config = _strict
+
+    bootstrap: str | None = Field(default=None, description="host:port of your cluster; empty: embedded, memory only.")
+    events_topic: str = Field(default="events", description="Decisions and feedback, keyed by user.")
+    catalogue_topic: str = Field(default="catalogue", description="Items put and deleted.")
+    deadletter_topic: str = Field(default="deadletter", description="Events that could not be processed, and why.")
+    partitions: int = Field(
+        default=2,
+        ge=1,
+        le=256,
+        description="Partitions of the events topic when MatchLoop creates it. Part of the state: never change it.",
+    )
+    replication: int = Field(default=1, ge=1, description="Replicas of the topics when MatchLoop creates them.")
+    tick_seconds: float = Field(
+        default=5.0, gt=0, description="A quiet partition gets a tick this often, so that windows close."
+    )
+
+
+class LakeSettings(BaseModel):
+    """The sink: the log as Parquet files."""
+
+    model_config = _strict
+
+    flush_seconds: float = Field(default=5.0, gt=0, description="A file is written this often while events come.")
+    flush_events: int = Field(default=20_000, ge=1, description="... and whenever this many events wait.")
+
+
+class Aggregation(StrEnum):
+    """How several events on one shown item become one reward."""
+
+    SUM = "sum"
+    MAX = "max"
+    LATEST = "latest"
+
+
+class RewardSettings(BaseModel):
+    """What an event is worth, and how long it may take."""
+
+    model_config = _strict
+
+    weights: dict[str, float] = Field(
+        default={"view": 0.0, "click": 1.0, "like": 1.0, "watch": 1.0, "purchase": 1.0, "dislike": 0.0},
+        description="Reward of one event of the type, multiplied with the event's value. Other types are refused.",
+    )
+    aggregation: Aggregation = Field(
+        default=Aggregation.MAX, description="Several events on one shown item: sum, max or latest."
+    )
+    minimum: float = Field(default=0.0, description="Rewards are cut to this range ...")
+    maximum: float = Field(default=1.0, description="... before they are learnt from.")
+    silence: float = Field(
+        default=0.0, description="Reward of an item that was shown and got no event within the window."
+    )
+    window_seconds: float = Field(
+        default=1800.0, gt=0, description="Feedback counts this long after the decision; later it is 'late'."
+    )
+    positive: float = Field(
+        default=0.5, description="A reward from here on is a positive interaction: it enters the user's history."
+    )
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.minimum >= self.maximum:
+            raise ValueError(f"rewards.minimum {self.minimum} must be below rewards.maximum {self.maximum}")
+        if not self.minimum <= self.silence <= self.maximum:
+            raise ValueError(f"rewards.silence {self.silence} lies outside [{self.minimum}, {self.maximum}]")
+        return self
+
+
+class ScoreForm(StrEnum):
+    """How sums become an estimate."""
+
+    PUBLISHED = "published"  # Online Matching, Eqs. 7-9
+    RESIDUAL = "residual"  # offline prediction + item residual + edge residual
+
+
+class BanditSettings(BaseModel):
+    """Diag-LinUCB: estimates and exploration."""
+
+    model_config = _strict
+
+    form: ScoreForm = Field(
+        default=ScoreForm.RESIDUAL, description="published (the paper's) or residual (see infra/decisions)."
+    )
+    alpha: float = Field(
+        default=0.3,
+        ge=0,
+        description="Width of the bonus; for the residual form in units of the reward's standard deviation.",
+    )
+    edge_prior: float = Field(default=5.0, gt=0, description="Pseudo-trials behind an edge's prior (lambda).")
+    item_prior: float = Field(default=10.0, gt=0, description="Pseudo-trials behind an item's prior.")
+    explore_top_k: int = Field(
+        default=20, ge=1, description="Exploration draws uniformly among this many items of the highest upper bound."
+    )
+    explore_share: float = Field(default=0.2, ge=0, le=1, description="Chance that a slot explores.")

@@ -1,0 +1,178 @@
+"""The log as Parquet files: events and catalogue changes, each exactly once.
+
+A file is named by what it holds, `<start>-<end>.parquet` with end exclusive, is written aside and renamed; the next
+offset is the end of the last file. A sink that died writes the same file again, or goes on behind it.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.contracts.catalogue import Item
+from feature_store.contracts.clock import Clock
+from feature_store.contracts.columns import CATALOGUE, EVENTS
+from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.events import Decision, Event, Feedback, Switch, Tick, decode
+from streaming import catalogue_log
+from streaming.kafka import Log, Reader, Record
+from streaming.settings import KafkaSettings, LakeSettings
+
+_log = logging.getLogger(__name__)
+
+_KINDS: dict[type[Event], str] = {Decision: "decision", Feedback: "feedback", Tick: "tick", Switch: "switch"}
+_TYPES = {kind: event for event, kind in _KINDS.items()}
+_FIELDS = {event: msgspec.structs.fields(event) for event in _KINDS}
+_POLL_MS = 200
+
+
+def run(
+    kafka: KafkaSettings, bootstrap: str, lake: Path, settings: LakeSettings, clock: Clock, stop: threading.Event
+) -> None:
+    """Writes both topics to the lake until stopped, then what is left."""
+    log = Log(kafka, bootstrap)
+    sinks = [
+        TopicSink(
+            bootstrap,
+            kafka.events_topic,
+            log.partitions(),
+            lake / "events",
+            log.log_id(),
+            EVENTS,
+            _event_rows,
+            settings,
+        ),
+        TopicSink(
+            bootstrap,
+            kafka.catalogue_topic,
+            1,
+            lake / "catalogue",
+            log.log_id(kafka.catalogue_topic),
+            CATALOGUE,
+            _catalogue_rows,
+            settings,
+        ),
+    ]
+    try:
+        while not stop.is_set():
+            for sink in sinks:
+                sink.step(clock.now_ms(), _POLL_MS // len(sinks))
+        for sink in sinks:
+            sink.flush()
+    finally:
+        for sink in sinks:
+            sink.close()
+
+
+class TopicSink:
+    """One topic's way into the lake."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        partitions: int,
+        directory: Path,
+        log_id: str,
+        schema: pa.Schema,
+        rows: Callable[[Record], list[dict[str, Any]]],
+        settings: LakeSettings,
+    ) -> None:
+        self._folders = {p: _folder(directory, log_id, p) for p in range(partitions)}
+        self._next = {p: _covered(folder) for p, folder in self._folders.items()}
+        self._start = dict(self._next)
+        self._rows: dict[int, list[dict[str, Any]]] = {p: [] for p in self._folders}
+        self._schema = schema
+        self._to_rows = rows
+        self._settings = settings
+        self._flushed_at = 0
+        self._reader = Reader(bootstrap, topic, self._next)
+
+    def step(self, now_ms: int, wait_ms: int) -> None:
+        """Reads what has come, and writes files when it is time."""
+        for record in self._reader.poll(wait_ms):
+            try:
+                self._rows[record.partition] += self._to_rows(record)
+            except InvalidInput as error:  # the updater sends it to the dead-letter topic
+                _log.warning("partition %d offset %d left out of the lake: %s", record.partition, record.offset, error)
+            self._next[record.partition] = record.offset + 1
+        waiting = max(len(rows) for rows in self._rows.values())
+        due = now_ms - self._flushed_at >= self._settings.flush_seconds * 1000
+        if due or waiting >= self._settings.flush_events:
+            self.flush()
+            self._flushed_at = now_ms
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        for partition, folder in self._folders.items():
+            start, end = self._start[partition], self._next[partition]
+            if end > start:
+                folder.mkdir(parents=True, exist_ok=True)
+                draft = folder / f".{start}-{end}.{os.getpid()}"
+                pq.write_table(pa.Table.from_pylist(self._rows[partition], self._schema), draft, compression="zstd")
+                draft.rename(folder / f"{start}-{end}.parquet")
+                self._start[partition], self._rows[partition] = end, []
+
+    def close(self) -> None:
+        """Disconnects."""
+        self._reader.close()
+
+
+def coverage(lake: Path, log_id: str, partition: int) -> int:
+    """The first offset of the events topic that the lake does not hold."""
+    return _covered(_folder(lake / "events", log_id, partition))
+
+
+def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator[tuple[int, Event]]:
+    """(offset, event) of a partition from the offset on, in log order, exactly as they were in the log."""
+    for file_start, file_end, path in _files(_folder(lake / "events", log_id, partition)):
+        if file_end > start:
+            rows = pq.read_table(path, schema=EVENTS).to_pylist()
+            for row in rows:
+                if row["offset"] >= max(start, file_start):
+                    event = _TYPES[row["kind"]]
+                    yield row["offset"], event(**{f.encode_name: row[f.encode_name] for f in _FIELDS[event]})
+
+
+def _event_rows(record: Record) -> list[dict[str, Any]]:
+    return [
+        {"offset": record.offset, "position": i, "kind": _KINDS[type(event)], **msgspec.structs.asdict(event)}
+        for i, event in enumerate(decode(record.value))
+    ]
+
+
+def _catalogue_rows(record: Record) -> list[dict[str, Any]]:
+    change = catalogue_log.decode(record.value)
+    row = {"offset": record.offset, "time": change.time, "item": change.id, "deleted": change.item is None}
+    return [row if change.item is None else row | _description(change.item)]
+
+
+def _description(item: Item) -> dict[str, Any]:
+    return {
+        "title": item.title,
+        "categories": item.categories,
+        "attributes": msgspec.json.encode(item.attributes).decode(),
+        "available": item.available,
+    }
+
+
+def _folder(directory: Path, log_id: str, partition: int) -> Path:
+    return directory / f"log={log_id}" / f"partition={partition}"
+
+
+def _files(folder: Path) -> list[tuple[int, int, Path]]:
+    ranges = []
+    for path in folder.glob("[0-9]*-*.parquet"):
+        start, _, end = path.stem.partition("-")
+        ranges.append((int(start), int(end), path))
+    return sorted(ranges)
+
+
+def _covered(folder: Path) -> int:
+    return max((end for _, end, _ in _files(folder)), default=0)

@@ -1,0 +1,231 @@
+"""From the log to the state, on real servers: exactly once, whoever dies, and equal to a replay."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from feature_store.bandit_state import BanditStore, Commit, Position, Trimmed
+from feature_store.contracts.clock import SystemClock
+from feature_store.contracts.errors import Fenced, LogMismatch
+from feature_store.contracts.events import Event, Tick, encode
+from feature_store.graph import Graph
+from feature_store.namespace import Namespace
+from feature_store.online import OnlineStore
+from feature_store.settings import RedisSettings
+from feature_store.sums import Sums
+from streaming import dead_letter, sink, updater
+from streaming.kafka import Log, Reader, Writer
+from streaming.replay import compare
+from streaming.settings import KafkaSettings, LakeSettings, RewardSettings
+from tests.events import decision, feedback
+
+KAFKA = KafkaSettings(partitions=2)
+REWARDS = RewardSettings()
+Wait = Callable[[Callable[[], bool]], None]
+
+
+@pytest.fixture
+def wait() -> Wait:
+    pause = threading.Event()
+
+    def until(condition: Callable[[], bool]) -> None:
+        for _ in range(600):
+            if condition():
+                return
+            pause.wait(0.02)
+        raise AssertionError("the condition did not come true in 12 s")
+
+    return until
+
+
+class Installation:
+    """A log, a state and a lake, and one namespace that starts at the log's present end."""
+
+    def __init__(self, broker: str, redis_url: str, home: Path, name: str, starts: list[int]) -> None:
+        self.broker, self.home = broker, home
+        self.client = redis.Redis.from_url(redis_url)
+        settings = RedisSettings(prefix=name)
+        self.store, self.online = BanditStore(self.client, settings), OnlineStore(self.client, settings)
+        self.namespace = Namespace(
+            id=f"{name}-1", release="r", log=Log(KAFKA, broker).log_id(), offsets=starts, created=0,
+            graph=Graph(4), base=Sums(),
+        )  # fmt: skip
+        self.namespace.save(home / "namespaces")
+        self.online.add_namespace(self.namespace.id)
+        self.writer = Writer(broker)
+
+    def append(self, *events: Event) -> list[int]:
+        """Appends each event as a record of its own and returns the next offset of each partition."""
+        places = [self.writer.send("events", getattr(e, "user", "x"), encode([e])).result(10) for e in events]
+        return [max((p.offset + 1 for p in places if p.partition == n), default=0) for n in range(2)]
+
+    def folded(self) -> list[int]:
+        states = [self.store.load(self.namespace.id, n).position for n in range(2)]
+        return [p.offset if p else 0 for p in states]
+
+    def updater(self, stop: threading.Event) -> threading.Thread:
+        arguments = (KAFKA, self.broker, REWARDS, self.store, self.online, self.home, stop)
+        thread = threading.Thread(target=updater.run, args=arguments)
+        thread.start()
+        return thread
+
+    def sink(self, stop: threading.Event) -> threading.Thread:
+        settings = LakeSettings(flush_seconds=0.05)
+        arguments = (KAFKA, self.broker, self.home / "lake", settings, SystemClock(), stop)
+        thread = threading.Thread(target=sink.run, args=arguments)
+        thread.start()
+        return thread
+
+
+@pytest.fixture
+def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installation]:
+    Log(KAFKA, broker).create_topics()
+    probe = Writer(broker)
+    starts = [probe.send("events", None, encode([Tick(time=0)]), n).result(10).offset + 1 for n in range(2)]
+    probe.close()
+    made = Installation(broker, redis_url, tmp_path, request.node.name.replace("_", "-")[:38], starts)
+    yield made
+    made.writer.close()
+
+
+def _visits(count: int, salt: str) -> list[Event]:
+    events: list[Event] = []
+    for i in range(count):
+        d = decision(f"{salt} {i}", 1000 + i, ["a", "b", "ü:\n"], clusters=[0, 3], weights=[0.25, 0.75])
+        events += [d, feedback(d, "ü:\n"), feedback(d, "a", "view", event="v")]
+    return events
+
+
+def test_state_equals_replay_also_after_crashes(installation: Installation, wait: Wait) -> None:
+    """Updaters are abandoned mid-way, two work at once, and the sink stops early: the law holds on lake and tail."""
+    stop_sink, first, second = threading.Event(), threading.Event(), threading.Event()
+    sinking = installation.sink(stop_sink)
+    running = [installation.updater(first), installation.updater(first)]  # two: each fences the other
+    installation.append(*_visits(30, "one"))
+    wait(lambda: any(installation.folded()))
+    first.set()
+    for thread in running:
+        thread.join()
+    lake, log = installation.home / "lake", installation.namespace.log
+    end = installation.append(*_visits(20, "two"))
+    wait(lambda: all(sink.coverage(lake, log, n) >= end[n] for n in range(2)))
+    stop_sink.set()
+    sinking.join()
+    running = [installation.updater(second)]
+    end = [max(pair) for pair in zip(end, installation.append(*_visits(10, "three")), strict=True)]
+    wait(lambda: all(f >= e for f, e in zip(installation.folded(), end, strict=True)))
+    second.set()
+    running[0].join()
+
+    comparisons = compare(installation.namespace, installation.store, lake, REWARDS, installation.broker, "events")
+    assert [c.equal for c in comparisons] == [True, True]
+    assert max(c.largest_difference for c in comparisons) == 0
+    states = [installation.store.load(installation.namespace.id, n) for n in range(2)]
+    assert sum(s.sums.get(":ü:\n") for s in states).tolist() == [60, 60, 60, 60, 30]
+    assert sum(s.sums.get("3:a") for s in states) == pytest.approx([33.75, 33.75, 45, 0, 22.5])
+
+
+def test_a_tampered_state_is_noticed(installation: Installation, wait: Wait) -> None:
+    stop = threading.Event()
+    running = installation.updater(stop)
+    end = installation.append(*_visits(5, "x"))
+    wait(lambda: all(f >= e for f, e in zip(installation.folded(), end, strict=True)))
+    stop.set()
+    running.join()
+    for n in range(2):
+        state = installation.store.load(installation.namespace.id, n)
+        if state.position and ":a" in state.sums:
+            installation.store.commit(
+                installation.namespace.id, n, state.position,
+                Commit(state.position, [], 0, True, [":a"], state.sums.get(":a")[None] + 1e-6, {}, []),
+            )  # fmt: skip
+    results = compare(
+        installation.namespace, installation.store, installation.home / "lake", REWARDS, installation.broker, "events"
+    )
+    assert {key for result in results for key in result.differing} == {":a"}
+
+
+def test_unprocessable_records_become_dead_letters(installation: Installation, wait: Wait) -> None:
+    stop = threading.Event()
+    running = installation.updater(stop)
+    orphan = feedback(decision("nobody", 1000, ["a"]), "a")
+    place = installation.writer.send("events", "k", b"junk").result(10)
+    end = installation.append(orphan)
+    end[place.partition] = max(end[place.partition], place.offset + 1)
+    wait(lambda: all(f >= e for f, e in zip(installation.folded(), end, strict=True)))
+    stop.set()
+    running.join()
+    reader = Reader(installation.broker, "deadletter", {0: 0})
+    letters = []
+    wait(lambda: bool(letters.extend(dead_letter.decode(r.value) for r in reader.poll(100)) or len(letters) >= 2))
+    reader.close()
+    mine = {letter.reason: letter for letter in letters if letter.namespace == installation.namespace.id}
+    assert mine["its decision is not in the log"].event == orphan
+    assert [letter.record for reason, letter in mine.items() if "is not an event record" in reason] == [b"junk"]
+
+
+def test_a_stale_writer_is_fenced_and_nothing_of_it_is_written(installation: Installation) -> None:
+    store, name = installation.store, installation.namespace.id
+
+    def commit(expected: Position | None, offset: int, value: float) -> None:
+        rows = np.full((1, 5), value)
+        store.commit(name, 0, expected, Commit(Position("log", offset), [], 0, True, ["k"], rows, {"d": b"x"}, []))
+
+    commit(None, 5, 1.0)
+    commit(Position("log", 5), 9, 2.0)
+    for stale in (None, Position("log", 5), Position("other", 9)):
+        with pytest.raises(Fenced, match="stands at log@9"):
+            commit(stale, 12, 3.0)
+    state = store.load(name, 0)
+    assert state.position == Position("log", 9)
+    assert state.sums.get("k").tolist() == [2.0] * 5
+
+
+def test_readers_follow_deltas_and_notice_gaps(installation: Installation) -> None:
+    store, name = installation.store, installation.namespace.id
+
+    def commit(expected: Position | None, offset: int) -> Position:
+        position = Position("log", offset)
+        store.commit(name, 0, expected, Commit(position, [], 0, True, ["k"], np.full((1, 5), float(offset)), {}, []))
+        return position
+
+    position, sums, stream = store.load_rows(name, 0)
+    assert (position, len(sums), stream) == (None, 0, "0-0")
+    first = commit(None, 3)
+    second = commit(first, 4)
+    deltas = store.follow(name, 0, stream, position, 10)
+    assert [d.position.offset for _, d in deltas] == [3, 4]
+    assert deltas[-1][1].rows.tolist() == [[4.0] * 5]
+    stream = deltas[-1][0]
+    assert store.follow(name, 0, stream, second, 10) == []
+    with pytest.raises(Trimmed):  # a reader that missed the first
+        store.follow(name, 0, deltas[0][0], None, 10)
+    position, sums, stream = store.load_rows(name, 0)
+    assert (position, sums.get("k").tolist()) == (second, [4.0] * 5)
+
+
+def test_a_log_that_begins_anew_is_noticed(installation: Installation, wait: Wait) -> None:
+    """The stored position belongs to a log that is gone: state is kept, folding goes on from the new log's start."""
+    old = Position("11111111-0000-0000-0000-000000000000", 7)
+    for n in range(2):
+        commit = Commit(old, [], 0, True, [":kept"], np.full((1, 5), 2.0), {}, [])
+        installation.store.commit(installation.namespace.id, n, None, commit)
+    stop = threading.Event()
+    running = installation.updater(stop)
+    end = installation.append(*_visits(3, "anew"))
+    wait(lambda: all(f >= e for f, e in zip(installation.folded(), end, strict=True)))
+    stop.set()
+    running.join()
+    states = [installation.store.load(installation.namespace.id, n) for n in range(2)]
+    assert {s.position.log for s in states if s.position} == {installation.namespace.log}
+    assert [s.logs for s in states] == [[str(old)]] * 2
+    assert [s.sums.get(":kept").tolist() for s in states] == [[2.0] * 5] * 2
+
+
+def test_another_number_of_partitions_is_refused(broker: str, installation: Installation) -> None:
+    with pytest.raises(LogMismatch, match=r"has 2 partitions, kafka.partitions says 3"):
+        Log(KafkaSettings(partitions=3), broker).create_topics()

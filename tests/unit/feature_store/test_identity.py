@@ -1,0 +1,59 @@
+"""User keys and signed decision ids."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_store.contracts.errors import ForgedDecision, InvalidInput
+from feature_store.contracts.identity import DecisionRef, Keyring, decision_time, load_or_create_secret
+
+KEYRING = Keyring(b"0123456789abcdef")
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+@given(st.text(min_size=1, max_size=50), st.integers(0, 2**48 - 1))
+def test_a_decision_id_says_whose_and_when(user_id: str, time: int) -> None:
+    user = KEYRING.user_key(user_id)
+    decision = KEYRING.decision_id(user, time)
+    assert KEYRING.open_decision_id(decision) == DecisionRef(user, time)
+    assert decision_time(decision) == time
+    assert len(user) == 22
+
+
+@given(st.integers(0, 53), st.sampled_from(ALPHABET))
+def test_changing_any_character_makes_it_forged(position: int, character: str) -> None:
+    genuine = KEYRING.decision_id(KEYRING.user_key("ada"), 1_700_000_000_000, b"12345678")
+    changed = genuine[:position] + character + genuine[position + 1 :]
+    if changed != genuine:
+        with pytest.raises(ForgedDecision, match="not made by this installation"):
+            KEYRING.open_decision_id(changed)
+
+
+@pytest.mark.parametrize("forged", ["", "x", "é", "A" * 54, "A" * 10_000, "a\nb", "===="])
+def test_anything_else_is_forged(forged: str) -> None:
+    with pytest.raises(ForgedDecision):
+        KEYRING.open_decision_id(forged)
+
+
+def test_another_installation_makes_other_keys_and_ids() -> None:
+    other = Keyring(b"another secret of some length")
+    assert other.user_key("ada") != KEYRING.user_key("ada")
+    with pytest.raises(ForgedDecision):
+        KEYRING.open_decision_id(other.decision_id(other.user_key("ada"), 1))
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="has 3 bytes, at least 16"):
+        Keyring(b"abc")
+
+
+def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "secret"
+    first = load_or_create_secret(path)
+    assert load_or_create_secret(path) == first
+    assert len(first) == 64
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [p.name for p in path.parent.iterdir()] == ["secret"]

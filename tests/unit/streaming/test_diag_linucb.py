@@ -1,0 +1,135 @@
+"""Diag-LinUCB: hand-worked numbers, the laws of each form, and the kernel against its plain form."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feature_store.contracts.errors import InvalidInput
+from feature_store.graph import Graph
+from streaming.bandit.diag_linucb import Table, context, reward_deviation, score, score_reference
+from streaming.settings import BanditSettings, ScoreForm
+
+PUBLISHED = BanditSettings(form=ScoreForm.PUBLISHED, alpha=1.5, edge_prior=0.25)
+RESIDUAL = BanditSettings(form=ScoreForm.RESIDUAL, alpha=2.0, edge_prior=1.0, item_prior=1.0)
+
+
+def _table(graph: Graph, edges: np.ndarray, items: np.ndarray) -> Table:
+    return Table(graph.item_start, graph.edge_cluster, edges, items, items.sum(axis=0))
+
+
+def _one_item(edge: list[float], item: list[float]) -> Table:
+    graph = Graph.build(["a"], np.array([0]), np.array([0]), clusters=1)
+    return _table(graph, np.array([edge], dtype=float), np.array([item], dtype=float))
+
+
+CLUSTER, WEIGHT, CANDIDATE = np.array([0]), np.array([1.0]), np.array([0])
+
+
+def test_published_cold_bonus_is_alpha_over_root_of_the_prior() -> None:
+    estimate = score(PUBLISHED, CLUSTER, WEIGHT, CANDIDATE, np.array([0.7]), _one_item([0] * 5, [0] * 5))
+    assert estimate.bonus[0] == pytest.approx(1.5 / math.sqrt(0.25))
+    assert estimate.mean[0] == 0
+
+
+def test_published_score_by_hand() -> None:
+    # w = 1/2, served 3, d 7/4, b 1: mean = 1/2 * 1 / 2, bonus = 3/2 * sqrt(1/4 / (13/4))
+    estimate = score(
+        PUBLISHED, CLUSTER, np.array([0.5]), CANDIDATE, np.array([0.7]), _one_item([3, 1.75, 9, 1, 9], [9] * 5)
+    )
+    assert estimate.mean[0] == pytest.approx(1 / 4)
+    assert estimate.bonus[0] == pytest.approx(1.5 * math.sqrt(1 / 13))
+
+
+def test_residual_score_by_hand() -> None:
+    # item: 3 trials, 2 rewards, 1 predicted. g = (2-1)/(3+1) = 1/4; rho = (2-1+1/4)/(3+1) = 5/16
+    # edge, w = 1/2: d = 1, s = 2, b = 1, f = 1/2: 1/2 * (1 - 1/2 - 5/16*2)/(1+1) = -1/32
+    table = _one_item([1, 1, 2, 1, 0.5], [4, 3, 2, 2, 1])
+    estimate = score(RESIDUAL, CLUSTER, np.array([0.5]), CANDIDATE, np.array([0.3]), table)
+    assert estimate.mean[0] == pytest.approx(0.3 + 5 / 16 - 1 / 32)
+    # sd: 5 pseudo-and-real trials, mean 3/5, mean square 3/5; bonus: item 1/(4+1), edge 1/4/(1+1)
+    assert estimate.bonus[0] == pytest.approx(2 * math.sqrt(3 / 5 - 9 / 25) * math.sqrt(1 / 5 + 1 / 8))
+    assert reward_deviation(table.total) == pytest.approx(math.sqrt(6 / 25))
+
+
+def test_residual_without_trials_is_the_offline_prediction() -> None:
+    estimate = score(RESIDUAL, CLUSTER, WEIGHT, CANDIDATE, np.array([0.3]), _one_item([0] * 5, [0] * 5))
+    assert estimate.mean[0] == 0.3
+
+
+def test_residual_stays_at_a_prediction_that_is_right() -> None:
+    # 40 trials at p = 1/4 with 10 rewards: nothing to correct anywhere
+    table = _one_item([40, 40, 40, 10, 10], [40, 40, 10, 10, 10])
+    estimate = score(RESIDUAL, CLUSTER, WEIGHT, CANDIDATE, np.array([0.25]), table)
+    assert estimate.mean[0] == 0.25
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.floats(0, 1)), max_size=40))
+def test_published_is_exact_linucb_on_one_hot_contexts(trials: list[tuple[int, int, float]]) -> None:
+    """With one active cluster of weight 1 the covariance is diagonal: nothing is lost by keeping only the diagonal."""
+    clusters, arms = 3, 4
+    graph = Graph.build([str(j) for j in range(arms)], np.repeat(np.arange(arms), clusters),
+                        np.tile(np.arange(clusters), arms), clusters)  # fmt: skip
+    edges = np.zeros((arms * clusters, 5))
+    a = np.stack([PUBLISHED.edge_prior * np.eye(clusters)] * arms)
+    b = np.zeros((arms, clusters))
+    for c, j, r in trials:
+        edges[j * clusters + c] += [1, 1, 1, r, 0]
+        x = np.eye(clusters)[c]
+        a[j] += np.outer(x, x)
+        b[j] += r * x
+    table = _table(graph, edges, np.zeros((arms, 5)))
+    for c in range(clusters):
+        x = np.eye(clusters)[c]
+        mean = np.array([x @ np.linalg.solve(a[j], b[j]) for j in range(arms)])
+        bonus = np.array([PUBLISHED.alpha * math.sqrt(x @ np.linalg.solve(a[j], x)) for j in range(arms)])
+        estimate = score(PUBLISHED, np.array([c]), np.array([1.0]), np.arange(arms), np.zeros(arms), table)
+        assert estimate.mean == pytest.approx(mean)
+        assert estimate.bonus == pytest.approx(bonus)
+
+
+@pytest.mark.parametrize("form", [PUBLISHED, RESIDUAL])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    clusters, items = 20, 50
+    pairs = np.argwhere(rng.random((items, clusters)) < 0.3)
+    graph = Graph.build([str(j) for j in range(items)], pairs[:, 0], pairs[:, 1], clusters)
+    table = _table(graph, rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10)
+    active = np.sort(rng.choice(clusters, 5, replace=False))
+    weights = rng.dirichlet(np.ones(5))
+    candidates, predicted = rng.permutation(items)[:30], rng.random(30)
+    fast = score(form, active, weights, candidates, predicted, table)
+    plain = score_reference(form, active, weights, candidates, predicted, table)
+    assert fast.mean == pytest.approx(plain.mean)
+    assert fast.bonus == pytest.approx(plain.bonus)
+    assert fast.edges.tolist() == plain.edges.tolist()
+    assert len(set(fast.edges.tolist())) > 3
+
+
+def test_context_takes_the_nearest_clusters_and_weighs_them_by_softmax() -> None:
+    centroids = np.array([[1, 0], [0, 1], [-1, 0], [0.6, 0.8]], dtype=np.float32)
+    clusters, weights = context(np.array([0.6, 0.8], dtype=np.float32), centroids, active=2, temperature=0.1)
+    assert clusters.tolist() == [1, 3]  # similarities 0.6, 0.8, -0.6, 1
+    assert weights[1] / weights[0] == pytest.approx(math.exp((1 - 0.8) / 0.1), rel=1e-4)
+    assert weights.sum() == pytest.approx(1)
+
+
+@given(st.integers(1, 80), st.integers(1, 70), st.floats(1e-4, 10))
+def test_context_weights_are_always_in_range(clusters: int, active: int, temperature: float) -> None:
+    rng = np.random.default_rng(clusters)
+    centroids = rng.normal(size=(clusters, 3)).astype(np.float32)
+    chosen, weights = context(centroids[0], centroids, active, temperature)
+    assert len(chosen) == min(clusters, active, 62)
+    assert weights.min() > 0
+    assert weights.max() <= 1
+    assert weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("weight", [0.0, -0.1, 1.1, math.nan])
+def test_weights_outside_their_range_are_refused(weight: float) -> None:
+    with pytest.raises(InvalidInput, match=r"must lie in \(0, 1\]"):
+        score(PUBLISHED, CLUSTER, np.array([weight]), CANDIDATE, np.zeros(1), _one_item([0] * 5, [0] * 5))

@@ -1,0 +1,75 @@
+"""Slates and their exact probabilities."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from streaming.bandit.exploration import choose_slate, slot_probabilities
+
+
+def _first_slot(mean: list[float], bonus: list[float], top_k: int, share: float) -> list[float]:
+    m, upper = np.array(mean), np.array(mean) + np.array(bonus)
+    left = np.ones(len(m), dtype=bool)
+    return slot_probabilities(m, upper, left, np.argsort(-m), np.argsort(-upper), top_k, share).tolist()
+
+
+def test_greedy_takes_the_best_means_in_order() -> None:
+    slate = choose_slate(np.array([0.1, 0.9, 0.5]), np.array([9.0, 0, 0]), 2, 2, 0.0, np.random.default_rng(0))
+    assert slate.shown.tolist() == [1, 2]
+    assert slate.probabilities.tolist() == [1, 1]
+    assert slate.explored.tolist() == []
+
+
+def test_probabilities_by_hand() -> None:
+    # best mean: item 1; top 2 by upper bound (1.1, 0.9, 0.7): items 0 and 1
+    assert _first_slot([0.1, 0.9, 0.5], [1.0, 0.0, 0.2], top_k=2, share=0.2) == pytest.approx([0.1, 0.9, 0])
+
+
+def test_ties_share_their_chance() -> None:
+    # means tie in 0 and 1; at the boundary of the top 2, items 0, 1, 2 tie for one place behind item 3
+    chances = _first_slot([0.5, 0.5, 0.3, 0.1], [0.1, 0.1, 0.3, 0.9], top_k=2, share=0.6)
+    assert chances == pytest.approx([0.2 + 0.1, 0.2 + 0.1, 0.1, 0.3])
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.5]), st.sampled_from([0.0, 0.25])), min_size=1, max_size=12),
+    st.integers(1, 15),
+    st.integers(1, 6),
+    st.floats(0, 1),
+)
+def test_every_slate_is_lawful(arms: list[tuple[float, float]], size: int, top_k: int, share: float) -> None:
+    mean, bonus = (np.array(column) for column in zip(*arms, strict=True))
+    slate = choose_slate(mean, bonus, size, top_k, share, np.random.default_rng(1))
+    assert len(slate.shown) == min(size, len(arms)) == len(set(slate.shown.tolist()))
+    assert not set(slate.shown.tolist()) & set(slate.explored.tolist())
+    assert ((slate.probabilities > 0) & (slate.probabilities <= 1 + 1e-12)).all()
+    assert sum(_first_slot(mean.tolist(), bonus.tolist(), top_k, share)) == pytest.approx(1)
+
+
+def test_logged_probabilities_are_the_real_frequencies() -> None:
+    """Every sequence of three items out of five, against the product of the logged probabilities; 60,000 draws."""
+    mean, bonus = np.array([0.5, 0.5, 0.4, 0.2, 0.1]), np.array([0.0, 0.1, 0.2, 0.4, 0.3])
+    rng = np.random.default_rng(7)
+    draws, counts, expected = 60_000, {}, {}
+    for _ in range(draws):
+        slate = choose_slate(mean, bonus, 3, 3, 0.5, rng)
+        sequence = tuple(slate.shown.tolist())
+        counts[sequence] = counts.get(sequence, 0) + 1
+        expected[sequence] = slate.probabilities.prod()
+    assert sum(expected.values()) == pytest.approx(1, abs=1e-9)
+    frequent = [s for s in expected if expected[s] * draws >= 5]
+    observed = np.array([counts[s] for s in frequent], dtype=float)
+    wanted = np.array([expected[s] for s in frequent])
+    assert chisquare(observed, wanted / wanted.sum() * observed.sum()).pvalue > 1e-3
+
+
+def test_an_explored_slot_leaves_the_best_for_the_next() -> None:
+    mean, bonus = np.array([0.9, 0.1, 0.1]), np.zeros(3)
+    for seed in range(50):
+        slate = choose_slate(mean, bonus, 3, 3, 1.0, np.random.default_rng(seed))
+        assert slate.probabilities.tolist() == pytest.approx([1 / 3, 1 / 2, 1])
+        assert all(a != b for a, b in pairwise(slate.shown.tolist()))

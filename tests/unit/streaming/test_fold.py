@@ -1,0 +1,219 @@
+"""The fold: every documented outcome, by hand; and the laws of sums."""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_store.contracts.events import Event, Feedback, Switch, Tick
+from feature_store.graph import Graph
+from feature_store.namespace import Namespace
+from feature_store.sums import Sums, total
+from streaming.fold import Fold
+from streaming.settings import Aggregation, RewardSettings
+from tests.events import decision, feedback
+
+REWARDS = RewardSettings(window_seconds=60)
+NAMESPACE = Namespace(id="r-1", release="r", log="log", offsets=[0], created=0, graph=Graph(4), base=Sums())
+
+
+def _fold(*events: Event, settings: RewardSettings = REWARDS, namespace: Namespace = NAMESPACE) -> Fold:
+    fold = Fold(namespace, settings)
+    fold.apply(events)
+    return fold
+
+
+def test_a_served_trial_counts_at_once_and_only_as_served() -> None:
+    fold = _fold(decision("ada", 0, ["a"], clusters=[1, 3], weights=[0.25, 0.75], edges=[0b10]))
+    assert fold.sums.get(":a").tolist() == [1, 0, 0, 0, 0]
+    assert fold.sums.get("3:a").tolist() == [0.5625, 0, 0, 0, 0]
+    assert "1:a" not in fold.sums  # no such edge: bit 0 is not set
+
+
+def test_feedback_resolves_its_trial() -> None:
+    d = decision("ada", 0, ["a", "b"], clusters=[1], weights=[0.5], predicted=[0.2, 0.4])
+    fold = _fold(d, feedback(d, "b"))
+    assert fold.sums.get(":b").tolist() == [1, 1, 1, 1, 0.4]
+    assert fold.sums.get("1:b").tolist() == [0.25, 0.25, 0.5, 0.5, 0.2]
+    assert fold.sums.get(":a").tolist() == [1, 0, 0, 0, 0]
+    assert fold.outcomes == {"decision": 1, "learnt": 1}
+
+
+def test_a_correction_replaces_the_reward() -> None:
+    d = decision("ada", 0, ["a"])
+    fold = _fold(d, feedback(d, "a", "view", event="1"), feedback(d, "a", "click", event="2"))
+    assert fold.sums.get(":a").tolist() == [1, 1, 1, 1, 0.5]
+    assert fold.outcomes["corrected"] == 1
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "expected"), [(Aggregation.SUM, 1.0), (Aggregation.MAX, 0.75), (Aggregation.LATEST, 0.25)]
+)
+def test_aggregations(aggregation: Aggregation, expected: float) -> None:
+    d = decision("ada", 0, ["a"])
+    events = [feedback(d, "a", "watch", event=str(v), value=v) for v in (0.75, 0.25)]
+    fold = _fold(d, *events, settings=RewardSettings(aggregation=aggregation))
+    assert fold.sums.get(":a").tolist() == [1, 1, expected, expected**2, 0.5]
+
+
+def test_the_largest_of_negative_rewards_is_negative() -> None:
+    settings = RewardSettings(weights={"bad": -1.0, "worse": -2.0}, minimum=-5, silence=-5)
+    d = decision("ada", 0, ["a"])
+    fold = _fold(d, feedback(d, "a", "worse", event="1"), feedback(d, "a", "bad", event="2"), settings=settings)
+    assert fold.sums.get(":a").tolist() == [1, 1, -1, 1, 0.5]
+
+
+def test_the_same_event_twice_counts_once() -> None:
+    d = decision("ada", 0, ["a"])
+    once = _fold(d, feedback(d, "a"))
+    twice = _fold(d, feedback(d, "a"), feedback(d, "a"), d)
+    assert twice.sums.rows().tolist() == once.sums.rows().tolist()
+    assert twice.outcomes == {"decision": 1, "learnt": 1, "duplicate": 2}
+
+
+def test_silence_resolves_when_the_window_closes_in_stream_time() -> None:
+    d = decision("ada", 0, ["a", "b"])
+    fold = _fold(d, feedback(d, "a"), Tick(time=59_999))
+    assert fold.sums.get(":b").tolist() == [1, 0, 0, 0, 0]
+    fold.apply([Tick(time=60_000)])
+    assert fold.sums.get(":b").tolist() == [1, 1, 0, 0, 0.5]
+    assert fold.outcomes["silent"] == 1
+    assert fold.open_decisions == 0
+
+
+def test_a_client_that_reports_views_makes_only_viewed_items_trials() -> None:
+    d = decision("ada", 0, ["a", "b"])
+    fold = _fold(d, feedback(d, "a", "view"), Tick(time=60_000))
+    assert fold.sums.get(":a").tolist() == [1, 1, 0, 0, 0.5]
+    assert fold.sums.get(":b").tolist() == [1, 0, 0, 0, 0]
+
+
+def test_feedback_after_the_window_is_late_and_changes_nothing() -> None:
+    d = decision("ada", 0, ["a"])
+    fold = _fold(d, Tick(time=60_000), feedback(d, "a", received=60_001))
+    assert fold.sums.get(":a").tolist() == [1, 1, 0, 0, 0.5]
+    assert fold.outcomes["late"] == 1
+    assert fold.take_dead() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"item": "z"}, "its item was not in the decision's slate"),
+        ({"type": "poem"}, "event type 'poem' is not declared"),
+        ({"value": math.nan}, "its value nan is not a finite number"),
+    ],
+)
+def test_what_cannot_be_processed_is_a_dead_letter(change: dict[str, str | float], reason: str) -> None:
+    d = decision("ada", 0, ["a"])
+    broken: Feedback = msgspec.structs.replace(feedback(d, "a"), **change)
+    fold = _fold(d, broken)
+    (letter,) = fold.take_dead()
+    assert letter.event == broken
+    assert reason in letter.reason
+    assert fold.take_dead() == []
+    assert fold.sums.get(":a").tolist() == [1, 0, 0, 0, 0]
+
+
+def test_feedback_on_a_decision_that_is_not_in_the_log_is_a_dead_letter() -> None:
+    fold = _fold(feedback(decision("ada", 0, ["a"]), "a"))
+    assert [letter.reason for letter in fold.take_dead()] == ["its decision is not in the log"]
+
+
+def test_variants_without_the_bandit_teach_nothing_but_histories_grow() -> None:
+    d = decision("ada", 0, ["a", "b"], learns=False)
+    fold = _fold(d, feedback(d, "a"), feedback(d, "b", "view", event="v"), Tick(time=60_000))
+    changes = fold.take()
+    assert len(fold.sums) == 0
+    assert changes.positives == [(d.user, "a", 1000)]
+    assert fold.outcomes["seen"] == 2
+
+
+def test_the_switch_stops_learning_from_its_place_in_the_log() -> None:
+    before, during = decision("ada", 0, ["a"]), decision("ada", 10, ["b"], nonce=b"87654321")
+    fold = _fold(
+        before, Switch(learning=False, time=5), feedback(before, "a"), during, feedback(during, "b"),
+        Switch(learning=True, time=2000), feedback(during, "b", event="later"), Tick(time=70_000),
+    )  # fmt: skip
+    assert fold.sums.keys() == [":a", "0:a"]
+    assert fold.sums.get(":a").tolist() == [1, 1, 0, 0, 0.5]  # its click fell into the pause; silence came after it
+
+
+def test_a_decision_of_another_release_is_folded_through_the_translation() -> None:
+    graph = Graph.build(["a"], np.array([0, 0]), np.array([1, 2]), clusters=4)
+    namespace = Namespace(
+        id="s-1", release="s", log="log", offsets=[0], created=0, graph=graph, base=Sums(),
+        translations={"r": np.array([[0.5, 0.25, 0.25, 0.0], [0.0, 1.0, 0.0, 0.0]])},
+    )  # fmt: skip
+    d = decision("ada", 0, ["a", "new"], clusters=[0, 1], weights=[0.5, 0.5])
+    fold = _fold(d, feedback(d, "a"), namespace=namespace)
+    # w' = 1/2 (1/2, 1/4, 1/4, 0) + 1/2 (0, 1, 0, 0) = (1/4, 5/8, 1/8, 0); item a has edges to clusters 1 and 2
+    assert fold.sums.get("1:a").tolist() == [25 / 64, 25 / 64, 5 / 8, 5 / 8, 5 / 16]
+    assert fold.sums.get("2:a").tolist() == [1 / 64, 1 / 64, 1 / 8, 1 / 8, 1 / 16]
+    assert fold.sums.get(":new").tolist() == [1, 0, 0, 0, 0]
+    assert sorted(fold.sums.keys()) == ["1:a", "2:a", ":a", ":new"]
+
+
+def test_a_decision_of_an_unknown_release_teaches_items_only() -> None:
+    d = decision("ada", 0, ["a"], release="forgotten")
+    assert _fold(d, feedback(d, "a")).sums.keys() == [":a"]
+
+
+# Laws
+
+CLICK_OR_VIEW = st.sampled_from(["click", "view"])
+STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), CLICK_OR_VIEW, st.integers(0, 9)), max_size=30)
+
+
+def _log(steps: Sequence[tuple[int, int, str, int]]) -> list[Event]:
+    decisions = [
+        decision(f"user {u}", 0, ["a", "b", "c"], clusters=[0, 2], weights=[0.3, 0.7], predicted=[0.1, 0.2, 0.3])
+        for u in range(4)
+    ]
+    return [*decisions, *(feedback(decisions[u], "abc"[i], kind, event=str(e)) for u, i, kind, e in steps)]
+
+
+@given(STEPS, st.integers(1, 7))
+def test_stopping_and_going_on_from_the_stored_state_changes_nothing(
+    steps: list[tuple[int, int, str, int]], batch: int
+) -> None:
+    events = [*_log(steps), Tick(time=60_000)]
+    whole = _fold(*events)
+    sums, opened, stream_time = Sums(), dict[str, bytes](), 0
+    for start in range(0, len(events), batch):
+        fold = Fold(NAMESPACE, REWARDS, sums=sums, opened=opened, stream_time=stream_time)
+        fold.apply(events[start : start + batch])
+        changes = fold.take()
+        sums = Sums()  # as a store does: only what commits carried
+        sums.put(fold.sums.keys(), fold.sums.rows())
+        opened = {k: v for k, v in (opened | changes.opened).items() if k not in changes.closed}
+        stream_time = fold.stream_time
+    assert sums.keys() == whole.sums.keys()
+    assert np.array_equal(sums.rows(), whole.sums.rows())
+    assert opened == {}
+
+
+@given(STEPS)
+def test_the_order_of_events_of_different_users_does_not_matter(steps: list[tuple[int, int, str, int]]) -> None:
+    events = _log(steps)
+    by_user = sorted(events, key=lambda event: getattr(event, "user", ""))
+    one, other = _fold(*events).sums, _fold(*by_user).sums
+    for key in {*one.keys(), *other.keys()}:
+        assert one.get(key) == pytest.approx(other.get(key), abs=1e-12)
+
+
+@given(STEPS, st.integers(1, 4))
+def test_the_number_of_partitions_does_not_matter(steps: list[tuple[int, int, str, int]], partitions: int) -> None:
+    events = _log(steps)
+    users = sorted({getattr(event, "user", "") for event in events})
+    parts = [
+        _fold(*(e for e in events if users.index(getattr(e, "user", "")) % partitions == p)).sums
+        for p in range(partitions)
+    ]
+    one, many = _fold(*events).sums, total(parts)
+    for key in {*one.keys(), *many.keys()}:
+        assert one.get(key) == pytest.approx(many.get(key), abs=1e-12)
