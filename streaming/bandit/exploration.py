@@ -21,7 +21,7 @@ class Slate(NamedTuple):
 
     shown: Int64  # (slots,) in position order
     probabilities: Float64  # (slots,) of each shown item at its position, given the slots before it
-    explored: Int64  # (m,) the rest of the exploration set: what had a chance of being shown and was not
+    explored: Int64  # (m,) the rest of the exploration set: what had a chance of being shown, or is greedy, and was not
 
 
 def choose_slate(
@@ -44,6 +44,7 @@ def choose_slate(
         chance[support] = True
         shown[slot], probabilities[slot] = chosen, p[chosen]
         left[chosen] = False
+    chance[by_mean[:slots]] = True  # the greedy slate: to evaluate that policy is what the set is logged for
     chance[shown] = False
     return Slate(shown, probabilities, np.flatnonzero(chance))
 

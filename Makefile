@@ -1,0 +1,39 @@
+# MatchLoop. `make help` lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lock clean FORCE
+
+# The stamp holds where the environment was made: one that was moved or copied is installed anew.
+STAMP := .venv/.installed
+HERE := $(shell pwd)
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(HERE))
+$(STAMP): FORCE
+endif
+
+help: ## List the targets
+	@echo 'make TARGET [ARGS="..."]'
+	@sed -n 's/^\([a-z]*\):.*## /  \1|/p' Makefile | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
+
+setup: $(STAMP) ## Make .venv and install the locked versions (PYTHON=... chooses an interpreter)
+
+$(STAMP): pyproject.toml infra/constraints.txt infra/install.sh
+	@PYTHON='$(PYTHON)' sh infra/install.sh
+	@pwd > $(STAMP)
+
+demo: setup ## Run the whole loop on MovieLens-100K (ARGS="--keep" leaves it running)
+	@.venv/bin/python -m infra.cli demo $(ARGS)
+
+test: setup ## Run every test (ARGS="tests/unit -k fold" chooses some)
+	@.venv/bin/python -m pytest $(ARGS)
+
+check: setup ## Lint, formatting and types
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/python -m mypy
+
+lock: setup ## Write the newest versions that fit pyproject.toml to infra/constraints.txt
+	@sh infra/lock.sh
+
+clean: ## Stop what runs here and remove everything that was made
+	@if [ -x .venv/bin/python ]; then .venv/bin/python -m infra.cli down >/dev/null 2>&1 || true; fi
+	@rm -rf .venv .matchloop build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,65 @@
+"""The command line: `matchloop`. Each command lives in infra/commands and imports what it needs when it runs."""
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from feature_store.contracts.errors import MatchLoopError
+from infra.commands import bench, data, demo, doctor, learning, online, processes, settings, stack, training
+from infra.console import Options
+from infra.telemetry import LEVELS, log_to_stderr
+
+_TERMINATED = 128 + signal.SIGTERM
+
+app = typer.Typer(
+    name="matchloop",
+    help="A recommender that learns from what people do within a second.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for module in (demo, stack, data, training, online, learning, bench, doctor, settings, processes):
+    module.register(app)
+
+
+@app.callback()
+def before(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="Settings file; see `matchloop settings`.")] = None,
+    log_level: Annotated[str, typer.Option(help=f"One of {', '.join(LEVELS)}.")] = "warning",
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """Options that stand before the command."""
+    if log_level not in LEVELS:
+        raise typer.BadParameter(f"{log_level!r} is not one of {', '.join(LEVELS)}.", param_hint="--log-level")
+    context.obj = Options(config, debug, log_level)
+    log_to_stderr(log_level)
+
+
+def main() -> None:
+    """Runs the command line. An error is one line on standard error and exit code 1."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(prog_name="matchloop")
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        kind = "" if isinstance(error, MatchLoopError) else f"unexpected {type(error).__name__}: "
+        advice = "" if isinstance(error, MatchLoopError) else " (`matchloop --debug ...` shows where)"
+        typer.echo(f"matchloop: {kind}{error}{advice}", err=True)
+        sys.exit(1)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends as Ctrl-C would, so that what was started is stopped."""
+    del number, frame
+    sys.exit(_TERMINATED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""`matchloop import`: people's own data into the lake."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.console import Json, options, progress, show
+
+if TYPE_CHECKING:
+    from offline_training.data.staging import DatasetReport
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("import")(import_data)
+
+
+def import_data(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="Directory with interactions, and optionally items and users.")],
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="A column that is called otherwise, as OURS=YOURS; may be repeated."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Import interactions, items and users (Parquet or CSV) into the lake.
+
+    Rows that break a rule are left out, counted, and listed with the reason in a rejects file. User ids are replaced
+    by pseudonyms. Importing the same files again changes nothing.
+
+    Example: `matchloop import ./export --map user_id=customer --map item_id=sku --map timestamp=bought_at`
+    """
+    from dataclasses import asdict
+
+    from offline_training.data.importer import import_data as run
+    from offline_training.data.sources import Mapping
+
+    settings = options(context).settings()
+    mapping = Mapping.parse(column or [])
+    with progress("Importing") as report:
+        imported = run(source, settings.home, settings.keyring(), mapping, report)
+    sets = {"interactions": imported.interactions, "items": imported.items, "users": imported.users}
+    show(asdict(imported), "\n".join(_words(name, found) for name, found in sets.items() if found), as_json)
+
+
+def _words(name: str, found: "DatasetReport") -> str:
+    lines = [f"{name}: {found.read} rows read, {found.accepted} accepted, {found.duplicates} duplicates"]
+    lines += [f"  {count} rejected: {reason}" for reason, count in sorted(found.rejected.items())]
+    if found.rejects_file:
+        lines.append(f"  rejected rows are listed in {found.rejects_file}")
+    if found.ignored_columns:
+        lines.append(f"  columns not used: {', '.join(found.ignored_columns)}")
+    return "\n".join(lines)

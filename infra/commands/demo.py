@@ -1,0 +1,70 @@
+"""`matchloop demo`: the whole loop, from one command."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.console import Json, options, progress, show
+
+_VISITS = 8_000
+_PACE = 60.0
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(demo)
+
+
+def demo(
+    context: typer.Context,
+    data: Annotated[
+        Path | None, typer.Option(help="Directory in the import format; see `matchloop import --help`.")
+    ] = None,
+    visits: Annotated[int, typer.Option(min=1, help="How many recommendations the visitors ask for.")] = _VISITS,
+    pace: Annotated[float, typer.Option(min=0.1, help="Visits a second, at most.")] = _PACE,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the whole loop on MovieLens-100K: train, serve, learn online, retrain, report.
+
+    Visitors are simulated from what real people rated after the training data ends. Servers are started for the run,
+    in a home directory of its own, and stopped again.
+
+    Example: `matchloop demo`, then open the report.html that it names
+    """
+    from rich.console import Console
+
+    from infra.demo import begin_anew, demo_settings, run_loop
+    from infra.stack import Stack
+    from offline_training.evaluation.report import summary_table
+
+    settings = demo_settings(options(context).settings())
+    stack = Stack(settings, foreground=not keep)
+    if stack.running:
+        Stack.attach(settings).stop()
+    begin_anew(settings.home)
+    try:
+        outcome = run_loop(stack, settings, data, visits, pace, progress)
+    except BaseException:
+        stack.stop()
+        raise
+    if not keep:
+        stack.stop()
+    if not as_json:
+        Console(width=max(100, min(Console().width, 140))).print(summary_table(outcome.report))
+    home = f"MATCHLOOP_HOME={os.path.relpath(settings.home)}"
+    words = [f"Report: {outcome.page}"]
+    if keep:
+        question = '{"user_id": "405", "slate_size": 3, "explain": true}'
+        words += [
+            f"Still running. API: {outcome.api}/docs   MLflow: {outcome.settings.mlflow.tracking_uri}",
+            f"Try: curl -s {outcome.api}/v1/recommendations -H 'content-type: application/json' -d '{question}'",
+            f"Then: {home} matchloop status, and {home} matchloop down",
+        ]
+    else:
+        words.append(
+            f"The servers are stopped. `matchloop demo --keep` leaves them running, for {home} matchloop status."
+        )
+    show(outcome.report, "\n".join(words), as_json)

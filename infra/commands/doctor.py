@@ -1,0 +1,29 @@
+"""`matchloop doctor`: what is missing on this machine, and what to do about it."""
+
+import typer
+
+from infra.console import Json, options, show, table
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(doctor)
+
+
+def doctor(context: typer.Context, as_json: Json = False) -> None:
+    """Check Python, packages, Java, servers, ports, disk and memory, and say what to do.
+
+    Exit code 1 if something must be done.
+
+    Example: `matchloop doctor`
+    """
+    from infra.diagnosis import diagnose
+
+    checks = list(diagnose(options(context).settings()))
+    rows = [["ok" if check.ok else "FAIL", check.name, check.found] for check in checks]
+    remedies = [f"{check.name}: {check.remedy}" for check in checks if not check.ok]
+    ok = not remedies
+    words = "\n".join([table(rows), "", *(remedies or ["Everything that MatchLoop needs is here."])])
+    show({"ok": ok, "checks": [check._asdict() for check in checks]}, words, as_json)
+    if not ok:
+        raise typer.Exit(1)

@@ -1,0 +1,108 @@
+"""`matchloop simulate`: visitors over HTTP; `matchloop experiment`: which variant earns more."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.console import Json, options, progress, show, table
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(simulate)
+    app.command()(experiment)
+
+
+def simulate(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="The directory that was imported: it knows the users' ids.")],
+    visits: Annotated[int, typer.Option(min=1, help="Recommendations to ask for.")] = 1_000,
+    per_second: Annotated[float | None, typer.Option(help="Pace; default: as fast as answers come.")] = None,
+    since: Annotated[
+        float, typer.Option(min=0, max=1, help="Tastes are what lies after this share of the time.")
+    ] = 0.8,
+    column: Annotated[list[str] | None, typer.Option("--map", help="OURS=YOURS, as for import.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send simulated visitors to the API, whose tastes are the imported interactions of real users.
+
+    Example: `matchloop simulate ./export --visits 2000 --per-second 50`
+    """
+    from feature_store.contracts.clock import SystemClock
+    from feature_store.contracts.errors import Unavailable
+    from infra.stack import Stack
+    from offline_training.data.lake import split_time
+    from offline_training.data.sources import Mapping
+    from offline_training.data.user_ids import user_ids
+    from offline_training.evaluation.report_data import traffic
+    from offline_training.evaluation.simulation import SimulationSettings
+    from offline_training.evaluation.simulator import Simulator
+    from offline_training.evaluation.world import World
+
+    settings = options(context).settings()
+    api = Stack(settings).endpoints.api
+    if api is None:
+        raise Unavailable("The API is not running in this home directory. Start it with `matchloop up`.")
+    lake, key = settings.home / "lake", settings.serving.api_key
+    ids = user_ids(source, Mapping.parse(column or []), settings.keyring())
+    world = World.from_lake(lake, ids, split_time(lake, since), settings.training.positive_value)
+    asked = SimulationSettings(
+        url=api,
+        visits=visits,
+        slate_size=settings.serving.slate_size,
+        visits_per_second=per_second,
+        seed=settings.training.seed,
+        api_key=key.get_secret_value() if key else None,
+    )
+    with progress("Visits") as report:
+        result = Simulator(world, [], asked, SystemClock()).run(report)
+    reward = sum(sum(visit.rewards) for visit in result.visits)
+    shown = sum(len(visit.items) for visit in result.visits)
+    rate = f", {1000 * reward / shown:.1f} per 1,000" if shown else ""
+    words = f"{len(result.visits)} visits in {result.seconds:.1f} s: {shown} items shown, reward {reward:g}{rate}."
+    failures = [f"{count} times: {kind}" for kind, count in result.errors.items()]
+    show({"reward": reward, "shown": shown, "traffic": traffic(result)}, "\n".join([words, *failures]), as_json)
+
+
+def experiment(
+    context: typer.Context,
+    control: Annotated[str | None, typer.Option(help="Variant to compare with; default: the first.")] = None,
+    planned_users: Annotated[
+        int | None, typer.Option(min=1, help="For how many users the always-valid intervals are made tightest.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the variants of the running experiment from the log in the lake: reward per 1,000 impressions.
+
+    Example: `matchloop experiment --control frozen`
+    """
+    from feature_store.contracts.errors import InvalidInput
+    from offline_training.evaluation.loop_metrics import loop_metrics
+    from offline_training.evaluation.report_text import interval
+
+    settings = options(context).settings()
+    lake = settings.home / "lake"
+    logs = sorted(folder.name.removeprefix("log=") for folder in (lake / "events").glob("log=*"))
+    names = [variant.name for variant in settings.experiment.variants]
+    chosen = control or names[0]
+    if chosen not in names:
+        raise InvalidInput(f"There is no variant {chosen!r} in experiment {settings.experiment.name!r}: {names}.")
+    found = loop_metrics(
+        lake, logs, settings.experiment, chosen, settings.rewards, settings.bandit, (), planned_users or 10_000,
+        settings.training.seed,
+    )  # fmt: skip
+    rows = [["VARIANT", "USERS", "IMPRESSIONS", "REWARD PER 1,000", f"MINUS {chosen.upper()}", "AT ANY TIME"]]
+    changes = {change.variant: change for change in found.comparison.differences}
+    for arm in found.comparison.arms:
+        change = changes.get(arm.variant)
+        against = (
+            [interval(change.fixed, signed=True), interval(change.always_valid, signed=True)] if change else ["", ""]
+        )
+        rows.append([arm.variant, str(arm.users), str(arm.impressions), interval(arm.per_thousand), *against])
+    alarm = (
+        "\nThe users are not split as the shares say: do not trust this."
+        if found.comparison.sample_ratio.broken
+        else ""
+    )
+    show(found, table(rows) + alarm, as_json)

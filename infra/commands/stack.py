@@ -1,0 +1,93 @@
+"""`matchloop up`, `down`, `status`: the stack of this home directory."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.console import Json, options, progress, show, table
+
+if TYPE_CHECKING:
+    from infra.stack import Stack
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+
+
+def up(
+    context: typer.Context,
+    only: Annotated[list[str] | None, typer.Option(help="A program to start; may be repeated. Default: all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Start the stack in the background: servers that you did not name in the settings, and MatchLoop's processes.
+
+    Programs that run already are left alone. The API needs a release: without one everything else is started.
+
+    Example: `matchloop up`, then `curl localhost:8080/readyz`
+    """
+    from feature_store.contracts.errors import InvalidInput
+    from infra.programs import API, ORDER
+    from infra.stack import Stack
+
+    settings = options(context).settings()
+    if unknown := set(only or ()) - set(ORDER):
+        raise InvalidInput(f"There is no program {min(unknown)!r}. There are: {', '.join(ORDER)}.")
+    released = (settings.home / "releases").is_dir()
+    names = only or [name for name in ORDER if name != API or released]
+    stack = Stack(settings, foreground=False)
+    if stack.running:
+        stack = Stack.attach(settings)
+    with progress("Starting") as report:
+        stack.start(*names, progress=report)
+    hint = (
+        "" if API in names else "\nThere is no release yet: run `matchloop train`, then `matchloop up` starts the API."
+    )
+    show(_described(stack), _words(stack) + hint, as_json)
+
+
+def down(context: typer.Context, as_json: Json = False) -> None:
+    """Stop the stack, the API first. What it keeps in its home directory stays.
+
+    Example: `matchloop down`
+    """
+    from infra.stack import Stack
+
+    settings = options(context).settings()
+    running = Stack(settings).running
+    if running:
+        Stack.attach(settings).stop()
+    words = f"Stopped the stack in {settings.home}." if running else f"No stack was running in {settings.home}."
+    show({"stopped": running, "home": settings.home}, words, as_json)
+
+
+def status(context: typer.Context, as_json: Json = False) -> None:
+    """Show what runs, where it answers and where its log is.
+
+    Example: `matchloop status --json`
+    """
+    from infra.stack import Stack
+
+    stack = Stack(options(context).settings())
+    words = _words(stack) if stack.running else "No stack is running. Start one with `matchloop up`."
+    show(_described(stack), words, as_json)
+
+
+def _described(stack: "Stack") -> dict[str, Any]:
+    return {
+        "running": stack.running,
+        "endpoints": stack.endpoints._asdict(),
+        "programs": [program._asdict() for program in stack.status()],
+    }
+
+
+def _words(stack: "Stack") -> str:
+    programs = stack.status()
+    rows = [["PROGRAM", "STATE", "PID", "PORT", "LOG"]]
+    for program in programs:
+        state = program.state.lower() if program.healthy else f"{program.state.lower()}, not answering"
+        rows.append([program.name, state, str(program.pid), str(program.port), str(program.log)])
+    places = [[name, place] for name, place in stack.endpoints._asdict().items() if place]
+    return f"{table(rows)}\n\n{table(places)}" if places else table(rows)

@@ -1,0 +1,83 @@
+"""`matchloop train` and `retrain`: from the lake to a release that serves."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.console import Json, options, progress, show, table
+
+if TYPE_CHECKING:
+    from offline_training.jobs.train import TrainResult
+
+Until = Annotated[
+    datetime | None,
+    typer.Option(help="Leave out imported interactions from this time (UTC) on; they measure the release instead."),
+]
+Excluded = Annotated[
+    Path | None, typer.Option(help="File of item ids, one a line: what was imported about them is left out.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(train)
+    app.command()(retrain)
+
+
+def train(context: typer.Context, until: Until = None, exclude_items: Excluded = None, as_json: Json = False) -> None:
+    """Train a first release from the lake, register it in MLflow and have it served. What was learnt online is left.
+
+    Needs the servers: `matchloop up` first.
+
+    Example: `matchloop train --until 2026-01-31`
+    """
+    from infra.training import training_job
+    from offline_training.jobs.train import train as run
+
+    settings = options(context).connected_settings()
+    with training_job(settings, _milliseconds(until), _lines(exclude_items)) as job, progress("Training") as report:
+        result = run(job, report)
+    _show(result, as_json)
+
+
+def retrain(context: typer.Context, until: Until = None, exclude_items: Excluded = None, as_json: Json = False) -> None:
+    """Train a new release from the lake, what happened online included, and swap it in while traffic runs.
+
+    The bandit of the new release begins with what the old one has learnt (V1D3).
+
+    Example: `matchloop retrain --json`
+    """
+    from infra.training import training_job
+    from offline_training.jobs.retrain import retrain as run
+
+    settings = options(context).connected_settings()
+    with training_job(settings, _milliseconds(until), _lines(exclude_items)) as job, progress("Retraining") as report:
+        result = run(job, report)
+    _show(result, as_json)
+
+
+def _milliseconds(time: datetime | None) -> int | None:
+    return None if time is None else int(time.replace(tzinfo=time.tzinfo or UTC).timestamp() * 1000)
+
+
+def _lines(file: Path | None) -> frozenset[str]:
+    if file is None:
+        return frozenset()
+    from feature_store.contracts.errors import InvalidInput
+
+    try:
+        return frozenset(file.read_text(encoding="utf-8").splitlines()) - {""}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"The file of excluded items {file} cannot be read: {error}.") from None
+
+
+def _show(result: "TrainResult", as_json: bool) -> None:
+    rows = [[name, f"{value:.4f}"] for name, value in sorted(result.metrics.items())]
+    words = f"Release {result.release} serves, with namespace {result.namespace}."
+    show(
+        {"release": result.release, "namespace": result.namespace, "metrics": result.metrics},
+        f"{table(rows)}\n\n{words}" if rows else words,
+        as_json,
+    )

@@ -1,0 +1,51 @@
+"""Connections to the servers that the settings name."""
+
+import contextlib
+from collections.abc import Iterator
+
+import redis
+
+from feature_store.contracts.errors import Unavailable
+from infra.settings import Settings, variable
+
+
+def kafka_bootstrap(settings: Settings) -> str:
+    """Address of the broker. Raises Unavailable if there is none."""
+    if settings.kafka.bootstrap is None:
+        raise Unavailable(_missing("broker", variable("kafka", "bootstrap")))
+    return settings.kafka.bootstrap
+
+
+def redis_url(settings: Settings) -> str:
+    """URL of the online store. Raises Unavailable if there is none."""
+    if settings.redis.url is None:
+        raise Unavailable(_missing("online store", variable("redis", "url")))
+    return settings.redis.url.get_secret_value()
+
+
+def mlflow_uri(settings: Settings) -> str:
+    """URI of the tracking server. Raises Unavailable if there is none."""
+    if settings.mlflow.tracking_uri is None:
+        raise Unavailable(_missing("tracking server", variable("mlflow", "tracking_uri")))
+    return settings.mlflow.tracking_uri
+
+
+@contextlib.contextmanager
+def redis_client(settings: Settings) -> Iterator[redis.Redis]:
+    """A connection to the online store that answers. Raises Unavailable if it does not."""
+    client = redis.Redis.from_url(redis_url(settings))
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        client.close()
+        raise Unavailable(
+            f"The online store does not answer: {error}. Check redis.url, or run `matchloop up`."
+        ) from None
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _missing(what: str, name: str) -> str:
+    return f"No {what} is running in this home directory. Start the stack with `matchloop up`, or set {name}."

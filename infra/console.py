@@ -1,0 +1,93 @@
+"""What the commands share: settings, and how they speak (results to standard output, progress to standard error)."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+if TYPE_CHECKING:  # a command's --help must not wait for what only running it needs
+    from infra.settings import Settings
+    from offline_training.progress import Progress
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+
+
+@dataclass
+class Options:
+    """The options before the command."""
+
+    config: Path | None
+    debug: bool
+    log_level: str
+
+    def settings(self) -> "Settings":
+        """The settings from file and environment."""
+        from infra.settings import load
+
+        return load(self.config)
+
+    def connected_settings(self) -> "Settings":
+        """The same with the addresses of the embedded servers that run in this home."""
+        from infra.stack import Stack
+
+        return Stack(self.settings()).settings
+
+
+def options(context: typer.Context) -> Options:
+    """The options before the command that runs."""
+    found: Options = context.obj
+    return found
+
+
+def show(value: Any, words: str, as_json: bool) -> None:
+    """Prints a result, as JSON or in words."""
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode())
+    else:
+        typer.echo(words)
+
+
+def table(rows: list[list[str]]) -> str:
+    """Rows as aligned columns."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+@contextlib.contextmanager
+def progress(title: str) -> Iterator["Progress"]:
+    """A progress bar on a terminal, otherwise a line whenever there is something new to say."""
+    if sys.stderr.isatty():
+        with _bar(title) as report:
+            yield report
+        return
+    said: set[str] = set()
+
+    def report_line(fraction: float, message: str) -> None:
+        if message not in said:
+            said.add(message)
+            typer.echo(f"{title} {fraction:4.0%}  {message}", err=True)
+
+    yield report_line
+
+
+@contextlib.contextmanager
+def _bar(title: str) -> Iterator["Progress"]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = [
+        TextColumn(title),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[at]}"),
+    ]
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=1.0, at="")
+        yield lambda fraction, message: bar.update(task, completed=fraction, at=message)

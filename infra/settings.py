@@ -1,0 +1,240 @@
+"""All settings in one object, from a TOML file and the environment.
+
+Each room declares its own settings; here they are composed and handed down. Sources, the first one wins: arguments,
+`MATCHLOOP_*` variables (`MATCHLOOP_KAFKA_BOOTSTRAP` is `kafka.bootstrap`), `MLFLOW_TRACKING_URI`, then a file: the one
+given, or the one that `MATCHLOOP_CONFIG` names, or `./matchloop.toml`. An empty text counts as not set.
+"""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails, to_jsonable_python
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.experiments import Experiment
+from feature_store.contracts.identity import Keyring, load_or_create_secret
+from feature_store.settings import RedisSettings
+from offline_training.settings import MlflowSettings, SparkSettings, TrainingSettings
+from online_serving.settings import ServingSettings
+from streaming.settings import BanditSettings, KafkaSettings, LakeSettings, RewardSettings
+
+PREFIX = "MATCHLOOP_"
+CONFIG_VARIABLE = "MATCHLOOP_CONFIG"
+MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
+DEFAULT_FILE = Path("matchloop.toml")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. The constructor takes values only; `load` reads file and environment."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    home: Path = Field(
+        default=Path(".matchloop"), validate_default=True, description="Directory of everything that MatchLoop keeps."
+    )
+    secret: SecretStr | None = Field(
+        default=None,
+        description="Key of the pseudonyms and decision ids, 16 bytes or more; empty: made once, in <home>/secret.",
+    )
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    lake: LakeSettings = LakeSettings()
+    serving: ServingSettings = ServingSettings()
+    rewards: RewardSettings = RewardSettings()
+    bandit: BanditSettings = BanditSettings()
+    training: TrainingSettings = TrainingSettings()
+    spark: SparkSettings = SparkSettings()
+    mlflow: MlflowSettings = MlflowSettings()
+    experiment: Experiment = Experiment()
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The constructor's own values: `load` merges the other sources, and so knows where each value came from."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    def secret_bytes(self) -> bytes:
+        """The installation's secret: `secret`, or what the home directory's secret file holds or is given."""
+        if self.secret is not None:
+            return self.secret.get_secret_value().encode()
+        return load_or_create_secret(self.home / "secret")
+
+    def keyring(self) -> Keyring:
+        """The maker of user keys and decision ids. Raises InvalidInput if the secret is too short."""
+        return Keyring(self.secret_bytes())
+
+    def revealed(self) -> dict[str, Any]:
+        """All values as JSON types with the secrets in clear: for a file that only its owner may read."""
+        values: dict[str, Any] = to_jsonable_python(_without_secrets(self.model_dump()))
+        return values
+
+
+def load(config: Path | None = None, **overrides: Any) -> Settings:
+    """Reads the settings. `overrides` win over every other source: `load(serving={"port": 0})`.
+
+    Raises InvalidInput naming the setting, its value, the rule and where the value came from.
+    """
+    file, content = _read_file(config)
+    _refuse_unknown_variables()
+    variables = EnvSettingsSource(
+        Settings, env_prefix=PREFIX, env_nested_delimiter="_", env_nested_max_split=1, env_ignore_empty=True
+    )
+    try:
+        environment = variables()
+    except SettingsError as error:
+        raise InvalidInput(f"{_unreadable_variable()} is not valid JSON: {error.__cause__}.") from None
+    tracking = {"mlflow": {"tracking_uri": os.environ.get(MLFLOW_VARIABLE, "")}}
+    layers = {
+        "an argument": overrides,
+        "the environment": environment,
+        MLFLOW_VARIABLE: _without_empty(tracking),
+        str(file): _without_empty(content),
+    }
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers.values()):
+        merged = _merge(merged, layer)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        details = error.errors()
+        # A list that lost its broken members would also be reported as too short.
+        consequences = {detail["loc"][:depth] for detail in details for depth in range(1, len(detail["loc"]))}
+        causes = [detail for detail in details if detail["loc"] not in consequences]
+        raise InvalidInput("\n".join(_explain(detail, layers) for detail in causes)) from None
+
+
+def names() -> Iterator[tuple[str, str, type[BaseModel]]]:
+    """Every setting: section (empty for the top level), name, and the class that declares it."""
+    sections = {}
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            sections[name] = field.annotation
+        else:
+            yield "", name, Settings
+    for section, declared in sections.items():
+        for name in declared.model_fields:
+            yield section, name, declared
+
+
+def variable(section: str, name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + "_".join(filter(None, (section, name))).upper()
+
+
+def _read_file(config: Path | None) -> tuple[Path | None, dict[str, Any]]:
+    named = os.environ.get(CONFIG_VARIABLE)
+    file = config or (Path(named) if named else None)
+    if file is None:
+        if not DEFAULT_FILE.is_file():
+            return None, {}
+        file = DEFAULT_FILE
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        origin = f"named by {CONFIG_VARIABLE} " if config is None and named else ""
+        raise InvalidInput(f"The settings file {file} {origin}cannot be read: {error.strerror}.") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"The settings file {file} is not valid: {error}.") from None
+    if not isinstance(content, dict):
+        raise InvalidInput(f"The settings file {file} holds {type(content).__name__}, it must hold sections.")
+    return file, content
+
+
+def _refuse_unknown_variables() -> None:
+    sections = [name for name, field in Settings.model_fields.items() if isinstance(field.default, BaseModel)]
+    known = {CONFIG_VARIABLE, *(variable(section, name) for section, name, _ in names()), *map(_section, sections)}
+    for name in os.environ:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            raise InvalidInput(f"The environment variable {name} is not a setting.{_near(name.upper(), known)}")
+
+
+def _unreadable_variable() -> str:
+    for section, name, _ in names():
+        value = os.environ.get(variable(section, name), "")
+        try:
+            json.loads(value or "null")
+        except ValueError:
+            if value[0] in "{[":
+                return variable(section, name)
+    return f"One of the {PREFIX}* variables"
+
+
+def _section(name: str) -> str:
+    return variable("", name)
+
+
+def _explain(detail: ErrorDetails, layers: Mapping[str, dict[str, Any]]) -> str:
+    path = [str(part) for part in detail["loc"]]
+    setting = ".".join(path)
+    origin = next((name for name, layer in layers.items() if _holds(layer, path)), None)
+    if origin == "the environment" and len(path) > 1:
+        origin = variable(path[0], path[1])
+    came = f" (from {origin})" if origin else ""
+    if detail["type"] == "extra_forbidden":
+        known = [f"{section}.{name}" if section else name for section, name, _ in names()]
+        return f"There is no setting {setting!r}{came}.{_near(setting, known)}"
+    rule = detail["msg"].removeprefix("Value error, ")
+    secret = any(word in setting for word in ("secret", "key", "url"))
+    value = "" if isinstance(detail["input"], dict) or secret else f" is {detail['input']!r}"
+    return f"Setting {setting}{value}{came}: {rule}." if setting else f"{rule}."
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {match[0]}?" if match else " `matchloop settings` lists them all."
+
+
+def _holds(layer: Any, path: list[str]) -> bool:
+    for part in path:
+        if not isinstance(layer, Mapping) or part not in layer:
+            return not isinstance(layer, Mapping)
+        layer = layer[part]
+    return True
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The union; tables are merged one level deep, so that a table-valued setting is replaced as a whole."""
+    merged = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = {**merged[name], **value} if both else value
+    return merged
+
+
+def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: _without_empty(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+    return {name: value for name, value in kept.items() if value != ""}
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, dict):
+        return {name: _without_secrets(part) for name, part in value.items()}
+    return value

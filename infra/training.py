@@ -1,0 +1,41 @@
+"""A training job of this installation, put together from its settings and the servers that run."""
+
+import contextlib
+from collections.abc import Iterator
+
+from feature_store.contracts.clock import SystemClock
+from feature_store.online import OnlineStore
+from infra.connections import kafka_bootstrap, mlflow_uri, redis_client
+from infra.settings import Settings
+from offline_training.jobs.train import TrainJob
+from offline_training.registry import Registry
+from streaming.kafka import Log
+from streaming.sink import coverage
+
+
+@contextlib.contextmanager
+def training_job(
+    settings: Settings, until_ms: int | None = None, exclude_items: frozenset[str] = frozenset()
+) -> Iterator[TrainJob]:
+    """A job for train or retrain; see TrainJob. settings: with the servers' addresses (Stack.settings).
+
+    A first namespace folds the log from where the lake ends. Raises Unavailable if a server is missing.
+    """
+    log = Log(settings.kafka, kafka_bootstrap(settings))
+    log.create_topics()
+    log_id = log.log_id()
+    lake = settings.home / "lake"
+    with redis_client(settings) as client:
+        yield TrainJob(
+            home=settings.home,
+            training=settings.training,
+            spark=settings.spark,
+            rewards=settings.rewards,
+            registry=Registry(settings.mlflow, mlflow_uri(settings)),
+            store=OnlineStore(client, settings.redis),
+            clock=SystemClock(),
+            log=log_id,
+            offsets=[coverage(lake, log_id, partition) for partition in range(settings.kafka.partitions)],
+            until_ms=until_ms,
+            exclude_items=exclude_items,
+        )

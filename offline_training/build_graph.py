@@ -1,0 +1,93 @@
+"""User clusters, the cluster->item graph and the item index, all made from the towers' vectors."""
+
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.graph import Graph
+from offline_training.fitting import THREADS
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+USERS_PER_CLUSTER = 10
+EXACT_UP_TO = 50_000  # items; beyond, an inverted file is several times faster
+_ITERATIONS = 20
+_BLOCK = 1024
+
+
+def cluster_users(vectors: Float32, clusters: int, seed: int) -> Float32:
+    """Spherical k-means: L2-normalised centroids (C, d) of user vectors (U, d), U >= 1.
+
+    C is `clusters`, but at most one for every USERS_PER_CLUSTER users and at least one, so that a cluster is a group of
+    people. Points are sampled above 256 for each centroid.
+    """
+    count = max(1, min(clusters, len(vectors) // USERS_PER_CLUSTER))
+    points = np.ascontiguousarray(vectors, dtype=np.float32)
+    faiss.omp_set_num_threads(THREADS)
+    kmeans = faiss.Kmeans(
+        points.shape[1],
+        count,
+        niter=_ITERATIONS,
+        seed=seed + 1,
+        spherical=True,
+        min_points_per_centroid=1,
+        max_points_per_centroid=256,
+    )
+    kmeans.train(points)
+    return unit(np.asarray(kmeans.centroids, dtype=np.float32))
+
+
+def nearest_cluster(vectors: Float32, centroids: Float32) -> Int64:
+    """The cluster (n,) of the largest inner product with each vector (n, d)."""
+    nearest: Int64 = np.argmax(vectors @ centroids.T, axis=1).astype(np.int64)
+    return nearest
+
+
+def build_graph(items: list[str], vectors: Float32, centroids: Float32, edges_per_cluster: int) -> Graph:
+    """Edge (c, j) exists iff item j is among the `edges_per_cluster` items of the largest inner product with centroid c
+    (Online Matching, Yi et al. 2023, section 4). vectors (I, d) in the order of items, centroids (C, d)."""
+    width = min(edges_per_cluster, len(items))
+    nearest = [
+        np.argpartition(-(centroids[start : start + _BLOCK] @ vectors.T), width - 1, axis=1)[:, :width]
+        for start in range(0, len(centroids), _BLOCK)
+    ]
+    item = np.concatenate(nearest).ravel().astype(np.int64)
+    return Graph.build(items, item, np.repeat(np.arange(len(centroids)), width), len(centroids))
+
+
+def build_index(vectors: Float32) -> Any:
+    """FAISS inner-product index over item vectors (I, d): exact up to EXACT_UP_TO items, then an inverted file of about
+    4 sqrt(I) lists, of which a sixteenth is searched."""
+    points = np.ascontiguousarray(vectors, dtype=np.float32)
+    d = points.shape[1]
+    faiss.omp_set_num_threads(THREADS)
+    if len(points) <= EXACT_UP_TO:
+        index: Any = faiss.IndexFlatIP(d)
+    else:
+        lists = int(4 * np.sqrt(len(points)))
+        index = faiss.index_factory(d, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+        index.cp.min_points_per_centroid = 1
+        index.train(points)
+        index.nprobe = max(1, lists // 16)
+    index.add(points)
+    return index
+
+
+def index_recall(index: Any, vectors: Float32, queries: Float32, size: int) -> float:
+    """Share of the exact `size` nearest items (I, d) of the queries (n, d) that the index finds."""
+    exact = faiss.IndexFlatIP(vectors.shape[1])
+    exact.add(np.ascontiguousarray(vectors))
+    size = min(size, len(vectors))
+    wanted, found = exact.search(queries, size)[1], index.search(queries, size)[1]
+    return float(np.mean([len(np.intersect1d(a, b)) / size for a, b in zip(wanted, found, strict=True)]))
+
+
+def unit(vectors: Float32) -> Float32:
+    """Rows scaled to length 1; a zero row points along the first axis."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    safe = np.where(length > 1e-12, vectors, np.eye(1, vectors.shape[1]))
+    result: Float32 = (safe / np.maximum(np.linalg.norm(safe, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return result

@@ -1,0 +1,109 @@
+"""What the lake says about items and users, reduced to the newest word on each, with their content as tokens.
+
+Tokens are made by the code that serving uses, so that a live item and a trained one are read alike. That is Python, on
+the driver; batches keep memory flat for users, the catalogue is held as a whole.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from feature_store.contracts.catalogue import Item, UserProfile
+from feature_store.contracts.columns import INTERACTIONS
+from feature_store.contracts.errors import InvalidInput
+
+_PROFILES = pa.schema([pa.field("user", pa.string(), nullable=False), pa.field("profile", pa.list_(pa.string()))])
+
+_attributes = msgspec.json.Decoder(dict[str, str | int | float | bool])
+
+
+def split_time(lake: Path, share: float = 0.8) -> int:
+    """The time (ms) that splits the imported interactions: the given share of their time span lies before it.
+
+    Raises InvalidInput if the lake holds no interactions.
+    """
+    if not parquet_files(lake / "interactions"):
+        raise no_interactions(lake)
+    times = ds.dataset(lake / "interactions", format="parquet").scanner(columns=["time"])
+    low = high = None
+    for batch in times.to_batches():
+        if len(batch):
+            found = pc.min_max(batch["time"]).as_py()
+            low = found["min"] if low is None else min(low, found["min"])
+            high = found["max"] if high is None else max(high, found["max"])
+    if low is None or high is None:
+        raise no_interactions(lake)
+    return int(low + share * (high - low))
+
+
+def positives_from(lake: Path, split_ms: int, positive_value: Mapping[str, float]) -> dict[str, frozenset[str]]:
+    """What each user (by key) liked among the imported interactions from split_ms (ms since the epoch) on.
+
+    positive_value: from which value on an interaction of a type is positive; types not named are at any value above 0.
+    Of several interactions of one type with an item the newest counts. Users who liked nothing are left out.
+    """
+    rows = ds.dataset(parquet_files(lake / "interactions"), schema=INTERACTIONS, format="parquet")
+    late = rows.to_table(filter=ds.field("time") >= split_ms).sort_by("time")
+    columns = (late[name].to_pylist() for name in ("user", "item", "type", "value"))
+    newest = {(user, item, kind): value for user, item, kind, value in zip(*columns, strict=True)}
+    likes: dict[str, set[str]] = {}
+    for (user, item, kind), value in newest.items():
+        if value >= positive_value[kind] if kind in positive_value else value > 0:
+            likes.setdefault(user, set()).add(item)
+    return {user: frozenset(liked) for user, liked in likes.items()}
+
+
+def no_interactions(lake: Path, until_ms: int | None = None) -> InvalidInput:
+    """What to tell when there is nothing to train on."""
+    until = "" if until_ms is None else f" before {until_ms} ms"
+    return InvalidInput(f"The lake {lake} holds no interactions{until}. Import some with `matchloop import DIR`.")
+
+
+def parquet_files(directory: Path) -> list[Path]:
+    """The Parquet files below a directory of the lake, without those still being written (named with a leading dot)."""
+    return sorted(path for path in directory.rglob("*.parquet") if not path.name.startswith((".", "_")))
+
+
+def read_catalogue(lake: Path, exclude: frozenset[str] = frozenset()) -> dict[str, Item | None]:
+    """All items ever described, by id; None for the deleted ones.
+
+    A change in the catalogue log counts more than an import, a later change more than an earlier one. What was imported
+    about the excluded items is passed over.
+    """
+    items: dict[str, Item | None] = {}
+    for file in parquet_files(lake / "items"):
+        for row in pq.read_table(file).to_pylist():
+            if row["item"] not in exclude:
+                items[row["item"]] = _item(row)
+    changes = [row for file in parquet_files(lake / "catalogue") for row in pq.ParquetFile(file).read().to_pylist()]
+    for row in sorted(changes, key=lambda row: (row["time"], row["offset"])):
+        items[row["item"]] = None if row["deleted"] else _item(row)
+    return items
+
+
+def write_profiles(lake: Path, path: Path) -> None:
+    """Writes each described user's profile tokens."""
+    with pq.ParquetWriter(path, _PROFILES) as writer:
+        for file in parquet_files(lake / "users"):
+            with pq.ParquetFile(file) as source:
+                for batch in source.iter_batches():
+                    profiles = [
+                        UserProfile(attributes=_attributes.decode(attributes)).tokens()
+                        for attributes in batch["attributes"].to_pylist()
+                    ]
+                    writer.write_table(pa.table([batch["user"], profiles], schema=_PROFILES))
+
+
+def _item(row: dict[str, Any]) -> Item:
+    return Item(
+        id=row["item"],
+        title=row["title"] or "",
+        categories=row["categories"] or [],
+        attributes=_attributes.decode(row["attributes"] or "{}"),
+    )

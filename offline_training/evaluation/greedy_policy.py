@@ -1,0 +1,127 @@
+"""The greedy policy seen from the log of the exploring one: the probabilities that off-policy evaluation weighs by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.contracts.errors import InvalidInput
+from offline_training.evaluation.ope import SlateLog
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedSlate:
+    """One decision of the exploring policy and what came of it. m items in the exploration set, s of them shown."""
+
+    user: str
+    mean: Float64  # (m,) estimates, the slate first, in position order
+    bonus: Float64  # (m,)
+    probabilities: Float64  # (s,) of each shown item at its position given the slots before it
+    rewards: Float64  # (s,)
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """How the exploring policy fills a slot: with chance `share` uniformly among the `top_k` left by mean + bonus."""
+
+    top_k: int
+    share: float
+
+
+def greedy_choice(mean: Float64, slots: int) -> tuple[Float64, Float64]:
+    """What the greedy policy would do at each position, given the slots that were in fact filled before it.
+
+    mean (m,): the slate first, in position order. Returns (slots,) the chance that it would have shown the same item (1
+    / ties if that item has the highest mean of those left, else 0), and (slots,) that highest mean.
+    """
+    best = np.array([mean[slot:].max() for slot in range(slots)])
+    ties = np.array([np.count_nonzero(mean[slot:] == best[slot]) for slot in range(slots)])
+    return np.where(mean[:slots] == best, 1.0 / ties, 0.0), best
+
+
+def greedy_slate(mean: Float64, slots: int, rng: np.random.Generator) -> Int64:
+    """The items (slots,) that the greedy policy shows, as indexes into mean (m,); ties fall as drawn."""
+    return np.lexsort((rng.random(len(mean)), -mean))[:slots].astype(np.int64)
+
+
+def logging_marginals(
+    mean: Float64, bonus: Float64, slate: Int64, exploration: Exploration, rollouts: int, rng: np.random.Generator
+) -> Float64:
+    """The chance that the exploring policy shows slate[k] at position k, whatever it showed before.
+
+    mean, bonus (m,): the exploration set. slate (s,): indexes into it. Returns (s,), each the mean over `rollouts`
+    simulated slates of the exact chance given the simulated slots before it; ties count as ordered. The set that was
+    logged holds the items that had a chance after the slots that were in fact filled, so for other slots before it is a
+    close approximation.
+    """
+    m, s = len(mean), len(slate)
+    upper_order = np.argsort(-(mean + bonus), kind="stable")
+    upper_rank = np.empty(m, dtype=np.int64)
+    upper_rank[upper_order] = np.arange(m)
+    left = np.ones((rollouts, m), dtype=bool)  # in descending order of mean + bonus
+    mean_by_upper = mean[upper_order]
+    tied = len(np.unique(mean)) < m
+    rows = np.arange(rollouts)
+    marginals = np.empty(s)
+    for position in range(s):
+        among = np.cumsum(left, axis=1)
+        k = min(exploration.top_k, m - position)
+        remaining = np.where(left, mean_by_upper, -np.inf)
+        is_best = remaining == remaining.max(axis=1, keepdims=True)
+        best = (is_best * (1 + rng.random((rollouts, m))) if tied else is_best).argmax(axis=1)
+        wanted = upper_rank[slate[position]]
+        exploit = is_best[:, wanted] / is_best.sum(axis=1)
+        explore = left[:, wanted] & (among[:, wanted] <= k)
+        marginals[position] = np.mean((1 - exploration.share) * exploit + exploration.share / k * explore)
+        drawn = (among == rng.integers(1, k + 1, size=(rollouts, 1))).argmax(axis=1)
+        chosen = np.where(rng.random(rollouts) < exploration.share, drawn, best)
+        left[rows, chosen] = False
+    return marginals
+
+
+def slate_log(
+    slates: Sequence[LoggedSlate], exploration: Exploration | None, rollouts: int, rng: np.random.Generator
+) -> SlateLog:
+    """The log of an exploring policy as the evaluation of the greedy one needs it.
+
+    exploration: how the log was made, for the item-position weights; None leaves these out. Raises InvalidInput if a
+    slate has fewer estimates than shown items.
+    """
+    n, width = len(slates), max((len(slate.rewards) for slate in slates), default=0)
+    codes = {user: code for code, user in enumerate(dict.fromkeys(slate.user for slate in slates))}
+    present = np.zeros((n, width), dtype=bool)
+    rewards, target, model, best = (np.zeros((n, width)) for _ in range(4))
+    logging, here, there = np.ones((n, width)), np.zeros((n, width)), np.ones((n, width))
+    for row, slate in enumerate(slates):
+        s = len(slate.rewards)
+        if len(slate.mean) < s or len(slate.probabilities) != s:
+            raise InvalidInput(
+                f"A logged slate has {s} rewards, {len(slate.probabilities)} probabilities, {len(slate.mean)} means. "
+                "The log is damaged, or was written by another version."
+            )
+        present[row, :s] = True
+        rewards[row, :s], logging[row, :s], model[row, :s] = slate.rewards, slate.probabilities, slate.mean[:s]
+        target[row, :s], best[row, :s] = greedy_choice(slate.mean, s)
+        if exploration is not None:
+            wanted = greedy_slate(slate.mean, s, rng)
+            here[row, :s] = wanted == np.arange(s)
+            simulated = logging_marginals(slate.mean, slate.bonus, wanted, exploration, rollouts, rng)
+            # What did happen counts as one more rollout, so that nothing that was shown had no chance.
+            there[row, :s] = np.where(
+                here[row, :s] > 0, (rollouts * simulated + slate.probabilities) / (rollouts + 1), simulated
+            )
+    return SlateLog(
+        users=np.array([codes[slate.user] for slate in slates], dtype=np.int64),
+        present=present,
+        rewards=rewards,
+        target=target,
+        logging=logging,
+        model=model,
+        model_target=best,
+        target_marginal=None if exploration is None else here,
+        logging_marginal=None if exploration is None else there,
+    )

@@ -1,0 +1,57 @@
+"""Towers and ranker as ONNX files for serving."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from feature_store.definitions import ITEM_TOKENS, RANKER_FEATURES, USER_TOKENS
+from offline_training.ranking.model import Ranker
+from offline_training.retrieval.two_tower import TwoTower
+
+OPSET = 17
+
+
+def export_towers(model: TwoTower, directory: Path) -> None:
+    """Writes user_tower.onnx and item_tower.onnx, each one file, with a dynamic batch."""
+    length, d = model.history_length, model.dimensions
+    history, mask = torch.zeros(2, length, d), torch.zeros(2, length)
+    tokens = torch.zeros(2, USER_TOKENS, dtype=torch.int64)
+    user_inputs = ("history", "mask", "tokens")
+    _export(model.user_tower, (history, mask, tokens), directory / "user_tower.onnx", user_inputs, "vector")
+    item = (torch.zeros(2, dtype=torch.int64), torch.zeros(2, ITEM_TOKENS, dtype=torch.int64))
+    _export(model.item_tower, item, directory / "item_tower.onnx", ("id", "tokens"), "vector")
+
+
+def export_ranker(ranker: Ranker, dimensions: int, directory: Path) -> None:
+    """Writes ranker.onnx with standardisation and calibration inside."""
+    features = torch.zeros(2, len(RANKER_FEATURES) + dimensions)
+    _export(ranker, (features,), directory / "ranker.onnx", ("features",), "probability")
+
+
+def _export(
+    module: nn.Module, arguments: tuple[torch.Tensor, ...], path: Path, inputs: Sequence[str], output: str
+) -> None:
+    module.eval()
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # The tracing exporter announces its successor, which takes ten times as long for the same graph.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                arguments,
+                path,
+                input_names=list(inputs),
+                output_names=[output],
+                dynamic_axes={name: {0: "batch"} for name in (*inputs, output)},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    finally:
+        exporter.setLevel(level)

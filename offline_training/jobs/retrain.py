@@ -1,0 +1,86 @@
+"""The retraining job: a new release whose bandit begins with what the old one has learnt."""
+
+import numpy as np
+
+from feature_store.contracts.errors import ReleaseRefused
+from feature_store.graph import Graph
+from feature_store.namespace import Namespace, namespace_id
+from feature_store.sums import Float64
+from offline_training.build_graph import nearest_cluster
+from offline_training.encoding import encode_users, renumber
+from offline_training.ensemble import mix, translation, transport
+from offline_training.jobs.train import TrainJob, TrainResult, build_sets, finish
+from offline_training.models import Trained, train_models
+from offline_training.offline_values import offline_values
+from offline_training.progress import Progress, section
+from offline_training.release import write_release
+from offline_training.retrieval.dataset import Float32, Int64
+from online_serving.snapshot import Snapshot
+from streaming.replay import replay
+from streaming.sink import coverage
+
+
+def retrain(job: TrainJob, progress: Progress) -> TrainResult:
+    """Trains on the lake as it is now and promotes the release with a base made from the live state (V1D3).
+
+    The live namespace's state as of the lake's end, offsets O, is computed by replay, carried to the new clusters, and
+    mixed with the new ranker's values; the new namespace folds the log from O on, reading decisions of older releases
+    through translations of their clusters. If the log has begun anew since the live namespace was made (job.log is
+    another one), all of the old log goes into the base and the new one is folded from its start.
+
+    job.offsets gives the number of partitions only. Raises as train does, and ReleaseRefused if nothing serves yet.
+    """
+    active = job.store.active()
+    if active is None:
+        raise ReleaseRefused("There is no release to retrain from. Run `matchloop train` first.")
+    parent = Namespace.load(job.namespaces, active.namespace)
+    summary = build_sets(job, section(progress, 0.0, 0.4))
+    trained = train_models(job.sets, job.training, section(progress, 0.4, 0.8))
+    release = write_release(job.releases, trained, job.training, parent.release, job.clock.now_ms())
+    progress(0.8, "carrying over what was learnt online")
+    namespace = next_namespace(job, parent, trained, release)
+    return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))
+
+
+def next_namespace(job: TrainJob, parent: Namespace, trained: Trained, release: str) -> Namespace:
+    """The namespace of a release that follows the parent: transported and mixed base, offsets, translations."""
+    end = [coverage(job.lake, parent.log, partition) for partition in range(len(job.offsets))]
+    # The lake may be behind what the parent's base holds: then there is nothing to replay yet.
+    end = [max(covered, start) for covered, start in zip(end, parent.offsets, strict=True)]
+    state = replay(parent, job.lake, job.rewards, end)
+
+    old, new = Snapshot.load(job.releases, parent.release), Snapshot.load(job.releases, release)
+    before = nearest_cluster(_vectors_under(old, trained)[0], old.centroids)
+    vectors, history = _vectors_under(new, trained)
+    after = nearest_cluster(vectors, new.centroids)
+    matrix = translation(before, after, len(old.centroids), len(new.centroids))
+
+    graph = Graph.load(job.releases / release / "graph.parquet")
+    carried = transport(state, matrix, graph)
+    rng = np.random.default_rng(job.training.seed)
+    values = offline_values(new, carried, vectors, history, after, rng)
+    base = mix(carried, values, job.training.ensemble_omega, job.training.ensemble_keep)
+    return Namespace(
+        id=namespace_id(release, 1),
+        release=release,
+        log=job.log,
+        offsets=end if job.log == parent.log else [0] * len(job.offsets),
+        created=job.clock.now_ms(),
+        graph=graph,
+        base=base,
+        translations=_translations(parent, matrix),
+    )
+
+
+def _translations(parent: Namespace, matrix: Float64) -> dict[str, Float64]:
+    """Older releases reach the new clusters through the parent's."""
+    older = {release: earlier @ matrix for release, earlier in parent.translations.items()}
+    return older | {parent.release: matrix}
+
+
+def _vectors_under(snapshot: Snapshot, trained: Trained) -> tuple[Float32, Int64]:
+    """The users of the training sets under a release: vectors (U, d), and histories (U, L) as positions plus one."""
+    positions = [snapshot.position(item) for item in trained.catalogue.items]
+    numbers = np.array([-1 if position is None else position for position in positions], dtype=np.int64)
+    history = renumber(trained.users.history, numbers, snapshot.manifest.history_length)
+    return encode_users(snapshot.towers, snapshot.vectors, history, trained.users.profile), history

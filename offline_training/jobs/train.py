@@ -1,0 +1,173 @@
+"""The training job: lake -> Spark -> models -> release -> namespace -> MLflow -> promotion."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_store.contracts.clock import Clock
+from feature_store.contracts.manifest import open_release
+from feature_store.definitions import features_hash
+from feature_store.graph import Graph
+from feature_store.namespace import Namespace, namespace_id
+from feature_store.online import OnlineStore
+from feature_store.sums import Sums
+from offline_training.data.lake import positives_from
+from offline_training.evaluation.holdout import evaluate_release, held_out_questions
+from offline_training.models import Trained, train_models
+from offline_training.progress import Progress, section
+from offline_training.promotion import promote, publish_catalogue
+from offline_training.registry import Registry
+from offline_training.release import write_release
+from offline_training.settings import SparkSettings, TrainingSettings
+from offline_training.training_plots import training_figures
+from online_serving.snapshot import Snapshot
+from streaming.settings import RewardSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What a training run works with.
+
+    home: the installation's directory. log, offsets: the event log's id and, per partition, the first offset that a new
+    namespace folds. until_ms: imported interactions from here on are not read, they measure the release (None: all are
+    read). exclude_items: what was imported about them is not read.
+    """
+
+    home: Path
+    training: TrainingSettings
+    spark: SparkSettings
+    rewards: RewardSettings
+    registry: Registry
+    store: OnlineStore
+    clock: Clock
+    log: str
+    offsets: list[int]
+    until_ms: int | None = None
+    exclude_items: frozenset[str] = frozenset()
+
+    @property
+    def lake(self) -> Path:
+        """Where the history lies."""
+        return self.home / "lake"
+
+    @property
+    def sets(self) -> Path:
+        """Where the training sets are written."""
+        return self.home / "cache" / "training_sets"
+
+    @property
+    def releases(self) -> Path:
+        """Where releases lie."""
+        return self.home / "releases"
+
+    @property
+    def namespaces(self) -> Path:
+        """Where namespaces lie."""
+        return self.home / "namespaces"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run made; metrics as in MLflow."""
+
+    release: str
+    namespace: str
+    metrics: dict[str, float]
+
+
+def train(job: TrainJob, progress: Progress) -> TrainResult:
+    """Trains a first release, with an empty base, and promotes it.
+
+    Raises InvalidInput if there is too little to learn from, ReleaseRefused if the gate holds the release back, and
+    Unavailable if Spark or MLflow does not answer.
+    """
+    summary = build_sets(job, section(progress, 0.0, 0.4))
+    trained = train_models(job.sets, job.training, section(progress, 0.4, 0.85))
+    release = write_release(job.releases, trained, job.training, None, job.clock.now_ms())
+    namespace = Namespace(
+        id=namespace_id(release, 1),
+        release=release,
+        log=job.log,
+        offsets=list(job.offsets),
+        created=job.clock.now_ms(),
+        graph=Graph.load(job.releases / release / "graph.parquet"),
+        base=Sums(),
+    )
+    return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))
+
+
+def build_sets(job: TrainJob, progress: Progress) -> dict[str, Any]:
+    """Runs the Spark job and stops Spark, so that its memory and cores are free before models are trained. Returns the
+    summary of what was read."""
+    from offline_training.data.spark import spark_session, stop_session
+    from offline_training.data.training_sets import build_training_sets
+
+    progress(0.0, "starting Spark")
+    spark = spark_session(job.spark, "matchloop-train")
+    try:
+        summary = build_training_sets(
+            spark,
+            job.lake,
+            job.sets,
+            training=job.training,
+            rewards=job.rewards,
+            until_ms=job.until_ms,
+            exclude_items=job.exclude_items,
+            progress=section(progress, 0.2, 1.0),
+        )
+    finally:
+        stop_session(spark)
+    return asdict(summary)
+
+
+def finish(
+    job: TrainJob, trained: Trained, release: str, namespace: Namespace, summary: dict[str, Any], progress: Progress
+) -> TrainResult:
+    """Saves the namespace, measures the release on held-out positives, records it in MLflow and promotes it."""
+    progress(0.0, "measuring the release")
+    namespace.save(job.namespaces)
+    manifest = open_release(job.releases / release, features_hash())
+    metrics = dict(manifest.metrics)
+    questions = []
+    if job.until_ms is not None:
+        later = positives_from(job.lake, job.until_ms, job.training.positive_value)
+        questions = held_out_questions(trained.catalogue, trained.users, later)
+    if questions:
+        snapshot = Snapshot.load(job.releases, release)
+        metrics |= evaluate_release(snapshot, trained.catalogue, trained.examples, questions, job.training.recent_days)
+    progress(0.4, "recording the run in MLflow")
+    version = job.registry.record(
+        job.releases / release,
+        manifest,
+        {name: value for name, value in metrics.items() if np.isfinite(value)},
+        training_figures(trained, _coverage(namespace.graph)),
+        trained.losses,
+        {
+            "release": release,
+            "parent": manifest.parent,
+            "namespace": namespace.id,
+            "log": namespace.log,
+            "offsets": namespace.offsets,
+            "lake": summary | {"files": len(list(job.lake.rglob("*.parquet")))},
+        },
+    )
+    logger.info("release %s is version %s of the model", release, version)
+    progress(0.8, "promoting the release")
+    publish_catalogue(job.lake, job.exclude_items, job.store)
+    promote(job.releases, job.namespaces, job.sets, release, namespace.id, job.registry, job.store)
+    progress(1.0, f"release {release} serves")
+    return TrainResult(release, namespace.id, metrics)
+
+
+def _coverage(graph: Graph) -> np.ndarray[Any, np.dtype[np.float64]]:
+    connected: set[int] = set()
+    shares = []
+    for cluster in range(graph.clusters):
+        connected.update(graph.items_of(cluster))
+        shares.append(len(connected) / max(1, len(graph.items)))
+    return np.array(shares)

@@ -1,0 +1,84 @@
+"""The gate in front of serving, and the way through it."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from feature_store.contracts.errors import ReleaseRefused
+from feature_store.contracts.manifest import Manifest, open_release
+from feature_store.definitions import features_hash
+from feature_store.namespace import Namespace
+from feature_store.online import Active, OnlineStore, UserRecord
+from offline_training.data.lake import read_catalogue
+from offline_training.registry import Registry
+
+RECALL_MARGIN = 0.8  # of popularity's recall on the validation window: retrieval feeds a ranker that knows popularity
+CHAMPION_MARGIN = 0.5  # of the champion's hit rate, which was measured on another window
+RECALL = "validation_{}_recall_at_50"
+HIT_RATE = "validation_retrieval_hit_rate_at_10"
+
+
+def gate(candidate: Manifest, champion: Manifest | None) -> list[str]:
+    """Reasons against serving the candidate; none if it may serve. Metrics that either side lacks are not compared."""
+    metrics = candidate.metrics
+    reasons = [f"metric {name} is {value}" for name, value in sorted(metrics.items()) if not math.isfinite(value)]
+    recall, popularity = metrics.get(RECALL.format("retrieval")), metrics.get(RECALL.format("popularity"))
+    if recall is not None and popularity is not None and recall < RECALL_MARGIN * popularity:
+        reasons.append(
+            f"recall@50 of retrieval is {recall:.3f}, below {RECALL_MARGIN} of popularity's {popularity:.3f}"
+        )
+    hit_rate = metrics.get(HIT_RATE)
+    before = None if champion is None else champion.metrics.get(HIT_RATE)
+    if hit_rate is not None and before is not None and hit_rate < CHAMPION_MARGIN * before:
+        reasons.append(f"hit rate@10 is {hit_rate:.3f}, below {CHAMPION_MARGIN} of the champion's {before:.3f}")
+    return reasons
+
+
+def promote(
+    releases: Path, namespaces: Path, sets: Path, release: str, namespace: str, registry: Registry, store: OnlineStore
+) -> None:
+    """Makes a release with its namespace the one that serves: users' features are published, folding of the namespace
+    begins, the registry's alias moves, and every serving process is told.
+
+    sets: the training sets that the release was made from. Raises ReleaseRefused, with every reason, if the release is
+    damaged, does not belong to the namespace, or does not pass the gate against what serves now.
+    """
+    candidate = open_release(releases / release, features_hash())
+    if Namespace.load(namespaces, namespace).release != release:
+        raise ReleaseRefused(f"Namespace {namespace} belongs to another release than {release}. Name a pair.")
+    active = store.active()
+    champion = None
+    if active is not None and active.release != release and (releases / active.release).is_dir():
+        champion = open_release(releases / active.release, features_hash())
+    if reasons := gate(candidate, champion):
+        raise ReleaseRefused(
+            f"Release {release} was not promoted: {'; '.join(reasons)}. It stays in {releases / release}; "
+            "what serves now goes on serving. Check the data, or the training settings."
+        )
+    store.put_users(user_records(sets))
+    store.add_namespace(namespace)
+    registry.crown(release)
+    store.activate(Active(release, namespace))
+
+
+def publish_catalogue(lake: Path, exclude: frozenset[str], store: OnlineStore) -> None:
+    """Puts imported items into the live catalogue that are not there yet. What was put or deleted over HTTP is left as
+    it is: it is newer than any import."""
+    live = {item.id for item in store.items()}
+    described = read_catalogue(lake, exclude).values()
+    store.put_items(item for item in described if item is not None and item.id not in live)
+
+
+def user_records(sets: Path) -> Iterator[UserRecord]:
+    """Users' features as the training sets have them: profile, newest positives, everything interacted with."""
+    for file in sorted((sets / "users").glob("*.parquet")):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=1_000):
+            for row in batch.to_pylist():
+                yield UserRecord(
+                    row["user"],
+                    row["profile"] or [],
+                    list(zip(row["history"] or [], row["history_times"] or [], strict=True)),
+                    list(zip(row["seen"] or [], row["seen_times"] or [], strict=True)),
+                )

@@ -1,0 +1,203 @@
+"""The ranker's training rows: what could have been shown at real moments of the validation window, and what was.
+
+A moment is a user at the time of one of their positive interactions in the validation window, with the history and the
+item features of before. Its pool is what serving might offer then (nearest, popular and random unseen items); a row's
+label is whether the user liked the item from then on within the window. All positives of a pool are kept and its
+negatives are sampled; weights undo the sampling, so that the rows estimate the probability over the whole pool.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.definitions import ITEM_FEATURES, RANKER_FEATURES, UNKNOWN_ITEM, ranker_features
+from offline_training.progress import Progress
+from offline_training.retrieval.dataset import Catalogue, Examples, Impressions, Users
+from offline_training.retrieval.two_tower import TwoTower
+from offline_training.settings import TrainingSettings
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+NEAREST, POPULAR, RANDOM = 200, 100, 50  # sizes of a pool's parts
+MOMENTS_PER_USER = 8
+MAX_MOMENTS = 6_000
+MAX_DECISIONS = 20_000
+MAX_IMPRESSION_WEIGHT = 10.0
+NEW_ITEM_SHARE = 0.2  # weight of the rows that show an item as if it were new, relative to a pool's
+RECENT = [feature.name for feature in ITEM_FEATURES].index("recent_popularity")
+
+
+@dataclass(frozen=True)
+class RankerRows:
+    """features (n, len(RANKER_FEATURES) + d); reward (n,) in [0, 1]; weight (n,); user (n,) numbers the person, for
+    splitting; moment (n,) numbers the moment or decision; shown (n,): a real impression."""
+
+    features: Float32
+    reward: Float64
+    weight: Float64
+    user: Int64
+    moment: Int64
+    shown: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+
+class _Builder:
+    def __init__(self, model: TwoTower, features: Float32) -> None:
+        self.model, self.item_features = model, features
+        self.vectors = model.item_vectors()
+        self.content_vectors = model.item_vectors(content_only=True)
+        self.unknown = np.tile(UNKNOWN_ITEM, (len(features), 1))
+        self.people: dict[str, int] = {}
+        self.parts: list[tuple[Float32, Float64, Float64, int, int, bool]] = []
+        self.moments = 0
+
+    def add(
+        self,
+        person: str,
+        user: Float32,
+        history: Int64,
+        items: Int64,
+        reward: Float64,
+        weight: Float64,
+        new: bool,
+        shown: bool,
+    ) -> None:
+        if not len(items):
+            return
+        past = self.vectors[history[history > 0] - 1]
+        vectors, numbers = (self.content_vectors, self.unknown) if new else (self.vectors, self.item_features)
+        features = ranker_features(user, past, vectors[items], numbers[items])
+        number = self.people.setdefault(person, len(self.people))
+        self.parts.append((features, reward, weight, number, self.moments, shown))
+
+    def rows(self, dimensions: int) -> RankerRows:
+        lengths = [len(part[1]) for part in self.parts]
+        empty = np.zeros((0, len(RANKER_FEATURES) + dimensions), np.float32)
+        return RankerRows(
+            features=np.concatenate([empty, *(part[0] for part in self.parts)]),
+            reward=np.concatenate([np.zeros(0), *(part[1] for part in self.parts)]),
+            weight=np.concatenate([np.zeros(0), *(part[2] for part in self.parts)]),
+            user=np.repeat(np.array([part[3] for part in self.parts], np.int64), lengths),
+            moment=np.repeat(np.array([part[4] for part in self.parts], np.int64), lengths),
+            shown=np.repeat(np.array([part[5] for part in self.parts], np.bool_), lengths),
+        )
+
+
+def ranker_rows(
+    model: TwoTower,
+    catalogue: Catalogue,
+    features: Float32,
+    examples: Examples,
+    users: Users,
+    impressions: Impressions,
+    settings: TrainingSettings,
+    progress: Progress,
+) -> RankerRows:
+    """Builds the rows with a model that has not seen the validation window. features: (I, F) as of its start.
+
+    Impressions count if they were made in the window, because features and vectors know the outcome of older ones. They
+    get at least the weight of a sampled row, and up to ten times as much, to be heard beside more sampled rows.
+    """
+    rng = np.random.default_rng(settings.seed)
+    builder = _Builder(model, features)
+    chosen = _moments(examples, rng)
+    user_vectors = model.user_vectors(builder.vectors, examples.history[chosen], examples.profile[chosen])
+    last = _last_positions(examples)
+    popular = np.argsort(-features[:, RECENT], kind="stable")
+    for step, row in enumerate(chosen.tolist()):
+        if step % 100 == 0:
+            progress(step / len(chosen), "ranker's training set")
+        person, now = examples.users[examples.user[row]], int(examples.time[row])
+        own = last[int(examples.user[row])]
+        liked = np.unique(examples.item[own[examples.validation[own] & (examples.time[own] >= now)]])
+        past = _seen_before(users, person, now, examples, own)
+        unseen = np.ones(len(catalogue.items), np.bool_)
+        unseen[past] = False
+        unseen[liked] = True
+        pool = _pool(builder.vectors @ user_vectors[step], popular, unseen, rng)
+        anywhere = np.flatnonzero(unseen)
+        fresh = rng.choice(anywhere, min(len(anywhere), NEAREST), replace=False) if len(anywhere) else anywhere
+        for candidates, new, share, negatives in (
+            (pool, False, 1.0, settings.ranker_negatives),
+            (fresh, True, NEW_ITEM_SHARE, max(1, settings.ranker_negatives // 4)),
+        ):
+            items, reward, weight = _sampled(candidates, liked, negatives, rng)
+            builder.add(person, user_vectors[step], examples.history[row], items, reward, share * weight, new, False)
+        builder.moments += 1
+    _add_impressions(builder, impressions, examples)
+    return builder.rows(model.dimensions)
+
+
+def _moments(examples: Examples, rng: np.random.Generator) -> Int64:
+    """Rows of examples: at most MOMENTS_PER_USER distinct times of each user, spread evenly over the user's times."""
+    rows = np.flatnonzero(examples.validation)
+    if not len(rows):
+        rows = np.arange(len(examples.item))
+    first = np.unique(np.stack([examples.user[rows], examples.time[rows]]), axis=1, return_index=True)[1]
+    rows = rows[first]  # by user, then time
+    chosen = []
+    for own in np.split(rows, np.flatnonzero(np.diff(examples.user[rows])) + 1):
+        places = np.unique(np.linspace(0, len(own) - 1, MOMENTS_PER_USER).round().astype(np.int64))
+        chosen.append(own[places])
+    moments = np.concatenate(chosen)
+    if len(moments) > MAX_MOMENTS:
+        moments = np.sort(rng.choice(moments, MAX_MOMENTS, replace=False))
+    return moments
+
+
+def _last_positions(examples: Examples) -> list[Int64]:
+    order = np.argsort(examples.user, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(examples.user, minlength=len(examples.users)))[:-1])
+
+
+def _seen_before(users: Users, person: str, now: int, examples: Examples, own: Int64) -> Int64:
+    earlier = examples.item[own[examples.time[own] < now]]
+    row = users.index.get(person)
+    if row is None:
+        return earlier
+    return np.concatenate([earlier, users.seen[row][users.seen_times[row] < now]])
+
+
+def _pool(scores: Float32, popular: Int64, unseen: NDArray[np.bool_], rng: np.random.Generator) -> Int64:
+    scores = np.where(unseen, scores, -np.inf)
+    nearest = np.argpartition(-scores, min(NEAREST, len(scores)) - 1)[:NEAREST]
+    anywhere = rng.integers(0, len(scores), RANDOM)
+    pool: Int64 = np.unique(np.concatenate([nearest, popular[unseen[popular]][:POPULAR], anywhere]))
+    offered: Int64 = pool[unseen[pool]]
+    return offered
+
+
+def _sampled(pool: Int64, liked: Int64, negatives: int, rng: np.random.Generator) -> tuple[Int64, Float64, Float64]:
+    """All positives of the pool with weight 1, and at most `negatives` others that stand for all others."""
+    is_liked = np.isin(pool, liked)
+    positive, negative = pool[is_liked], pool[~is_liked]
+    kept = rng.choice(negative, min(len(negative), negatives), replace=False)
+    each = len(negative) / len(kept) if len(kept) else 0.0
+    reward = np.concatenate([np.ones(len(positive)), np.zeros(len(kept))])
+    return np.concatenate([positive, kept]), reward, np.where(reward > 0, 1.0, each)
+
+
+def _add_impressions(builder: _Builder, impressions: Impressions, examples: Examples) -> None:
+    in_window = examples.time[examples.validation]
+    start = int(in_window.min()) if len(in_window) else 0
+    rows = np.flatnonzero(impressions.time >= start)[-MAX_DECISIONS:]
+    shown = sum(len(impressions.items[row]) for row in rows)
+    if not shown:
+        return
+    sampled = float(sum(part[2].sum() for part in builder.parts))
+    each = float(np.clip(sampled / shown, 1.0, MAX_IMPRESSION_WEIGHT))
+    vectors = builder.model.user_vectors(builder.vectors, impressions.history[rows], impressions.profile[rows])
+    for step, row in enumerate(rows.tolist()):
+        items, reward = impressions.items[row], np.clip(impressions.rewards[row], 0.0, 1.0)
+        person, history = impressions.user[row], impressions.history[row]
+        # An item that training did not know then was shown by its content alone.
+        for new in (False, True):
+            part = (builder.model.ids.numpy()[items + 1] == 0) == new
+            weight = np.full(int(part.sum()), each)
+            builder.add(person, vectors[step], history, items[part], reward[part], weight, new, True)
+        builder.moments += 1

@@ -1,0 +1,97 @@
+"""Assembles a release: everything that serving needs of a training run, in one immutable directory."""
+
+import os
+import shutil
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.contracts.manifest import Manifest, seal
+from feature_store.definitions import ITEM_FEATURES, USER_TOKENS, features_hash
+from offline_training.build_graph import build_graph, build_index, cluster_users, index_recall
+from offline_training.encoding import encode_users
+from offline_training.export import export_ranker, export_towers
+from offline_training.models import Trained
+from offline_training.retrieval.dataset import Catalogue, Float32
+from offline_training.settings import TrainingSettings
+from online_serving.towers import Towers
+
+RECALL_QUERIES, RECALL_SIZE = 200, 100
+
+
+def write_release(releases: Path, trained: Trained, settings: TrainingSettings, parent: str | None, now_ms: int) -> str:
+    """Writes `<releases>/<id>/`, whole or not at all, and returns the id.
+
+    Vectors come from the exported towers, so they are the ones that serving would compute. The manifest holds
+    trained.metrics and `index_recall_at_100`, the index's agreement with exact search. parent: the release whose online
+    statistics go into this one's base.
+    """
+    draft = releases / f".draft-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        export_towers(trained.two_tower, draft)
+        export_ranker(trained.ranker.ranker, settings.dimensions, draft)
+        towers = Towers(draft)
+        catalogue, users = trained.catalogue, trained.users
+        vectors = towers.item_vectors(trained.two_tower.ids.numpy()[1:], catalogue.tokens)
+        people = encode_users(towers, vectors, users.history, users.profile)
+        if not len(people):  # then there is one cluster, around the user nothing is known of
+            nobody = np.zeros((1, settings.history_length), np.int64), np.zeros((1, USER_TOKENS), np.int64)
+            people = encode_users(towers, vectors, *nobody)
+
+        centroids = cluster_users(people, settings.clusters, settings.seed)
+        index = build_index(vectors)
+        _write_items(catalogue, vectors, draft / "items.parquet")
+        faiss.write_index(index, str(draft / "index.faiss"))
+        np.save(draft / "centroids.npy", centroids, allow_pickle=False)
+        build_graph(catalogue.items, vectors, centroids, settings.edges_per_cluster).save(draft / "graph.parquet")
+
+        found = index_recall(index, vectors, people[:: max(1, len(people) // RECALL_QUERIES)], RECALL_SIZE)
+        manifest = Manifest(
+            created=now_ms,
+            features=features_hash(),
+            dimensions=settings.dimensions,
+            clusters=len(centroids),
+            history_length=settings.history_length,
+            active_clusters=min(settings.active_clusters, len(centroids)),
+            context_temperature=settings.context_temperature,
+            items=len(catalogue.items),
+            parent=parent,
+            files={},
+            parameters=parameters(settings),
+            metrics=trained.metrics | {f"index_recall_at_{RECALL_SIZE}": found},
+        )
+        release = seal(draft, manifest)
+        if (releases / release).exists():  # the same bytes, because the id is their hash
+            return release
+        draft.rename(releases / release)
+        return release
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def parameters(settings: TrainingSettings) -> dict[str, str | int | float | bool | None]:
+    """The settings as flat parameters: `positive_value.rating` for an entry of a table."""
+    flat: dict[str, str | int | float | bool | None] = {}
+    for name, value in settings.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{key}": entry for key, entry in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _write_items(catalogue: Catalogue, vectors: Float32, path: Path) -> None:
+    flat = pa.array(np.ascontiguousarray(vectors).ravel(), pa.float32())
+    columns = {
+        "item": pa.array(catalogue.items, pa.string()),
+        "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+        "tokens": pa.array(catalogue.tokens.tolist(), pa.list_(pa.int64())),
+    }
+    for place, feature in enumerate(ITEM_FEATURES):
+        columns[feature.name] = pa.array(catalogue.features[:, place], pa.float32())
+    pq.write_table(pa.table(columns), path)

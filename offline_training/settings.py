@@ -1,0 +1,62 @@
+"""Settings of the batch engine, the tracking server and training."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_strict = ConfigDict(extra="forbid", frozen=True)
+
+
+class SparkSettings(BaseModel):
+    """The batch engine."""
+
+    model_config = _strict
+
+    master: str = Field(default="local[*]", description="Spark master URL.")
+    driver_memory: str = Field(default="2g", description="Heap of the driver.")
+    shuffle_partitions: int = Field(default=4, ge=1, description="Partitions after a shuffle; a few per core.")
+
+
+class MlflowSettings(BaseModel):
+    """Tracking and registry."""
+
+    model_config = _strict
+
+    tracking_uri: str | None = Field(
+        default=None, description="Your MLflow server; empty: embedded, on SQLite. MLFLOW_TRACKING_URI is read too."
+    )
+    experiment: str = Field(default="matchloop", description="MLflow experiment for training runs and reports.")
+    model: str = Field(default="matchloop", description="Registered model; the alias `champion` is what serves.")
+
+
+class TrainingSettings(BaseModel):
+    """The two-stage model and the graph."""
+
+    model_config = _strict
+
+    seed: int = Field(default=0, description="Seed of everything random in training.")
+    positive_value: dict[str, float] = Field(
+        default={"rating": 4.0},
+        description="An interaction of the type is positive from this value on; types not named are positive at any value above 0.",
+    )
+    dimensions: int = Field(default=64, ge=4, description="Length of user and item vectors.")
+    history_length: int = Field(default=30, ge=1, description="Items of history that the user tower reads.")
+    epochs: int = Field(default=8, ge=1, description="Passes of the two-tower model over the training set.")
+    batch_size: int = Field(default=512, ge=2, description="Training batch of the two-tower model.")
+    learning_rate: float = Field(default=2e-3, gt=0, description="Adam's step size.")
+    temperature: float = Field(default=0.07, gt=0, description="Softmax temperature of the two-tower loss.")
+    ranker_epochs: int = Field(default=3, ge=1, description="Passes of the ranker over its training set.")
+    ranker_negatives: int = Field(
+        default=50, ge=1, description="Sampled candidates per positive in the ranker's training set."
+    )
+    recent_days: float = Field(default=14.0, gt=0, description="Window of the recent_popularity feature.")
+    clusters: int = Field(default=64, ge=1, description="User clusters C; fewer when there are few users.")
+    edges_per_cluster: int = Field(default=100, ge=1, description="Items W that each cluster is connected to.")
+    active_clusters: int = Field(default=5, ge=1, description="Clusters K in a user's context.")
+    context_temperature: float = Field(
+        default=0.1, gt=0, description="tau' of the context softmax (Online Matching, Eq. 10)."
+    )
+    ensemble_omega: float = Field(
+        default=0.2, ge=0, le=1, description="Weight of the online value at a change point (V1D3)."
+    )
+    ensemble_keep: float = Field(
+        default=0.5, ge=0, le=1, description="Share kappa of the online trials that a change point keeps."
+    )

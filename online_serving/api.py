@@ -1,0 +1,211 @@
+"""The HTTP routes under /v1, and those for probes. Bodies are read and written without FastAPI's own (slower) way; it
+routes and documents."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Path, Request, Response
+from fastapi.openapi.utils import get_openapi
+from msgspec.structs import asdict
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
+from online_serving.bodies import answer, broken_rule, read
+from online_serving.catalogue import Catalogue
+from online_serving.feedback import REJECTED, UNACKNOWLEDGED, FeedbackIntake
+from online_serving.readiness import Readiness
+from online_serving.recommendations import Recommender
+from online_serving.schemas import (
+    ErrorAnswer,
+    FeedbackAnswer,
+    FeedbackRequest,
+    ItemBody,
+    ItemsAnswer,
+    ItemsRequest,
+    RecommendationAnswer,
+    RecommendationRequest,
+    StoredItem,
+    UserBody,
+)
+
+_REFERENCE = "#/components/schemas/{model}"
+_BODIES: list[type[BaseModel]] = [RecommendationRequest, FeedbackRequest, ItemBody, ItemsRequest, UserBody]
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    413: {"model": ErrorAnswer, "description": "The body is too large."},
+    422: {"model": ErrorAnswer, "description": "A field breaks a rule; details name field, value and rule."},
+    503: {"model": ErrorAnswer, "description": "A part of the system does not answer. Try again."},
+}
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorAnswer, "description": "There is nothing of this id."}
+}
+
+Identity = Annotated[str, Path(description=f"At most {MAX_ID_CHARACTERS} characters.")]
+
+
+class Services:
+    """What the routes call. Filled when the process has started."""
+
+    recommender: Recommender
+    feedback: FeedbackIntake
+    catalogue: Catalogue
+    readiness: Readiness
+
+
+def _body(model: type[BaseModel]) -> dict[str, Any]:
+    schema = {"$ref": _REFERENCE.format(model=model.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _identity(value: str) -> str:
+    if not 0 < len(value) <= MAX_ID_CHARACTERS:
+        raise broken_rule("id", value, f"must have 1 to {MAX_ID_CHARACTERS} characters")
+    return value
+
+
+def routes(services: Services) -> APIRouter:
+    """All routes of the API."""
+    api = APIRouter()
+
+    @api.post(
+        "/v1/recommendations",
+        tags=["recommendations"],
+        summary="Recommend items to a user",
+        responses={200: {"model": RecommendationAnswer}, **_ERRORS},
+        openapi_extra=_body(RecommendationRequest),
+    )
+    async def recommend(request: Request) -> Response:
+        return answer(await services.recommender.answer(await read(request, RecommendationRequest)))
+
+    @api.post(
+        "/v1/feedback",
+        tags=["recommendations"],
+        summary="Say what users did with recommended items",
+        description="Answered when the log has acknowledged the events. On the embedded broker, which keeps its topics "
+        "in memory, that holds for the broker's lifetime.",
+        status_code=202,
+        responses={
+            202: {"model": FeedbackAnswer},
+            **_ERRORS,
+            404: {"model": FeedbackAnswer, "description": "No event of the batch belongs to a decision made here."},
+            503: {"model": FeedbackAnswer, "description": "Some events were not acknowledged: send those again."},
+        },
+        openapi_extra=_body(FeedbackRequest),
+    )
+    async def feed_back(request: Request) -> Response:
+        events = await services.feedback.take(await read(request, FeedbackRequest))
+        found = [event["status"] for event in events]
+        if UNACKNOWLEDGED in found:
+            message = "Some events were not acknowledged by the log. Send those again."
+            return answer({"error": "unavailable", "message": message, "events": events}, 503)
+        if all(status == REJECTED for status in found):
+            message = "No event belongs to a decision made here. " + events[0]["reason"]
+            return answer({"error": "unknown_decision", "message": message, "events": events}, 404)
+        return answer({"events": events}, 202)
+
+    @api.put(
+        "/v1/items/{id:path}",
+        tags=["catalogue"],
+        summary="Create or replace an item",
+        responses={200: {"model": StoredItem}, 201: {"model": StoredItem}, **_ERRORS},
+        openapi_extra=_body(ItemBody),
+    )
+    async def put_item(request: Request, id: Identity) -> Response:  # noqa: A002 - the name in the path
+        item, created = await services.catalogue.put(_identity(id), await read(request, ItemBody))
+        return answer(asdict(item), 201 if created else 200)
+
+    @api.get(
+        "/v1/items/{id:path}",
+        tags=["catalogue"],
+        summary="Read an item",
+        responses={200: {"model": StoredItem}, **_ERRORS, **_NOT_FOUND},
+    )
+    async def get_item(id: Identity) -> Response:  # noqa: A002
+        return answer(asdict(await services.catalogue.get(_identity(id))))
+
+    @api.delete(
+        "/v1/items/{id:path}",
+        tags=["catalogue"],
+        summary="Delete an item",
+        status_code=204,
+        responses={**_ERRORS, **_NOT_FOUND},
+    )
+    async def delete_item(id: Identity) -> Response:  # noqa: A002
+        await services.catalogue.delete(_identity(id))
+        return Response(status_code=204)
+
+    @api.post(
+        "/v1/items:batch",
+        tags=["catalogue"],
+        summary="Create or replace many items",
+        responses={200: {"model": ItemsAnswer}, **_ERRORS},
+        openapi_extra=_body(ItemsRequest),
+    )
+    async def put_items(request: Request) -> Response:
+        created, replaced = await services.catalogue.put_all(await read(request, ItemsRequest))
+        return answer({"created": created, "replaced": replaced})
+
+    @api.put(
+        "/v1/users/{id:path}",
+        tags=["users"],
+        summary="Replace what is known about a user",
+        status_code=204,
+        responses=_ERRORS,
+        openapi_extra=_body(UserBody),
+    )
+    async def put_user(request: Request, id: Identity) -> Response:  # noqa: A002
+        await services.catalogue.put_user(_identity(id), await read(request, UserBody))
+        return Response(status_code=204)
+
+    @api.delete(
+        "/v1/users/{id:path}",
+        tags=["users"],
+        summary="Forget a user",
+        description="Erases profile, history and shown items. Log and lake hold no user ids, only keyed hashes.",
+        status_code=204,
+        responses=_ERRORS,
+    )
+    async def erase_user(id: Identity) -> Response:  # noqa: A002
+        await services.catalogue.erase_user(_identity(id))
+        return Response(status_code=204)
+
+    return api
+
+
+def probes(services: Services) -> APIRouter:
+    """Routes for probes and for Prometheus."""
+    api = APIRouter(tags=["operation"])
+
+    @api.get("/healthz", summary="Whether the process runs")
+    async def healthz() -> Response:
+        return answer({"status": "ok"})
+
+    @api.get("/readyz", summary="Whether the process should get requests", responses={503: {}})
+    async def readyz() -> Response:
+        ready, content = await services.readiness.check()
+        if ready:
+            return answer(content)
+        return answer({"error": "not_ready", "message": " ".join(content["problems"].values()), **content}, 503)
+
+    @api.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def prometheus() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return api
+
+
+def describe(app: FastAPI, with_key: bool) -> None:
+    """Has OpenAPI describe the bodies, which the routes read by themselves, and the key."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            _, bodies = models_json_schema([(model, "validation") for model in _BODIES], ref_template=_REFERENCE)
+            schema["components"]["schemas"] |= bodies["$defs"]
+            if with_key:
+                schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+                schema["security"] = [{"key": []}]
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

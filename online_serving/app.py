@@ -1,0 +1,156 @@
+"""The API process: everything wired together, started and stopped in order."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import redis
+import redis.asyncio
+from fastapi import FastAPI
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from feature_store.bandit_state import BanditStore
+from feature_store.contracts.clock import Clock, SystemClock
+from feature_store.contracts.identity import Keyring
+from feature_store.online import AsyncOnlineStore, OnlineStore
+from online_serving.api import Services, describe, probes, routes
+from online_serving.auth import BearerAuth, Measured
+from online_serving.bodies import add_error_handlers
+from online_serving.catalogue import Catalogue
+from online_serving.config import ServerConfig
+from online_serving.event_log import EventLog
+from online_serving.feedback import FeedbackIntake
+from online_serving.followers import ParameterFollower, StateFollower
+from online_serving.pipeline.pipeline import Pipeline
+from online_serving.readiness import Readiness
+from online_serving.recommendations import Recommender
+from online_serving.state import Current, State, loader
+from streaming.kafka import Log, Writer
+
+_log = logging.getLogger(__name__)
+
+_REDIS_SECONDS = 5.0
+
+
+def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
+    """The ASGI application. Starting it connects to the log (LogMismatch if its partitions are not those of the
+    settings, Unavailable if it does not answer) and begins to follow Redis; it is ready when /readyz says so."""
+    services = Services()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with _running(config, services, clock or SystemClock()):
+            yield
+
+    app = FastAPI(
+        title="MatchLoop",
+        version=_version(),
+        description="Recommendations that learn from feedback within a second.",
+        lifespan=lifespan,
+    )
+    app.include_router(routes(services))
+    app.include_router(probes(services))
+    add_error_handlers(app)
+    describe(app, with_key=config.serving.api_key is not None)
+    if config.serving.api_key is not None:
+        app.add_middleware(BearerAuth, key=config.serving.api_key.get_secret_value())
+    app.add_middleware(Measured)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _running(config: ServerConfig, services: Services, clock: Clock) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    async with contextlib.AsyncExitStack() as cleanup:
+        await asyncio.to_thread(Log(config.kafka, config.bootstrap).create_topics)
+        writer = await asyncio.to_thread(Writer, config.bootstrap)
+        cleanup.push_async_callback(asyncio.to_thread, writer.close)
+        blocking = redis.Redis.from_url(config.redis_url, retry=Retry(NoBackoff(), 1), socket_timeout=_REDIS_SECONDS)
+        cleanup.callback(blocking.close)
+        client = redis.asyncio.Redis.from_url(config.redis_url, retry=redis.asyncio.retry.Retry(NoBackoff(), 1))
+        cleanup.push_async_callback(client.aclose)
+
+        users = AsyncOnlineStore(client, config.redis)
+        keyring = Keyring(config.secret)
+        pipeline = Pipeline(config.serving, config.bandit)
+        log = EventLog(writer, config.kafka, clock)
+        current = Current()
+        services.recommender = Recommender(
+            current,
+            pipeline,
+            keyring,
+            config.experiment,
+            users,
+            log,
+            config.serving,
+            clock,
+            np.random.default_rng(config.seed),
+        )
+        services.feedback = FeedbackIntake(keyring, log, config.serving, config.rewards, clock)
+        services.catalogue = Catalogue(users, log, keyring, config.serving, clock)
+        services.readiness = Readiness(current, users, log, config.kafka)
+
+        ticks = loop.create_task(log.tick())
+        cleanup.push_async_callback(_cancelled, ticks)
+        await cleanup.enter_async_context(_following(config, blocking, pipeline, current, loop))
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _following(
+    config: ServerConfig,
+    client: "redis.Redis",
+    pipeline: Pipeline,
+    current: Current,
+    loop: asyncio.AbstractEventLoop,
+) -> AsyncIterator[None]:
+    store, bandit = OnlineStore(client, config.redis), BanditStore(client, config.redis)
+    parameters: list[ParameterFollower] = []
+
+    def on_loop(call: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is served any more
+            loop.call_soon_threadsafe(call)
+
+    def swap(state: State) -> None:
+        for follower in parameters:
+            follower.stop()
+        current.publish(state)
+        parameters[:] = [ParameterFollower(bandit, state, on_loop)]
+        parameters[0].start()
+
+    def complain(problem: str) -> None:
+        current.problem = problem
+
+    follower = StateFollower(
+        store,
+        loader(config.home, config.kafka.partitions, store, bandit, pipeline),
+        publish=lambda state: on_loop(lambda: current.publish(state)),
+        swap=lambda state: on_loop(lambda: swap(state)),
+        complain=lambda problem: on_loop(lambda: complain(problem)),
+    )
+    follower.start()
+    try:
+        yield
+    finally:
+        follower.stop()
+        await asyncio.to_thread(follower.join)
+        for followers in parameters:
+            followers.stop()
+            await asyncio.to_thread(followers.join)
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _version() -> str:
+    try:
+        return version("matchloop")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0"

@@ -1,0 +1,82 @@
+"""Decisions: answered only when the log has them, or answered without exploration."""
+
+import asyncio
+from typing import NamedTuple
+
+from feature_store.contracts.events import Decision
+from feature_store.contracts.experiments import BanditMode, Variant
+from online_serving.event_log import DecisionLog
+from online_serving.metrics import LATE, UNLOGGED
+from online_serving.pipeline.request import Recommendation
+from streaming.kafka import Appended
+
+
+class Provenance(NamedTuple):
+    """What a decision was made with, beside the request."""
+
+    release: str
+    namespace: str
+    offsets: list[int]  # of the parameters in use, one per partition
+    variant: Variant
+
+
+def build(
+    decision_id: str,
+    user: str,
+    time: int,
+    surface: str,
+    made_with: Provenance,
+    recommendation: Recommendation,
+    with_candidates: bool,
+) -> Decision:
+    """The decision as the log records it. user: the user's key; time: ms since the epoch."""
+    r = recommendation
+    return Decision(
+        id=decision_id,
+        user=user,
+        time=time,
+        surface=surface,
+        release=made_with.release,
+        namespace=made_with.namespace,
+        variant=made_with.variant.name,
+        learns=made_with.variant.bandit is not BanditMode.OFF,
+        offsets=made_with.offsets,
+        clusters=r.clusters,
+        weights=r.weights,
+        history=r.history,
+        profile=r.profile,
+        items=r.items,
+        shown=r.shown,
+        sources=r.sources,
+        predicted=r.predicted,
+        mean=r.mean,
+        bonus=r.bonus,
+        edges=r.edges,
+        probabilities=r.probabilities,
+        candidates=r.candidates if with_candidates else None,
+    )
+
+
+async def logged(log: DecisionLog, decision: Decision, deadline_ms: float) -> bool:
+    """Whether the log acknowledged the decision within the deadline.
+
+    While an older record still waits beyond the deadline nothing is sent: the log is stalled, and a decision that
+    arrives in it later would count as shown although its user got another answer.
+    """
+    deadline = deadline_ms / 1000
+    if log.stalled_seconds <= deadline:
+        sent = log.append(decision.user, [decision])
+        # Not asyncio.timeout: an acknowledgement that has come while the event loop was busy counts as in time.
+        await asyncio.wait([sent], timeout=deadline)
+        if sent.done():
+            if sent.exception() is None:
+                return True
+        else:
+            sent.add_done_callback(_count_late)
+    UNLOGGED.inc()
+    return False
+
+
+def _count_late(sent: "asyncio.Future[Appended]") -> None:
+    if not sent.cancelled() and sent.exception() is None:
+        LATE.inc()

@@ -1,0 +1,26 @@
+"""What the API tells Prometheus."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_FAST = [0.0001 * 2**i for i in range(14)]  # 0.1 ms to 0.8 s
+_SLOW = [0.001 * 2**i for i in range(14)]  # 1 ms to 8 s
+
+REQUESTS = Counter("matchloop_http_requests", "HTTP requests, by route and status", ["route", "status"])
+LATENCY = Histogram("matchloop_http_seconds", "Time from request to answer, by route", ["route"], buckets=_FAST)
+STAGE = Histogram("matchloop_stage_seconds", "Time of one stage of the pipeline", ["stage"], buckets=_FAST)
+DECISIONS = Counter("matchloop_decisions", "Recommendations answered, by variant", ["variant"])
+DEGRADED = Counter("matchloop_degraded", "Recommendations answered without one of their parts", ["part"])
+UNLOGGED = Counter("matchloop_decisions_unlogged", "Answers without exploration because the log was slow")
+LATE = Counter("matchloop_decisions_late", "Decisions that the log took after their users had got another answer")
+APPEND = Histogram("matchloop_append_seconds", "Time until the log acknowledged a record", buckets=_FAST)
+FEEDBACK = Counter("matchloop_feedback_events", "Feedback events, by what became of them", ["status"])
+PROPAGATION = Histogram(
+    "matchloop_parameter_propagation_seconds", "From the commit of bandit parameters to their use here", buckets=_SLOW
+)
+PARAMETER_TIME = Gauge(
+    "matchloop_parameter_commit_timestamp_seconds", "When the parameters in use were committed", ["partition"]
+)
+PARAMETER_OFFSET = Gauge("matchloop_parameter_offset", "Log offset folded into the parameters in use", ["partition"])
+RELOADS = Counter("matchloop_parameter_reloads", "Partitions of parameters read anew because deltas were missed")
+ITEMS = Gauge("matchloop_items", "Items that can be recommended")
+SWAPS = Counter("matchloop_swaps", "Changes of the serving release, by outcome", ["outcome"])

@@ -1,0 +1,61 @@
+"""Candidates: a few hundred items out of the whole catalogue, from three sources at once."""
+
+import numpy as np
+
+from feature_store.sums import SERVED
+from online_serving.pipeline.features import EncodedUser
+from online_serving.pipeline.request import Bool, Int64, Uint8
+from online_serving.snapshot import Snapshot
+from streaming.bandit.diag_linucb import Table
+
+INDEX, CLUSTER, FRESH, POPULAR, NAMED = (1 << i for i in range(5))
+_NAMES = {INDEX: "index", CLUSTER: "cluster", FRESH: "fresh", POPULAR: "popular", NAMED: "named"}
+_FRESH_LOOKED_AT = 10_000  # newest unknown items among which those with the fewest trials are sought
+
+
+def from_index(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: int) -> Int64:
+    """The nearest allowed items of the user vector."""
+    return snapshot.index.nearest(user.vector, snapshot.vectors, allowed, count)
+
+
+def from_clusters(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: int) -> Int64:
+    """Allowed items connected to the user's clusters; the nearest to the user if there are more than `count`."""
+    connected: Int64 = np.unique(np.concatenate([snapshot.cluster_items[c] for c in user.clusters]))
+    connected = connected[allowed[connected]]
+    if len(connected) <= count:
+        return connected
+    affinity = snapshot.vectors[connected] @ user.vector
+    nearest: Int64 = connected[np.argpartition(-affinity, count - 1)[:count]] if count else connected[:0]
+    return nearest
+
+
+def fresh(snapshot: Snapshot, table: Table, allowed: Bool, count: int, trials: float) -> Int64:
+    """Items that training knew nothing of and that were served fewer than `trials` times: the least served first, of
+    equals the newest."""
+    newest = snapshot.unknown[: -_FRESH_LOOKED_AT - 1 : -1]
+    newest = newest[allowed[newest]]
+    served = table.items[newest, SERVED]
+    order = np.argsort(served, kind="stable")[:count]
+    chosen: Int64 = newest[order[served[order] < trials]]
+    return chosen
+
+
+def popular(snapshot: Snapshot, allowed: Bool, count: int) -> Int64:
+    """The most popular allowed items."""
+    order = snapshot.popular
+    return order[allowed[order]][:count]
+
+
+def merge(sources: dict[int, Int64]) -> tuple[Int64, Uint8]:
+    """The union of candidates by source bit: ascending positions, and the bits of the sources that named each."""
+    every = np.concatenate(list(sources.values()))
+    candidates, place = np.unique(every, return_inverse=True)
+    bits = np.zeros(len(candidates), dtype=np.uint8)
+    flags = np.repeat(np.array(list(sources), dtype=np.uint8), [len(found) for found in sources.values()])
+    np.bitwise_or.at(bits, place, flags)
+    return candidates.astype(np.int64), bits
+
+
+def source_name(bits: int) -> str:
+    """What a set of source bits is called in the log: index, cluster, index+cluster, ..."""
+    return "+".join(name for bit, name in _NAMES.items() if bits & bit)

@@ -1,0 +1,117 @@
+"""The pipeline: rules, candidates, features, ranking, estimates, slate; in this order, each stage timed.
+
+Used by the API for live requests and by offline replay for logged ones: it knows neither where its inputs come from nor
+where its answer goes.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from feature_store.contracts.experiments import Variant
+from online_serving import metrics
+from online_serving.pipeline import candidates as retrieve
+from online_serving.pipeline.explore import draw, estimate
+from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user
+from online_serving.pipeline.request import Bool, Float64, Int64, Recommendation, Request, Uint8, UserFeatures
+from online_serving.pipeline.rules import allowed_items
+from online_serving.settings import ServingSettings
+from online_serving.snapshot import Snapshot
+from streaming.bandit.diag_linucb import Estimate, Table
+from streaming.bandit.exploration import Slate
+from streaming.settings import BanditSettings
+
+
+class Pipeline:
+    """Answers requests. Holds settings only."""
+
+    def __init__(self, serving: ServingSettings, bandit: BanditSettings) -> None:
+        self._serving = serving
+        self._bandit = bandit
+
+    def recommend(
+        self,
+        snapshot: Snapshot,
+        table: Table,
+        request: Request,
+        user: UserFeatures,
+        variant: Variant,
+        rng: np.random.Generator,
+    ) -> Recommendation:
+        """The slate for one request, which may be shorter than asked for if the rules leave fewer items."""
+        with _stage("rules"):
+            allowed, hits = allowed_items(snapshot, request, user.shown, self._serving.repeat_shown)
+        with _stage("user"):
+            encoded = encode_user(snapshot, user, request)
+        with _stage("candidates"):
+            candidates, sources = self._candidates(snapshot, table, request, encoded, allowed)
+        with _stage("features"):
+            features = candidate_features(snapshot, encoded, candidates)
+        with _stage("rank"):
+            predicted = snapshot.towers.predict(features).astype(np.float64)
+        with _stage("explore"):
+            mode = variant.bandit
+            view = estimate(self._bandit, mode, encoded.clusters, encoded.weights, candidates, predicted, table)
+            slate = draw(self._bandit, mode, view, request.slate_size, rng)
+        with _stage("columns"):
+            return _columns(snapshot, encoded, candidates, sources, predicted, view, slate, hits)
+
+    def _candidates(
+        self, snapshot: Snapshot, table: Table, request: Request, user: EncodedUser, allowed: Bool
+    ) -> tuple[Int64, Uint8]:
+        limit = self._serving
+        if request.only is not None and request.only.items and np.count_nonzero(allowed) <= limit.candidates:
+            named = np.flatnonzero(allowed)
+            return named, np.full(len(named), retrieve.NAMED, dtype=np.uint8)
+        sources = {
+            retrieve.INDEX: retrieve.from_index(snapshot, user, allowed, max(limit.candidates, request.slate_size)),
+            retrieve.CLUSTER: retrieve.from_clusters(snapshot, user, allowed, limit.cluster_candidates),
+            # An item counts as fresh until its own trials outweigh the prior.
+            retrieve.FRESH: retrieve.fresh(snapshot, table, allowed, limit.fresh_candidates, self._bandit.item_prior),
+        }
+        found, bits = retrieve.merge(sources)
+        if len(found) < request.slate_size:  # an approximate index looked past what is left
+            sources[retrieve.POPULAR] = retrieve.popular(snapshot, allowed, request.slate_size)
+            found, bits = retrieve.merge(sources)
+        return found, bits
+
+
+def _columns(
+    snapshot: Snapshot,
+    user: EncodedUser,
+    candidates: Int64,
+    sources: Uint8,
+    predicted: Float64,
+    view: Estimate,
+    slate: Slate,
+    hits: dict[str, int],
+) -> Recommendation:
+    logged = np.concatenate([slate.shown, slate.explored])
+    names = snapshot.graph.items
+    return Recommendation(
+        clusters=user.clusters.tolist(),
+        weights=user.weights.tolist(),
+        history=[names[j] for j in user.history.tolist()],
+        profile=user.profile,
+        items=[names[j] for j in candidates[logged].tolist()],
+        shown=len(slate.shown),
+        sources=[retrieve.source_name(bits) for bits in sources[logged].tolist()],
+        predicted=predicted[logged].tolist(),
+        mean=view.mean[logged].tolist(),
+        bonus=view.bonus[logged].tolist(),
+        edges=view.edges[logged].tolist(),
+        probabilities=slate.probabilities.tolist(),
+        candidates=[names[j] for j in candidates.tolist()],
+        rules=hits,
+    )
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        metrics.STAGE.labels(name).observe(time.perf_counter() - started)

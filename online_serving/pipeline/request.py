@@ -1,0 +1,74 @@
+"""What the pipeline is asked and what it answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bool = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+Uint8 = NDArray[np.uint8]
+
+
+class UserFeatures(Protocol):
+    """What is known about the user: feature_store.online.UserFeatures, or what a log recorded of it."""
+
+    @property
+    def profile(self) -> Sequence[str]: ...  # tokens
+
+    @property
+    def history(self) -> Sequence[str]: ...  # positive items, newest first
+
+    @property
+    def shown(self) -> frozenset[str]: ...  # items not to show again
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A set of items: those named and those of the categories named."""
+
+    items: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request for a slate."""
+
+    slate_size: int
+    exclude: Filter = Filter()
+    only: Filter | None = None  # None: no such rule
+    context: tuple[str, ...] = ()  # tokens of what the request says about the user
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A slate and everything that led to it: the columns of contracts.events.Decision.
+
+    `items` holds the slate in position order, then the rest of the exploration set; sources, predicted, mean, bonus and
+    edges run parallel to it; probabilities to the slate.
+    """
+
+    clusters: list[int]
+    weights: list[float]
+    history: list[str]
+    profile: list[str]
+    items: list[str]
+    shown: int
+    sources: list[str]
+    predicted: list[float]
+    mean: list[float]
+    bonus: list[float]
+    edges: list[int]
+    probabilities: list[float]
+    candidates: list[str]
+    rules: dict[str, int]  # items that each rule took out
+
+    @property
+    def slate(self) -> list[str]:
+        """The items to show, in position order."""
+        return self.items[: self.shown]

@@ -1,0 +1,191 @@
+"""POST /v1/recommendations, from the request to the answer."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import numpy as np
+import redis
+
+from feature_store.contracts.catalogue import attribute_tokens
+from feature_store.contracts.clock import Clock
+from feature_store.contracts.experiments import BanditMode, Experiment, Variant
+from feature_store.contracts.identity import Keyring
+from feature_store.online import NOBODY, AsyncOnlineStore, UserFeatures
+from online_serving import decisions, metrics
+from online_serving.bodies import broken_rule
+from online_serving.decisions import Provenance
+from online_serving.event_log import DecisionLog
+from online_serving.pipeline.pipeline import Pipeline
+from online_serving.pipeline.request import Filter, Recommendation, Request
+from online_serving.schemas import FilterBody, RecommendationRequest
+from online_serving.settings import ServingSettings
+from online_serving.state import Current, State
+
+_log = logging.getLogger(__name__)
+
+_REDIS_SECONDS = 1.0  # after that a request goes on without what it asked Redis for
+
+
+class UserLocks:
+    """One lock per user with a request in flight, so that two requests at once do not show the same item twice."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @contextlib.asynccontextmanager
+    async def holding(self, user: str) -> AsyncIterator[None]:
+        """Waits for the user's other requests in this process."""
+        lock, holders = self._locks.get(user, (asyncio.Lock(), 0))
+        self._locks[user] = (lock, holders + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, holders = self._locks.pop(user)
+            if holders > 1:
+                self._locks[user] = (lock, holders - 1)
+
+    def __len__(self) -> int:
+        return len(self._locks)
+
+
+class Recommender:
+    """Answers recommendation requests from memory, one round trip to Redis, and one to the log."""
+
+    def __init__(
+        self,
+        current: Current,
+        pipeline: Pipeline,
+        keyring: Keyring,
+        experiment: Experiment,
+        users: AsyncOnlineStore,
+        log: DecisionLog,
+        settings: ServingSettings,
+        clock: Clock,
+        rng: np.random.Generator,
+    ) -> None:
+        self._current = current
+        self._pipeline = pipeline
+        self._keyring = keyring
+        self._experiment = experiment
+        self._users = users
+        self._log = log
+        self._settings = settings
+        self._clock = clock
+        self._rng = rng
+        self._locks = UserLocks()
+
+    async def answer(self, body: RecommendationRequest) -> dict[str, Any]:
+        """The content of a schemas.RecommendationAnswer. Raises InvalidInput for a slate larger than allowed and
+        Unavailable before the first release is loaded."""
+        request = self._request(body)
+        user = self._keyring.user_key(body.user_id)
+        variant = self._experiment.assign(user)
+        metrics.DECISIONS.labels(variant.name).inc()
+        async with self._locks.holding(user):
+            return await self._decide(user, variant, request, body.surface, body.explain)
+
+    async def _decide(
+        self, user: str, variant: Variant, request: Request, surface: str, explain: bool
+    ) -> dict[str, Any]:
+        degraded: list[str] = []
+        features = await self._features(user, degraded)
+        state = self._current.state  # one reference for the whole decision; nothing below waits before it is made
+        made_with = Provenance(*state.active, state.parameters.offsets, variant)
+        recommendation = self._recommend(state, request, features, variant)
+        now = self._clock.now_ms()
+        decision_id = self._keyring.decision_id(user, now)
+        sampled = self._rng.random() < self._settings.candidate_log_share
+        decision = decisions.build(decision_id, user, now, surface, made_with, recommendation, sampled)
+        logged = await decisions.logged(self._log, decision, self._settings.decision_deadline_ms)
+        if not logged:
+            degraded.append("log")
+            decision_id = self._keyring.decision_id(user, now)
+            unexplored = variant.model_copy(update={"bandit": BanditMode.OFF})
+            recommendation = self._recommend(state, request, features, unexplored)
+        await self._remember(user, recommendation.slate, now, degraded)
+        for part in degraded:
+            metrics.DEGRADED.labels(part).inc()
+        content = {
+            "decision_id": decision_id,
+            "variant": variant.name,
+            "release": state.active.release,
+            "logged": logged,
+            "degraded": degraded,
+            "items": _items(recommendation, explain),
+        }
+        if explain:
+            content |= {"rules": recommendation.rules, "offsets": made_with.offsets}
+        return content
+
+    def _request(self, body: RecommendationRequest) -> Request:
+        size = self._settings.slate_size if body.slate_size is None else body.slate_size
+        if size > self._settings.max_slate_size:
+            rule = f"at most serving.max_slate_size = {self._settings.max_slate_size}"
+            raise broken_rule("slate_size", size, rule)
+        return Request(
+            slate_size=size,
+            exclude=_filter(body.exclude),
+            only=None if body.only is None else _filter(body.only),
+            context=tuple(attribute_tokens(body.context)),
+        )
+
+    def _recommend(self, state: State, request: Request, user: UserFeatures, variant: Variant) -> Recommendation:
+        table = state.parameters.table()
+        return self._pipeline.recommend(state.snapshot, table, request, user, variant, self._rng)
+
+    async def _features(self, user: str, degraded: list[str]) -> UserFeatures:
+        try:
+            async with asyncio.timeout(_REDIS_SECONDS):
+                return await self._users.user(user)
+        except (redis.RedisError, OSError, TimeoutError) as error:
+            _log.warning("answering without user features: %r", error)
+            degraded.append("user_features")
+            return NOBODY
+
+    async def _remember(self, user: str, slate: Sequence[str], now: int, degraded: list[str]) -> None:
+        """Marks the slate as shown before it is: the user's next request may be on its way already.
+
+        After the log, not beside it: a slate that the log did not take in time is never shown.
+        """
+        if self._settings.repeat_shown:
+            return
+        try:
+            async with asyncio.timeout(_REDIS_SECONDS):
+                await self._users.mark_shown(user, slate, now)
+        except (redis.RedisError, OSError, TimeoutError) as error:
+            _log.warning("a slate could not be marked as shown: %r", error)
+            degraded.append("shown_items")
+
+
+def _filter(body: FilterBody) -> Filter:
+    return Filter(tuple(body.items), tuple(body.categories))
+
+
+def _items(r: Recommendation, explain: bool) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = [
+        {
+            "id": r.items[i],
+            "position": i + 1,
+            "score": r.mean[i],
+            "source": r.sources[i],
+            "probability": r.probabilities[i],
+        }
+        for i in range(r.shown)
+    ]
+    if explain:
+        for i, item in enumerate(items):
+            item["explanation"] = {
+                "predicted": r.predicted[i],
+                "mean": r.mean[i],
+                "bonus": r.bonus[i],
+                "clusters": {
+                    str(cluster): weight
+                    for k, (cluster, weight) in enumerate(zip(r.clusters, r.weights, strict=True))
+                    if r.edges[i] >> k & 1
+                },
+            }
+    return items

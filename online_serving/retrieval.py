@@ -1,0 +1,75 @@
+"""Nearest items of a user vector, among those that are allowed."""
+
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+Bool = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+_faiss: Any = faiss  # its type information does not know the keyword arguments of the search parameters
+_EDGES_AT_ONCE = 1 << 18
+
+
+class ItemIndex:
+    """The release's FAISS index, and exact search over the items that came after it."""
+
+    def __init__(self, index: faiss.Index) -> None:
+        self._index = index
+        self._indexed = int(index.ntotal)
+        faiss.omp_set_num_threads(1)
+
+    def nearest(self, user: Float32, vectors: Float32, allowed: Bool, count: int) -> Int64:
+        """At most `count` positions of the largest inner products with user (d,), best first.
+
+        vectors (n, d): all items, the indexed ones first. allowed (n,): the filter goes into the search, so that a user
+        who has seen the nearest items still gets `count` others.
+        """
+        scores, positions = self._search(user, allowed[: self._indexed], count)
+        if len(vectors) > self._indexed:
+            fresh = np.flatnonzero(allowed[self._indexed :]) + self._indexed
+            positions = np.concatenate([positions, fresh])
+            scores = np.concatenate([scores, vectors[fresh] @ user])
+        best: Int64 = positions[np.argsort(-scores, kind="stable")[:count]]
+        return best
+
+    def _search(self, user: Float32, allowed: Bool, count: int) -> tuple[Float32, Int64]:
+        bitmap = np.packbits(allowed, bitorder="little")
+        parameters = self._parameters(_faiss.IDSelectorBitmap(bitmap))
+        scores, positions = self._index.search(user[None], min(count, max(self._indexed, 1)), params=parameters)
+        found = positions[0] >= 0  # FAISS fills short lists with -1
+        return scores[0][found], positions[0][found]
+
+    def _parameters(self, selector: Any) -> Any:
+        if isinstance(self._index, faiss.IndexIVF):
+            return _faiss.SearchParametersIVF(sel=selector, nprobe=self._index.nprobe)
+        if isinstance(self._index, faiss.IndexHNSW):
+            return _faiss.SearchParametersHNSW(sel=selector, efSearch=self._index.hnsw.efSearch)
+        return _faiss.SearchParameters(sel=selector)
+
+
+def cluster_thresholds(vectors: Float32, centroids: Float32, item_start: Int64, edge_cluster: Int32) -> Float32:
+    """(C,) the smallest <centroid, item vector> among each cluster's edges: what a new item must beat to be connected.
+
+    Minus infinity for a cluster without edges.
+    """
+    item = np.repeat(np.arange(len(item_start) - 1), np.diff(item_start))
+    lowest = np.full(len(centroids), np.inf, dtype=np.float32)
+    for first in range(0, len(item), _EDGES_AT_ONCE):
+        part = slice(first, first + _EDGES_AT_ONCE)
+        scores = np.einsum("ed,ed->e", vectors[item[part]], centroids[edge_cluster[part]])
+        np.minimum.at(lowest, edge_cluster[part], scores)
+    return np.where(np.isinf(lowest), -np.inf, lowest).astype(np.float32)
+
+
+def clusters_for(vector: Float32, centroids: Float32, thresholds: Float32, limit: int) -> list[int]:
+    """The clusters that a new item joins: those where it beats the weakest edge, the best `limit` of them; at least the
+    nearest one, so that every item can be learnt about."""
+    scores = centroids @ vector
+    order = np.argsort(-scores, kind="stable")
+    beaten = order[scores[order] > thresholds[order]][:limit]
+    return sorted(beaten.tolist()) if len(beaten) else [int(order[0])]

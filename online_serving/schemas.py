@@ -1,0 +1,196 @@
+"""Bodies of HTTP requests and answers. What does not fit is answered 422, naming field, value and rule."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MAX_ID_CHARACTERS, MAX_TITLE_CHARACTERS
+
+MAX_BODY_BYTES = 1_000_000
+MAX_NAMED_ITEMS = 5_000
+MAX_EVENTS = 1_000
+MAX_ITEMS = 1_000
+_MAX_TEXT = 1_000
+_INT64 = 2**63
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Text = Annotated[str, Field(max_length=_MAX_TEXT)]
+Integer = Annotated[int, Field(ge=-_INT64, lt=_INT64)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Attributes = Annotated[dict[Name, bool | Integer | Number | Text], Field(max_length=MAX_ATTRIBUTES)]
+Milliseconds = Annotated[int, Field(ge=0, lt=2**47, description="Milliseconds since the epoch, UTC.")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class FilterBody(_Body):
+    """A set of items: those named and those of the categories named."""
+
+    items: list[Id] = Field(default=[], max_length=MAX_NAMED_ITEMS)
+    categories: list[Name] = Field(default=[], max_length=MAX_CATEGORIES)
+
+
+def _list_means_items(value: Any) -> Any:
+    return {"items": value} if isinstance(value, list) else value
+
+
+FilterField = Annotated[FilterBody, BeforeValidator(_list_means_items, json_schema_input_type=FilterBody | list[Id])]
+
+
+class RecommendationRequest(_Body):
+    """Whom to recommend to, and under which rules."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"user_id": "42", "slate_size": 5, "surface": "home", "explain": True}]}
+    )
+
+    user_id: Id = Field(description="Your id of the user. Somebody unknown is fine.")
+    slate_size: int | None = Field(default=None, ge=1, description="Items wanted; the server's default if left out.")
+    surface: str = Field(default="default", min_length=1, max_length=100, description="Where the slate will be shown.")
+    context: Attributes = Field(
+        default={}, description="User attributes as of now; they take the place of stored ones of the same name."
+    )
+    exclude: FilterField = Field(default=FilterBody(), description="Never these: item ids, or items and categories.")
+    only: FilterField | None = Field(default=None, description="Nothing but these: item ids, or items and categories.")
+    explain: bool = Field(default=False, description="Adds what led to each item.")
+
+
+class FeedbackEvent(_Body):
+    """One thing that a user did with one item of a decision."""
+
+    decision_id: Annotated[str, Field(min_length=1, max_length=500)]
+    item_id: Id
+    type: Name = Field(description="One of the types declared in the settings: view, click, ...")
+    value: Number = Field(default=1.0, description="Watch share, rating, price ...; multiplied with the type's weight.")
+    time: Milliseconds | None = Field(default=None, description="When it happened, ms since the epoch; default: now.")
+    event_id: Id = Field(description="Your id of the event: sent twice, it counts once.")
+
+
+class FeedbackRequest(_Body):
+    """A batch of events, of one user or of many."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"events": [{"decision_id": "...", "item_id": "50", "type": "click", "event_id": "e-1"}]}]
+        }
+    )
+
+    events: list[FeedbackEvent] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class ItemBody(_Body):
+    """What is known about an item."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"title": "Toy Story (1995)", "categories": ["Animation", "Comedy"]}]}
+    )
+
+    title: str = Field(default="", max_length=MAX_TITLE_CHARACTERS)
+    categories: list[Name] = Field(default=[], max_length=MAX_CATEGORIES)
+    attributes: Attributes = {}
+    available: bool = Field(default=True, description="False takes the item out of answers and keeps what was learnt.")
+
+
+class ItemWithId(ItemBody):
+    """An item of a batch."""
+
+    id: Id
+
+
+class ItemsRequest(_Body):
+    """A batch of items."""
+
+    items: list[ItemWithId] = Field(min_length=1, max_length=MAX_ITEMS)
+
+
+class UserBody(_Body):
+    """What is known about a user beside their history."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"attributes": {"age": 31, "country": "NZ"}}]})
+
+    attributes: Attributes = {}
+
+
+class Explanation(BaseModel):
+    """Why an item is where it is."""
+
+    predicted: float = Field(description="The offline model's probability of a reward.")
+    mean: float = Field(description="The policy's estimate of the reward.")
+    bonus: float = Field(description="The policy's exploration bonus.")
+    clusters: dict[str, float] = Field(description="Weights of the user's clusters that the item is connected to.")
+
+
+class RecommendedItem(BaseModel):
+    """One item of a slate."""
+
+    id: str
+    position: int = Field(description="1 is the first.")
+    score: float = Field(description="The policy's estimate of the reward.")
+    source: str = Field(description="What found the item: index, cluster, fresh, popular, named.")
+    probability: float = Field(description="Of this item being put at this position, given the items before it.")
+    explanation: Explanation | None = None
+
+
+class RecommendationAnswer(BaseModel):
+    """A slate."""
+
+    decision_id: str = Field(description="Send it back with feedback.")
+    variant: str
+    release: str
+    logged: bool = Field(description="False: the log was slow; answered without exploration, and not learnt from.")
+    degraded: list[str] = Field(description="Parts that did not answer in time and were done without.")
+    items: list[RecommendedItem]
+    rules: dict[str, int] | None = Field(default=None, description="With explain: items that each rule took out.")
+    offsets: list[int] | None = Field(default=None, description="With explain: log offsets that the parameters hold.")
+
+
+class EventStatus(BaseModel):
+    """What became of one event."""
+
+    event_id: str
+    status: str = Field(description="accepted, rejected or unacknowledged.")
+    reason: str | None = None
+    partition: int | None = Field(default=None, description="Place in the log.")
+    offset: int | None = None
+
+
+class FeedbackAnswer(BaseModel):
+    """One status per event, in the order sent."""
+
+    events: list[EventStatus]
+
+
+class StoredItem(BaseModel):
+    """An item as stored."""
+
+    id: str
+    title: str
+    categories: list[str]
+    attributes: dict[str, bool | int | float | str]
+    available: bool
+
+
+class ItemsAnswer(BaseModel):
+    """What became of a batch of items."""
+
+    created: int
+    replaced: int
+
+
+class BrokenRule(BaseModel):
+    """What is wrong with one field."""
+
+    field: str
+    value: Any
+    rule: str
+
+
+class ErrorAnswer(BaseModel):
+    """Every answer of status 400 and above."""
+
+    error: str
+    message: str
+    details: list[BrokenRule] | None = None

@@ -1,0 +1,47 @@
+"""Settings of the HTTP API and the request pipeline."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+
+class ServingSettings(BaseModel):
+    """How requests are answered."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on. Off loopback an api_key is required.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port; 0 or a busy one: the stack chooses a free one.")
+    api_key: SecretStr | None = Field(default=None, description="Clients send it as `Authorization: Bearer KEY`.")
+    slate_size: int = Field(
+        default=10, ge=1, le=500, description="Items in an answer unless the request says otherwise."
+    )
+    max_slate_size: int = Field(default=100, ge=1, le=500, description="Largest slate a request may ask for.")
+    candidates: int = Field(default=200, ge=1, description="Candidates taken from the index per request.")
+    cluster_candidates: int = Field(
+        default=200, ge=0, description="Candidates taken from the user's clusters per request."
+    )
+    fresh_candidates: int = Field(
+        default=50, ge=0, description="Newest catalogue items added to the candidates while they have few impressions."
+    )
+    decision_deadline_ms: float = Field(
+        default=20.0,
+        gt=0,
+        description="A decision not acknowledged by the log in this time is answered without exploration.",
+    )
+    feedback_deadline_ms: float = Field(
+        default=2000.0, gt=0, description="Feedback not acknowledged in this time is answered 503: send it again."
+    )
+    candidate_log_share: float = Field(
+        default=0.01, ge=0, le=1, description="Share of decisions logged with their whole candidate list."
+    )
+    repeat_shown: bool = Field(default=False, description="Whether an item may be shown to the same user again.")
+
+    @model_validator(mode="after")
+    def _key_off_loopback(self) -> Self:
+        if self.host not in ("127.0.0.1", "::1", "localhost") and self.api_key is None:
+            raise ValueError(
+                f"serving.host {self.host!r} is not loopback and serving.api_key is empty. "
+                "Set MATCHLOOP_SERVING_API_KEY, or listen on 127.0.0.1 behind your own gateway"
+            )
+        return self

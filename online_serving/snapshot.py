@@ -1,0 +1,250 @@
+"""One immutable object that holds everything a request reads of a release and the catalogue.
+
+A change of the catalogue makes a new Snapshot that shares almost all memory with the old one; whoever holds the old one
+keeps reading it undisturbed. Swapping is assigning one reference.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from feature_store.contracts.catalogue import Item
+from feature_store.contracts.errors import InvalidInput, ReleaseRefused
+from feature_store.contracts.manifest import Manifest, open_release
+from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, UNKNOWN_ITEM, features_hash, token_ids
+from feature_store.graph import Graph
+from online_serving.growing import GrowingRows
+from online_serving.retrieval import ItemIndex, cluster_thresholds, clusters_for
+from online_serving.towers import Towers
+
+Bool = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+_POPULARITY = [feature.name for feature in ITEM_FEATURES].index("popularity")
+_KNOWN = [feature.name for feature in ITEM_FEATURES].index("known")
+
+CatalogueChange = tuple[str, Item | None]  # item id, None: deleted
+
+
+class _Growing:
+    """What the snapshots of a release share. Only the newest of them adds to it; the others read what was there."""
+
+    def __init__(self, graph: Graph, vectors: Float32, item_features: Float32, centroids: Float32) -> None:
+        self.graph = graph
+        self.vectors = GrowingRows(vectors)
+        self.item_features = GrowingRows(item_features)
+        self.unknown = GrowingRows(np.flatnonzero(item_features[:, _KNOWN] == 0))
+        self.popular = GrowingRows(np.argsort(-item_features[:, _POPULARITY], kind="stable"))
+        self.content: dict[str, list[str]] = {}  # of live items: their content tokens
+        self.categories: dict[str, list[str]] = {}  # of items in the catalogue
+        self.thresholds = cluster_thresholds(vectors, centroids, graph.item_start, graph.edge_cluster)
+        self.max_degree = int(np.diff(graph.item_start).max(initial=1))
+        self.newest = 0  # version of the newest snapshot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """A release and the catalogue as of one moment. Item positions are those of the graph; live items come last.
+
+    All arrays that run over items have length `size`, although the graph may hold newer items already.
+    """
+
+    release: str
+    manifest: Manifest
+    towers: Towers
+    index: ItemIndex
+    centroids: Float32  # (C, d)
+    size: int
+    vectors: Float32  # (size, d)
+    item_features: Float32  # (size, len(ITEM_FEATURES))
+    available: Bool  # (size,) in the catalogue and available
+    item_start: Int64  # (size + 1,)
+    edge_cluster: Int32  # (edges,)
+    cluster_items: Sequence[Int64]  # positions of the items connected to each cluster
+    categories: Mapping[str, Int64]  # positions of the items of each category, ascending
+    unknown: Int64  # positions of the items that training knew nothing of, oldest first
+    popular: Int64  # (size,) all positions, most popular first
+    _growing: _Growing = field(repr=False)
+    _version: int = 0
+
+    @classmethod
+    def load(cls, releases: Path, release: str, catalogue: Iterable[Item] | None = None) -> "Snapshot":
+        """Reads the release `<releases>/<release>/` and puts the catalogue over it.
+
+        catalogue: all items that may be recommended; items of the release that are not among them are masked. None:
+        every item of the release is available. Raises ReleaseRefused if the release is damaged or does not fit this
+        program.
+        """
+        directory = releases / release
+        manifest = open_release(directory, features_hash())
+        table = pq.read_table(directory / "items.parquet")
+        items: list[str] = table.column("item").to_pylist()
+        vectors = _vectors(table, manifest.dimensions)
+        columns = [table.column(feature.name).to_numpy().astype(np.float32) for feature in ITEM_FEATURES]
+        item_features = np.column_stack(columns).reshape(len(items), len(ITEM_FEATURES))
+        centroids = np.load(directory / "centroids.npy", allow_pickle=False).astype(np.float32)
+        index = faiss.read_index(str(directory / "index.faiss"))
+        graph = Graph.load(directory / "graph.parquet")
+        _check(directory, manifest, items, graph, centroids, index.ntotal)
+        growing = _Growing(graph, vectors, item_features, centroids)
+        snapshot = cls(
+            release=release,
+            manifest=manifest,
+            towers=Towers(directory),
+            index=ItemIndex(index),
+            centroids=centroids,
+            size=len(items),
+            vectors=vectors,
+            item_features=item_features,
+            available=np.full(len(items), catalogue is None),
+            item_start=graph.item_start,
+            edge_cluster=graph.edge_cluster,
+            cluster_items=[np.array(graph.items_of(c), dtype=np.int64) for c in range(graph.clusters)],
+            categories={},
+            unknown=growing.unknown.rows,
+            popular=growing.popular.rows,
+            _growing=growing,
+        )
+        return snapshot if catalogue is None else snapshot.with_items((item.id, item) for item in catalogue)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph. It may hold items newer than this snapshot: positions from `size` on."""
+        return self._growing.graph
+
+    def position(self, item: str) -> int | None:
+        """The position of an item, None if the snapshot has none of this id."""
+        j = self._growing.graph.index.get(item)
+        return j if j is not None and j < self.size else None
+
+    def positions(self, items: Iterable[str]) -> Int64:
+        """Positions of the items that the snapshot has, in the order given; the others are left out."""
+        index, size = self._growing.graph.index, self.size
+        return np.array([j for item in items if (j := index.get(item, size)) < size], dtype=np.int64)
+
+    def item(self, position: int) -> str:
+        """The id of the item at a position."""
+        return self._growing.graph.items[position]
+
+    def with_items(self, changes: Iterable[CatalogueChange]) -> "Snapshot":
+        """The snapshot after changes of the catalogue; this one stays as it is.
+
+        New items are embedded by the item tower from their content, and join the clusters that they would have been
+        connected to in training. Items deleted or unavailable are masked. New content of an item that training has
+        embedded changes only its categories; its vector changes with the next release. Raises InvalidInput if this is
+        not the newest snapshot of its release in memory.
+        """
+        if self._version != self._growing.newest:
+            raise InvalidInput("This snapshot has been changed already. Change the one that came out of it.")
+        latest = dict(changes)
+        snapshot = self._with_content(item for item in latest.values() if item is not None)
+        snapshot = snapshot._with_new(  # noqa: SLF001 - of the same class
+            [item for item in latest.values() if item is not None and item.available and self.position(item.id) is None]
+        )
+        known = {name: item for name, item in latest.items() if snapshot.position(name) is not None}
+        available = snapshot.available.copy()
+        for name, item in known.items():
+            available[snapshot.position(name)] = item is not None and item.available
+        self._growing.newest += 1
+        categories = _regrouped(self._growing, self.categories, known)
+        return replace(snapshot, available=available, categories=categories, _version=self._growing.newest)
+
+    def _with_content(self, items: Iterable[Item]) -> "Snapshot":
+        """Embeds live items anew whose content changed, in a copy: requests in flight keep the vectors they have."""
+        growing = self._growing
+        changed = [item for item in items if item.id in growing.content and growing.content[item.id] != item.tokens()]
+        if not changed:
+            return self
+        vectors = self.vectors.copy()
+        vectors[self.positions(item.id for item in changed)] = _embed(self.towers, changed)
+        growing.vectors = GrowingRows(vectors)
+        growing.content.update((item.id, item.tokens()) for item in changed)
+        return replace(self, vectors=growing.vectors.rows)
+
+    def _with_new(self, items: list[Item]) -> "Snapshot":
+        if not items:
+            return self
+        growing = self._growing
+        vectors = _embed(self.towers, items)
+        cluster_items = list(self.cluster_items)
+        for item, vector in zip(items, vectors, strict=True):
+            clusters = clusters_for(vector, self.centroids, growing.thresholds, growing.max_degree)
+            j = growing.graph.append(item.id, clusters)
+            for cluster in clusters:
+                cluster_items[cluster] = np.append(cluster_items[cluster], j)
+        added = np.arange(self.size, self.size + len(items))
+        growing.vectors.append(vectors)
+        growing.item_features.append(np.tile(UNKNOWN_ITEM, (len(items), 1)))
+        growing.unknown.append(added)
+        growing.popular.append(added)
+        growing.content.update((item.id, item.tokens()) for item in items)
+        return replace(
+            self,
+            size=self.size + len(items),
+            vectors=growing.vectors.rows,
+            item_features=growing.item_features.rows,
+            available=np.append(self.available, np.ones(len(items), dtype=np.bool_)),
+            item_start=growing.graph.item_start,
+            edge_cluster=growing.graph.edge_cluster,
+            cluster_items=cluster_items,
+            unknown=growing.unknown.rows,
+            popular=growing.popular.rows,
+        )
+
+
+def _regrouped(
+    growing: _Growing, categories: Mapping[str, Int64], latest: Mapping[str, Item | None]
+) -> Mapping[str, Int64]:
+    """Positions by category after changes of the catalogue: only lists that change are copied."""
+    leaving: dict[str, list[int]] = {}
+    joining: dict[str, list[int]] = {}
+    for name, item in latest.items():
+        now, then = ([] if item is None else item.categories), growing.categories.get(name, [])
+        j = growing.graph.index[name]
+        for category in set(then).difference(now):
+            leaving.setdefault(category, []).append(j)
+        for category in set(now).difference(then):
+            joining.setdefault(category, []).append(j)
+        if now != then:
+            growing.categories[name] = now
+    regrouped = dict(categories)
+    nothing = np.empty(0, dtype=np.int64)
+    for category in {*leaving, *joining}:
+        kept = np.setdiff1d(regrouped.get(category, nothing), np.array(leaving.get(category, []), dtype=np.int64))
+        regrouped[category] = np.union1d(kept, np.array(joining.get(category, []), dtype=np.int64))
+    return regrouped
+
+
+def _embed(towers: Towers, items: Sequence[Item]) -> Float32:
+    """(n, d) vectors of items that training has not seen, from their content."""
+    tokens = np.stack([token_ids(item.tokens(), ITEM_TOKENS) for item in items])
+    return towers.item_vectors(np.zeros(len(items), dtype=np.int64), tokens)
+
+
+def _vectors(table: pa.Table, dimensions: int) -> Float32:
+    column = table.column("vector").combine_chunks()
+    flat: Float32 = column.flatten().to_numpy().astype(np.float32)
+    return flat.reshape(-1, dimensions)
+
+
+def _check(
+    directory: Path, manifest: Manifest, items: list[str], graph: Graph, centroids: Float32, indexed: int
+) -> None:
+    """The parts of a release must speak of the same items and clusters."""
+    wanted = (manifest.clusters, manifest.dimensions)
+    if centroids.shape != wanted:
+        raise ReleaseRefused(f"{directory} has centroids of shape {centroids.shape}, its manifest says {wanted}.")
+    if graph.items != items or indexed != len(items) or graph.clusters != manifest.clusters:
+        raise ReleaseRefused(
+            f"{directory} disagrees with itself: {len(items)} items in items.parquet, {len(graph.items)} in the graph, "
+            f"{indexed} in the index; {graph.clusters} clusters in the graph, {manifest.clusters} in the manifest. "
+            "Train again."
+        )

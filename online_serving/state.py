@@ -1,0 +1,92 @@
+"""What serves at this moment: one reference, replaced as a whole."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from feature_store.bandit_state import BanditStore, Position
+from feature_store.contracts.errors import LogMismatch, ReleaseRefused, Unavailable
+from feature_store.contracts.experiments import BanditMode, Variant
+from feature_store.namespace import Namespace
+from feature_store.online import NOBODY, Active, OnlineStore
+from online_serving.parameters import Parameters
+from online_serving.pipeline.pipeline import Pipeline
+from online_serving.pipeline.request import Request
+from online_serving.snapshot import Snapshot
+
+
+class Place(NamedTuple):
+    """Where a partition of the parameters stands, and the delta to follow from."""
+
+    position: Position | None
+    stream_id: str
+
+
+class State(NamedTuple):
+    """A release with the catalogue, and the parameters of a namespace of it."""
+
+    active: Active
+    snapshot: Snapshot
+    parameters: Parameters
+    first_offsets: list[int]  # of the namespace: where a partition stands before its first commit
+    places: list[Place]  # as of loading
+
+
+class Current:
+    """Holds the state. Read and replaced on the event loop only."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+        self.problem = "No release has been activated yet. Run `matchloop train`."
+
+    @property
+    def state(self) -> State:
+        """Raises Unavailable, saying why, before the first release is loaded."""
+        if self._state is None:
+            raise Unavailable(self.problem)
+        return self._state
+
+    def publish(self, state: State) -> None:
+        """Has every request from now on answered from the state."""
+        state.parameters.extend(state.snapshot.size)
+        self._state = state
+
+
+Loader = Callable[[Active], State]
+
+
+def loader(home: Path, partitions: int, online: OnlineStore, bandit: BanditStore, pipeline: Pipeline) -> Loader:
+    """Returns what reads a release, its namespace, the catalogue and the parameters from disk and Redis. It raises
+    ReleaseRefused or LogMismatch if they do not fit each other or this program."""
+
+    def load(active: Active) -> State:
+        namespace = Namespace.load(home / "namespaces", active.namespace)
+        if namespace.release != active.release:
+            raise ReleaseRefused(
+                f"Namespace {active.namespace} belongs to release {namespace.release}, not to {active.release}. "
+                "Activate a release together with one of its own namespaces."
+            )
+        if len(namespace.offsets) != partitions:
+            raise LogMismatch(
+                f"Namespace {active.namespace} was made for {len(namespace.offsets)} partitions, kafka.partitions is "
+                f"{partitions}. Set kafka.partitions to what the log has, or retrain."
+            )
+        snapshot = Snapshot.load(home / "releases", active.release, online.items())
+        parameters = Parameters(snapshot.graph, snapshot.size, namespace.base, namespace.offsets)
+        places = []
+        for partition, first in enumerate(namespace.offsets):
+            position, sums, stream_id = bandit.load_rows(active.namespace, partition)
+            parameters.reload(partition, position.offset if position else first, sums)
+            places.append(Place(position, stream_id))
+        _warm_up(pipeline, snapshot, parameters)
+        return State(active, snapshot, parameters, namespace.offsets, places)
+
+    return load
+
+
+def _warm_up(pipeline: Pipeline, snapshot: Snapshot, parameters: Parameters) -> None:
+    """Compiles kernels and fills allocators before the first request has to wait for it."""
+    variant = Variant(name="warm-up", share=1.0, bandit=BanditMode.EXPLORE)
+    pipeline.recommend(snapshot, parameters.table(), Request(slate_size=1), NOBODY, variant, np.random.default_rng(0))

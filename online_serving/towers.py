@@ -1,0 +1,73 @@
+"""The models of a release on ONNX Runtime: user tower, item tower, ranker.
+
+Training's batch jobs encode and rank through this module too, so that there is one implementation of both.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from feature_store.contracts.errors import ReleaseRefused
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+USER_TOWER = "user_tower.onnx"
+ITEM_TOWER = "item_tower.onnx"
+RANKER = "ranker.onnx"
+
+_ERRORS_ONLY = 3
+
+
+class Towers:
+    """The three models of one release directory, one thread each: a server scales by processes, not by threads.
+
+    Raises ReleaseRefused if a model is missing or is not an ONNX model with the inputs of the release format.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._user = _session(directory / USER_TOWER, ["history", "mask", "tokens"])
+        self._item = _session(directory / ITEM_TOWER, ["id", "tokens"])
+        self._ranker = _session(directory / RANKER, ["features"])
+
+    def user_vectors(self, history: Float32, mask: Float32, tokens: Int64) -> Float32:
+        """User vectors (B, d), L2-normalised.
+
+        history: (B, L, d) item vectors, newest first, zero padded. mask: (B, L), 1 where the history holds an item.
+        tokens: (B, USER_TOKENS) profile token ids.
+        """
+        return _run(self._user, "vector", {"history": history, "mask": mask, "tokens": tokens})
+
+    def item_vectors(self, ids: Int64, tokens: Int64) -> Float32:
+        """Item vectors (B, d), L2-normalised. ids: (B,), 0 for an item that training has not seen.
+        tokens: (B, ITEM_TOKENS) content token ids."""
+        return _run(self._item, "vector", {"id": ids, "tokens": tokens})
+
+    def predict(self, features: Float32) -> Float32:
+        """Calibrated probability of a reward if shown, (n,), for definitions.ranker_features rows (n, F)."""
+        return _run(self._ranker, "probability", {"features": features})
+
+
+def _run(session: ort.InferenceSession, output: str, inputs: dict[str, NDArray[np.float32] | Int64]) -> Float32:
+    result: Float32 = session.run([output], inputs)[0]
+    return result
+
+
+def _session(path: Path, inputs: list[str]) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _ERRORS_ONLY
+    if not path.is_file():
+        raise ReleaseRefused(f"There is no model at {path}. Restore the release, or train again.")
+    try:
+        session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a dozen unrelated classes for a damaged model
+        raise ReleaseRefused(f"{path} is not a model that ONNX Runtime can run: {error}. Train again.") from None
+    found = sorted(entry.name for entry in session.get_inputs())
+    if found != inputs:
+        raise ReleaseRefused(f"{path} has the inputs {found}, this program feeds {inputs}. Train again.")
+    return session

@@ -1,0 +1,95 @@
+"""A real API process's insides for tests: the application on a real port, in a thread of the test process."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+import uvicorn
+
+from feature_store.bandit_state import BanditStore
+from feature_store.contracts.catalogue import Item
+from feature_store.contracts.experiments import BanditMode, Experiment, Variant
+from feature_store.online import Active, OnlineStore
+from feature_store.settings import RedisSettings
+from online_serving.app import create_app
+from online_serving.config import ServerConfig
+from online_serving.settings import ServingSettings
+from streaming.kafka import Log
+from streaming.settings import BanditSettings, KafkaSettings, RewardSettings
+from tests.releases import build_namespace, build_release
+
+SECRET = b"a secret for the tests"
+_pause = threading.Event()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+    """Looks every 10 ms until the condition holds."""
+    for _ in range(int(seconds * 100)):
+        if condition():
+            return
+        _pause.wait(0.01)
+    raise AssertionError(f"the condition did not come true in {seconds} s")
+
+
+class Installation:
+    """Everything beside the API: a log, a Redis with catalogue, releases and namespaces on disk."""
+
+    def __init__(self, broker: str, redis_url: str, home: Path, name: str) -> None:
+        self.broker, self.redis_url, self.home = broker, redis_url, home
+        self.kafka = KafkaSettings(
+            partitions=2, tick_seconds=0.5, events_topic=f"{name}-events", catalogue_topic=f"{name}-catalogue"
+        )
+        self.redis_settings = RedisSettings(prefix=name)
+        self.log = Log(self.kafka, broker)
+        self.log.create_topics()
+        client = redis.Redis.from_url(redis_url)
+        self.online, self.bandit = OnlineStore(client, self.redis_settings), BanditStore(client, self.redis_settings)
+
+    def release(self, catalogue: Sequence[Item], **shape: int) -> Active:
+        """Builds a release of the catalogue with a namespace."""
+        release = build_release(self.home / "releases", catalogue=catalogue, **shape)
+        namespace = build_namespace(
+            self.home / "namespaces", self.home / "releases", release, self.log.log_id(), self.kafka.partitions
+        )
+        return Active(release, namespace)
+
+    def config(self, mode: BanditMode = BanditMode.EXPLORE, **serving: Any) -> ServerConfig:
+        """Settings of an API process here; the deadline is long, so that a busy machine changes nothing."""
+        variant = Variant(name="only", share=1.0, bandit=mode)
+        return ServerConfig(
+            home=self.home,
+            secret=SECRET,
+            bootstrap=self.broker,
+            redis_url=self.redis_url,
+            kafka=self.kafka,
+            redis=self.redis_settings,
+            serving=ServingSettings(**{"decision_deadline_ms": 5000.0, "slate_size": 5, **serving}),
+            bandit=BanditSettings(),
+            rewards=RewardSettings(),
+            experiment=Experiment(variants=(variant,)),
+            seed=7,
+        )
+
+
+@contextlib.contextmanager
+def running(config: ServerConfig, *, ready: bool = True) -> Iterator[httpx.Client]:
+    """Serves the application and yields a client of it, when it is ready."""
+    settings = uvicorn.Config(create_app(config), port=0, log_config=None, timeout_graceful_shutdown=3, ws="none")
+    server = uvicorn.Server(settings)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive())
+        assert server.started, "the application did not start"
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            if ready:
+                wait_until(lambda: client.get("/readyz").status_code == 200)
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()

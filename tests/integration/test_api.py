@@ -1,0 +1,284 @@
+"""The HTTP API on real servers: what is answered, what the log then holds, what is never shown twice."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from feature_store.contracts.events import Decision, Event, Feedback, decode
+from feature_store.contracts.identity import Keyring
+from streaming import updater
+from streaming.catalogue_log import decode as decode_catalogue
+from streaming.kafka import Reader
+from tests.api_server import SECRET, Installation, running, wait_until
+from tests.releases import items
+
+CATALOGUE = items(60)
+
+
+@pytest.fixture(scope="module")
+def installation(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    made = Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "api")
+    made.online.put_items(CATALOGUE)
+    made.online.activate(made.release(CATALOGUE))
+    return made
+
+
+@pytest.fixture(scope="module")
+def api(installation: Installation) -> Iterator[httpx.Client]:
+    with running(installation.config()) as client:
+        yield client
+
+
+def recommend(api: httpx.Client, user: str, **body: Any) -> dict[str, Any]:
+    response = api.post("/v1/recommendations", json={"user_id": user, **body})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [item["id"] for item in answer["items"]]
+
+
+def events(installation: Installation) -> list[Event]:
+    offsets = dict.fromkeys(range(installation.kafka.partitions), 0)
+    reader = Reader(installation.broker, installation.kafka.events_topic, offsets)
+    try:
+        found: list[Event] = []
+        while records := reader.poll(500):
+            found += [event for record in records for event in decode(record.value)]
+        return found
+    finally:
+        reader.close()
+
+
+def test_an_answer_is_what_the_log_holds(api: httpx.Client, installation: Installation) -> None:
+    answer = recommend(api, "log", slate_size=4, surface="home", explain=True)
+    assert answer["logged"] is True
+    assert answer["degraded"] == []
+    assert [item["position"] for item in answer["items"]] == [1, 2, 3, 4]
+
+    (decision,) = [e for e in events(installation) if isinstance(e, Decision) and e.id == answer["decision_id"]]
+    assert decision.user == Keyring(SECRET).user_key("log")
+    assert decision.surface == "home"
+    assert decision.learns
+    assert decision.items[: decision.shown] == ids(answer)
+    assert decision.probabilities == [item["probability"] for item in answer["items"]]
+    assert decision.mean[:4] == [item["score"] for item in answer["items"]]
+    for k, item in enumerate(answer["items"]):
+        connected = [str(c) for bit, c in enumerate(decision.clusters) if decision.edges[k] >> bit & 1]
+        assert list(item["explanation"]["clusters"]) == connected
+    assert "log" not in decision.user
+
+
+def test_nothing_is_shown_twice_and_the_end_is_an_empty_slate(api: httpx.Client) -> None:
+    seen: list[str] = []
+    while slate := ids(recommend(api, "twice", slate_size=7)):
+        seen += slate
+    assert len(seen) == len(set(seen))
+    assert set(seen) >= {item.id for item in CATALOGUE[1:]}  # another test may have deleted the first
+
+
+def test_requests_at_once_for_one_user_share_no_item(api: httpx.Client) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: recommend(api, "crowd", slate_size=5), range(6)))
+    shown = [item for answer in answers for item in ids(answer)]
+    assert len(shown) == len(set(shown)) == 30
+
+
+def test_filters(api: httpx.Client) -> None:
+    only = recommend(api, "filters", only=["i3", "i4", "i5", "nothing of this name"], exclude=["i4"], slate_size=10)
+    assert set(ids(only)) == {"i3", "i5"}
+    space = recommend(api, "filters", only={"categories": ["space"]}, slate_size=50, explain=True)
+    assert {int(name[1:]) % 3 for name in ids(space)} == {2}
+    assert space["rules"]["not_in_only"] > 0
+
+
+def test_feedback_reaches_the_log_with_the_events_of_a_user_in_one_record(
+    api: httpx.Client, installation: Installation
+) -> None:
+    answer = recommend(api, "feedback", slate_size=3)
+    sent = [
+        {"decision_id": answer["decision_id"], "item_id": item, "type": kind, "event_id": f"{item}-{kind}"}
+        for item, kind in zip(ids(answer), ["view", "click", "like"], strict=True)
+    ]
+    response = api.post("/v1/feedback", json={"events": sent})
+    assert response.status_code == 202
+    statuses = response.json()["events"]
+    assert [status["status"] for status in statuses] == ["accepted"] * 3
+    assert len({(status["partition"], status["offset"]) for status in statuses}) == 1
+    logged = [e for e in events(installation) if isinstance(e, Feedback) and e.decision == answer["decision_id"]]
+    assert [(e.item, e.type, e.value) for e in logged] == [(s["item_id"], s["type"], 1.0) for s in sent]
+    assert all(e.user == Keyring(SECRET).user_key("feedback") for e in logged)
+
+
+def test_feedback_on_a_decision_not_made_here(api: httpx.Client) -> None:
+    genuine = recommend(api, "forged", slate_size=1)
+    forged = Keyring(b"another installation").decision_id(Keyring(SECRET).user_key("forged"), 0)
+    event = {"decision_id": forged, "item_id": "i1", "type": "click", "event_id": "f"}
+    response = api.post("/v1/feedback", json={"events": [event]})
+    assert response.status_code == 404
+    assert "not made by this installation" in response.json()["message"]
+
+    good = {**event, "decision_id": genuine["decision_id"], "item_id": ids(genuine)[0]}
+    response = api.post("/v1/feedback", json={"events": [event, good]})
+    assert response.status_code == 202
+    assert [status["status"] for status in response.json()["events"]] == ["rejected", "accepted"]
+
+
+def test_an_undeclared_event_type_is_refused_with_the_declared_ones(api: httpx.Client) -> None:
+    event = {"decision_id": "d", "item_id": "i", "type": "sneeze", "event_id": "e"}
+    response = api.post("/v1/feedback", json={"events": [event]})
+    assert response.status_code == 422
+    (detail,) = response.json()["details"]
+    assert detail["field"] == "events.0.type"
+    assert detail["value"] == "sneeze"
+    assert "click, dislike, like, purchase, view, watch" in detail["rule"]
+
+
+def test_a_new_item_is_recommended_and_a_deleted_one_is_not(api: httpx.Client, installation: Installation) -> None:
+    path = "/v1/items/new%2Fone ü"
+    body = {"title": "Title 2", "categories": ["space"], "attributes": {"year": 1999, "hd": True}}
+    assert api.get(path).status_code == 404
+    assert api.put(path, json=body).status_code == 201
+    assert api.put(path, json=body).status_code == 200
+    stored = api.get(path).json()
+    assert stored == {"id": "new/one ü", "available": True, **body}
+    wait_until(lambda: "new/one ü" in ids(recommend(api, f"u{threading.get_native_id()}", only=["new/one ü"])))
+
+    found = recommend(api, "whole catalogue", slate_size=61, explain=True)
+    (new,) = [item for item in found["items"] if item["id"] == "new/one ü"]
+    assert "fresh" in new["source"]
+    assert new["explanation"]["clusters"] != {} or new["explanation"]["bonus"] > 0
+
+    assert api.put(path, json={**body, "available": False}).status_code == 200
+    wait_until(lambda: not ids(recommend(api, "after", only=["new/one ü"])))
+    assert api.delete(path).status_code == 204
+    assert api.delete(path).status_code == 404
+    assert api.delete("/v1/items/i0").status_code == 204
+    wait_until(lambda: not ids(recommend(api, "after", only=["i0"])))
+
+    reader = Reader(installation.broker, installation.kafka.catalogue_topic, {0: 0})
+    changes = [decode_catalogue(record.value) for record in reader.poll(2000)]
+    reader.close()
+    assert [(change.id, change.item is None) for change in changes][-2:] == [("new/one ü", True), ("i0", True)]
+
+
+def test_a_batch_of_items(api: httpx.Client) -> None:
+    batch = [{"id": "b1", "title": "One"}, {"id": "b2", "available": False}]
+    assert api.post("/v1/items:batch", json={"items": batch}).json() == {"created": 2, "replaced": 0}
+    assert api.post("/v1/items:batch", json={"items": batch}).json() == {"created": 0, "replaced": 2}
+    twice = api.post("/v1/items:batch", json={"items": [batch[0], batch[0]]})
+    assert twice.status_code == 422
+    assert twice.json()["details"][0]["value"] == "b1"
+    assert api.delete("/v1/items/b1").status_code == 204
+
+
+def test_a_user_can_be_described_and_forgotten(api: httpx.Client, installation: Installation) -> None:
+    assert api.put("/v1/users/someone", json={"attributes": {"age": 31}}).status_code == 204
+    answer = recommend(api, "someone", context={"country": "NZ"}, slate_size=3)
+    (decision,) = [e for e in events(installation) if isinstance(e, Decision) and e.id == answer["decision_id"]]
+    assert decision.profile == ["age=5.1", "country=nz"]
+    assert api.delete("/v1/users/someone").status_code == 204
+    again = recommend(api, "someone", only=ids(answer))
+    assert set(ids(again)) == set(ids(answer))  # what was shown to them is forgotten too
+
+
+def test_probes_and_metrics(api: httpx.Client) -> None:
+    recommend(api, "metrics")
+    assert api.get("/healthz").json() == {"status": "ok"}
+    ready = api.get("/readyz").json()
+    assert ready["ready"] is True
+    assert len(ready["offsets"]) == 2
+    text = api.get("/metrics").text
+    assert 'matchloop_http_requests_total{route="/v1/recommendations",status="200"}' in text
+    assert 'matchloop_stage_seconds_count{stage="rank"}' in text
+
+
+def test_openapi_documents_bodies_with_examples(api: httpx.Client) -> None:
+    schema = api.get("/openapi.json").json()
+    body = schema["paths"]["/v1/recommendations"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/RecommendationRequest"}
+    assert schema["components"]["schemas"]["RecommendationRequest"]["examples"][0]["user_id"] == "42"
+    assert "FilterBody" in schema["components"]["schemas"]
+
+
+def test_feedback_changes_what_is_served_within_a_second_or_so(installation: Installation) -> None:
+    stop = threading.Event()
+    learning = threading.Thread(
+        target=updater.run,
+        args=(
+            installation.kafka,
+            installation.broker,
+            installation.config().rewards,
+            installation.bandit,
+            installation.online,
+            installation.home,
+            stop,
+        ),
+    )
+    with running(installation.config()) as api:
+        learning.start()
+        try:
+            answer = recommend(api, "learner", slate_size=1, only=["i9"], explain=True)
+            before = answer["items"][0]["explanation"]
+            sent = {"decision_id": answer["decision_id"], "item_id": "i9", "type": "click", "event_id": "e"}
+            (status,) = api.post("/v1/feedback", json={"events": [sent]}).json()["events"]
+            wait_until(lambda: api.get("/readyz").json()["offsets"][status["partition"]] > status["offset"])
+            (item,) = recommend(api, "another", slate_size=1, only=["i9"], explain=True)["items"]
+            after = item["explanation"]
+        finally:
+            stop.set()
+            learning.join()
+    assert after["predicted"] == before["predicted"]  # both users are unknown: the offline model sees no difference
+    assert after["mean"] > before["mean"]
+    assert after["bonus"] != before["bonus"]
+
+
+def test_a_release_is_swapped_under_traffic_without_failures(broker: str, redis_url: str, tmp_path: Path) -> None:
+    installation = Installation(broker, redis_url, tmp_path, "swap")
+    installation.online.put_items(CATALOGUE)
+    first, second = installation.release(CATALOGUE, seed=1), installation.release(items(80), seed=2)
+    installation.online.activate(first)
+    with running(installation.config()) as api, ThreadPoolExecutor(3) as pool:
+        done = threading.Event()
+
+        def visit(number: int) -> list[str]:
+            served: list[str] = []
+            while not done.is_set():
+                served.append(recommend(api, f"visitor {number}-{len(served)}")["release"])
+            return served
+
+        visits = [pool.submit(visit, number) for number in range(3)]
+        try:
+            wait_until(lambda: recommend(api, "watcher")["release"] == first.release)
+            installation.online.activate(second)
+            wait_until(lambda: recommend(api, "watcher")["release"] == second.release)
+            assert api.get("/readyz").json()["items"] == len(CATALOGUE)  # 20 more in the release, none in the catalogue
+            installation.online.activate(first)  # rollback
+            wait_until(lambda: recommend(api, "watcher")["release"] == first.release)
+        finally:
+            done.set()
+        for visited in visits:
+            releases = visited.result()
+            swaps = sum(a != b for a, b in itertools.pairwise(releases))
+            assert swaps <= 2
+            assert set(releases) <= {first.release, second.release}
+
+
+def test_without_a_release_it_says_so(broker: str, redis_url: str, tmp_path: Path) -> None:
+    installation = Installation(broker, redis_url, tmp_path, "empty")
+    with running(installation.config(), ready=False) as api:
+        assert api.get("/healthz").status_code == 200
+        ready = api.get("/readyz")
+        assert ready.status_code == 503
+        assert "matchloop train" in ready.json()["message"]
+        response = api.post("/v1/recommendations", json={"user_id": "early"})
+        assert response.status_code == 503
+        assert "matchloop train" in response.json()["message"]

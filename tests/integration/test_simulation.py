@@ -1,0 +1,110 @@
+"""Visitors, API, log, updater and sink on real servers: the lake must tell what the visitors saw."""
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import pytest
+
+from feature_store.contracts.catalogue import Item
+from feature_store.contracts.clock import SystemClock
+from feature_store.contracts.experiments import BanditMode, Experiment, Variant
+from feature_store.contracts.identity import Keyring
+from offline_training.evaluation.impressions import rewarded_decisions
+from offline_training.evaluation.loop_metrics import loop_metrics
+from offline_training.evaluation.simulation import SimulationResult, SimulationSettings
+from offline_training.evaluation.simulator import Simulator
+from offline_training.evaluation.world import World
+from offline_training.progress import silent
+from streaming import sink, updater
+from streaming.settings import BanditSettings, LakeSettings, RewardSettings
+from tests.api_server import SECRET, Installation, running
+from tests.releases import items
+
+CATALOGUE = items(60)
+NEW = [Item(id=f"new {n}/ü", title=f"New title {n}", categories=["drama"]) for n in range(4)]
+EXPERIMENT = Experiment(
+    name="simulated",
+    variants=(
+        Variant(name="frozen", share=0.4, bandit=BanditMode.OFF),
+        Variant(name="explore", share=0.4, bandit=BanditMode.EXPLORE),
+        Variant(name="greedy", share=0.2, bandit=BanditMode.GREEDY),
+    ),
+)
+WORLD = World(
+    {
+        f"user {n}": frozenset([item.id for k, item in enumerate(CATALOGUE) if (k * 7 + n) % 5 == 0] + [NEW[n % 4].id])
+        for n in range(40)
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def simulated(
+    broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SimulationResult, Path, Installation]:
+    made = Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "simulation")
+    made.online.put_items(CATALOGUE)
+    made.online.activate(made.release(CATALOGUE))
+    config = dataclasses.replace(made.config(), experiment=EXPERIMENT)
+    lake, stop = made.home / "lake", threading.Event()
+    lake_settings = LakeSettings(flush_seconds=0.2)
+    threads = [
+        threading.Thread(
+            target=updater.run, args=(made.kafka, broker, config.rewards, made.bandit, made.online, made.home, stop)
+        ),
+        threading.Thread(target=sink.run, args=(made.kafka, broker, lake, lake_settings, SystemClock(), stop)),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        with running(config) as api:
+            settings = SimulationSettings(url=str(api.base_url), visits=160, slate_size=5, concurrency=4, seed=3)
+            result = Simulator(WORLD, NEW, settings, SystemClock()).run(silent)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    return result, lake, made
+
+
+def test_the_lake_tells_what_the_visitors_saw(simulated: tuple[SimulationResult, Path, Installation]) -> None:
+    result, lake, made = simulated
+    assert result.errors == {}
+    assert len(result.visits) == 160
+    assert all(visit.logged and visit.feedback_accepted for visit in result.visits)
+    keyring = Keyring(SECRET)
+    saw = sorted((keyring.user_key(v.user), v.variant, tuple(v.items), tuple(v.rewards)) for v in result.visits)
+    logged = rewarded_decisions(lake, [made.log.log_id()], RewardSettings())
+    assert sorted((d.user, d.variant, tuple(d.shown), tuple(d.rewards.tolist())) for d in logged) == saw
+    assert sum(d.rewards.sum() for d in logged) > 0
+
+
+def test_new_items_entered_while_visitors_came(simulated: tuple[SimulationResult, Path, Installation]) -> None:
+    result, _, _ = simulated
+    assert (result.items_entered, result.items_failed, result.items_shown_too_early) == (4, [], [])
+    assert len(result.item_to_impression.samples_ms) + len(result.items_never_shown) == 4
+
+
+def test_the_loop_is_reported(simulated: tuple[SimulationResult, Path, Installation]) -> None:
+    result, lake, made = simulated
+    found = loop_metrics(
+        lake,
+        [made.log.log_id()],
+        EXPERIMENT,
+        "frozen",
+        RewardSettings(),
+        BanditSettings(),
+        [item.id for item in NEW],
+        planned_users=len(WORLD.likes),
+        seed=0,
+    )
+    assert found.reward == sum(sum(visit.rewards) for visit in result.visits)
+    assert sum(found.comparison.sample_ratio.observed.values()) == result.users
+    explored = {share.variant: share.explored for share in found.exploration}
+    assert explored["frozen"] == explored["greedy"] == 0
+    assert 0.05 < explored["explore"] < 0.3
+    assert found.off_policy is not None
+    # The mean of the weights is 1 in expectation exactly if the logged probabilities are the true ones.
+    for estimate in found.off_policy.estimates:
+        assert 0.3 < estimate.overlap.mean_weight < 3

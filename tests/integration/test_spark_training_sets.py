@@ -1,0 +1,350 @@
+"""Training sets from small lakes whose right answers are known by hand."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from feature_store.contracts import columns
+from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.events import Decision, Event, Feedback, Tick
+from feature_store.definitions import ITEM_TOKENS, UNKNOWN_ITEM, token_ids
+from feature_store.graph import Graph
+from feature_store.namespace import Namespace
+from feature_store.sums import Sums
+from offline_training.data.training_sets import TrainingSetSummary, build_training_sets
+from offline_training.progress import silent
+from offline_training.settings import TrainingSettings
+from streaming.fold import Fold
+from streaming.settings import Aggregation, RewardSettings
+from tests.events import decision, feedback
+
+DAY = 86_400_000
+REWARDS = RewardSettings(window_seconds=60)
+
+Interaction = tuple[str, str, float, int]  # user, item, rating, time
+
+
+def put(path: Path, schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+
+
+def put_ratings(lake: Path, *ratings: Interaction) -> None:
+    rows = [
+        {"user": user, "item": item, "type": "rating", "value": value, "time": time}
+        for user, item, value, time in ratings
+    ]
+    put(lake / "interactions" / "a-0.parquet", columns.INTERACTIONS, rows)
+
+
+def put_log(lake: Path, *events: Event) -> None:
+    kinds = {Decision: "decision", Feedback: "feedback", Tick: "tick"}
+    rows = [
+        {"offset": offset, "position": 0, "kind": kinds[type(event)], **msgspec.structs.asdict(event)}
+        for offset, event in enumerate(events)
+    ]
+    put(lake / "events" / "log=x-y" / "partition=0" / f"0-{len(rows)}.parquet", columns.EVENTS, rows)
+
+
+def build(
+    spark: SparkSession,
+    lake: Path,
+    *,
+    training: TrainingSettings | None = None,
+    rewards: RewardSettings = REWARDS,
+    until_ms: int | None = None,
+    exclude_items: frozenset[str] | None = None,
+) -> tuple[Path, TrainingSetSummary]:
+    out = lake.parent / "sets"
+    summary = build_training_sets(
+        spark,
+        lake,
+        out,
+        training=training or TrainingSettings(),
+        rewards=rewards,
+        until_ms=until_ms,
+        exclude_items=exclude_items,
+        progress=silent,
+    )
+    return out, summary
+
+
+def read(out: Path, dataset: str, *key: str) -> dict[Any, dict[str, Any]]:
+    rows = [row for file in sorted((out / dataset).glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+    found = {tuple(row[name] for name in key) if len(key) > 1 else row[key[0]]: row for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    return tmp_path / "lake"
+
+
+def test_history_is_what_was_liked_strictly_before(spark: SparkSession, lake: Path) -> None:
+    put_ratings(
+        lake,
+        ("u", "a", 5, 10),
+        ("u", "b", 3, 20),  # not positive: in no history
+        ("u", "c", 4, 30),
+        ("u", "d", 4, 30),  # at the same time as c: neither knows of the other
+        ("u", "e", 5, 40),
+        ("u", "a", 5, 50),  # liked again: now the newest
+        ("u", "f", 5, 60),
+        ("v", "a", 5, 35),
+    )
+    out, summary = build(spark, lake)
+    examples = read(out, "examples", "user", "item", "time")
+    assert {key: row["history"] for key, row in examples.items()} == {
+        ("u", "a", 10): [],
+        ("u", "c", 30): ["a"],
+        ("u", "d", 30): ["a"],
+        ("u", "e", 40): ["d", "c", "a"],
+        ("u", "a", 50): ["e", "d", "c", "a"],
+        ("u", "f", 60): ["a", "e", "d", "c"],
+        ("v", "a", 35): [],
+    }
+    users = read(out, "users", "user")
+    assert users["u"]["history"] == ["f", "a", "e", "d", "c"]
+    assert users["u"]["history_times"] == [60, 50, 40, 30, 30]
+    assert users["u"]["seen"] == ["f", "a", "e", "d", "c", "b"]
+    assert users["u"]["seen_times"] == [60, 50, 40, 30, 30, 20]
+    assert summary == TrainingSetSummary(
+        users=2,
+        items=6,
+        interactions=8,
+        positives=7,
+        examples=7,
+        validation_examples=1,
+        impressions=0,
+        first_time=10,
+        last_time=60,
+        validation_time=60,
+    )
+    assert read(out, "impressions", "decision") == {}
+    assert build(spark, lake) == (out, summary)  # in place of what was there
+    assert read(out, "examples", "user", "item", "time") == examples
+    assert not (out / "scratch").exists()
+
+
+def test_histories_are_cut_to_the_newest(spark: SparkSession, lake: Path) -> None:
+    put_ratings(lake, *(("u", f"i{t:03}", 5, t) for t in range(60)))
+    out, _ = build(spark, lake, training=TrainingSettings(history_length=2))
+    assert read(out, "examples", "item")["i050"]["history"] == ["i049", "i048"]
+    user = read(out, "users", "user")["u"]
+    assert user["history"] == [f"i{t:03}" for t in range(59, 9, -1)]
+    assert len(user["seen"]) == 60
+
+
+def test_the_newest_tenth_of_the_positives_is_for_validation(spark: SparkSession, lake: Path) -> None:
+    times = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]  # the 19th of 20 is at 16
+    put_ratings(lake, *((f"u{n}", "i", 5, time) for n, time in enumerate(times)), ("z", "i", 1, 99))
+    out, summary = build(spark, lake)
+    validation = {row["time"] for row in read(out, "examples", "user").values() if row["validation"]}
+    assert validation == {16, 17}
+    assert (summary.validation_time, summary.validation_examples) == (16, 2)
+
+
+def test_positives_that_begin_all_at_once_leave_some_for_training(spark: SparkSession, lake: Path) -> None:
+    put_ratings(lake, *((f"u{n}", "i", 5, 7) for n in range(30)), ("v", "i", 5, 9))
+    _, summary = build(spark, lake)
+    assert (summary.validation_time, summary.validation_examples) == (9, 1)
+
+
+def test_item_features_as_of_two_moments(spark: SparkSession, lake: Path) -> None:
+    old = [(f"u{n}", "a", 5.0, n * DAY) for n in range(9)]  # nine users like a, one a day
+    put_ratings(
+        lake,
+        *old,
+        ("u0", "a", 5, 9 * DAY),  # again, by the same user: counts once
+        ("u1", "a", 1, 9 * DAY),
+        ("u0", "late", 5, 20 * DAY),
+    )
+    out, summary = build(spark, lake, training=TrainingSettings(recent_days=14))
+    assert summary.validation_time == 9 * DAY  # the 10th of 11 positives
+    end = read(out, "items", "item")
+    # As of just after day 20, the last 14 days begin just after day 6: users 7, 8 and 0.
+    assert [end["a"][name] for name in ("popularity", "recent_popularity", "known")] == pytest.approx(
+        [math.log(10), math.log(4), 1]
+    )
+    assert end["a"]["positive_rate"] == pytest.approx((10 + 10 * 11 / 12) / (11 + 10))
+    assert end["late"]["positive_rate"] == pytest.approx((1 + 10 * 11 / 12) / (1 + 10))
+    before = read(out, "items_at_validation", "item")
+    # Strictly before day 9: nine likes of nine ratings, all within 14 days.
+    assert [before["a"][name] for name in ("popularity", "recent_popularity", "positive_rate", "known")] == (
+        pytest.approx([math.log(10), math.log(10), 1, 1])
+    )
+    names = ("popularity", "recent_popularity", "positive_rate", "known")
+    assert [before["late"][name] for name in names] == UNKNOWN_ITEM.tolist()
+
+
+def test_descriptions_and_profiles_become_tokens(spark: SparkSession, lake: Path) -> None:
+    put_ratings(lake, ("u", "used", 5, 1), ("u", "b", 5, 2), ("v", "b", 5, 3))
+    item = {"item": "new", "title": "Die Ärzte", "categories": ["Punk"], "attributes": '{"year":1982}'}
+    put(lake / "items" / "items.parquet", columns.ITEMS, [item])
+    put(lake / "users" / "users.parquet", columns.USERS, [{"user": name, "attributes": '{"sex":"F"}'} for name in "uw"])
+    out, _ = build(spark, lake)
+    items = read(out, "items", "item")
+    tokens = ["category=Punk", "title=die", "title=ärzte", "year=1980"]
+    assert items["new"]["tokens"] == token_ids(tokens, ITEM_TOKENS).tolist()
+    assert items["used"]["tokens"] == [0] * ITEM_TOKENS
+    assert items["new"]["known"] == 0
+    assert set(items) == {"used", "b", "new"} == set(read(out, "items_at_validation", "item"))
+    users = read(out, "users", "user")
+    assert {name: (row["profile"], row["seen"]) for name, row in users.items()} == {
+        "u": (["sex=f"], ["b", "used"]),
+        "v": ([], ["b"]),
+        "w": (["sex=f"], []),
+    }
+    assert [read(out, "examples", "user", "item")[user, "b"]["profile"] for user in "uv"] == [["sex=f"], []]
+
+
+def test_excluded_and_deleted_items_are_nowhere(spark: SparkSession, lake: Path) -> None:
+    put_ratings(
+        lake, ("u", "a", 5, 1), ("u", "hidden", 5, 2), ("u", "deleted", 5, 3), ("u", "b", 5, 4), ("v", "b", 5, 5)
+    )
+    deletion = {"offset": 0, "time": 9, "item": "deleted", "deleted": True}
+    put(lake / "catalogue" / "log=x" / "partition=0" / "0-1.parquet", columns.CATALOGUE, [deletion])
+    shown = msgspec.structs.replace(
+        decision("u", 100, ["hidden", "a", "c"], predicted=[0.1, 0.2, 0.3]), history=["hidden", "b", "deleted"]
+    )
+    alone = decision("v", 100, ["hidden"])
+    put_log(lake, shown, alone, feedback(shown, "hidden"), feedback(shown, "c", event="f"))
+    out, summary = build(spark, lake, exclude_items=frozenset({"hidden"}))
+    assert set(read(out, "items", "item")) == set(read(out, "items_at_validation", "item")) == {"a", "b", "c"}
+    examples = read(out, "examples", "user", "item")
+    assert examples["u", "b"]["history"] == ["a"]
+    assert {row["item"] for row in examples.values()} == {"a", "b", "c"}
+    users = read(out, "users", "user")
+    assert users["u"]["seen"] == ["b", "a"]
+    assert users[shown.user]["seen"] == ["c"]
+    [impression] = read(out, "impressions", "decision").values()
+    assert impression["items"] == ["a", "c"]
+    assert impression["rewards"] == [0.0, 1.0]
+    assert impression["predicted"] == [0.2, 0.3]
+    assert impression["history"] == ["b"]
+    assert summary.impressions == 1
+
+
+def test_until_bounds_imported_interactions_only(spark: SparkSession, lake: Path) -> None:
+    put_ratings(lake, ("u", "a", 5, 1), ("u", "b", 5, 2), ("u", "c", 5, 3))
+    shown = decision("u", 100, ["d"])
+    put_log(lake, shown, feedback(shown, "d"))
+    out, summary = build(spark, lake, until_ms=3)
+    assert set(read(out, "items", "item")) == {"a", "b", "d"}
+    assert (summary.interactions, summary.last_time) == (3, 1100)
+
+
+def test_feedback_is_joined_as_documented(spark: SparkSession, lake: Path) -> None:
+    put_ratings(lake, ("u", "x", 5, 1), ("u", "y", 5, 2))
+    d = decision("u", 1_000, ["a", "b", "c", "d", "e"], predicted=[0.1, 0.2, 0.3, 0.4, 0.5])
+    quiet = decision("u", 2_000, ["a"], nonce=b"quiet678")
+    viewed = decision("u", 3_000, ["a", "b", "c"], nonce=b"viewed78")
+    put_log(
+        lake,
+        d,
+        d,  # a producer that tried twice
+        quiet,
+        viewed,
+        feedback(d, "a", event="1", received=60_999),  # the last millisecond of the window
+        feedback(d, "b", event="2", received=61_000),  # one too late
+        feedback(d, "c", "dislike", event="3"),
+        feedback(d, "d", event="4", value=0.25),
+        feedback(d, "d", event="4", value=0.9),  # the same event id again
+        feedback(d, "e", event="5", value=0.25),
+        feedback(d, "e", event="6", value=0.75, received=5_000),
+        feedback(d, "e", event="7", value=0.9, received=6_000),
+        feedback(d, "not shown", event="8"),
+        feedback(d, "c", "undeclared", event="9"),
+        feedback(d, "c", event="10", value=float("nan")),
+        feedback(viewed, "b", "view", event="1"),
+        feedback(viewed, "c", event="2"),
+    )
+    out, summary = build(spark, lake)
+    impressions = read(out, "impressions", "decision")
+    assert impressions[d.id]["items"] == ["a", "b", "c", "d", "e"]
+    assert impressions[d.id]["rewards"] == [1.0, 0.0, 0.0, 0.25, 0.9]
+    assert impressions[d.id]["predicted"] == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert impressions[d.id]["probabilities"] == [1.0] * 5
+    assert impressions[quiet.id]["rewards"] == [0.0]
+    # This client reports views, and reported nothing of a: it was not seen.
+    assert impressions[viewed.id]["items"] == ["b", "c"]
+    assert impressions[viewed.id]["rewards"] == [0.0, 1.0]
+    examples = read(out, "examples", "user", "item", "time")
+    positives = {(item, time) for user, item, time in examples if user == d.user}
+    assert positives == {("a", 60_999), ("e", 5_000), ("c", 4_000)}
+    assert summary.interactions == 2 + 3
+    assert read(out, "items", "item")["a"]["popularity"] == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("aggregation", list(Aggregation))
+def test_what_is_trained_on_is_what_the_bandit_learnt(
+    spark: SparkSession, lake: Path, aggregation: Aggregation
+) -> None:
+    """A random log, joined by Spark and by the fold: the same trials and rewards per item, the same positives."""
+    rng = np.random.default_rng(7)
+    settings = RewardSettings(
+        weights={"view": 0.0, "click": 0.4, "buy": 1.0, "dislike": -1.0},
+        aggregation=aggregation,
+        minimum=-0.5,
+        silence=-0.1,
+        window_seconds=60,
+    )
+    events: list[Event] = []
+    for n in range(40):
+        slate = [str(item) for item in rng.choice(8, size=3, replace=False)]
+        shown = decision(f"user{n % 5}", n * 1_000, slate, nonce=n.to_bytes(8, "big"))
+        events.append(shown)
+        for _ in range(rng.integers(0, 6)):
+            events.append(
+                feedback(
+                    shown,
+                    str(rng.choice([*slate, "other"])),
+                    str(rng.choice(["view", "click", "buy", "dislike", "unknown"], p=[0.1, 0.4, 0.2, 0.2, 0.1])),
+                    event=str(rng.integers(0, 4)),
+                    received=shown.time + int(rng.integers(0, 80_000)),
+                    value=float(rng.choice([0.5, 1.0, 2.0])),
+                )
+            )
+    events.sort(key=lambda event: event.received if isinstance(event, Feedback) else event.time)
+    put_ratings(lake, ("u", "x", 5, 1), ("u", "y", 5, 2))
+    put_log(lake, *events)
+    out, _ = build(spark, lake, rewards=settings)
+
+    namespace = Namespace(id="r-1", release="r", log="x", offsets=[0], created=0, graph=Graph(1), base=Sums())
+    fold = Fold(namespace, settings)
+    fold.apply([*events, Tick(time=10_000_000)])
+    trials: dict[str, list[float]] = {}
+    for row in read(out, "impressions", "decision").values():
+        for item, reward in zip(row["items"], row["rewards"], strict=True):
+            trials.setdefault(item, []).append(reward)
+    for item, rewards in trials.items():
+        _, resolved, total, squares, _ = fold.sums.get(f":{item}")
+        assert len(rewards) == resolved
+        assert sum(rewards) == pytest.approx(total, abs=1e-9)
+        assert sum(reward**2 for reward in rewards) == pytest.approx(squares, abs=1e-9)
+    reached = {(user, item) for user, item, _ in fold.take().positives}
+    interactions = {(row["user"], item) for row in read(out, "users", "user").values() for item in row["seen"]}
+    assert len(reached) > 10
+    assert interactions - {("u", "x"), ("u", "y")} == reached
+
+
+def test_a_lake_without_anything_to_learn_is_explained(spark: SparkSession, lake: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"lake holds no interactions\. Import some with `matchloop import DIR`"):
+        build(spark, lake)
+    put_ratings(lake, ("u", "a", 5, 50))
+    with pytest.raises(InvalidInput, match="holds no interactions before 50 ms"):
+        build(spark, lake, until_ms=50)
+    with pytest.raises(InvalidInput, match="All 1 positive interactions have the same time, 50 ms"):
+        build(spark, lake)
+    put_ratings(lake, ("u", "a", 3.5, 50))
+    with pytest.raises(InvalidInput, match=r"None of the interactions is positive.*'rating': 4.0"):
+        build(spark, lake)

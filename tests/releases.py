@@ -1,0 +1,188 @@
+"""Small genuine releases for tests: real ONNX models with simple arithmetic, so that answers can be worked out by hand.
+
+user tower   the mean of the history vectors plus a token embedding, L2-normalised
+item tower   the mean of token embeddings, L2-normalised
+ranker       sigmoid(2 * affinity + 0.2 * popularity - 2)
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import faiss
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from feature_store.contracts.catalogue import Item
+from feature_store.contracts.manifest import Manifest, seal
+from feature_store.definitions import (
+    ITEM_FEATURES,
+    ITEM_TOKENS,
+    RANKER_FEATURES,
+    TOKEN_BUCKETS,
+    USER_TOKENS,
+    features_hash,
+    token_ids,
+)
+from feature_store.graph import Graph
+from feature_store.namespace import Namespace, namespace_id
+from feature_store.sums import Sums
+
+Float32 = NDArray[np.float32]
+
+_FLOAT, _INT = TensorProto.FLOAT, TensorProto.INT64
+
+
+def items(count: int) -> list[Item]:
+    """A catalogue of items i0, i1, ... in three categories."""
+    return [
+        Item(id=f"i{n}", title=f"Title {n}", categories=[("drama", "comedy", "space")[n % 3]]) for n in range(count)
+    ]
+
+
+def build_release(
+    releases: Path,
+    *,
+    catalogue: Sequence[Item],
+    dimensions: int = 8,
+    clusters: int = 4,
+    edges_per_cluster: int = 10,
+    active_clusters: int = 3,
+    history_length: int = 5,
+    seed: int = 0,
+) -> str:
+    """Writes a sealed release of the catalogue and returns its id. Earlier items are more popular."""
+    rng = np.random.default_rng(seed)
+    draft = releases / f".draft-{seed}"
+    draft.mkdir(parents=True)
+    vectors = _unit(rng.standard_normal((len(catalogue), dimensions)))
+    centroids = _unit(rng.standard_normal((clusters, dimensions)))
+    names = [item.id for item in catalogue]
+    features = np.zeros((len(catalogue), len(ITEM_FEATURES)), dtype=np.float32)
+    features[:, 0] = np.log1p(np.arange(len(catalogue), 0, -1))
+    features[:, 2], features[:, 3] = 0.5, 1.0
+    tokens = [token_ids(item.tokens(), ITEM_TOKENS).tolist() for item in catalogue]
+    columns: dict[str, pa.Array] = {
+        "item": pa.array(names, pa.string()),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimensions),
+        "tokens": pa.array(tokens, pa.list_(pa.int64())),
+    }
+    columns |= {feature.name: pa.array(features[:, k]) for k, feature in enumerate(ITEM_FEATURES)}
+    pq.write_table(pa.table(columns), draft / "items.parquet")
+    index = faiss.IndexFlatIP(dimensions)
+    index.add(vectors)
+    faiss.write_index(index, str(draft / "index.faiss"))
+    np.save(draft / "centroids.npy", centroids, allow_pickle=False)
+    nearest = np.argsort(-(centroids @ vectors.T), axis=1)[:, :edges_per_cluster]
+    cluster = np.repeat(np.arange(clusters), nearest.shape[1])
+    Graph.build(names, nearest.ravel().astype(np.int64), cluster, clusters).save(draft / "graph.parquet")
+    embedding = rng.standard_normal((TOKEN_BUCKETS + 1, dimensions)).astype(np.float32)
+    embedding[0] = 0
+    onnx.save(_user_tower(embedding, history_length), draft / "user_tower.onnx")
+    onnx.save(_item_tower(embedding), draft / "item_tower.onnx")
+    onnx.save(_ranker(dimensions), draft / "ranker.onnx")
+    manifest = Manifest(
+        created=0,
+        features=features_hash(),
+        dimensions=dimensions,
+        clusters=clusters,
+        history_length=history_length,
+        active_clusters=active_clusters,
+        context_temperature=0.5,
+        items=len(catalogue),
+        parent=None,
+        files={},
+    )
+    release = seal(draft, manifest)
+    draft.rename(releases / release)
+    return release
+
+
+def build_namespace(namespaces: Path, releases: Path, release: str, log: str, partitions: int, number: int = 0) -> str:
+    """Writes a namespace of the release that begins with nothing at the log's beginning, and returns its id."""
+    namespace = Namespace(
+        id=namespace_id(release, number),
+        release=release,
+        log=log,
+        offsets=[0] * partitions,
+        created=0,
+        graph=Graph.load(releases / release / "graph.parquet"),
+        base=Sums(),
+    )
+    namespace.save(namespaces)
+    return namespace.id
+
+
+def _unit(vectors: NDArray[np.float64]) -> Float32:
+    unit: Float32 = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def _user_tower(embedding: Float32, history_length: int) -> onnx.ModelProto:
+    dimensions = embedding.shape[1]
+    nodes = [
+        helper.make_node("Unsqueeze", ["mask", "last"], ["mask3"]),
+        helper.make_node("Mul", ["history", "mask3"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "axis1"], ["summed"], keepdims=0),
+        helper.make_node("Gather", ["embedding", "tokens"], ["embedded"]),
+        helper.make_node("ReduceSum", ["embedded", "axis1"], ["profile"], keepdims=0),
+        helper.make_node("Add", ["summed", "profile"], ["both"]),
+        helper.make_node("Add", ["both", "bias"], ["biased"]),
+        helper.make_node("LpNormalization", ["biased"], ["vector"], axis=-1, p=2),
+    ]
+    bias = np.full(dimensions, 0.01, dtype=np.float32)
+    inputs = [
+        helper.make_tensor_value_info("history", _FLOAT, ["batch", history_length, dimensions]),
+        helper.make_tensor_value_info("mask", _FLOAT, ["batch", history_length]),
+        helper.make_tensor_value_info("tokens", _INT, ["batch", USER_TOKENS]),
+    ]
+    constants = {"embedding": embedding, "bias": bias, "axis1": np.array([1]), "last": np.array([-1])}
+    return _model(nodes, inputs, helper.make_tensor_value_info("vector", _FLOAT, ["batch", dimensions]), constants)
+
+
+def _item_tower(embedding: Float32) -> onnx.ModelProto:
+    dimensions = embedding.shape[1]
+    nodes = [
+        helper.make_node("Gather", ["embedding", "tokens"], ["embedded"]),
+        helper.make_node("ReduceSum", ["embedded", "axis1"], ["content"], keepdims=0),
+        helper.make_node("Cast", ["id"], ["number"], to=_FLOAT),
+        helper.make_node("Mul", ["number", "zero"], ["nothing"]),
+        helper.make_node("Unsqueeze", ["nothing", "axis1"], ["column"]),
+        helper.make_node("Add", ["content", "column"], ["both"]),
+        helper.make_node("LpNormalization", ["both"], ["vector"], axis=-1, p=2),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("id", _INT, ["batch"]),
+        helper.make_tensor_value_info("tokens", _INT, ["batch", ITEM_TOKENS]),
+    ]
+    constants = {"embedding": embedding, "axis1": np.array([1]), "zero": np.zeros(1, dtype=np.float32)}
+    return _model(nodes, inputs, helper.make_tensor_value_info("vector", _FLOAT, ["batch", dimensions]), constants)
+
+
+def _ranker(dimensions: int) -> onnx.ModelProto:
+    names = [feature.name for feature in RANKER_FEATURES]
+    weights = np.zeros((len(names) + dimensions, 1), dtype=np.float32)
+    weights[names.index("affinity")], weights[names.index("popularity")] = 2.0, 0.2
+    nodes = [
+        helper.make_node("MatMul", ["features", "weights"], ["weighed"]),
+        helper.make_node("Add", ["weighed", "bias"], ["biased"]),
+        helper.make_node("Sigmoid", ["biased"], ["column"]),
+        helper.make_node("Squeeze", ["column", "axis1"], ["probability"]),
+    ]
+    inputs = [helper.make_tensor_value_info("features", _FLOAT, ["n", len(names) + dimensions])]
+    constants = {"weights": weights, "bias": np.array([-2], dtype=np.float32), "axis1": np.array([1])}
+    return _model(nodes, inputs, helper.make_tensor_value_info("probability", _FLOAT, ["n"]), constants)
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    output: onnx.ValueInfoProto,
+    constants: dict[str, NDArray[np.float32] | NDArray[np.int64]],
+) -> onnx.ModelProto:
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "model", inputs, [output], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -1,0 +1,229 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from feature_store.contracts.errors import InvalidInput
+from offline_training.evaluation import ope
+from offline_training.evaluation.greedy_policy import (
+    Exploration,
+    LoggedSlate,
+    greedy_choice,
+    logging_marginals,
+    slate_log,
+)
+from streaming.bandit.exploration import choose_slate
+
+Float64 = NDArray[np.float64]
+
+
+def single_position(rewards: list[float], target: list[float], logging: list[float]) -> ope.SlateLog:
+    n = len(rewards)
+    zeros = np.zeros((n, 1))
+    return ope.SlateLog(
+        users=np.arange(n),
+        present=np.ones((n, 1), dtype=bool),
+        rewards=np.array(rewards, dtype=np.float64)[:, None],
+        target=np.array(target, dtype=np.float64)[:, None],
+        logging=np.array(logging, dtype=np.float64)[:, None],
+        model=zeros,
+        model_target=zeros,
+    )
+
+
+def test_importance_sampling_by_hand() -> None:
+    # Weights 1/.5 = 2, 0/.5 = 0, 1/.25 = 4; rewards 1, 1, 0.
+    log = single_position([1, 1, 0], [1, 0, 1], [0.5, 0.5, 0.25])
+    plain, overlap = ope.rips(log)
+    assert plain.value == pytest.approx(2 / 3)
+    assert ope.rips_normalised(log)[0].value == pytest.approx(2 / 6)
+    assert overlap.effective_size == pytest.approx(6**2 / (4 + 16))
+    assert overlap.max_weight == 4
+    assert overlap.mean_weight == pytest.approx(2)
+    assert overlap.max_weight_share == pytest.approx(4 / 6)
+    assert overlap.warning is not None
+
+
+def test_cumulative_weights_by_hand() -> None:
+    # Slates of two positions with ratios (2, .5) and (0, 4), and one that stops after its first position.
+    log = ope.SlateLog(
+        users=np.array([0, 1, 1]),
+        present=np.array([[True, True], [True, True], [True, False]]),
+        rewards=np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]]),
+        target=np.array([[1.0, 0.25], [0.0, 1.0], [1.0, 0.0]]),
+        logging=np.array([[0.5, 0.5], [0.5, 0.25], [0.5, 1.0]]),
+        model=np.zeros((3, 2)),
+        model_target=np.zeros((3, 2)),
+    )
+    assert ope.cumulative_weights(log).tolist() == [[2.0, 1.0], [0.0, 0.0], [2.0, 0.0]]
+    # Rewards weighted: 1 (slate one, position two) + 2 (slate three, position one), over five impressions.
+    assert ope.rips(log)[0].value == pytest.approx(3 / 5)
+    # Position one: (0 + 0 + 2)/4 with 3/5 of the impressions; position two: 1/1 with 2/5.
+    assert ope.rips_normalised(log)[0].value == pytest.approx(3 / 5 * 2 / 4 + 2 / 5)
+
+
+def test_doubly_robust_by_hand() -> None:
+    # DR = mean of w (r - q) + q_target with q = .5 for the shown, .75 for the target's item.
+    log = single_position([1, 0], [1, 0], [0.5, 0.5])._replace(
+        model=np.full((2, 1), 0.5), model_target=np.full((2, 1), 0.75)
+    )
+    assert ope.doubly_robust(log)[0].value == pytest.approx((2 * 0.5 + 0) / 2 + 0.75)
+
+
+def test_evaluating_the_logging_policy_gives_the_plain_mean() -> None:
+    rng = np.random.default_rng(3)
+    p = rng.uniform(0.1, 1, (40, 3))
+    log = ope.SlateLog(
+        users=np.arange(40) // 2,
+        present=np.ones((40, 3), dtype=bool),
+        rewards=rng.integers(0, 2, (40, 3)).astype(np.float64),
+        target=p,
+        logging=p,
+        model=np.zeros((40, 3)),
+        model_target=np.zeros((40, 3)),
+        target_marginal=p,
+        logging_marginal=p,
+    )
+    for estimate in ope.evaluate(log).estimates:
+        assert estimate.value.value == pytest.approx(log.rewards.mean()), estimate.estimator
+
+
+@pytest.mark.parametrize(
+    ("log", "complaint"),
+    [
+        (single_position([1], [1], [0.0]), "must lie in \\(0, 1\\]"),
+        (single_position([1], [2], [0.5]), "Target probabilities"),
+        (single_position([], [], []), "at least one logged slate"),
+    ],
+)
+def test_impossible_logs_are_refused(log: ope.SlateLog, complaint: str) -> None:
+    with pytest.raises(InvalidInput, match=complaint):
+        ope.evaluate(log)
+
+
+def test_greedy_choice_looks_at_what_is_left() -> None:
+    # Slate: .3 though .9 was left; .9; .5. Set besides: .5, .1.
+    target, best = greedy_choice(np.array([0.3, 0.9, 0.5, 0.5, 0.1]), 3)
+    assert target.tolist() == [0.0, 1.0, 0.5]
+    assert best.tolist() == [0.9, 0.9, 0.5]
+
+
+def test_marginals_by_hand() -> None:
+    # Three items, means .3 > .2 > .1, no bonus, top 2, share 1/2. Slot one: P(a) = 1/2 + 1/4, P(b) = 1/4.
+    # b at slot two: after a it is the best left: 1/2 + 1/4; after b it is gone. So 3/4 * 3/4.
+    mean, slate = np.array([0.3, 0.2, 0.1]), np.array([0, 1], dtype=np.int64)
+    found = logging_marginals(mean, np.zeros(3), slate, Exploration(2, 0.5), 200_000, np.random.default_rng(0))
+    assert found[0] == pytest.approx(3 / 4)
+    assert found[1] == pytest.approx(9 / 16, abs=0.005)
+
+
+def test_ties_are_broken_by_chance_in_the_marginals_too() -> None:
+    # Two items of one mean, no exploration: either is first with chance 1/2, and the other one second.
+    found = logging_marginals(
+        np.array([0.3, 0.3]), np.zeros(2), np.array([1, 0]), Exploration(2, 0.0), 20_000, np.random.default_rng(0)
+    )
+    assert found == pytest.approx([0.5, 0.5], abs=0.02)
+
+
+def synthetic(seed: int, n: int, truth: Float64, mean: Float64, share: float, chain: float) -> list[LoggedSlate]:
+    """Slates of 3 from 6 items by the serving code; a reward at a position after a rewarded item is rarer by the
+    chain.
+    """
+    rng = np.random.default_rng(seed)
+    bonus = np.full(len(mean), 0.05)
+    slates = []
+    for row in range(n):
+        slate = choose_slate(mean, bonus, 3, 4, share, rng)
+        items = np.concatenate([slate.shown, slate.explored])
+        rewards = np.zeros(3)
+        for position, item in enumerate(slate.shown):
+            p = truth[item] * (1 - chain if position and rewards[position - 1] else 1)
+            rewards[position] = rng.random() < p
+        slates.append(LoggedSlate(f"u{row // 3}", mean[items], bonus[items], slate.probabilities, rewards))
+    return slates
+
+
+def greedy_value(truth: Float64, mean: Float64, chain: float) -> float:
+    a, b, c = truth[np.argsort(-mean)[:3]]
+    second = b * (1 - chain * a)
+    return float((a + second + c * (1 - chain * second)) / 3)
+
+
+TRUTH = np.array([0.6, 0.2, 0.5, 0.1, 0.4, 0.3])
+WRONG = np.array([0.5, 0.45, 0.4, 0.35, 0.3, 0.25])  # the policy's own belief, wrong on purpose
+
+
+def test_estimators_are_unbiased_where_their_assumption_holds() -> None:
+    rng = np.random.default_rng(9)
+    found: dict[str, list[float]] = {}
+    for seed in range(80):
+        slates = synthetic(seed, 90, TRUTH, WRONG, share=0.5, chain=0.0)
+        for estimate in ope.evaluate(slate_log(slates, Exploration(4, 0.5), 100, rng)).estimates:
+            found.setdefault(estimate.estimator, []).append(estimate.value.value)
+    truth = greedy_value(TRUTH, WRONG, 0.0)
+    for name in ("RIPS", "IIPS", "doubly robust"):
+        values = np.array(found[name])
+        error = values.std(ddof=1) / np.sqrt(len(values))
+        assert abs(values.mean() - truth) < 3.5 * error, name
+        assert error < 0.02
+    for name in ("RIPS, self-normalised", "IIPS, self-normalised", "doubly robust, self-normalised"):
+        assert np.mean(found[name]) == pytest.approx(truth, abs=0.02)
+    assert np.std(found["doubly robust, self-normalised"]) < np.std(found["RIPS"])
+
+
+def test_sequential_estimators_stay_unbiased_when_rewards_interact() -> None:
+    values: dict[str, list[float]] = {"RIPS": [], "doubly robust": []}
+    for seed in range(100):
+        slates = synthetic(1_000 + seed, 90, TRUTH, WRONG, share=0.5, chain=0.8)
+        log = slate_log(slates, None, 0, np.random.default_rng(0))
+        values["RIPS"].append(ope.rips(log)[0].value)
+        values["doubly robust"].append(ope.doubly_robust(log)[0].value)
+    for name, found in values.items():
+        error = np.std(found, ddof=1) / np.sqrt(len(found))
+        assert abs(np.mean(found) - greedy_value(TRUTH, WRONG, 0.8)) < 3.5 * error, name
+
+
+def test_intervals_cover_the_true_value() -> None:
+    truth = greedy_value(TRUTH, WRONG, 0.0)
+    covered, runs = 0, 100
+    for seed in range(runs):
+        log = slate_log(synthetic(5_000 + seed, 240, TRUTH, WRONG, 0.4, 0.0), None, 0, np.random.default_rng(0))
+        value = ope.evaluate(log).read_first().value
+        assert value.low is not None
+        assert value.high is not None
+        covered += value.low <= truth <= value.high
+    assert covered / runs >= 0.9
+
+
+def test_a_log_without_marginals_leaves_item_position_estimators_out() -> None:
+    result = ope.evaluate(single_position([1, 0], [1, 1], [0.5, 0.5]))
+    assert not any("IIPS" in estimate.estimator for estimate in result.estimates)
+    with pytest.raises(InvalidInput, match="marginal probabilities"):
+        ope.iips(single_position([1, 0], [1, 1], [0.5, 0.5]))
+
+
+DATA = os.environ.get("MATCHLOOP_TEST_DATA")
+
+
+@pytest.mark.skipif(DATA is None, reason="MATCHLOOP_TEST_DATA names no folder of data sets (open-bandit-small is read)")
+@pytest.mark.parametrize(
+    ("campaign", "arms", "value", "effective", "weight"),
+    [("all", 80, 0.00236, 340, 278), ("men", 34, 0.00301, 656, None), ("women", 46, 0.00744, 2.1, 21_739)],
+)
+def test_open_bandit_uniform_policy(
+    campaign: str, arms: int, value: float, effective: float, weight: float | None
+) -> None:
+    table = pq.read_table(
+        Path(DATA or "") / "open-bandit-small" / f"bts_{campaign}.parquet", columns=["click", "propensity"]
+    )
+    clicks, propensity = (table[name].to_numpy().astype(np.float64) for name in ("click", "propensity"))
+    log = single_position(clicks.tolist(), [1 / arms] * len(clicks), propensity.tolist())
+    (estimate, *_) = ope.evaluate(log).estimates
+    assert estimate.value.value == pytest.approx(value, abs=6e-6)
+    assert estimate.overlap.effective_size == pytest.approx(effective, rel=0.03)
+    if weight is not None:
+        assert estimate.overlap.max_weight == pytest.approx(weight, rel=0.003)
+    assert (estimate.overlap.warning is not None) == (campaign == "women")

@@ -1,0 +1,204 @@
+"""The pipeline on a small genuine release."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from feature_store.contracts.catalogue import Item
+from feature_store.contracts.experiments import BanditMode, Variant
+from feature_store.definitions import USER_TOKENS, ranker_features, token_ids
+from feature_store.online import NOBODY, UserFeatures
+from feature_store.sums import COLUMNS, Sums, item_key
+from online_serving.metrics import STAGE
+from online_serving.parameters import Parameters
+from online_serving.pipeline.pipeline import Pipeline
+from online_serving.pipeline.request import Filter, Recommendation, Request
+from online_serving.settings import ServingSettings
+from online_serving.snapshot import Snapshot
+from streaming.bandit.diag_linucb import score
+from streaming.settings import BanditSettings
+from tests.releases import build_release, items
+
+CATALOGUE = items(60)
+BANDIT = BanditSettings()
+SERVING = ServingSettings(candidates=20, cluster_candidates=20, fresh_candidates=5)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    home: Path = tmp_path_factory.mktemp("releases")
+    loaded = Snapshot.load(home, build_release(home, catalogue=CATALOGUE), CATALOGUE)
+    return loaded.with_items((f"n{k}", Item(id=f"n{k}", title=f"New {k}", categories=["noir"])) for k in range(8))
+
+
+@pytest.fixture(scope="module")
+def parameters(snapshot: Snapshot) -> Parameters:
+    rng = np.random.default_rng(5)
+    base = Sums()
+    names = [f"i{k}" for k in range(0, 60, 3)]
+    base.put([item_key(name) for name in names], rng.uniform(0, 20, (len(names), COLUMNS)))
+    return Parameters(snapshot.graph, snapshot.size, base, [0])
+
+
+def recommend(
+    snapshot: Snapshot,
+    parameters: Parameters,
+    request: Request,
+    user: UserFeatures = NOBODY,
+    mode: BanditMode = BanditMode.EXPLORE,
+    serving: ServingSettings = SERVING,
+    seed: int = 0,
+) -> Recommendation:
+    variant = Variant(name="v", share=1, bandit=mode)
+    rng = np.random.default_rng(seed)
+    return Pipeline(serving, BANDIT).recommend(snapshot, parameters.table(), request, user, variant, rng)
+
+
+def test_logged_values_equal_recomputed_ones(snapshot: Snapshot, parameters: Parameters) -> None:
+    user = UserFeatures(["age=5.1"], ["i7", "gone", "n3", *[f"i{k}" for k in range(10, 20)]], frozenset())
+    r = recommend(snapshot, parameters, Request(6), user)
+    assert r.history == ["i7", "n3", "i10", "i11", "i12"]  # known ones, newest first, as many as the tower reads
+
+    history = snapshot.vectors[snapshot.positions(r.history)]
+    tokens = token_ids(r.profile, USER_TOKENS)[None]
+    vector = snapshot.towers.user_vectors(history[None], np.ones((1, 5), dtype=np.float32), tokens)[0]
+    positions = snapshot.positions(r.items)
+    features = ranker_features(vector, history, snapshot.vectors[positions], snapshot.item_features[positions])
+    np.testing.assert_allclose(r.predicted, snapshot.towers.predict(features), rtol=1e-5)
+    again = score(
+        BANDIT, np.array(r.clusters), np.array(r.weights), positions, np.array(r.predicted), parameters.table()
+    )
+    np.testing.assert_allclose(r.mean, again.mean, rtol=1e-9)
+    np.testing.assert_allclose(r.bonus, again.bonus, rtol=1e-9)
+    assert r.edges == again.edges.tolist()
+
+
+def test_without_the_bandit_the_prediction_decides(snapshot: Snapshot, parameters: Parameters) -> None:
+    r = recommend(snapshot, parameters, Request(10), mode=BanditMode.OFF)
+    assert r.predicted == sorted(r.predicted, reverse=True)
+    assert r.mean == r.predicted
+    assert r.probabilities == [1.0] * 10
+    assert r.bonus == [0.0] * 10
+    assert r.items == r.slate
+
+
+def test_greedy_takes_the_best_means(snapshot: Snapshot, parameters: Parameters) -> None:
+    r = recommend(snapshot, parameters, Request(10), mode=BanditMode.GREEDY)
+    assert r.mean[:10] == sorted(r.mean[:10], reverse=True)
+    assert r.probabilities == [1.0] * 10
+
+
+def test_rules_come_first_and_are_counted(snapshot: Snapshot, parameters: Parameters) -> None:
+    shown = frozenset(f"i{k}" for k in range(50)) | {"gone"}
+    user = UserFeatures([], [], shown)
+    request = Request(40, exclude=Filter(items=("i55",), categories=("noir",)))
+    r = recommend(snapshot, parameters, request, user)
+    assert sorted(r.slate) == sorted(f"i{k}" for k in range(50, 60) if k != 55)
+    assert r.rules == {"unavailable": 0, "shown_before": 50, "excluded": 9}
+    assert set(recommend(snapshot, parameters, request, user, serving=ServingSettings(repeat_shown=True)).slate) & shown
+
+
+def test_nothing_left_is_an_empty_slate(snapshot: Snapshot, parameters: Parameters) -> None:
+    for mode in BanditMode:
+        r = recommend(snapshot, parameters, Request(5, only=Filter(items=("nothing",))), mode=mode)
+        assert (r.items, r.probabilities, r.candidates) == ([], [], [])
+
+
+def test_only_named_items_and_only_a_category(snapshot: Snapshot, parameters: Parameters) -> None:
+    named = recommend(snapshot, parameters, Request(5, only=Filter(items=("i1", "i2"))))
+    assert set(named.slate) == {"i1", "i2"}
+    assert set(named.sources) == {"named"}
+    noir = recommend(snapshot, parameters, Request(20, only=Filter(categories=("noir",))))
+    assert set(noir.slate) == {f"n{k}" for k in range(8)}
+
+
+def test_new_items_are_candidates_until_their_trials_outweigh_the_prior(snapshot: Snapshot) -> None:
+    base = Sums()
+    base.put([item_key("n7")], np.array([[BANDIT.item_prior, 0, 0, 0, 0]]))
+    base.put([item_key("n6")], np.array([[BANDIT.item_prior - 1, 0, 0, 0, 0]]))
+    parameters = Parameters(snapshot.graph, snapshot.size, base, [0])
+    few = SERVING.model_copy(update={"candidates": 1, "cluster_candidates": 0, "fresh_candidates": 7})
+    r = recommend(snapshot, parameters, Request(1), serving=few)
+    assert {"n0", "n1", "n2", "n3", "n4", "n5", "n6"} <= set(r.candidates)
+    assert "n7" not in r.candidates or "fresh" not in r.sources[r.items.index("n7")]
+    fewer = few.model_copy(update={"fresh_candidates": 2})
+    assert {"n5", "n4"} <= set(recommend(snapshot, parameters, Request(1), serving=fewer).candidates)
+
+
+def test_popular_items_fill_what_retrieval_leaves_open(snapshot: Snapshot, parameters: Parameters) -> None:
+    nothing_near = dataclasses.replace(snapshot, index=_Blind())  # type: ignore[arg-type]
+    serving = SERVING.model_copy(update={"cluster_candidates": 0, "fresh_candidates": 0})
+    r = recommend(nothing_near, parameters, Request(4), serving=serving)
+    assert set(r.slate) == {"i0", "i1", "i2", "i3"}
+    assert set(r.sources) == {"popular"}
+
+
+class _Blind:
+    """An approximate index that probes the wrong lists."""
+
+    def nearest(self, *_: object) -> np.ndarray:
+        return np.empty(0, dtype=np.int64)
+
+
+def test_what_the_request_says_takes_the_place_of_what_is_stored(snapshot: Snapshot, parameters: Parameters) -> None:
+    user = UserFeatures(["age=5.1", "country=nz"], [], frozenset())
+    r = recommend(snapshot, parameters, Request(1, context=("age=6.0",)), user)
+    assert r.profile == ["age=6.0", "country=nz"]
+
+
+def test_the_same_seed_gives_the_same_slate(snapshot: Snapshot, parameters: Parameters) -> None:
+    one, two = (recommend(snapshot, parameters, Request(8), seed=3) for _ in range(2))
+    assert one == two
+
+
+def test_logged_probabilities_are_frequencies(snapshot: Snapshot, parameters: Parameters) -> None:
+    first: dict[str, list[float]] = {}
+    runs = 400
+    for seed in range(runs):
+        r = recommend(snapshot, parameters, Request(1), seed=seed)
+        first.setdefault(r.items[0], []).append(r.probabilities[0])
+    for probabilities in first.values():
+        p = probabilities[0]
+        assert len(set(probabilities)) == 1
+        assert abs(len(probabilities) / runs - p) < 5 * np.sqrt(p * (1 - p) / runs)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size=st.integers(1, 70),
+    shown=st.sets(st.sampled_from([item.id for item in CATALOGUE])),
+    mode=st.sampled_from(list(BanditMode)),
+    candidates=st.integers(1, 80),
+    seed=st.integers(0, 10),
+)
+def test_laws_of_every_slate(
+    snapshot: Snapshot, parameters: Parameters, size: int, shown: set[str], mode: BanditMode, candidates: int, seed: int
+) -> None:
+    serving = SERVING.model_copy(update={"candidates": candidates})
+    user = UserFeatures([], [], frozenset(shown))
+    r = recommend(snapshot, parameters, Request(size), user, mode, serving, seed)
+    assert len(r.slate) == min(size, snapshot.size - len(shown))
+    assert len(set(r.items)) == len(r.items)
+    assert not shown & set(r.items)
+    assert set(r.items) <= set(r.candidates)
+    columns = (r.sources, r.predicted, r.mean, r.bonus, r.edges)
+    assert all(len(column) == len(r.items) for column in columns)
+    assert len(r.probabilities) == r.shown == len(r.slate)
+    assert all(0 < p <= 1 for p in r.probabilities)
+    assert all(0 < w <= 1 for w in r.weights)
+    assert all(e < 2 ** len(r.clusters) for e in r.edges)
+
+
+def test_every_stage_is_timed_once(snapshot: Snapshot, parameters: Parameters) -> None:
+    def counts() -> dict[str, float]:
+        samples = [sample for metric in STAGE.collect() for sample in metric.samples]
+        return {sample.labels["stage"]: sample.value for sample in samples if sample.name.endswith("_count")}
+
+    before = counts()
+    recommend(snapshot, parameters, Request(5))
+    stages = ["rules", "user", "candidates", "features", "rank", "explore", "columns"]
+    assert {stage: counts()[stage] - before.get(stage, 0) for stage in stages} == dict.fromkeys(stages, 1)

@@ -1,0 +1,156 @@
+"""Snapshots: what a release holds, and how catalogue changes become new snapshots without touching old ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from feature_store.contracts.catalogue import Item
+from feature_store.contracts.errors import InvalidInput, ReleaseRefused
+from online_serving.retrieval import cluster_thresholds, clusters_for
+from online_serving.snapshot import Snapshot
+from tests.releases import build_release, items
+
+CATALOGUE = items(40)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("releases")
+
+
+@pytest.fixture(scope="module")
+def release(home: Path) -> str:
+    return build_release(home, catalogue=CATALOGUE)
+
+
+@pytest.fixture
+def snapshot(home: Path, release: str) -> Snapshot:
+    return Snapshot.load(home, release, CATALOGUE)
+
+
+def everything(snapshot: Snapshot) -> np.ndarray:
+    return np.ones(snapshot.size, dtype=np.bool_)
+
+
+def test_nearest_items_are_those_of_exact_search(snapshot: Snapshot) -> None:
+    user = snapshot.centroids[0]
+    exact = np.argsort(-(snapshot.vectors @ user))[:7]
+    assert snapshot.index.nearest(user, snapshot.vectors, everything(snapshot), 7).tolist() == exact.tolist()
+
+
+def test_filtering_happens_inside_the_search(snapshot: Snapshot) -> None:
+    user = snapshot.centroids[0]
+    order = np.argsort(-(snapshot.vectors @ user))
+    allowed = everything(snapshot)
+    allowed[order[:30]] = False
+    assert snapshot.index.nearest(user, snapshot.vectors, allowed, 7).tolist() == order[30:37].tolist()
+    assert len(snapshot.index.nearest(user, snapshot.vectors, allowed, 100)) == 10
+    allowed[:] = False
+    assert len(snapshot.index.nearest(user, snapshot.vectors, allowed, 7)) == 0
+
+
+def test_only_items_of_the_catalogue_are_available(home: Path, release: str) -> None:
+    taken_out = Item(id="i1", available=False)
+    loaded = Snapshot.load(home, release, [CATALOGUE[0], taken_out])
+    assert np.flatnonzero(loaded.available).tolist() == [0]
+    assert Snapshot.load(home, release).available.all()
+
+
+def test_a_new_item_is_found_and_the_old_snapshot_is_as_it_was(snapshot: Snapshot) -> None:
+    before = (snapshot.size, snapshot.vectors.copy(), [c.copy() for c in snapshot.cluster_items])
+    grown = snapshot.with_items([("new", Item(id="new", title="Title 5", categories=["space"]))])
+    j = grown.position("new")
+    assert j == 40
+    assert grown.item(j) == "new"
+    assert grown.available[j]
+    assert j in grown.unknown
+    assert j in grown.categories["space"]
+    np.testing.assert_allclose(np.linalg.norm(grown.vectors[j]), 1, rtol=1e-5)
+    assert grown.index.nearest(grown.vectors[j], grown.vectors, everything(grown), 1).tolist() == [j]
+
+    assert snapshot.position("new") is None
+    assert snapshot.positions(["new", "i3"]).tolist() == [3]
+    assert snapshot.size == before[0]
+    np.testing.assert_array_equal(snapshot.vectors, before[1])
+    assert all((a == b).all() for a, b in zip(snapshot.cluster_items, before[2], strict=True))
+    assert j not in snapshot.categories["space"]
+
+
+def test_a_new_item_joins_the_clusters_whose_weakest_edge_it_beats(snapshot: Snapshot) -> None:
+    grown = snapshot.with_items([("new", Item(id="new", title="Title 5"))])
+    scores = grown.centroids @ grown.vectors[40]
+    connected = snapshot.cluster_items
+    weakest = [min(float(snapshot.vectors[j] @ c) for j in connected[k]) for k, c in enumerate(grown.centroids)]
+    beaten = {k for k in range(4) if scores[k] > weakest[k]} or {int(scores.argmax())}
+    first, end = grown.item_start[40], grown.item_start[41]
+    assert set(grown.edge_cluster[first:end].tolist()) == beaten
+    assert all(40 in grown.cluster_items[k] for k in beaten)
+
+
+def test_cluster_choice_by_hand() -> None:
+    centroids = np.eye(3, dtype=np.float32)
+    vectors = np.array([[1, 0, 0], [0.5, 0.5, 0]], dtype=np.float32)
+    start, cluster = np.array([0, 1, 3]), np.array([0, 0, 1], dtype=np.int32)
+    thresholds = cluster_thresholds(vectors, centroids, start, cluster)
+    assert thresholds.tolist() == [0.5, 0.5, -np.inf]
+    assert clusters_for(np.array([0.6, 0.6, 0.1], dtype=np.float32), centroids, thresholds, 5) == [0, 1, 2]
+    assert clusters_for(np.array([0.6, 0.7, 0.1], dtype=np.float32), centroids, thresholds, 1) == [1]
+    lonely = np.array([0.5, 0.4, 0.0], dtype=np.float32)
+    assert clusters_for(lonely, centroids, np.array([1, 1, 1], dtype=np.float32), 5) == [0]
+
+
+def test_deleting_masks_and_putting_back_unmasks(snapshot: Snapshot) -> None:
+    deleted = snapshot.with_items([("i2", None), ("i5", Item(id="i5", available=False)), ("never there", None)])
+    assert not deleted.available[[2, 5]].any()
+    assert 2 not in deleted.categories["space"]
+    back = deleted.with_items([("i2", CATALOGUE[2])])
+    assert back.available[2]
+    assert 2 in back.categories["space"]
+    assert back.size == 40
+
+
+def test_new_content_moves_a_live_item_but_not_for_requests_in_flight(snapshot: Snapshot) -> None:
+    one = snapshot.with_items([("new", Item(id="new", title="Alpha"))])
+    vector = one.vectors[40].copy()
+    two = one.with_items([("new", Item(id="new", title="Beta"))])
+    np.testing.assert_array_equal(one.vectors[40], vector)
+    assert not np.allclose(two.vectors[40], vector)
+    assert two.size == 41
+
+
+def test_content_of_a_trained_item_does_not_move_it(snapshot: Snapshot) -> None:
+    changed = snapshot.with_items([("i3", Item(id="i3", title="Another", categories=["noir"]))])
+    np.testing.assert_array_equal(changed.vectors[3], snapshot.vectors[3])
+    assert changed.categories["noir"].tolist() == [3]
+
+
+def test_only_the_newest_snapshot_can_be_changed(snapshot: Snapshot) -> None:
+    snapshot.with_items([("a", Item(id="a", title="A"))])
+    with pytest.raises(InvalidInput, match="changed already"):
+        snapshot.with_items([("b", Item(id="b", title="B"))])
+
+
+def test_many_additions_one_by_one_equal_one_batch(home: Path, release: str) -> None:
+    new = [Item(id=f"n{k}", title=f"Title {k}", categories=["space"]) for k in range(150)]
+    at_once = Snapshot.load(home, release, CATALOGUE).with_items((item.id, item) for item in new)
+    one_by_one = Snapshot.load(home, release, CATALOGUE)
+    for item in new:
+        one_by_one = one_by_one.with_items([(item.id, item)])
+    np.testing.assert_allclose(one_by_one.vectors, at_once.vectors, rtol=1e-6)
+    np.testing.assert_array_equal(one_by_one.edge_cluster, at_once.edge_cluster)
+    np.testing.assert_array_equal(one_by_one.categories["space"], at_once.categories["space"])
+    assert one_by_one.size == at_once.size == 190
+
+
+def test_a_damaged_release_is_refused(home: Path, release: str, tmp_path: Path) -> None:
+    copy = tmp_path / release
+    copy.mkdir()
+    for file in (home / release).iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    Snapshot.load(tmp_path, release)
+    (copy / "centroids.npy").write_bytes(b"\0" * 100)
+    with pytest.raises(ReleaseRefused, match=r"centroids\.npy is missing or was changed"):
+        Snapshot.load(tmp_path, release)
+    with pytest.raises(ReleaseRefused, match="There is no release"):
+        Snapshot.load(tmp_path, "0000")
