@@ -85,6 +85,8 @@ def demo_settings(settings: Settings) -> Settings:
     values["home"] = str(settings.home / "demo")
     values["experiment"] = EXPERIMENT.model_dump(mode="json")
     values["lake"] |= {"flush_seconds": 1.0}
+    # Everything shares the cores of one laptop here: a slow moment of the log should not cost an exploration.
+    values["serving"] |= {"decision_deadline_ms": 250.0}
     return Settings(**values)
 
 

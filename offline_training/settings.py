@@ -35,7 +35,7 @@ class TrainingSettings(BaseModel):
     seed: int = Field(default=0, description="Seed of everything random in training.")
     positive_value: dict[str, float] = Field(
         default={"rating": 4.0},
-        description="An interaction of the type is positive from this value on; types not named are positive at any value above 0.",
+        description="An interaction of the type is positive from this value on; types not named above 0.",
     )
     dimensions: int = Field(default=64, ge=4, description="Length of user and item vectors.")
     history_length: int = Field(default=30, ge=1, description="Items of history that the user tower reads.")

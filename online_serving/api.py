@@ -23,11 +23,14 @@ from online_serving.schemas import (
     ItemBody,
     ItemsAnswer,
     ItemsRequest,
+    ParametersAnswer,
     RecommendationAnswer,
     RecommendationRequest,
+    ServedItem,
     StoredItem,
     UserBody,
 )
+from online_serving.state import Current
 
 _REFERENCE = "#/components/schemas/{model}"
 _BODIES: list[type[BaseModel]] = [RecommendationRequest, FeedbackRequest, ItemBody, ItemsRequest, UserBody]
@@ -46,6 +49,7 @@ Identity = Annotated[str, Path(description=f"At most {MAX_ID_CHARACTERS} charact
 class Services:
     """What the routes call. Filled when the process has started."""
 
+    current: Current
     recommender: Recommender
     feedback: FeedbackIntake
     catalogue: Catalogue
@@ -118,10 +122,11 @@ def routes(services: Services) -> APIRouter:
         "/v1/items/{id:path}",
         tags=["catalogue"],
         summary="Read an item",
-        responses={200: {"model": StoredItem}, **_ERRORS, **_NOT_FOUND},
+        responses={200: {"model": ServedItem}, **_ERRORS, **_NOT_FOUND},
     )
     async def get_item(id: Identity) -> Response:  # noqa: A002
-        return answer(asdict(await services.catalogue.get(_identity(id))))
+        item = await services.catalogue.get(_identity(id))
+        return answer({**asdict(item), "servable": services.current.serves(item.id)})
 
     @api.delete(
         "/v1/items/{id:path}",
@@ -168,6 +173,16 @@ def routes(services: Services) -> APIRouter:
     async def erase_user(id: Identity) -> Response:  # noqa: A002
         await services.catalogue.erase_user(_identity(id))
         return Response(status_code=204)
+
+    @api.get(
+        "/v1/parameters",
+        tags=["operation"],
+        summary="What answers are made with, and how far it has learnt",
+        responses={200: {"model": ParametersAnswer}, **_ERRORS},
+    )
+    async def parameters() -> Response:
+        state = services.current.state
+        return answer({**state.active._asdict(), "offsets": state.parameters.offsets})
 
     return api
 

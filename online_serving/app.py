@@ -79,6 +79,7 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
         pipeline = Pipeline(config.serving, config.bandit)
         log = EventLog(writer, config.kafka, clock)
         current = Current()
+        services.current = current
         services.recommender = Recommender(
             current,
             pipeline,

@@ -115,10 +115,11 @@ class Recommender:
             "release": state.active.release,
             "logged": logged,
             "degraded": degraded,
+            "parameter_offsets": made_with.offsets,
             "items": _items(recommendation, explain),
         }
         if explain:
-            content |= {"rules": recommendation.rules, "offsets": made_with.offsets}
+            content["rules"] = recommendation.rules
         return content
 
     def _request(self, body: RecommendationRequest) -> Request:

@@ -142,9 +142,9 @@ class RecommendationAnswer(BaseModel):
     release: str
     logged: bool = Field(description="False: the log was slow; answered without exploration, and not learnt from.")
     degraded: list[str] = Field(description="Parts that did not answer in time and were done without.")
+    parameter_offsets: list[int] = Field(description="Per partition, the first log offset not learnt from yet.")
     items: list[RecommendedItem]
     rules: dict[str, int] | None = Field(default=None, description="With explain: items that each rule took out.")
-    offsets: list[int] | None = Field(default=None, description="With explain: log offsets that the parameters hold.")
 
 
 class EventStatus(BaseModel):
@@ -163,6 +163,14 @@ class FeedbackAnswer(BaseModel):
     events: list[EventStatus]
 
 
+class ParametersAnswer(BaseModel):
+    """What answers are made with."""
+
+    release: str
+    namespace: str
+    offsets: list[int] = Field(description="Per partition of the log, the first offset not learnt from yet.")
+
+
 class StoredItem(BaseModel):
     """An item as stored."""
 
@@ -171,6 +179,12 @@ class StoredItem(BaseModel):
     categories: list[str]
     attributes: dict[str, bool | int | float | str]
     available: bool
+
+
+class ServedItem(StoredItem):
+    """An item as stored, and whether this process can recommend it."""
+
+    servable: bool = Field(description="In the snapshot that answers requests, and available.")
 
 
 class ItemsAnswer(BaseModel):

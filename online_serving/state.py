@@ -48,6 +48,13 @@ class Current:
             raise Unavailable(self.problem)
         return self._state
 
+    def serves(self, item: str) -> bool:
+        """Whether requests from now on can be answered with the item."""
+        if self._state is None:
+            return False
+        position = self._state.snapshot.position(item)
+        return position is not None and bool(self._state.snapshot.available[position])
+
     def publish(self, state: State) -> None:
         """Has every request from now on answered from the state."""
         state.parameters.extend(state.snapshot.size)

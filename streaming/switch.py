@@ -7,7 +7,7 @@ from streaming.settings import KafkaSettings
 
 
 def set_learning(kafka: KafkaSettings, bootstrap: str, learning: bool, clock: Clock) -> None:
-    """Stops or resumes learning from here on. Returns when every partition has it; raises Unavailable if one does not."""
+    """Stops or resumes learning from here on. Returns when every partition has it, or raises Unavailable."""
     record = encode([Switch(learning=learning, time=clock.now_ms())])
     writer = Writer(bootstrap)
     try:

@@ -4,13 +4,13 @@ import msgspec
 import pytest
 
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.events import Feedback, Switch, Tick, decode, encode, event_time
+from feature_store.contracts.events import Event, Feedback, Switch, Tick, decode, encode, event_time
 
 FEEDBACK = Feedback(id="e", decision="d", user="u", item="ä\n", type="click", value=1.0, time=3, received=9)
 
 
 def test_what_is_written_is_read_back() -> None:
-    events = [FEEDBACK, Tick(time=5), Switch(learning=False, time=6)]
+    events: list[Event] = [FEEDBACK, Tick(time=5), Switch(learning=False, time=6)]
     assert decode(encode(events)) == events
 
 

@@ -14,7 +14,8 @@ from streaming.bandit.exploration import choose_slate, slot_probabilities
 def _first_slot(mean: list[float], bonus: list[float], top_k: int, share: float) -> list[float]:
     m, upper = np.array(mean), np.array(mean) + np.array(bonus)
     left = np.ones(len(m), dtype=bool)
-    return slot_probabilities(m, upper, left, np.argsort(-m), np.argsort(-upper), top_k, share).tolist()
+    chances: list[float] = slot_probabilities(m, upper, left, np.argsort(-m), np.argsort(-upper), top_k, share).tolist()
+    return chances
 
 
 def test_greedy_takes_the_best_means_in_order() -> None:
@@ -54,7 +55,9 @@ def test_logged_probabilities_are_the_real_frequencies() -> None:
     """Every sequence of three items out of five, against the product of the logged probabilities; 60,000 draws."""
     mean, bonus = np.array([0.5, 0.5, 0.4, 0.2, 0.1]), np.array([0.0, 0.1, 0.2, 0.4, 0.3])
     rng = np.random.default_rng(7)
-    draws, counts, expected = 60_000, {}, {}
+    draws = 60_000
+    counts: dict[tuple[int, ...], int] = {}
+    expected: dict[tuple[int, ...], float] = {}
     for _ in range(draws):
         slate = choose_slate(mean, bonus, 3, 3, 0.5, rng)
         sequence = tuple(slate.shown.tolist())
