@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import typer
 if TYPE_CHECKING:  # a command's --help must not wait for what only running it needs
     from infra.settings import Settings
     from offline_training.progress import Progress
+
+_QUIET_SECONDS = 2.0  # between two lines of progress where there is no terminal
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
 
@@ -66,11 +69,13 @@ def progress(title: str) -> Iterator["Progress"]:
         with _bar(title) as report:
             yield report
         return
-    said: set[str] = set()
+    last, said_at = "", -_QUIET_SECONDS
 
     def report_line(fraction: float, message: str) -> None:
-        if message not in said:
-            said.add(message)
+        nonlocal last, said_at
+        now = time.monotonic()
+        if message != last and (now - said_at >= _QUIET_SECONDS or fraction >= 1):
+            last, said_at = message, now
             typer.echo(f"{title} {fraction:4.0%}  {message}", err=True)
 
     yield report_line

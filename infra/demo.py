@@ -6,6 +6,7 @@ from what was learnt and swapped in -> report. Everything is real and lives in a
 """
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -18,6 +19,8 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Self
+
+import msgspec
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
@@ -52,9 +55,13 @@ from streaming.sink import coverage
 _KEPT = ("cache", "mlflow")
 _TRAIN_SHARE = 0.8  # of the time span; what comes later are the visitors' tastes
 _WITHHELD_SHARE = 0.15  # of the items
-_RETRAIN_AT = 0.35  # of the visits
-_ARRIVALS_UNTIL = 0.6
+_RETRAIN_AT = 0.25  # of the visits
+_ARRIVALS_UNTIL = 0.6  # of the visits
+_AFTER_SWAP = 0.1  # of the visits: traffic goes on at least so long after release 2 took over
+_AT_MOST = 2.0  # times the visits, when the retrain takes its time
 _DRAIN_SECONDS = 60.0
+VISITS = 7_000
+VISITS_PER_SECOND = 50.0
 _POLL_SECONDS = 0.1
 
 FROZEN, MATCHING, GREEDY = "frozen", "online-matching", "greedy"
@@ -79,10 +86,10 @@ class Outcome(NamedTuple):
     api: str
 
 
-def demo_settings(settings: Settings) -> Settings:
-    """The settings of a run: those given, in a home of its own, with three variants."""
+def demo_settings(settings: Settings, home: Path) -> Settings:
+    """The settings of a run: those given, with a home of its own and three variants."""
     values = settings.revealed()
-    values["home"] = str(settings.home / "demo")
+    values["home"] = str(home)
     values["experiment"] = EXPERIMENT.model_dump(mode="json")
     values["lake"] |= {"flush_seconds": 1.0}
     # Everything shares the cores of one laptop here: a slow moment of the log should not cost an exploration.
@@ -123,10 +130,10 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
     key = live.serving.api_key
     traffic_plan = SimulationSettings(
         url=api,
-        visits=visits,
+        visits=int(visits * _AT_MOST),
         slate_size=live.serving.slate_size,
         visits_per_second=pace,
-        arrivals_until=_ARRIVALS_UNTIL,
+        arrivals_until=_ARRIVALS_UNTIL / _AT_MOST,
         seed=live.training.seed,
         api_key=key.get_secret_value() if key else None,
     )
@@ -134,11 +141,15 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
     with _timed(seconds, "online"), stage("Online") as progress, _Retrain(settings.home, split, withheld) as retrain:
 
         def follow(fraction: float, message: str) -> None:
-            if fraction >= _RETRAIN_AT:
+            done = fraction * _AT_MOST  # of the visits asked for
+            if done >= _RETRAIN_AT:
                 retrain.start()
-            progress(fraction, f"{message}; {retrain.message}")
+            if done >= 1 and done >= retrain.finished_at(done) + _AFTER_SWAP:
+                simulator.stop()
+            progress(min(done, 1.0), f"{message}; {retrain.message}")
 
         visited = simulator.run(follow)
+        retrain.start()  # few visits may have gone by without it
         second = retrain.result()
 
     with _timed(seconds, "report"), stage("Report") as progress:
@@ -170,12 +181,19 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
     return Outcome(report, page, live, api)
 
 
-def begin_anew(home: Path) -> None:
-    """Empties the home of earlier runs, but for downloads and MLflow."""
+def begin_anew(settings: Settings) -> Path:
+    """Empties the home of earlier runs, but for downloads and MLflow, and writes the run's settings into it: the file
+    for MATCHLOOP_CONFIG, by which other commands find the run."""
+    home = settings.home
     for path in home.iterdir() if home.is_dir() else ():
         if path.name not in _KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.rmtree(home / "cache" / "training_sets", ignore_errors=True)
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "settings.json"
+    config.touch(mode=0o600)
+    config.write_bytes(msgspec.json.encode(settings.revealed()))
+    return config
 
 
 class _Retrain:
@@ -188,6 +206,7 @@ class _Retrain:
         self._excluded.write_text("\n".join(exclude_items), encoding="utf-8")
         self._process: subprocess.Popen[str] | None = None
         self._follower: threading.Thread | None = None
+        self._finished_at: float | None = None
         self.message = "release 1 serves"
 
     def __enter__(self) -> Self:
@@ -214,6 +233,14 @@ class _Retrain:
         )
         self._follower = threading.Thread(target=self._follow, args=(self._process,), daemon=True)
         self._follower.start()
+
+    def finished_at(self, now: float) -> float:
+        """The `now` of the first call after it ended; infinite while it runs."""
+        if self._process is None or self._process.poll() is None:
+            return math.inf
+        if self._finished_at is None:
+            self._finished_at = now
+        return self._finished_at
 
     def result(self) -> dict[str, float]:
         """Waits for it and returns the metrics of release 2. Raises MatchLoopError, with its last words, if it

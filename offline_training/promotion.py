@@ -21,18 +21,27 @@ HIT_RATE = "validation_retrieval_hit_rate_at_10"
 
 
 def gate(candidate: Manifest, champion: Manifest | None) -> list[str]:
-    """Reasons against serving the candidate; none if it may serve. Metrics that either side lacks are not compared."""
+    """Reasons against serving the candidate; none if it may serve. Metrics that either side lacks are not compared, and
+    a shortfall that two standard errors explain is none."""
     metrics = candidate.metrics
-    reasons = [f"metric {name} is {value}" for name, value in sorted(metrics.items()) if not math.isfinite(value)]
+    reasons = [
+        f"metric {name} is {value}"
+        for name, value in sorted(metrics.items())
+        if not math.isfinite(value) and not name.endswith("_error")  # one user alone has no standard error
+    ]
     recall, popularity = metrics.get(RECALL.format("retrieval")), metrics.get(RECALL.format("popularity"))
-    if recall is not None and popularity is not None and recall < RECALL_MARGIN * popularity:
+    error = metrics.get(RECALL.format("retrieval") + "_error", 0.0)
+    if recall is not None and popularity is not None and recall + 2 * error < RECALL_MARGIN * popularity:
         reasons.append(
             f"recall@50 of retrieval is {recall:.3f}, below {RECALL_MARGIN} of popularity's {popularity:.3f}"
         )
     hit_rate = metrics.get(HIT_RATE)
     before = None if champion is None else champion.metrics.get(HIT_RATE)
-    if hit_rate is not None and before is not None and hit_rate < CHAMPION_MARGIN * before:
-        reasons.append(f"hit rate@10 is {hit_rate:.3f}, below {CHAMPION_MARGIN} of the champion's {before:.3f}")
+    if hit_rate is not None and before is not None:
+        users = metrics.get("validation_users", math.inf)
+        error = math.sqrt(before * (1 - before) / users)  # of a share of that many users
+        if hit_rate + 2 * error < CHAMPION_MARGIN * before:
+            reasons.append(f"hit rate@10 is {hit_rate:.3f}, below {CHAMPION_MARGIN} of the champion's {before:.3f}")
     return reasons
 
 

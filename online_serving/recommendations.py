@@ -11,18 +11,18 @@ import redis
 
 from feature_store.contracts.catalogue import attribute_tokens
 from feature_store.contracts.clock import Clock
-from feature_store.contracts.experiments import BanditMode, Experiment, Variant
+from feature_store.contracts.experiments import Experiment, Variant
 from feature_store.contracts.identity import Keyring
 from feature_store.online import NOBODY, AsyncOnlineStore, UserFeatures
 from online_serving import decisions, metrics
 from online_serving.bodies import broken_rule
 from online_serving.decisions import Provenance
 from online_serving.event_log import DecisionLog
-from online_serving.pipeline.pipeline import Pipeline
+from online_serving.pipeline.pipeline import Pipeline, unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.schemas import FilterBody, RecommendationRequest
 from online_serving.settings import ServingSettings
-from online_serving.state import Current, State
+from online_serving.state import Current
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +95,9 @@ class Recommender:
         features = await self._features(user, degraded)
         state = self._current.state  # one reference for the whole decision; nothing below waits before it is made
         made_with = Provenance(*state.active, state.parameters.offsets, variant)
-        recommendation = self._recommend(state, request, features, variant)
+        recommendation = self._pipeline.recommend(
+            state.snapshot, state.parameters.table(), request, features, variant, self._rng
+        )
         now = self._clock.now_ms()
         decision_id = self._keyring.decision_id(user, now)
         sampled = self._rng.random() < self._settings.candidate_log_share
@@ -104,8 +106,7 @@ class Recommender:
         if not logged:
             degraded.append("log")
             decision_id = self._keyring.decision_id(user, now)
-            unexplored = variant.model_copy(update={"bandit": BanditMode.OFF})
-            recommendation = self._recommend(state, request, features, unexplored)
+            recommendation = unexplored(recommendation, request.slate_size)
         await self._remember(user, recommendation.slate, now, degraded)
         for part in degraded:
             metrics.DEGRADED.labels(part).inc()
@@ -133,10 +134,6 @@ class Recommender:
             only=None if body.only is None else _filter(body.only),
             context=tuple(attribute_tokens(body.context)),
         )
-
-    def _recommend(self, state: State, request: Request, user: UserFeatures, variant: Variant) -> Recommendation:
-        table = state.parameters.table()
-        return self._pipeline.recommend(state.snapshot, table, request, user, variant, self._rng)
 
     async def _features(self, user: str, degraded: list[str]) -> UserFeatures:
         try:

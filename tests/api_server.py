@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import redis
@@ -46,8 +46,15 @@ class Installation:
         self.redis_settings = RedisSettings(prefix=name)
         self.log = Log(self.kafka, broker)
         self.log.create_topics()
-        client = redis.Redis.from_url(redis_url)
-        self.online, self.bandit = OnlineStore(client, self.redis_settings), BanditStore(client, self.redis_settings)
+        self.client = redis.Redis.from_url(redis_url)
+        self.online = OnlineStore(self.client, self.redis_settings)
+        self.bandit = BanditStore(self.client, self.redis_settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
 
     def release(self, catalogue: Sequence[Item], **shape: int) -> Active:
         """Builds a release of the catalogue with a namespace."""

@@ -8,9 +8,6 @@ import typer
 
 from infra.console import Json, options, progress, show
 
-_VISITS = 8_000
-_PACE = 60.0
-
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -22,8 +19,10 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="Directory in the import format; see `matchloop import --help`.")
     ] = None,
-    visits: Annotated[int, typer.Option(min=1, help="How many recommendations the visitors ask for.")] = _VISITS,
-    pace: Annotated[float, typer.Option(min=0.1, help="Visits a second, at most.")] = _PACE,
+    visits: Annotated[
+        int | None,
+        typer.Option(min=1, help="Recommendations to ask for; default: 7,000.", show_default=False),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -36,17 +35,18 @@ def demo(
     """
     from rich.console import Console
 
-    from infra.demo import begin_anew, demo_settings, run_loop
+    from infra.demo import VISITS, VISITS_PER_SECOND, begin_anew, demo_settings, run_loop
     from infra.stack import Stack
     from offline_training.evaluation.report import summary_table
 
-    settings = demo_settings(options(context).settings())
+    given = options(context).settings()
+    settings = demo_settings(given, given.home / "demo")
     stack = Stack(settings, foreground=not keep)
     if stack.running:
         Stack.attach(settings).stop()
-    begin_anew(settings.home)
+    config = begin_anew(settings)
     try:
-        outcome = run_loop(stack, settings, data, visits, pace, progress)
+        outcome = run_loop(stack, settings, data, visits or VISITS, VISITS_PER_SECOND, progress)
     except BaseException:
         stack.stop()
         raise
@@ -54,17 +54,14 @@ def demo(
         stack.stop()
     if not as_json:
         Console(width=max(100, min(Console().width, 140))).print(summary_table(outcome.report))
-    home = f"MATCHLOOP_HOME={os.path.relpath(settings.home)}"
     words = [f"Report: {outcome.page}"]
     if keep:
-        question = '{"user_id": "405", "slate_size": 3, "explain": true}'
+        question = '{"user_id": "405", "slate_size": 3}'
         words += [
             f"Still running. API: {outcome.api}/docs   MLflow: {outcome.settings.mlflow.tracking_uri}",
             f"Try: curl -s {outcome.api}/v1/recommendations -H 'content-type: application/json' -d '{question}'",
-            f"Then: {home} matchloop status, and {home} matchloop down",
+            f"Then: export MATCHLOOP_CONFIG={os.path.relpath(config)}; matchloop status; matchloop down",
         ]
     else:
-        words.append(
-            f"The servers are stopped. `matchloop demo --keep` leaves them running, for {home} matchloop status."
-        )
+        words.append("The servers are stopped. `matchloop demo --keep` leaves them running, for you to call.")
     show(outcome.report, "\n".join(words), as_json)

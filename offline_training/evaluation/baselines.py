@@ -76,9 +76,9 @@ class ItemKnn:
         liked.data[:] = 1.0  # a repeated interaction counts once
         norm = np.sqrt(np.asarray(liked.sum(axis=0)).ravel())
         unit = liked @ sparse.diags(1 / np.maximum(norm, 1.0))
-        similarity = (unit.T @ unit).tolil()
-        similarity.setdiag(0.0)
-        self._similarity = _largest_per_row(similarity.tocsr(), self._neighbours)
+        similarity = unit.T @ unit
+        others = similarity - sparse.diags(similarity.diagonal())
+        self._similarity = _largest_per_row(others.tocsr(), self._neighbours)
         self._items = positives.items
         return self
 

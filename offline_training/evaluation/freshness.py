@@ -12,6 +12,7 @@ import numpy as np
 from offline_training.evaluation.client import Client, EventStatus, Failure
 
 POLL_SECONDS = 0.01
+PROBE_SECONDS = 0.2  # between two feedbacks that are followed: polls are requests, too
 PATIENCE_SECONDS = 10.0
 
 Seconds = Callable[[], float]
@@ -32,7 +33,7 @@ class Measured(msgspec.Struct, kw_only=True):
 class FeedbackFreshness:
     """Follows feedback from its 202 until serving has learnt from it.
 
-    `to_parameters` polls GET /v1/parameters every 10 ms for one feedback at a time, so it does not depend on the rate
+    `to_parameters` polls GET /v1/parameters every 10 ms for one feedback at a time, a few a second, so it does not depend on the rate
     of visits; a poll and its round trip are the error, always upwards. `to_answer` waits for the first recommendation
     whose parameters cover the feedback: it holds for every feedback and includes the wait for the next visit.
     """
@@ -45,6 +46,7 @@ class FeedbackFreshness:
         self._on_failure = on_failure
         self._waiting: dict[int, list[tuple[int, float]]] = {}
         self._probe: asyncio.Task[None] | None = None
+        self._next_probe = 0.0
 
     def accepted(self, events: Sequence[EventStatus], at: float) -> None:
         """Feedback was accepted at a (monotonic) time."""
@@ -55,7 +57,9 @@ class FeedbackFreshness:
             return
         partition, offset = max(placed)
         heapq.heappush(self._waiting.setdefault(partition, []), (offset, at))
-        if self.to_parameters.unmeasured is None and (self._probe is None or self._probe.done()):
+        free = at >= self._next_probe and (self._probe is None or self._probe.done())
+        if free and self.to_parameters.unmeasured is None:
+            self._next_probe = at + PROBE_SECONDS
             self._probe = asyncio.create_task(self._until_folded(partition, offset, at))
 
     def answered(self, offsets: Sequence[int] | None, at: float) -> None:
@@ -106,6 +110,7 @@ class ItemFreshness:
         self._accepted: dict[str, float] = {}
         self._shown: dict[str, float] = {}
         self._probe: asyncio.Task[None] | None = None
+        self._next_probe = 0.0
 
     def sent(self, item: str, at: float) -> None:
         """The item is on its way to the API."""

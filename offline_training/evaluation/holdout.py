@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,12 @@ from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
 
+T = TypeVar("T")
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 RECALL_SIZE, TOP_SIZE = 50, 10
+MAX_SCORES = 10_000_000  # users asked about times items: above, users are sampled, which bounds the memory
 CANDIDATES = 200  # of each source, as serving takes them unless told otherwise
 
 
@@ -52,7 +55,7 @@ def held_out_questions(catalogue: Catalogue, users: Users, held_out: Mapping[str
         positives = frozenset(known.difference(seen.tolist()))
         if positives:
             questions.append(Question(user, profile, history, seen, positives))
-    return questions
+    return _spread(questions, len(catalogue.items))
 
 
 def baseline_scores(
@@ -138,7 +141,8 @@ def evaluate_retrieval(
     A user is asked about once, as of their first positive in the window. No metrics without a window, or nothing
     before.
     """
-    before, questions, rows = np.flatnonzero(~examples.validation), [], []
+    before = np.flatnonzero(~examples.validation)
+    asked: list[tuple[Question, int]] = []
     window = np.flatnonzero(examples.validation)
     if not len(before) or not len(window):
         return {}
@@ -157,15 +161,24 @@ def evaluate_retrieval(
             seen = np.union1d(history, earlier)
         positives = frozenset(set(examples.item[own].tolist()).difference(seen.tolist()))
         if positives:
-            questions.append(Question(user, [], history, seen, positives))
-            rows.append(first)
-    if not questions:
+            asked.append((Question(user, [], history, seen, positives), first))
+    if not asked:
         return {}
+    asked = _spread(asked, len(catalogue.items))
+    questions, rows = [question for question, _ in asked], [row for _, row in asked]
     vectors = model.item_vectors()
-    asked = model.user_vectors(vectors, examples.history[rows], examples.profile[rows])
-    scores = {"retrieval": (asked @ vectors.T).astype(np.float64)}
+    people = model.user_vectors(vectors, examples.history[rows], examples.profile[rows])
+    scores = {"retrieval": (people @ vectors.T).astype(np.float64)}
     scores |= baseline_scores(catalogue, examples, questions, before, recent_days)
     metrics = {"validation_users": float(len(questions))}
     for name, values in scores.items():
         metrics |= {f"validation_{name}_{metric}": value for metric, value in quality(values, questions).items()}
     return metrics
+
+
+def _spread(questions: list[T], items: int) -> list[T]:
+    """At most MAX_SCORES / items of the questions, evenly spread over the list."""
+    count = max(1, MAX_SCORES // items)
+    if len(questions) <= count:
+        return questions
+    return [questions[place] for place in np.linspace(0, len(questions) - 1, count).astype(np.int64)]

@@ -145,7 +145,7 @@ def finish(
         job.releases / release,
         manifest,
         {name: value for name, value in metrics.items() if np.isfinite(value)},
-        training_figures(trained, _coverage(namespace.graph)),
+        training_figures(trained, graph_coverage(namespace.graph)),
         trained.losses,
         {
             "release": release,
@@ -164,7 +164,8 @@ def finish(
     return TrainResult(release, namespace.id, metrics)
 
 
-def _coverage(graph: Graph) -> np.ndarray[Any, np.dtype[np.float64]]:
+def graph_coverage(graph: Graph) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Distinct items connected to the first 1..C clusters, as shares of all items, (C,)."""
     connected: set[int] = set()
     shares = []
     for cluster in range(graph.clusters):

@@ -172,7 +172,7 @@ def _features(table: pa.Table) -> Float32:
 
 def _numbers(column: Any, catalogue: Catalogue) -> Int64:
     """Item numbers of a string column, -1 for items that the catalogue does not hold."""
-    found = pc.index_in(column, value_set=pa.array(catalogue.items, pa.string()))
+    found = pc.index_in(pc.cast(column, pa.string()), value_set=pa.array(catalogue.items, pa.string()))
     array: Int64 = pc.fill_null(found, -1).to_numpy().astype(np.int64)
     return array
 

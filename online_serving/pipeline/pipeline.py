@@ -7,6 +7,7 @@ where its answer goes.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -78,6 +79,24 @@ class Pipeline:
         return found, bits
 
 
+def unexplored(recommendation: Recommendation, slate_size: int) -> Recommendation:
+    """The same candidates by the offline prediction alone: what is shown when exploration cannot be logged."""
+    r = recommendation
+    best = np.argsort(-np.array(r.candidate_predicted), kind="stable")[:slate_size].tolist()
+    predicted = [r.candidate_predicted[i] for i in best]
+    return replace(
+        r,
+        items=[r.candidates[i] for i in best],
+        shown=len(best),
+        sources=[retrieve.source_name(r.candidate_sources[i]) for i in best],
+        predicted=predicted,
+        mean=predicted,
+        bonus=[0.0] * len(best),
+        edges=[0] * len(best),
+        probabilities=[1.0] * len(best),
+    )
+
+
 def _columns(
     snapshot: Snapshot,
     user: EncodedUser,
@@ -104,6 +123,8 @@ def _columns(
         edges=view.edges[logged].tolist(),
         probabilities=slate.probabilities.tolist(),
         candidates=[names[j] for j in candidates.tolist()],
+        candidate_predicted=predicted.tolist(),
+        candidate_sources=sources.tolist(),
         rules=hits,
     )
 

@@ -66,6 +66,8 @@ class Recommendation:
     edges: list[int]
     probabilities: list[float]
     candidates: list[str]
+    candidate_predicted: list[float]  # parallel to candidates
+    candidate_sources: list[int]  # parallel to candidates, as bits
     rules: dict[str, int]  # items that each rule took out
 
     @property

@@ -22,11 +22,20 @@ CATALOGUE = items(60)
 
 
 @pytest.fixture(scope="module")
-def installation(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    made = Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "api")
-    made.online.put_items(CATALOGUE)
-    made.online.activate(made.release(CATALOGUE))
-    return made
+def installation(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "api") as made:
+        made.online.put_items(CATALOGUE)
+        made.online.activate(made.release(CATALOGUE))
+        yield made
+
+
+@pytest.fixture
+def own_installation(
+    broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Installation]:
+    """An installation that no other test uses, with nothing in it."""
+    with Installation(broker, redis_url, tmp_path, request.node.name[:30]) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +157,9 @@ def test_a_new_item_is_recommended_and_a_deleted_one_is_not(api: httpx.Client, i
     assert api.get(path).status_code == 404
     assert api.put(path, json=body).status_code == 201
     assert api.put(path, json=body).status_code == 200
-    stored = api.get(path).json()
-    assert stored == {"id": "new/one ü", "available": True, **body}
-    wait_until(lambda: "new/one ü" in ids(recommend(api, f"u{threading.get_native_id()}", only=["new/one ü"])))
+    wait_until(lambda: api.get(path).json()["servable"])
+    assert api.get(path).json() == {"id": "new/one ü", "available": True, "servable": True, **body}
+    assert ids(recommend(api, "curious", only=["new/one ü"])) == ["new/one ü"]
 
     found = recommend(api, "whole catalogue", slate_size=61, explain=True)
     (new,) = [item for item in found["items"] if item["id"] == "new/one ü"]
@@ -196,6 +205,7 @@ def test_probes_and_metrics(api: httpx.Client) -> None:
     ready = api.get("/readyz").json()
     assert ready["ready"] is True
     assert len(ready["offsets"]) == 2
+    assert api.get("/v1/parameters").json() == {k: ready[k] for k in ("release", "namespace", "offsets")}
     text = api.get("/metrics").text
     assert 'matchloop_http_requests_total{route="/v1/recommendations",status="200"}' in text
     assert 'matchloop_stage_seconds_count{stage="rank"}' in text
@@ -241,8 +251,8 @@ def test_feedback_changes_what_is_served_within_a_second_or_so(installation: Ins
     assert after["bonus"] != before["bonus"]
 
 
-def test_a_release_is_swapped_under_traffic_without_failures(broker: str, redis_url: str, tmp_path: Path) -> None:
-    installation = Installation(broker, redis_url, tmp_path, "swap")
+def test_a_release_is_swapped_under_traffic_without_failures(own_installation: Installation) -> None:
+    installation = own_installation
     installation.online.put_items(CATALOGUE)
     first, second = installation.release(CATALOGUE, seed=1), installation.release(items(80), seed=2)
     installation.online.activate(first)
@@ -272,9 +282,8 @@ def test_a_release_is_swapped_under_traffic_without_failures(broker: str, redis_
             assert set(releases) <= {first.release, second.release}
 
 
-def test_without_a_release_it_says_so(broker: str, redis_url: str, tmp_path: Path) -> None:
-    installation = Installation(broker, redis_url, tmp_path, "empty")
-    with running(installation.config(), ready=False) as api:
+def test_without_a_release_it_says_so(own_installation: Installation) -> None:
+    with running(own_installation.config(), ready=False) as api:
         assert api.get("/healthz").status_code == 200
         ready = api.get("/readyz")
         assert ready.status_code == 503

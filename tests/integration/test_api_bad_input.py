@@ -1,5 +1,6 @@
 """Bad input gets an answer that names field, value and rule; never a stack trace, never status 500."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ REQUEST, FEEDBACK, ITEM = "/v1/recommendations", "/v1/feedback", "/v1/items/i1"
 
 @pytest.fixture(scope="module")
 def api(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    installation = Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "bad")
     catalogue = items(10)
-    installation.online.put_items(catalogue)
-    installation.online.activate(installation.release(catalogue))
-    with running(installation.config()) as client:
-        yield client
+    with Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "bad") as installation:
+        installation.online.put_items(catalogue)
+        installation.online.activate(installation.release(catalogue))
+        with running(installation.config()) as client:
+            yield client
 
 
 def event(**changes: Any) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def test_unknown_paths_and_methods_are_answered_in_json(api: httpx.Client) -> No
 
 
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -125,15 +126,17 @@ _known = st.fixed_dictionaries(
 @given(body=_known | _json)
 def test_no_json_makes_the_server_fail(api: httpx.Client, body: Any) -> None:
     for method, path in [("POST", REQUEST), ("POST", FEEDBACK), ("PUT", ITEM)]:
-        response = api.request(method, path, json=body)
+        response = api.request(method, path, content=json.dumps(body))  # NaN, Infinity and lone surrogates included
         assert response.status_code in (200, 201, 422)
         if response.status_code == 422:
             assert response.json()["details"]
 
 
 def test_a_key_is_asked_for_when_there_is_one(broker: str, redis_url: str, tmp_path: Path) -> None:
-    installation = Installation(broker, redis_url, tmp_path, "key")
-    with running(installation.config(api_key="sesame"), ready=False) as client:
+    with (
+        Installation(broker, redis_url, tmp_path, "key") as installation,
+        running(installation.config(api_key="sesame"), ready=False) as client,
+    ):
         assert client.get("/healthz").status_code == 200
         for given_key in (None, "Bearer wrong", "Basic sesame", "sesame"):
             refused = client.get("/v1/items/i1", headers={"Authorization": given_key} if given_key else {})

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -42,11 +43,11 @@ print("imported:", sorted(foreign))
 
 
 @pytest.fixture
-def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Installation:
-    made = Installation(broker, redis_url, tmp_path, f"process{abs(hash(request.node.name))}")
-    made.online.put_items(CATALOGUE)
-    made.online.activate(made.release(CATALOGUE))
-    return made
+def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installation]:
+    with Installation(broker, redis_url, tmp_path, request.node.name[:30]) as made:
+        made.online.put_items(CATALOGUE)
+        made.online.activate(made.release(CATALOGUE))
+        yield made
 
 
 def test_a_served_process_imports_no_training_and_ends_on_sigterm(installation: Installation) -> None:
@@ -108,7 +109,7 @@ def test_quiet_partitions_get_ticks(installation: Installation) -> None:
 
 def test_without_redis_it_answers_without_user_features(installation: Installation) -> None:
     with running(installation.config()) as api:
-        installation.online._redis.shutdown(nosave=True)
+        installation.client.shutdown(nosave=True)
         answer = api.post("/v1/recommendations", json={"user_id": "u"})
         assert answer.status_code == 200
         assert answer.json()["degraded"] == ["user_features", "shown_items"]

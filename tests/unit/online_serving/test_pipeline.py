@@ -15,7 +15,7 @@ from feature_store.online import NOBODY, UserFeatures
 from feature_store.sums import COLUMNS, Sums, item_key
 from online_serving.metrics import STAGE
 from online_serving.parameters import Parameters
-from online_serving.pipeline.pipeline import Pipeline
+from online_serving.pipeline.pipeline import Pipeline, unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
@@ -84,6 +84,11 @@ def test_without_the_bandit_the_prediction_decides(snapshot: Snapshot, parameter
     assert r.probabilities == [1.0] * 10
     assert r.bonus == [0.0] * 10
     assert r.items == r.slate
+
+
+def test_an_unexplored_slate_is_that_of_the_prediction_alone(snapshot: Snapshot, parameters: Parameters) -> None:
+    explored = recommend(snapshot, parameters, Request(10))
+    assert unexplored(explored, 10) == recommend(snapshot, parameters, Request(10), mode=BanditMode.OFF)
 
 
 def test_greedy_takes_the_best_means(snapshot: Snapshot, parameters: Parameters) -> None:

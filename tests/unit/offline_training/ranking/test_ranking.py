@@ -1,0 +1,103 @@
+"""The ranker's rows are what could be shown, and the ranker learns from them and from impressions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from feature_store.definitions import RANKER_FEATURES, UNKNOWN_ITEM, ranker_features
+from offline_training.models import Trained, train_models
+from offline_training.progress import silent
+from offline_training.ranking.dataset import RankerRows, ranker_rows
+from offline_training.ranking.training import calibration_weights
+from offline_training.retrieval.dataset import read_features_at_validation, read_impressions
+from offline_training.settings import TrainingSettings
+
+
+@pytest.fixture(scope="module")
+def rows(trained: Trained, sets: Path, settings: TrainingSettings) -> RankerRows:
+    catalogue = trained.catalogue
+    features = read_features_at_validation(sets, catalogue)
+    impressions = read_impressions(sets, catalogue, settings.history_length)
+    return ranker_rows(
+        trained.two_tower, catalogue, features, trained.examples, trained.users, impressions, settings, silent
+    )
+
+
+def test_rows_are_positives_of_the_window_and_weighted_others(rows: RankerRows, trained: Trained) -> None:
+    assert not rows.shown.any()
+    known = rows.features[:, [feature.name for feature in RANKER_FEATURES].index("known")] == 1
+    for moment in np.unique(rows.moment):
+        own = known & (rows.moment == moment)
+        # At day 9, 10, 11 of 12 a user has 3, 2, 1 positives ahead; the pool is all of the 40 items not yet seen.
+        ahead = int(rows.reward[own].sum())
+        assert ahead in (1, 2, 3)
+        assert rows.weight[own].sum() == pytest.approx(40 - (12 - ahead))
+    assert len(np.unique(rows.moment)) == 3 * 40
+    assert len(np.unique(rows.user)) == 40
+
+
+def test_some_rows_show_items_as_new(rows: RankerRows) -> None:
+    new = (rows.features[:, : len(UNKNOWN_ITEM)] == UNKNOWN_ITEM).all(axis=1)
+    assert 0 < rows.weight[new].sum() < 0.25 * rows.weight.sum()
+    assert rows.reward[new].sum() > 0
+
+
+def test_metrics_come_from_held_back_users(trained: Trained) -> None:
+    assert trained.metrics["ranker_auc"] > 0.7
+    assert 0 <= trained.metrics["ranker_ece"] < 0.2
+    assert trained.metrics["ranker_logloss"] < np.log(2)
+    assert trained.ranker.curve[:, 1].tolist() == sorted(trained.ranker.curve[:, 1])
+
+
+def test_the_ranker_prefers_what_the_user_likes(trained: Trained) -> None:
+    vectors = trained.two_tower.item_vectors()
+    user = trained.two_tower.user_vectors(vectors, trained.users.history[:1], trained.users.profile[:1])[0]
+    past = vectors[trained.users.history[0][trained.users.history[0] > 0] - 1]
+    with torch.no_grad():
+        features = torch.from_numpy(ranker_features(user, past, vectors, trained.catalogue.features))
+        probability = trained.ranker.ranker(features).numpy()
+    drama = np.array([item.startswith("drama") for item in trained.catalogue.items])
+    assert probability[drama].mean() > 2 * probability[~drama].mean()
+    assert ((probability > 0) & (probability < 1)).all()
+
+
+def test_impressions_calibrate_the_ranker(sets_with_impressions: Path, settings: TrainingSettings) -> None:
+    trained = train_models(sets_with_impressions, settings, silent)
+    assert trained.metrics["impressions"] == 300 * 4
+    # Half of what was shown was liked, so that is what the held-back predictions for shown items average to.
+    curve = trained.ranker.curve
+    assert np.average(curve[:, 1], weights=curve[:, 0]) == pytest.approx(
+        np.average(curve[:, 2], weights=curve[:, 0]), abs=0.05
+    )
+    assert np.average(curve[:, 2], weights=curve[:, 0]) == pytest.approx(0.5, abs=0.1)
+
+
+def hand_rows(weight: list[float], moment: list[int], shown: bool, reward: float = 0.0) -> RankerRows:
+    n = len(weight)
+    return RankerRows(
+        features=np.zeros((n, 1), np.float32),
+        reward=np.full(n, reward),
+        weight=np.array(weight),
+        user=np.zeros(n, np.int64),
+        moment=np.array(moment),
+        shown=np.full(n, shown),
+    )
+
+
+def test_calibration_looks_at_the_best_of_each_pool() -> None:
+    rows = hand_rows([1, 40, 40, 1, 60], [0, 0, 0, 0, 1], shown=False)
+    weight = calibration_weights(rows, np.array([4.0, 3.0, 2.0, 1.0, 0.0]))
+    # 50 places a moment: 1 + 40 + 9 of the first one's pool, 50 of the second's 60.
+    expected = np.array([1, 40, 9, 0, 50])
+    assert weight == pytest.approx(expected / expected[expected > 0].mean())
+
+
+def test_calibration_trusts_impressions_once_there_are_enough() -> None:
+    shown = hand_rows([1.0] * 600, list(range(600)), shown=True, reward=1.0)
+    pool = hand_rows([5.0], [600], shown=False)
+    rows = RankerRows(*(np.concatenate([a, b]) for a, b in zip(vars(shown).values(), vars(pool).values(), strict=True)))
+    weight = calibration_weights(rows, np.zeros(601))
+    assert weight[-1] == 0
+    assert (weight[:-1] == 1).all()

@@ -1,0 +1,66 @@
+"""Clusters, graph and index from vectors whose structure is known."""
+
+import numpy as np
+import pytest
+
+from offline_training.build_graph import (
+    USERS_PER_CLUSTER,
+    build_graph,
+    build_index,
+    cluster_users,
+    index_recall,
+    nearest_cluster,
+    unit,
+)
+
+
+def corners(count: int, spread: float = 0.05) -> np.ndarray:
+    """Unit vectors around the first three axes, in turn."""
+    noise = np.random.default_rng(0).normal(scale=spread, size=(count, 4))
+    return unit((np.eye(4)[np.arange(count) % 3] + noise).astype(np.float32))
+
+
+def test_clusters_are_the_groups_and_have_unit_centroids() -> None:
+    centroids = cluster_users(corners(90), 3, seed=0)
+    assert np.linalg.norm(centroids, axis=1) == pytest.approx(np.ones(3), abs=1e-6)
+    groups = nearest_cluster(corners(90), centroids).reshape(-1, 3)
+    assert (groups == groups[0]).all()
+    assert sorted(groups[0]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("users", "clusters"), [(1, 1), (19, 1), (20, 2), (640, 64), (5_000, 64)])
+def test_few_users_make_few_clusters(users: int, clusters: int) -> None:
+    vectors = unit(np.random.default_rng(1).normal(size=(users, 4)).astype(np.float32))
+    centroids = cluster_users(vectors, 64, seed=0)
+    assert len(centroids) == clusters <= max(1, users // USERS_PER_CLUSTER)
+    assert np.isfinite(centroids).all()
+
+
+def test_users_who_are_all_alike_make_finite_clusters() -> None:
+    centroids = cluster_users(np.tile(corners(1), (50, 1)), 5, seed=0)
+    assert np.linalg.norm(centroids, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+
+
+def test_edges_are_the_items_of_the_largest_inner_product() -> None:
+    items = np.array([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], dtype=np.float32)
+    graph = build_graph(["a", "b", "c", "d"], items, np.array([[1, 0], [0, 1]], dtype=np.float32), 2)
+    assert [sorted(graph.items_of(cluster)) for cluster in range(2)] == [[0, 1], [1, 2]]
+    assert graph.n_edges == 4
+    assert build_graph(["a"], items[:1], items[:2], 100).n_edges == 2, "no more edges than items"
+
+
+def test_the_small_index_is_exact() -> None:
+    vectors = corners(200, spread=1.0)
+    assert index_recall(build_index(vectors), vectors, vectors[:20], 10) == 1.0
+
+
+def test_the_large_index_is_measured_against_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offline_training.build_graph.EXACT_UP_TO", 100)
+    vectors = corners(2_000, spread=0.3)
+    index = build_index(vectors)
+    assert index.ntotal == 2_000
+    assert 0.5 < index_recall(index, vectors, vectors[:50], 10) <= 1.0
+
+
+def test_a_zero_vector_gets_a_direction() -> None:
+    assert unit(np.array([[0, 0], [3, 4]], dtype=np.float32)).ravel() == pytest.approx([1, 0, 0.6, 0.8])

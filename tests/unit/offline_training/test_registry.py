@@ -1,0 +1,54 @@
+"""What MLflow holds after a run, on its SQLite store."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from feature_store.contracts.errors import Unavailable
+from feature_store.contracts.manifest import open_release
+from feature_store.definitions import features_hash
+from offline_training.jobs.train import graph_coverage
+from offline_training.models import Trained
+from offline_training.registry import Registry
+from offline_training.release import write_release
+from offline_training.settings import MlflowSettings, TrainingSettings
+from offline_training.training_plots import training_figures
+from online_serving.snapshot import Snapshot
+
+
+# MLflow's SQL store, which lives in the server otherwise, uses what its libraries are about to drop.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_is_recorded_and_crowned(trained: Trained, settings: TrainingSettings, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.create_experiment("matchloop", artifact_location=str(tmp_path / "artifacts"))
+    releases = tmp_path / "releases"
+    releases.mkdir()
+    release = write_release(releases, trained, settings, None, 1)
+    manifest = open_release(releases / release, features_hash())
+    figures = training_figures(trained, graph_coverage(Snapshot.load(releases, release).graph))
+    registry = Registry(MlflowSettings(), uri)
+
+    assert registry.champion() is None
+    with pytest.raises(Unavailable, match=f"Release {release} has no version of model 'matchloop'"):
+        registry.crown(release)
+    lineage = {"offsets": [3, 4]}
+    version = registry.record(releases / release, manifest, manifest.metrics, figures, [2.0, 1.0], lineage)
+    registry.crown(release)
+
+    assert registry.champion() == release
+    champion = client.get_model_version_by_alias("matchloop", "champion")
+    assert str(champion.version) == version
+    identity = str(champion.run_id)
+    run = client.get_run(identity)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["dimensions"] == "8"
+    assert run.data.metrics["ranker_auc"] == pytest.approx(manifest.metrics["ranker_auc"])
+    history = client.get_metric_history(identity, "training_loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 2.0), (2, 1.0)]
+    logged = {file.path for file in client.list_artifacts(identity)}
+    assert logged == {"release", "lineage.json", "training_loss.png", "calibration.png", "coverage.png"}
+    inside = {Path(file.path).name for file in client.list_artifacts(identity, "release")}
+    assert inside == {"manifest.json", *manifest.files}

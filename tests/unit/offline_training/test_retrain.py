@@ -1,0 +1,114 @@
+"""What the next namespace begins with, from a lake with real decisions in it."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import redis
+
+from feature_store.contracts.clock import ManualClock
+from feature_store.contracts.columns import EVENTS
+from feature_store.contracts.events import Event, encode
+from feature_store.graph import Graph
+from feature_store.namespace import Namespace, namespace_id
+from feature_store.online import OnlineStore
+from feature_store.settings import RedisSettings
+from feature_store.sums import REWARD, N, Sums, split_key
+from offline_training.jobs.retrain import next_namespace
+from offline_training.jobs.train import TrainJob
+from offline_training.models import Trained
+from offline_training.registry import Registry
+from offline_training.release import write_release
+from offline_training.settings import MlflowSettings, SparkSettings, TrainingSettings
+from streaming import sink
+from streaming.kafka import Record
+from streaming.replay import replay
+from streaming.settings import RewardSettings
+from tests.events import decision, feedback
+
+LOG = "the-log"
+
+
+def fill_lake(lake: Path, graph: Graph, release: str) -> list[int]:
+    """Three decisions, one edge each; the first is clicked. Returns the offsets after them, of two partitions."""
+    item = graph.items[graph.items_of(0)[0]]
+    shown = [decision("u", time, [item], release=release, nonce=bytes([time] * 8)) for time in (1, 2, 3)]
+    events: list[Event] = [*shown, *(feedback(of, item, "click" if of is shown[0] else "view") for of in shown)]
+    records = [Record(0, offset, b"", encode([event]), 0) for offset, event in enumerate(events)]
+    rows = [row for record in records for row in sink._event_rows(record)]
+    folder = lake / "events" / f"log={LOG}" / "partition=0"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=EVENTS), folder / f"0-{len(events)}.parquet")
+    return [len(events), 0]
+
+
+@pytest.fixture
+def job(tmp_path: Path, settings: TrainingSettings) -> TrainJob:
+    store = OnlineStore(redis.Redis(), RedisSettings())  # connects when it is asked something, which no test does
+    registry = Registry(MlflowSettings(), "http://127.0.0.1:9")
+    return TrainJob(
+        tmp_path, settings, SparkSettings(), RewardSettings(), registry, store, ManualClock(9), log=LOG, offsets=[0, 0]
+    )
+
+
+def parent_of(job: TrainJob, trained: Trained) -> Namespace:
+    job.releases.mkdir()
+    release = write_release(job.releases, trained, job.training, None, 1)
+    graph = Graph.load(job.releases / release / "graph.parquet")
+    return Namespace(
+        id=namespace_id(release, 1), release=release, log=LOG, offsets=[0, 0], created=1, graph=graph, base=Sums()
+    )
+
+
+def test_what_was_learnt_is_carried_over_and_mixed(job: TrainJob, trained: Trained) -> None:
+    parent = parent_of(job, trained)
+    end = fill_lake(job.lake, parent.graph, parent.release)
+    before = replay(parent, job.lake, job.rewards, end)
+    release = write_release(job.releases, trained, job.training, parent.release, 2)
+    after = next_namespace(job, parent, trained, release)
+
+    assert (after.release, after.log, after.offsets, after.created) == (release, LOG, end, 9)
+    # The same towers: everybody stays in their cluster, so the edges are those of before.
+    assert after.translations[parent.release] == pytest.approx(np.eye(parent.graph.clusters))
+    assert sorted(after.base.keys()) == sorted(before.keys())
+    keep, omega = job.training.ensemble_keep, job.training.ensemble_omega
+    (edge,) = [key for key in before.keys() if split_key(key)[0] is not None]  # noqa: SIM118 - Sums is no mapping
+    served, d, s, b, f = after.base.get(edge)
+    assert [served, d, s] == pytest.approx([3 * keep, 3 * keep, 3 * keep])
+    assert b - f == pytest.approx(omega * (1 / 3 - f / s) * s)
+    item = after.base.get(f":{split_key(edge)[1]}")
+    assert item[N] == pytest.approx(3 * keep)
+    assert item[REWARD] == pytest.approx(b, rel=1e-9), "the item has this one edge, so its value is the edge's"
+
+
+def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:
+    parent = parent_of(job, trained)
+    clusters = parent.graph.clusters
+    oldest = np.full((2, clusters), 1 / clusters)
+    parent = Namespace(
+        id=parent.id,
+        release=parent.release,
+        log=LOG,
+        offsets=[7, 0],
+        created=1,
+        graph=parent.graph,
+        base=Sums(),
+        translations={"oldest": oldest},
+    )
+    release = write_release(job.releases, trained, job.training, parent.release, 2)
+    after = next_namespace(job, parent, trained, release)
+    assert after.translations["oldest"] == pytest.approx(oldest @ after.translations[parent.release])
+    assert after.offsets == [7, 0], "a lake that is behind the base adds nothing"
+    assert len(after.base) == 0
+
+
+def test_a_log_that_began_anew_is_folded_from_its_start(job: TrainJob, trained: Trained) -> None:
+    parent = parent_of(job, trained)
+    fill_lake(job.lake, parent.graph, parent.release)
+    anew = TrainJob(**{**vars(job), "log": "another-log"})
+    release = write_release(job.releases, trained, job.training, parent.release, 2)
+    after = next_namespace(anew, parent, trained, release)
+    assert (after.log, after.offsets) == ("another-log", [0, 0])
+    assert len(after.base) == 2
