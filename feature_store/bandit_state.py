@@ -117,6 +117,11 @@ class BanditStore:
         meta, rows, last = pipe.execute()
         return _position(meta), _sums(rows), last[0][0].decode() if last else "0-0"
 
+    def position(self, namespace: str, partition: int) -> Position | None:
+        """Where a partition stands, None before its first commit."""
+        stored = self._redis.hget(self._key(namespace, partition)("meta"), "position")
+        return Position.parse(stored.decode()) if stored else None
+
     def commit(self, namespace: str, partition: int, expected: Position | None, commit: Commit) -> None:
         """Writes a batch if the stored position is still the expected one.
 

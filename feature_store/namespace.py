@@ -18,6 +18,15 @@ from feature_store.sums import Float64, Sums
 _DESCRIPTION = "namespace.json"
 _BASE = "base.parquet"
 _GRAPH = "graph.parquet"
+_STARTS = "starts.msgpack"
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where the fold of a partition begins, beside the sums that are in the base."""
+
+    stream_time: int = 0
+    learning: bool = True
+    opened: dict[str, bytes] = {}  # open decisions, as the fold writes them: their later feedback still counts
 
 
 class _Description(msgspec.Struct, frozen=True):
@@ -32,7 +41,8 @@ class _Description(msgspec.Struct, frozen=True):
 class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     """Where a fold begins, and how it reads decisions of other releases.
 
-    log, offsets: the log id, and per partition the first offset that the base does not hold. translations: by release
+    log, offsets: the log id, and per partition the first offset that the base does not hold. starts: per partition,
+    what else the fold begins with. translations: by release
     id, a row-stochastic (clusters there, clusters here) matrix; a decision of that release is folded onto this
     release's clusters by it. A decision of a release without a translation updates its item rows only.
     """
@@ -44,6 +54,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     created: int  # ms since the epoch
     graph: Graph  # the release's: translated decisions update the edges it has
     base: Sums
+    starts: list[Start]
     translations: dict[str, Float64] = {}
 
     def save(self, namespaces: Path) -> None:
@@ -56,6 +67,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
         draft.mkdir(parents=True)
         self.base.save(draft / _BASE)
         self.graph.save(draft / _GRAPH)
+        (draft / _STARTS).write_bytes(msgspec.msgpack.encode(self.starts))
         for release, matrix in self.translations.items():
             np.save(draft / f"translation-{release}.npy", matrix, allow_pickle=False)
         description = _Description(
@@ -78,6 +90,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
                 created=description.created,
                 graph=Graph.load(directory / _GRAPH),
                 base=Sums.load(directory / _BASE),
+                starts=msgspec.msgpack.decode((directory / _STARTS).read_bytes(), type=list[Start]),
                 translations={
                     release: np.load(directory / f"translation-{release}.npy", allow_pickle=False)
                     for release in description.translations

@@ -60,8 +60,8 @@ _ARRIVALS_UNTIL = 0.6  # of the visits
 _AFTER_SWAP = 0.1  # of the visits: traffic goes on at least so long after release 2 took over
 _AT_MOST = 2.0  # times the visits, when the retrain takes its time
 _DRAIN_SECONDS = 60.0
-VISITS = 7_000
-VISITS_PER_SECOND = 50.0
+VISITS = 6_000
+VISITS_PER_SECOND = 40.0
 _POLL_SECONDS = 0.1
 
 FROZEN, MATCHING, GREEDY = "frozen", "online-matching", "greedy"
@@ -91,7 +91,7 @@ def demo_settings(settings: Settings, home: Path) -> Settings:
     values = settings.revealed()
     values["home"] = str(home)
     values["experiment"] = EXPERIMENT.model_dump(mode="json")
-    values["lake"] |= {"flush_seconds": 1.0}
+    values["lake"] |= {"flush_seconds": 2.0}
     # Everything shares the cores of one laptop here: a slow moment of the log should not cost an exploration.
     values["serving"] |= {"decision_deadline_ms": 250.0}
     return Settings(**values)
@@ -285,7 +285,7 @@ def _drain(settings: Settings) -> str:
                     *(
                         (f"namespace {name}", position.offset if position else 0)
                         for name in online.namespaces()
-                        for position in [store.load_rows(name, partition)[0]]
+                        for position in [store.position(name, partition)]
                     ),
                 )
                 if at < end

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.online import OnlineStore
 from infra.connections import kafka_bootstrap, mlflow_uri, redis_client
@@ -33,6 +34,7 @@ def training_job(
             rewards=settings.rewards,
             registry=Registry(settings.mlflow, mlflow_uri(settings)),
             store=OnlineStore(client, settings.redis),
+            bandit=BanditStore(client, settings.redis),
             clock=SystemClock(),
             log=log_id,
             offsets=[coverage(lake, log_id, partition) for partition in range(settings.kafka.partitions)],

@@ -1,11 +1,14 @@
 """The gate in front of serving, and the way through it."""
 
+import logging
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import features_hash
@@ -14,6 +17,10 @@ from feature_store.online import Active, OnlineStore, UserRecord
 from offline_training.data.lake import read_catalogue
 from offline_training.registry import Registry
 
+logger = logging.getLogger(__name__)
+
+FOLD_SECONDS = 30  # for the updater to catch up with a new namespace
+_POLL_SECONDS = 0.1
 RECALL_MARGIN = 0.8  # of popularity's recall on the validation window: retrieval feeds a ranker that knows popularity
 CHAMPION_MARGIN = 0.5  # of the champion's hit rate, which was measured on another window
 RECALL = "validation_{}_recall_at_50"
@@ -46,16 +53,25 @@ def gate(candidate: Manifest, champion: Manifest | None) -> list[str]:
 
 
 def promote(
-    releases: Path, namespaces: Path, sets: Path, release: str, namespace: str, registry: Registry, store: OnlineStore
+    releases: Path,
+    namespaces: Path,
+    sets: Path,
+    release: str,
+    namespace: str,
+    registry: Registry,
+    store: OnlineStore,
+    bandit: BanditStore,
 ) -> None:
-    """Makes a release with its namespace the one that serves: users' features are published, folding of the namespace
-    begins, the registry's alias moves, and every serving process is told.
+    """Makes a release with its namespace the one that serves: users' features are published, the namespace is folded
+    up to where the present one stands, the registry's alias moves, and every serving process is told. The namespace
+    that served until now goes on being folded, so that going back is instant; older ones are retired.
 
     sets: the training sets that the release was made from. Raises ReleaseRefused, with every reason, if the release is
     damaged, does not belong to the namespace, or does not pass the gate against what serves now.
     """
     candidate = open_release(releases / release, features_hash())
-    if Namespace.load(namespaces, namespace).release != release:
+    made = Namespace.load(namespaces, namespace)
+    if made.release != release:
         raise ReleaseRefused(f"Namespace {namespace} belongs to another release than {release}. Name a pair.")
     active = store.active()
     champion = None
@@ -68,8 +84,32 @@ def promote(
         )
     store.put_users(user_records(sets))
     store.add_namespace(namespace)
+    if active is not None:
+        _await_folded(bandit, active.namespace, made)
     registry.crown(release)
     store.activate(Active(release, namespace))
+    for older in set(store.namespaces()) - {namespace, active.namespace if active else namespace}:
+        store.retire(older)
+
+
+def _await_folded(bandit: BanditStore, served: str, following: Namespace) -> None:
+    """Waits until the following namespace has been folded as far as the one that serves. If no updater is at work that
+    never happens, and serving begins from the base: correct, and as old as the base."""
+    deadline = time.monotonic() + FOLD_SECONDS
+    targets = [bandit.position(served, partition) for partition in range(len(following.offsets))]
+    for partition, target in enumerate(targets):
+        begins = Position(following.log, following.offsets[partition])
+        while target is not None:
+            position = bandit.position(following.id, partition) or begins
+            if position.log != target.log or position.offset >= target.offset:
+                break
+            if time.monotonic() > deadline:
+                logger.warning(
+                    "%s is not folded up to %s of partition %d after %d s: is an updater running?",
+                    *(following.id, target, partition, FOLD_SECONDS),
+                )
+                return
+            time.sleep(_POLL_SECONDS)
 
 
 def publish_catalogue(lake: Path, exclude: frozenset[str], store: OnlineStore) -> None:

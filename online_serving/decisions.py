@@ -1,9 +1,10 @@
 """Decisions: answered only when the log has them, or answered without exploration."""
 
 import asyncio
+from functools import partial
 from typing import NamedTuple
 
-from feature_store.contracts.events import Decision
+from feature_store.contracts.events import Decision, Withdrawal
 from feature_store.contracts.experiments import BanditMode, Variant
 from online_serving.event_log import DecisionLog
 from online_serving.metrics import LATE, UNLOGGED
@@ -72,11 +73,13 @@ async def logged(log: DecisionLog, decision: Decision, deadline_ms: float) -> bo
             if sent.exception() is None:
                 return True
         else:
-            sent.add_done_callback(_count_late)
+            sent.add_done_callback(partial(_withdraw, log, decision))
     UNLOGGED.inc()
     return False
 
 
-def _count_late(sent: "asyncio.Future[Appended]") -> None:
+def _withdraw(log: DecisionLog, decision: Decision, sent: "asyncio.Future[Appended]") -> None:
+    """A record that was sent cannot be called back: what came too late is withdrawn behind it."""
     if not sent.cancelled() and sent.exception() is None:
         LATE.inc()
+        log.append(decision.user, [Withdrawal(decision=decision.id, user=decision.user, time=decision.time)])

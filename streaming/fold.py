@@ -21,10 +21,10 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from feature_store.contracts.events import Decision, Event, Feedback, Switch, event_time
+from feature_store.contracts.events import Decision, Event, Feedback, Switch, Withdrawal, event_time
 from feature_store.contracts.identity import decision_time
 from feature_store.graph import Graph
-from feature_store.namespace import Namespace
+from feature_store.namespace import Namespace, Start
 from feature_store.sums import Float64, Sums, edge_key, item_key
 from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
 from streaming.bandit.rewards import reward
@@ -77,25 +77,24 @@ class Fold:
         self,
         namespace: Namespace,
         settings: RewardSettings,
-        *,
+        start: Start,
         sums: Sums | None = None,
-        opened: dict[str, bytes] | None = None,
-        stream_time: int = 0,
-        learning: bool = True,
     ) -> None:
-        """Begins empty, or where the given state (as stored by commits) left off."""
+        """Begins with nothing added up, or goes on with stored sums and what was stored beside them."""
         self.sums = Sums() if sums is None else sums
-        self.stream_time = stream_time
-        self.learning = learning
+        self.stream_time = start.stream_time
+        self.learning = start.learning
         self.outcomes: Counter[str] = Counter()
         self._namespace = namespace
         self._settings = settings
         self._window = int(settings.window_seconds * 1000)
-        self._open = {name: _open_decoder.decode(state) for name, state in (opened or {}).items()}
+        self._open = {name: _open_decoder.decode(state) for name, state in start.opened.items()}
         self._closing = [(decision.time, name) for name, decision in self._open.items()]
         heapq.heapify(self._closing)
         self._dead: list[DeadLetter] = []
         self._forget_changes()
+        if sums is None:  # nothing is stored yet: what it begins with is news
+            self._touched.update(self._open)
 
     @property
     def open_decisions(self) -> int:
@@ -112,8 +111,15 @@ class Fold:
                     self._decide(event)
                 case Feedback():
                     self._feed_back(event)
+                case Withdrawal():
+                    self._withdraw(event)
                 case Switch():
                     self.learning = event.learning
+
+    def start(self) -> Start:
+        """What a fold that goes on from here begins with."""
+        opened = {name: _open_encoder.encode(decision) for name, decision in self._open.items()}
+        return Start(self.stream_time, self.learning, opened)
 
     def take(self) -> Changes:
         """What changed since the last take."""
@@ -145,18 +151,20 @@ class Fold:
             return
         self.outcomes["decision"] += 1
         shown = decision.items[: decision.shown]
-        clusters, weights, edges = self._context(decision, shown)
         opened = OpenDecision(
             user=decision.user,
             time=decision.time,
             learns=decision.learns and self.learning,
-            clusters=clusters,
-            weights=weights,
+            clusters=decision.clusters,
+            weights=decision.weights,
             items=shown,
             predicted=decision.predicted[: decision.shown],
-            edges=edges,
+            edges=decision.edges[: decision.shown],
             rewards=[None] * len(shown),
         )
+        if decision.release != self._namespace.release:
+            matrix = self._namespace.translations.get(decision.release)
+            opened = _translated(opened, matrix, self._namespace.graph)
         self._open[decision.id] = opened
         self._touched.add(decision.id)
         heapq.heappush(self._closing, (decision.time, decision.id))
@@ -164,17 +172,17 @@ class Fold:
             for i in range(len(shown)):
                 self._add(opened, i, 1.0, 0.0, 0.0, 0.0)
 
-    def _context(self, decision: Decision, shown: list[str]) -> tuple[list[int], list[float], list[int]]:
-        if decision.release == self._namespace.release:
-            return decision.clusters, decision.weights, decision.edges[: decision.shown]
-        translation = self._namespace.translations.get(decision.release)
-        if translation is None:  # its clusters mean nothing here: only item rows learn
-            return [], [], [0] * len(shown)
-        spread = np.asarray(decision.weights) @ translation[decision.clusters]
-        strongest = np.sort(np.argsort(-spread, kind="stable")[:MAX_ACTIVE_CLUSTERS])
-        clusters = [int(c) for c in strongest if spread[c] >= _MIN_TRANSLATED_WEIGHT]
-        weights = [min(float(spread[c]), 1.0) for c in clusters]
-        return clusters, weights, [_edge_mask(self._namespace.graph, clusters, item) for item in shown]
+    def _withdraw(self, withdrawal: Withdrawal) -> None:
+        """The slate was never shown: what serving it added is taken back."""
+        decision = self._open.pop(withdrawal.decision, None)
+        if decision is None:
+            return
+        self.outcomes["withdrawn"] += 1
+        self._touched.discard(withdrawal.decision)
+        self._closed.append(withdrawal.decision)
+        if decision.learns:
+            for i in range(len(decision.items)):
+                self._add(decision, i, -1.0, 0.0, 0.0, 0.0)
 
     def _feed_back(self, feedback: Feedback) -> None:
         decision = self._open.get(feedback.decision)
@@ -221,9 +229,10 @@ class Fold:
         """A trial without an event resolves as silence, unless the client reports views and reported none for it."""
         while self._closing and self._closing[0][0] + self._window <= self.stream_time:
             _, name = heapq.heappop(self._closing)
-            decision = self._open.pop(name)
-            if name in self._touched:
-                self._touched.remove(name)
+            decision = self._open.pop(name, None)
+            if decision is None:  # withdrawn
+                continue
+            self._touched.discard(name)
             self._closed.append(name)
             client_reports_views = any(kind == "view" for events in decision.events.values() for kind, _ in events)
             if decision.learns and self.learning and not client_reports_views:
@@ -250,6 +259,30 @@ class Fold:
     def _bury(self, feedback: Feedback, reason: str) -> None:
         self.outcomes["dead"] += 1
         self._dead.append(DeadLetter(feedback, reason))
+
+
+def translate(start: Start, matrix: Float64, graph: Graph) -> Start:
+    """What a fold over another release's clusters begins with. matrix: (clusters here, clusters there), row-stochastic;
+    graph: that release's."""
+    opened = {
+        name: _open_encoder.encode(_translated(_open_decoder.decode(state), matrix, graph))
+        for name, state in start.opened.items()
+    }
+    return Start(start.stream_time, start.learning, opened)
+
+
+def _translated(decision: OpenDecision, matrix: Float64 | None, graph: Graph) -> OpenDecision:
+    """The decision as one made on other clusters: w' = w M, over the edges that the graph has. Without a matrix its
+    clusters mean nothing here, and only item rows learn."""
+    clusters: list[int] = []
+    weights: list[float] = []
+    if matrix is not None and decision.clusters:
+        spread = np.asarray(decision.weights) @ matrix[decision.clusters]
+        strongest = np.sort(np.argsort(-spread, kind="stable")[:MAX_ACTIVE_CLUSTERS])
+        clusters = [int(c) for c in strongest if spread[c] >= _MIN_TRANSLATED_WEIGHT]
+        weights = [min(float(spread[c]), 1.0) for c in clusters]
+    edges = [_edge_mask(graph, clusters, item) for item in decision.items]
+    return msgspec.structs.replace(decision, clusters=clusters, weights=weights, edges=edges)
 
 
 def _edge_mask(graph: Graph, clusters: list[int], item: str) -> int:

@@ -18,6 +18,9 @@ from streaming.settings import KafkaSettings
 
 _REQUEST_TIMEOUT_MS = 10_000
 _FETCH_WAIT_MS = 50
+_SEND_TIMEOUT_MS = 5_000
+_DELIVERY_TIMEOUT_MS = 10_000
+_SEND_BLOCK_MS = 200
 
 
 class Appended(NamedTuple):
@@ -95,7 +98,9 @@ class Writer:
                 linger_ms=0,
                 enable_idempotence=True,
                 max_request_size=16 << 20,
-                request_timeout_ms=_REQUEST_TIMEOUT_MS,
+                request_timeout_ms=_SEND_TIMEOUT_MS,
+                delivery_timeout_ms=_DELIVERY_TIMEOUT_MS,  # not longer: nobody waits for older records any more
+                max_block_ms=_SEND_BLOCK_MS,  # send() is called on event loops
             )
         except KafkaError as error:
             raise _unavailable(bootstrap, error) from None

@@ -12,7 +12,7 @@ import numpy as np
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.events import Event, decode
-from feature_store.namespace import Namespace
+from feature_store.namespace import Namespace, Start
 from feature_store.sums import Sums, total
 from streaming.fold import Fold
 from streaming.kafka import Reader
@@ -38,13 +38,14 @@ class Comparison(NamedTuple):
         return not self.differing
 
 
-def replay(namespace: Namespace, lake: Path, rewards: RewardSettings, end: Sequence[int]) -> Sums:
-    """State of a namespace as of log offsets `end` (one per partition, exclusive): base + fold, from the lake alone."""
+def replay(namespace: Namespace, lake: Path, rewards: RewardSettings, end: Sequence[int]) -> tuple[Sums, list[Start]]:
+    """State of a namespace as of log offsets `end` (one per partition, exclusive), from the lake alone: base + fold,
+    and per partition what a fold that goes on from there begins with."""
     folds = [
-        replay_partition(namespace, partition, lake, rewards, [], Position(namespace.log, stop), None, "").sums
+        replay_partition(namespace, partition, lake, rewards, [], Position(namespace.log, stop), None, "")
         for partition, stop in enumerate(end)
     ]
-    return total([namespace.base, *folds])
+    return total([namespace.base, *(fold.sums for fold in folds)]), [fold.start() for fold in folds]
 
 
 def replay_partition(
@@ -62,7 +63,7 @@ def replay_partition(
     earlier_logs: "log@end" of logs folded before end.log (a log that began anew). bootstrap, topic: where to read what
     the lake does not hold yet; None: only the lake. Raises Unavailable if events are in neither.
     """
-    fold = Fold(namespace, rewards)
+    fold = Fold(namespace, rewards, namespace.starts[partition])
     start = namespace.offsets[partition]
     for text in earlier_logs:
         log, stop = Position.parse(text)

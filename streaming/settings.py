@@ -104,4 +104,4 @@ class BanditSettings(BaseModel):
     explore_top_k: int = Field(
         default=20, ge=1, description="Exploration draws uniformly among this many items of the highest upper bound."
     )
-    explore_share: float = Field(default=0.2, ge=0, le=1, description="Chance that a slot explores.")
+    explore_share: float = Field(default=0.1, ge=0, le=1, description="Chance that a slot explores.")

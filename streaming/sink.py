@@ -19,14 +19,20 @@ from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import CATALOGUE, EVENTS
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.events import Decision, Event, Feedback, Switch, Tick, decode
+from feature_store.contracts.events import Decision, Event, Feedback, Switch, Tick, Withdrawal, decode
 from streaming import catalogue_log
 from streaming.kafka import Log, Reader, Record
 from streaming.settings import KafkaSettings, LakeSettings
 
 _log = logging.getLogger(__name__)
 
-_KINDS: dict[type[Event], str] = {Decision: "decision", Feedback: "feedback", Tick: "tick", Switch: "switch"}
+_KINDS: dict[type[Event], str] = {
+    Decision: "decision",
+    Feedback: "feedback",
+    Withdrawal: "withdrawal",
+    Tick: "tick",
+    Switch: "switch",
+}
 _TYPES = {kind: event for event, kind in _KINDS.items()}
 _FIELDS = {event: msgspec.structs.fields(event) for event in _KINDS}
 _POLL_MS = 200

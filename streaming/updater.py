@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from feature_store.bandit_state import BanditStore, Commit, Position
 from feature_store.contracts.errors import Fenced, InvalidInput, LogMismatch
 from feature_store.contracts.events import Event, decode
-from feature_store.namespace import Namespace
+from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
 from streaming.dead_letter import MAX_RECORD, Letter, send
 from streaming.fold import Fold
@@ -64,14 +64,11 @@ class PartitionUpdater:
         """Reads the stored state back, and moves on to the present log if the stored position belongs to another
         one."""
         state = self._store.load(self._namespace.id, self._partition)
-        self._fold = Fold(
-            self._namespace,
-            self._rewards,
-            sums=state.sums,
-            opened=state.open,
-            stream_time=state.stream_time,
-            learning=state.learning,
-        )
+        if state.position is None:
+            self._fold = Fold(self._namespace, self._rewards, self._namespace.starts[self._partition])
+        else:
+            start = Start(state.stream_time, state.learning, state.open)
+            self._fold = Fold(self._namespace, self._rewards, start, state.sums)
         self._stored = state.position
         self._logs = state.logs
         first = Position(self._namespace.log, self._namespace.offsets[self._partition])

@@ -28,7 +28,7 @@ from feature_store.definitions import (
     token_ids,
 )
 from feature_store.graph import Graph
-from feature_store.namespace import Namespace, namespace_id
+from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.sums import Sums
 
 Float32 = NDArray[np.float32]
@@ -111,6 +111,7 @@ def build_namespace(namespaces: Path, releases: Path, release: str, log: str, pa
         created=0,
         graph=Graph.load(releases / release / "graph.parquet"),
         base=Sums(),
+        starts=[Start()] * partitions,
     )
     namespace.save(namespaces)
     return namespace.id

@@ -38,7 +38,7 @@ EVENTS = pa.schema(
     [
         pa.field("offset", pa.int64(), nullable=False),  # of the record in its partition
         pa.field("position", pa.int32(), nullable=False),  # of the event in its record
-        pa.field("kind", pa.string(), nullable=False),  # decision, feedback, tick, switch
+        pa.field("kind", pa.string(), nullable=False),  # decision, feedback, withdrawal, tick, switch
         pa.field("time", pa.int64(), nullable=False),
         pa.field("id", pa.string()),
         pa.field("user", pa.string()),
@@ -62,7 +62,7 @@ EVENTS = pa.schema(
         pa.field("edges", _LIST_OF_INT),
         pa.field("probabilities", _LIST_OF_FLOAT),
         pa.field("candidates", _LIST_OF_STRING),
-        # feedback
+        # feedback, and withdrawal (decision, user, time)
         pa.field("decision", pa.string()),
         pa.field("item", pa.string()),
         pa.field("type", pa.string()),

@@ -58,6 +58,14 @@ class Feedback(msgspec.Struct, frozen=True, tag="feedback", tag_field="kind", kw
     received: int  # ms since the epoch, the server's clock
 
 
+class Withdrawal(msgspec.Struct, frozen=True, tag="withdrawal", tag_field="kind", kw_only=True):
+    """A logged decision whose slate was never shown: the log took it too late, and its user got another answer."""
+
+    decision: str
+    user: str
+    time: int
+
+
 class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind", kw_only=True):
     """Stream time for a quiet partition, so that windows close without traffic."""
 
@@ -71,7 +79,7 @@ class Switch(msgspec.Struct, frozen=True, tag="switch", tag_field="kind", kw_onl
     time: int
 
 
-Event = Decision | Feedback | Tick | Switch
+Event = Decision | Feedback | Withdrawal | Tick | Switch
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[int, list[Event]])

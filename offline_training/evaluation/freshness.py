@@ -33,9 +33,10 @@ class Measured(msgspec.Struct, kw_only=True):
 class FeedbackFreshness:
     """Follows feedback from its 202 until serving has learnt from it.
 
-    `to_parameters` polls GET /v1/parameters every 10 ms for one feedback at a time, a few a second, so it does not depend on the rate
-    of visits; a poll and its round trip are the error, always upwards. `to_answer` waits for the first recommendation
-    whose parameters cover the feedback: it holds for every feedback and includes the wait for the next visit.
+    `to_parameters` polls GET /v1/parameters every 10 ms for one feedback at a time, a few a second, so it does not
+    depend on the rate of visits; a poll and its round trip are the error, always upwards. `to_answer` waits for the
+    first recommendation whose parameters cover the feedback: it holds for every feedback and includes the wait for
+    the next visit.
     """
 
     def __init__(self, client: Client, monotonic: Seconds, on_failure: Callable[[Failure], None]) -> None:

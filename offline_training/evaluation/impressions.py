@@ -84,13 +84,15 @@ def _join(
 
 
 def _read(partition: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Decisions and feedback of one partition, each in log order."""
+    """Decisions that were not withdrawn, and feedback, of one partition, each in log order."""
     columns = list(dict.fromkeys(["kind", "offset", "position", *_DECISION, *_FEEDBACK]))
     schema = pa.schema([EVENTS.field(name) for name in columns])
     files = [pq.read_table(path, columns=columns, partitioning=None) for path in partition.glob("[0-9]*-*.parquet")]
     table = pa.concat_tables([schema.empty_table(), *files])
     table = table.sort_by([("offset", "ascending"), ("position", "ascending")])
     kinds = table["kind"]
-    decisions = table.filter(pc.equal(kinds, "decision")).select(_DECISION).to_pylist()
+    withdrawn = table.filter(pc.equal(kinds, "withdrawal"))["decision"]
+    shown = pc.and_(pc.equal(kinds, "decision"), pc.invert(pc.is_in(table["id"], withdrawn)))
+    decisions = table.filter(shown).select(_DECISION).to_pylist()
     feedback = table.filter(pc.equal(kinds, "feedback")).select(_FEEDBACK).to_pylist()
     return decisions, feedback

@@ -16,6 +16,7 @@ from offline_training.progress import Progress, section
 from offline_training.release import write_release
 from offline_training.retrieval.dataset import Float32, Int64
 from online_serving.snapshot import Snapshot
+from streaming.fold import translate
 from streaming.replay import replay
 from streaming.sink import coverage
 
@@ -47,7 +48,7 @@ def next_namespace(job: TrainJob, parent: Namespace, trained: Trained, release: 
     end = [coverage(job.lake, parent.log, partition) for partition in range(len(job.offsets))]
     # The lake may be behind what the parent's base holds: then there is nothing to replay yet.
     end = [max(covered, start) for covered, start in zip(end, parent.offsets, strict=True)]
-    state = replay(parent, job.lake, job.rewards, end)
+    state, starts = replay(parent, job.lake, job.rewards, end)
 
     old, new = Snapshot.load(job.releases, parent.release), Snapshot.load(job.releases, release)
     before = nearest_cluster(_vectors_under(old, trained)[0], old.centroids)
@@ -68,6 +69,7 @@ def next_namespace(job: TrainJob, parent: Namespace, trained: Trained, release: 
         created=job.clock.now_ms(),
         graph=graph,
         base=base,
+        starts=[translate(start, matrix, graph) for start in starts],
         translations=_translations(parent, matrix),
     )
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.manifest import open_release
 from feature_store.definitions import features_hash
 from feature_store.graph import Graph
-from feature_store.namespace import Namespace, namespace_id
+from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.sums import Sums
 from offline_training.data.lake import positives_from
@@ -44,6 +45,7 @@ class TrainJob:
     rewards: RewardSettings
     registry: Registry
     store: OnlineStore
+    bandit: BanditStore
     clock: Clock
     log: str
     offsets: list[int]
@@ -97,6 +99,7 @@ def train(job: TrainJob, progress: Progress) -> TrainResult:
         created=job.clock.now_ms(),
         graph=Graph.load(job.releases / release / "graph.parquet"),
         base=Sums(),
+        starts=[Start() for _ in job.offsets],
     )
     return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))
 
@@ -159,7 +162,7 @@ def finish(
     logger.info("release %s is version %s of the model", release, version)
     progress(0.8, "promoting the release")
     publish_catalogue(job.lake, job.exclude_items, job.store)
-    promote(job.releases, job.namespaces, job.sets, release, namespace.id, job.registry, job.store)
+    promote(job.releases, job.namespaces, job.sets, release, namespace.id, job.registry, job.store, job.bandit)
     progress(1.0, f"release {release} serves")
     return TrainResult(release, namespace.id, metrics)
 

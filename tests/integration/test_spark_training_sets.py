@@ -17,7 +17,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Decision, Event, Feedback, Tick
 from feature_store.definitions import ITEM_TOKENS, UNKNOWN_ITEM, token_ids
 from feature_store.graph import Graph
-from feature_store.namespace import Namespace
+from feature_store.namespace import Namespace, Start
 from feature_store.sums import Sums
 from offline_training.data.training_sets import TrainingSetSummary, build_training_sets
 from offline_training.progress import silent
@@ -319,8 +319,10 @@ def test_what_is_trained_on_is_what_the_bandit_learnt(
     put_log(lake, *events)
     out, _ = build(spark, lake, rewards=settings)
 
-    namespace = Namespace(id="r-1", release="r", log="x", offsets=[0], created=0, graph=Graph(1), base=Sums())
-    fold = Fold(namespace, settings)
+    namespace = Namespace(
+        id="r-1", release="r", log="x", offsets=[0], created=0, graph=Graph(1), base=Sums(), starts=[Start()]
+    )
+    fold = Fold(namespace, settings, Start())
     fold.apply([*events, Tick(time=10_000_000)])
     trials: dict[str, list[float]] = {}
     for row in read(out, "impressions", "decision").values():

@@ -13,7 +13,7 @@ from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Fenced, LogMismatch
 from feature_store.contracts.events import Event, Tick, encode
 from feature_store.graph import Graph
-from feature_store.namespace import Namespace
+from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import Sums
@@ -52,7 +52,7 @@ class Installation:
         self.store, self.online = BanditStore(self.client, settings), OnlineStore(self.client, settings)
         self.namespace = Namespace(
             id=f"{name}-1", release="r", log=Log(KAFKA, broker).log_id(), offsets=starts, created=0,
-            graph=Graph(4), base=Sums(),
+            graph=Graph(4), base=Sums(), starts=[Start(), Start()],
         )  # fmt: skip
         self.namespace.save(home / "namespaces")
         self.online.add_namespace(self.namespace.id)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.graph import Graph
-from feature_store.namespace import Namespace
+from feature_store.namespace import Namespace, Start
 from feature_store.sums import Sums, edge_key, item_key, split_key, total
 
 
@@ -101,12 +101,20 @@ def test_a_namespace_survives_the_disk_and_is_never_rewritten(tmp_path: Path) ->
     base = Sums()
     base.add("0:a", 1, 2, 3, 4, 5)
     namespace = Namespace(
-        id="r-1", release="r", log="log", offsets=[3, 4], created=7, graph=_graph(), base=base,
+        id="r-1",
+        release="r",
+        log="log",
+        offsets=[3, 4],
+        created=7,
+        graph=_graph(),
+        base=base,
+        starts=[Start(5, False, {"d": b"x"}), Start()],
         translations={"older": np.array([[0.25, 0.75, 0.0]])},
-    )  # fmt: skip
+    )
     namespace.save(tmp_path)
     loaded = Namespace.load(tmp_path, "r-1")
     assert (loaded.release, loaded.log, loaded.offsets, loaded.created) == ("r", "log", [3, 4], 7)
+    assert loaded.starts == [Start(5, False, {"d": b"x"}), Start()]
     assert loaded.base.get("0:a").tolist() == [1, 2, 3, 4, 5]
     assert loaded.translations["older"].tolist() == [[0.25, 0.75, 0.0]]
     with pytest.raises(ReleaseRefused, match="exists already"):

@@ -8,11 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
+from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.events import Event, encode
 from feature_store.graph import Graph
-from feature_store.namespace import Namespace, namespace_id
+from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import REWARD, N, Sums, split_key
@@ -46,10 +47,11 @@ def fill_lake(lake: Path, graph: Graph, release: str) -> list[int]:
 
 @pytest.fixture
 def job(tmp_path: Path, settings: TrainingSettings) -> TrainJob:
-    store = OnlineStore(redis.Redis(), RedisSettings())  # connects when it is asked something, which no test does
+    client = redis.Redis()  # connects when it is asked something, which no test does
+    store, bandit = OnlineStore(client, RedisSettings()), BanditStore(client, RedisSettings())
     registry = Registry(MlflowSettings(), "http://127.0.0.1:9")
     return TrainJob(
-        tmp_path, settings, SparkSettings(), RewardSettings(), registry, store, ManualClock(9), log=LOG, offsets=[0, 0]
+        tmp_path, settings, SparkSettings(), RewardSettings(), registry, store, bandit, ManualClock(9), LOG, [0, 0]
     )
 
 
@@ -58,19 +60,27 @@ def parent_of(job: TrainJob, trained: Trained) -> Namespace:
     release = write_release(job.releases, trained, job.training, None, 1)
     graph = Graph.load(job.releases / release / "graph.parquet")
     return Namespace(
-        id=namespace_id(release, 1), release=release, log=LOG, offsets=[0, 0], created=1, graph=graph, base=Sums()
+        id=namespace_id(release, 1),
+        release=release,
+        log=LOG,
+        offsets=[0, 0],
+        created=1,
+        graph=graph,
+        base=Sums(),
+        starts=[Start(), Start()],
     )
 
 
 def test_what_was_learnt_is_carried_over_and_mixed(job: TrainJob, trained: Trained) -> None:
     parent = parent_of(job, trained)
     end = fill_lake(job.lake, parent.graph, parent.release)
-    before = replay(parent, job.lake, job.rewards, end)
+    before, starts = replay(parent, job.lake, job.rewards, end)
     release = write_release(job.releases, trained, job.training, parent.release, 2)
     after = next_namespace(job, parent, trained, release)
 
     assert (after.release, after.log, after.offsets, after.created) == (release, LOG, end, 9)
     # The same towers: everybody stays in their cluster, so the edges are those of before.
+    assert after.starts == starts
     assert after.translations[parent.release] == pytest.approx(np.eye(parent.graph.clusters))
     assert sorted(after.base.keys()) == sorted(before.keys())
     keep, omega = job.training.ensemble_keep, job.training.ensemble_omega
@@ -95,6 +105,7 @@ def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:
         created=1,
         graph=parent.graph,
         base=Sums(),
+        starts=[Start(), Start()],
         translations={"oldest": oldest},
     )
     release = write_release(job.releases, trained, job.training, parent.release, 2)

@@ -9,20 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store.contracts.events import Event, Feedback, Switch, Tick
+from feature_store.contracts.events import Event, Feedback, Switch, Tick, Withdrawal
 from feature_store.graph import Graph
-from feature_store.namespace import Namespace
+from feature_store.namespace import Namespace, Start
 from feature_store.sums import Sums, total
-from streaming.fold import Fold
+from streaming.fold import Fold, translate
 from streaming.settings import Aggregation, RewardSettings
 from tests.events import decision, feedback
 
 REWARDS = RewardSettings(window_seconds=60)
-NAMESPACE = Namespace(id="r-1", release="r", log="log", offsets=[0], created=0, graph=Graph(4), base=Sums())
+NAMESPACE = Namespace(
+    id="r-1", release="r", log="log", offsets=[0], created=0, graph=Graph(4), base=Sums(), starts=[Start()]
+)
 
 
 def _fold(*events: Event, settings: RewardSettings = REWARDS, namespace: Namespace = NAMESPACE) -> Fold:
-    fold = Fold(namespace, settings)
+    fold = Fold(namespace, settings, Start())
     fold.apply(events)
     return fold
 
@@ -146,7 +148,7 @@ def test_the_switch_stops_learning_from_its_place_in_the_log() -> None:
 def test_a_decision_of_another_release_is_folded_through_the_translation() -> None:
     graph = Graph.build(["a"], np.array([0, 0]), np.array([1, 2]), clusters=4)
     namespace = Namespace(
-        id="s-1", release="s", log="log", offsets=[0], created=0, graph=graph, base=Sums(),
+        id="s-1", release="s", log="log", offsets=[0], created=0, graph=graph, base=Sums(), starts=[Start()],
         translations={"r": np.array([[0.5, 0.25, 0.25, 0.0], [0.0, 1.0, 0.0, 0.0]])},
     )  # fmt: skip
     d = decision("ada", 0, ["a", "new"], clusters=[0, 1], weights=[0.5, 0.5])
@@ -161,6 +163,30 @@ def test_a_decision_of_another_release_is_folded_through_the_translation() -> No
 def test_a_decision_of_an_unknown_release_teaches_items_only() -> None:
     d = decision("ada", 0, ["a"], release="forgotten")
     assert _fold(d, feedback(d, "a")).sums.keys() == [":a"]
+
+
+def test_a_withdrawn_decision_was_never_served() -> None:
+    d = decision("ada", 0, ["a", "b"], clusters=[1], weights=[0.5])
+    fold = _fold(d, Withdrawal(decision=d.id, user=d.user, time=5), Tick(time=70_000), feedback(d, "a", received=5))
+    assert not fold.sums.rows().any()
+    assert fold.open_decisions == 0
+    assert fold.take().closed == [d.id]
+
+
+def test_a_fold_of_the_next_namespace_knows_the_decisions_that_were_open() -> None:
+    graph = Graph.build(["a"], np.array([0]), np.array([2]), clusters=4)
+    after = Namespace(
+        id="s-1", release="s", log="log", offsets=[1], created=0, graph=graph, base=Sums(), starts=[Start()]
+    )
+    d = decision("ada", 0, ["a"], clusters=[1], weights=[1.0], predicted=[0.25])
+    before = _fold(d)
+    matrix = np.array([[1.0, 0, 0, 0], [0, 0.5, 0.5, 0]])
+    fold = Fold(after, REWARDS, translate(before.start(), matrix, graph))
+    assert fold.take().opened.keys() == {d.id}  # to be stored with the first commit
+    fold.apply([feedback(d, "a")])
+    assert fold.sums.get(":a").tolist() == [0, 1, 1, 1, 0.25]  # served is in the base already
+    assert fold.sums.get("2:a").tolist() == [0, 0.25, 0.5, 0.5, 0.125]
+    assert fold.sums.keys() == [":a", "2:a"]
 
 
 # Laws
@@ -185,7 +211,7 @@ def test_stopping_and_going_on_from_the_stored_state_changes_nothing(
     whole = _fold(*events)
     sums, opened, stream_time = Sums(), dict[str, bytes](), 0
     for start in range(0, len(events), batch):
-        fold = Fold(NAMESPACE, REWARDS, sums=sums, opened=opened, stream_time=stream_time)
+        fold = Fold(NAMESPACE, REWARDS, Start(stream_time, True, opened), sums)
         fold.apply(events[start : start + batch])
         changes = fold.take()
         sums = Sums()  # as a store does: only what commits carried
