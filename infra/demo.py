@@ -32,7 +32,7 @@ from feature_store.online import OnlineStore
 from infra.connections import kafka_bootstrap, mlflow_uri, redis_client
 from infra.leash import leashed
 from infra.programs import API, BROKER, MLFLOW, REDIS, SINK, UPDATER
-from infra.settings import CONFIG_VARIABLE, Settings
+from infra.settings import Settings
 from infra.stack import Stack
 from infra.training import training_job
 from offline_training.data.importer import import_data
@@ -58,7 +58,7 @@ _WITHHELD_SHARE = 0.15  # of the items
 _RETRAIN_AT = 0.25  # of the visits
 _ARRIVALS_UNTIL = 0.6  # of the visits
 _AFTER_SWAP = 0.1  # of the visits: traffic goes on at least so long after release 2 took over
-_AT_MOST = 2.0  # times the visits, when the retrain takes its time
+_PATIENCE_SECONDS = 150  # of traffic beyond the visits asked for, when the retrain takes its time
 _DRAIN_SECONDS = 60.0
 VISITS = 6_000
 VISITS_PER_SECOND = 40.0
@@ -128,20 +128,25 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
             raise Unavailable(f"The API has no address. Its log: {settings.home / 'logs' / 'api.log'}")
 
     key = live.serving.api_key
+    at_most = visits + int(_PATIENCE_SECONDS * pace)
     traffic_plan = SimulationSettings(
         url=api,
-        visits=int(visits * _AT_MOST),
+        visits=at_most,
         slate_size=live.serving.slate_size,
         visits_per_second=pace,
-        arrivals_until=_ARRIVALS_UNTIL / _AT_MOST,
+        arrivals_until=_ARRIVALS_UNTIL * visits / at_most,
         seed=live.training.seed,
         api_key=key.get_secret_value() if key else None,
     )
     simulator = Simulator(world, [items[name] for name in withheld], traffic_plan, clock)
-    with _timed(seconds, "online"), stage("Online") as progress, _Retrain(settings.home, split, withheld) as retrain:
+    with (
+        _timed(seconds, "online"),
+        stage("Online") as progress,
+        _Retrain(stack.environment(), settings.home, split, withheld) as retrain,
+    ):
 
         def follow(fraction: float, message: str) -> None:
-            done = fraction * _AT_MOST  # of the visits asked for
+            done = fraction * at_most / visits  # of the visits asked for
             if done >= _RETRAIN_AT:
                 retrain.start()
             if done >= 1 and done >= retrain.finished_at(done) + _AFTER_SWAP:
@@ -199,8 +204,8 @@ def begin_anew(settings: Settings) -> Path:
 class _Retrain:
     """A retrain in a process of its own, as a scheduler would run it beside live traffic."""
 
-    def __init__(self, home: Path, until_ms: int, exclude_items: Sequence[str]) -> None:
-        self._home = home
+    def __init__(self, environment: dict[str, str], home: Path, until_ms: int, exclude_items: Sequence[str]) -> None:
+        self._environment = environment
         self._until = datetime.fromtimestamp(until_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         self._excluded = home / "run" / "withheld.txt"
         self._excluded.write_text("\n".join(exclude_items), encoding="utf-8")
@@ -223,10 +228,9 @@ class _Retrain:
             return
         options = ["--until", self._until, "--exclude-items", str(self._excluded)]
         command = [sys.executable, "-m", "infra.cli", "retrain", "--json", *options]
-        environment = {**os.environ, CONFIG_VARIABLE: str(self._home / "run" / "settings.json")}
         self._process = subprocess.Popen(
             leashed(command, os.getpid(), signal.SIGTERM),
-            env=environment,
+            env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

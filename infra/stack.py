@@ -120,7 +120,7 @@ class Stack:
         wanted = [self._programs[name] for name in names or self._programs if name in self._programs]
         try:
             if not self._attached:
-                self._supervisor.launch(self._environment(), self._foreground)
+                self._supervisor.launch(self.environment(), self._foreground)
                 self._attached = True
             self._start(wanted, progress)
         except BaseException:
@@ -217,8 +217,8 @@ class Stack:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(self.settings.revealed(), file)
 
-    def _environment(self) -> dict[str, str]:
-        """What the processes see: settings come to them in one file, whatever set them here."""
+    def environment(self) -> dict[str, str]:
+        """What processes of this stack see: settings come to them in one file, whatever set them here."""
         ours = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
         ours.pop(MLFLOW_VARIABLE, None)
         return {**ours, CONFIG_VARIABLE: str(self._settings.home / "run" / "settings.json"), "PYTHONUNBUFFERED": "1"}

@@ -1,7 +1,7 @@
 """V1D3 across a rebuilt graph: what was learnt online is carried to the new clusters and mixed with the new offline
 value.
 
-Pure functions over rows of sums (feature_store.sums). PAPERS: V1D3 (Tang et al., KDD 2021), change-point ensemble
+Pure functions over rows of sums (feature_store.sums). V1D3 (Tang et al., KDD 2021), its change-point ensemble:
 V <- omega V_online + (1 - omega) V_offline with omega = 0.2.
 """
 

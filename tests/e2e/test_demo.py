@@ -1,0 +1,137 @@
+"""The whole loop from the command line, on a small data set of its own: killed half-way, and run again to the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store.contracts.events import Decision, Withdrawal
+from streaming.sink import read_events
+
+USERS, ITEMS, PER_USER, GROUPS = 300, 200, 60, 2
+DAY = 86_400
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Users in groups, each of which likes half of the items; ratings over a hundred days."""
+    rng = np.random.default_rng(5)
+    rows = [
+        {
+            "user_id": f"üser {u}",
+            "item_id": f"item/{i}",
+            "rating": float(rng.integers(4, 6) if i % GROUPS == u % GROUPS else rng.integers(1, 4)),
+            "timestamp": 1_600_000_000 + int(rng.integers(100 * DAY)),
+        }
+        for u in range(USERS)
+        for i in rng.choice(ITEMS, PER_USER, replace=False)
+    ]
+    source = tmp_path_factory.mktemp("data") / "small"
+    source.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), source / "ratings.parquet")
+    items = [{"item_id": f"item/{i}", "title": f"Title {i}", "genres": f"group {i % GROUPS}"} for i in range(ITEMS)]
+    pq.write_table(pa.Table.from_pylist(items), source / "items.parquet")
+    return source
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+def _demo(data: Path, home: Path) -> "subprocess.Popen[str]":
+    small = {"EPOCHS": "2", "CLUSTERS": "8", "EDGES_PER_CLUSTER": "30", "DIMENSIONS": "16"}
+    environment = os.environ | {f"MATCHLOOP_TRAINING_{name}": value for name, value in small.items()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "infra.cli", "demo", "--data", str(data), "--visits", "600", "--json"],
+        env=environment | {"MATCHLOOP_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _of(home: Path) -> list[str]:
+    """Command lines of the processes that work for this home."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        command, environment = process.info["cmdline"] or [], process.info["environ"] or {}
+        if str(home) in " ".join([*command, *environment.values()]) and process.pid != os.getpid():
+            found.append(" ".join(command))
+    return found
+
+
+def _wait_until_gone(home: Path) -> None:
+    deadline = time.monotonic() + 30
+    while left := _of(home):
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def report(data: Path, home: Path) -> dict[str, Any]:
+    """The report of a run that came after one that was killed in the middle of training."""
+    killed = _demo(data, home)
+    assert killed.stderr is not None
+    for line in killed.stderr:
+        if line.startswith("Train") and "reading the catalogue" in line:  # Spark is up
+            break
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    _wait_until_gone(home)
+
+    finished = _demo(data, home)
+    printed, said = finished.communicate(timeout=280)
+    assert finished.returncode == 0, said
+    found: dict[str, Any] = json.loads(printed)
+    return found
+
+
+def test_the_live_state_equals_its_base_plus_a_replay_of_the_log(report: dict[str, Any]) -> None:
+    assert report["state_equals_replay"] is True
+    assert report["state_largest_difference"] <= 1e-9
+
+
+def test_every_request_was_answered_and_the_report_says_what_happened(report: dict[str, Any], home: Path) -> None:
+    assert report["traffic"]["errors"] == {}
+    assert report["traffic"]["visits"] >= 600
+    assert report["traffic"]["items_entered"] == 30  # 15 % of 200
+    assert {arm["variant"] for arm in report["loop"]["comparison"]["arms"]} == {"frozen", "online-matching", "greedy"}
+    assert [quality["name"] for quality in report["quality"] if not quality["baseline"]] == [
+        "release 1",
+        "release 1, retrieval alone",
+        "release 2",
+        "release 2, retrieval alone",
+    ]
+    assert report["traffic"]["feedback_to_parameters"]["count"] > 0
+    page = (home / "demo" / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in page.replace("http://www.w3.org", ""), "the page must not need anything from elsewhere"
+
+
+def test_the_second_release_took_over_in_the_log_and_no_item_was_shown_twice(
+    report: dict[str, Any], home: Path
+) -> None:
+    lake = home / "demo" / "lake"
+    (log,) = [folder.name.removeprefix("log=") for folder in (lake / "events").iterdir()]
+    events = [event for n in range(2) for _, event in read_events(lake, log, n, 0)]
+    withdrawn = {event.decision for event in events if isinstance(event, Withdrawal)}
+    decisions = [event for event in events if isinstance(event, Decision) and event.id not in withdrawn]
+    assert len({decision.release for decision in decisions}) == 2
+    shown = Counter((d.user, item) for d in decisions for item in d.items[: d.shown])
+    assert max(shown.values()) == 1
+    assert report["loop"]["decisions"] == len(decisions)
+
+
+def test_nothing_is_left_running(report: dict[str, Any], home: Path) -> None:
+    _wait_until_gone(home)
