@@ -119,8 +119,12 @@ class BanditStore:
 
     def position(self, namespace: str, partition: int) -> Position | None:
         """Where a partition stands, None before its first commit."""
-        stored = self._redis.hget(self._key(namespace, partition)("meta"), "position")
-        return Position.parse(stored.decode()) if stored else None
+        return self.progress(namespace, partition)[0]
+
+    def progress(self, namespace: str, partition: int) -> tuple[Position | None, list[str]]:
+        """Where a partition stands, None before its first commit, and "log@end" of each log folded before that one."""
+        position, logs = self._redis.hmget(self._key(namespace, partition)("meta"), "position", "logs")
+        return (Position.parse(position.decode()), _keys_decoder.decode(logs)) if position else (None, [])
 
     def commit(self, namespace: str, partition: int, expected: Position | None, commit: Commit) -> None:
         """Writes a batch if the stored position is still the expected one.

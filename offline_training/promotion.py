@@ -9,12 +9,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from feature_store.bandit_state import BanditStore, Position
+from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import features_hash
 from feature_store.namespace import Namespace
 from feature_store.online import Active, OnlineStore, UserRecord
-from offline_training.data.lake import read_catalogue
+from offline_training.data.lake import interacted_items, read_catalogue
 from offline_training.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -113,11 +114,13 @@ def _await_folded(bandit: BanditStore, served: str, following: Namespace) -> Non
 
 
 def publish_catalogue(lake: Path, exclude: frozenset[str], store: OnlineStore) -> None:
-    """Puts imported items into the live catalogue that are not there yet. What was put or deleted over HTTP is left as
-    it is: it is newer than any import."""
+    """Puts imported items into the live catalogue that are not there yet, those that only interactions name included.
+    What was put or deleted over HTTP is left as it is: it is newer than any import."""
     live = {item.id for item in store.items()}
-    described = read_catalogue(lake, exclude).values()
-    store.put_items(item for item in described if item is not None and item.id not in live)
+    described = read_catalogue(lake, exclude)
+    bare = sorted(interacted_items(lake) - described.keys() - exclude)
+    found = [*(item for item in described.values() if item is not None), *(Item(id=name) for name in bare)]
+    store.put_items(item for item in found if item.id not in live)
 
 
 def user_records(sets: Path) -> Iterator[UserRecord]:

@@ -9,6 +9,7 @@ from msgspec.structs import asdict
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
 from online_serving.bodies import answer, broken_rule, read
@@ -44,6 +45,15 @@ _NOT_FOUND: dict[int | str, dict[str, Any]] = {
 }
 
 Identity = Annotated[str, Path(description=f"At most {MAX_ID_CHARACTERS} characters.")]
+
+
+class _IdentityConvertor(PathConvertor):
+    """The rest of the path, line breaks included: `.*` would end before one, and name another item or user."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("identity", _IdentityConvertor())
 
 
 class Services:
@@ -108,7 +118,7 @@ def routes(services: Services) -> APIRouter:
         return answer({"events": events}, 202)
 
     @api.put(
-        "/v1/items/{id:path}",
+        "/v1/items/{id:identity}",
         tags=["catalogue"],
         summary="Create or replace an item",
         responses={200: {"model": StoredItem}, 201: {"model": StoredItem}, **_ERRORS},
@@ -119,7 +129,7 @@ def routes(services: Services) -> APIRouter:
         return answer(asdict(item), 201 if created else 200)
 
     @api.get(
-        "/v1/items/{id:path}",
+        "/v1/items/{id:identity}",
         tags=["catalogue"],
         summary="Read an item",
         responses={200: {"model": ServedItem}, **_ERRORS, **_NOT_FOUND},
@@ -129,7 +139,7 @@ def routes(services: Services) -> APIRouter:
         return answer({**asdict(item), "servable": services.current.serves(item.id)})
 
     @api.delete(
-        "/v1/items/{id:path}",
+        "/v1/items/{id:identity}",
         tags=["catalogue"],
         summary="Delete an item",
         status_code=204,
@@ -151,7 +161,7 @@ def routes(services: Services) -> APIRouter:
         return answer({"created": created, "replaced": replaced})
 
     @api.put(
-        "/v1/users/{id:path}",
+        "/v1/users/{id:identity}",
         tags=["users"],
         summary="Replace what is known about a user",
         status_code=204,
@@ -163,7 +173,7 @@ def routes(services: Services) -> APIRouter:
         return Response(status_code=204)
 
     @api.delete(
-        "/v1/users/{id:path}",
+        "/v1/users/{id:identity}",
         tags=["users"],
         summary="Forget a user",
         description="Erases profile, history and shown items. Log and lake hold no user ids, only keyed hashes.",

@@ -38,12 +38,13 @@ class Comparison(NamedTuple):
         return not self.differing
 
 
-def replay(namespace: Namespace, lake: Path, rewards: RewardSettings, end: Sequence[int]) -> tuple[Sums, list[Start]]:
-    """State of a namespace as of log offsets `end` (one per partition, exclusive), from the lake alone: base + fold,
-    and per partition what a fold that goes on from there begins with."""
+def replay(
+    namespace: Namespace, lake: Path, rewards: RewardSettings, ends: Sequence[Sequence[Position]]
+) -> tuple[Sums, list[Start]]:
+    """State of a namespace from the lake alone: base + fold, and per partition what a fold that goes on from there
+    begins with. ends: per partition, as for replay_partition."""
     folds = [
-        replay_partition(namespace, partition, lake, rewards, [], Position(namespace.log, stop), None, "")
-        for partition, stop in enumerate(end)
+        replay_partition(namespace, partition, lake, rewards, stops, None, "") for partition, stops in enumerate(ends)
     ]
     return total([namespace.base, *(fold.sums for fold in folds)]), [fold.start() for fold in folds]
 
@@ -53,23 +54,22 @@ def replay_partition(
     partition: int,
     lake: Path,
     rewards: RewardSettings,
-    earlier_logs: Sequence[str],
-    end: Position,
+    ends: Sequence[Position],
     bootstrap: str | None,
     topic: str,
 ) -> Fold:
-    """The fold of one partition from the namespace's offsets to `end` (exclusive), base not included.
+    """The fold of one partition from the namespace's offsets on, base not included.
 
-    earlier_logs: "log@end" of logs folded before end.log (a log that began anew). bootstrap, topic: where to read what
-    the lake does not hold yet; None: only the lake. Raises Unavailable if events are in neither.
+    ends: up to where (exclusive), log after log if the log began anew; the first is the namespace's log, the last the
+    one that the broker has now. bootstrap, topic: where to read of the last what the lake does not hold yet; None: only
+    the lake. Raises Unavailable if events are in neither.
     """
     fold = Fold(namespace, rewards, namespace.starts[partition])
     start = namespace.offsets[partition]
-    for text in earlier_logs:
-        log, stop = Position.parse(text)
-        fold.apply(_events(lake, Position(log, start), partition, stop, None, topic))
+    for end in ends:
+        broker = bootstrap if end is ends[-1] else None
+        fold.apply(_events(lake, Position(end.log, start), partition, end.offset, broker, topic))
         start = 0
-    fold.apply(_events(lake, Position(end.log, start), partition, end.offset, bootstrap, topic))
     return fold
 
 
@@ -88,7 +88,8 @@ def compare(
         stored = store.load(namespace.id, partition)
         if stored.position is None:
             continue
-        fold = replay_partition(namespace, partition, lake, rewards, stored.logs, stored.position, bootstrap, topic)
+        ends = [*map(Position.parse, stored.logs), stored.position]
+        fold = replay_partition(namespace, partition, lake, rewards, ends, bootstrap, topic)
         keys = sorted({*stored.sums.keys(), *fold.sums.keys()})
         scale = np.array([np.abs(fold.sums.get(key)).sum() for key in keys]) + 1e-300
         gaps = np.array([np.abs(stored.sums.get(key) - fold.sums.get(key)).max() for key in keys]) / scale
@@ -117,8 +118,9 @@ def _events(
         return
     if bootstrap is None:
         raise Unavailable(
-            f"The lake holds partition {partition} up to offset {covered}, offset {end} is needed. "
-            "Let the sink catch up, or give the broker's address."
+            f"The lake holds partition {partition} of log {start.log} up to offset {covered}, the state was folded up "
+            f"to {end}. If that log is gone (a broker that keeps it in memory was killed), the rest cannot be "
+            "replayed: retrain, and the next namespace begins with what the lake holds."
         )
     yield from _tail(bootstrap, topic, partition, at, end)
 

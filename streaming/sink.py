@@ -36,6 +36,7 @@ _KINDS: dict[type[Event], str] = {
 _TYPES = {kind: event for event, kind in _KINDS.items()}
 _FIELDS = {event: msgspec.structs.fields(event) for event in _KINDS}
 _POLL_MS = 200
+_DRAIN_POLLS = 25
 
 
 def run(
@@ -70,7 +71,7 @@ def run(
             for sink in sinks:
                 sink.step(clock.now_ms(), _POLL_MS // len(sinks))
         for sink in sinks:
-            sink.flush()
+            sink.drain()
     finally:
         for sink in sinks:
             sink.close()
@@ -102,17 +103,29 @@ class TopicSink:
 
     def step(self, now_ms: int, wait_ms: int) -> None:
         """Reads what has come, and writes files when it is time."""
-        for record in self._reader.poll(wait_ms):
-            try:
-                self._rows[record.partition] += self._to_rows(record)
-            except InvalidInput as error:  # the updater sends it to the dead-letter topic
-                _log.warning("partition %d offset %d left out of the lake: %s", record.partition, record.offset, error)
-            self._next[record.partition] = record.offset + 1
+        self._read(wait_ms)
         waiting = max(len(rows) for rows in self._rows.values())
         due = now_ms - self._flushed_at >= self._settings.flush_seconds * 1000
         if due or waiting >= self._settings.flush_events:
             self.flush()
             self._flushed_at = now_ms
+
+    def drain(self) -> None:
+        """Reads until nothing more comes, a while at most, and writes it all: an orderly end loses nothing."""
+        for _ in range(_DRAIN_POLLS):
+            if not self._read(_POLL_MS):
+                break
+        self.flush()
+
+    def _read(self, wait_ms: int) -> int:
+        records = self._reader.poll(wait_ms)
+        for record in records:
+            try:
+                self._rows[record.partition] += self._to_rows(record)
+            except InvalidInput as error:  # the updater sends it to the dead-letter topic
+                _log.warning("partition %d offset %d left out of the lake: %s", record.partition, record.offset, error)
+            self._next[record.partition] = record.offset + 1
+        return len(records)
 
     def flush(self) -> None:
         """Writes what waits."""

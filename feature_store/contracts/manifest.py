@@ -5,7 +5,9 @@ manifest, the manifest holds the hash of each file, so an id vouches for every b
 """
 
 import hashlib
+import math
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -51,7 +53,7 @@ def open_release(directory: Path, features: str) -> Manifest:
     path = directory / MANIFEST
     try:
         content = path.read_bytes()
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = _decode(content)
     except FileNotFoundError:
         raise ReleaseRefused(f"There is no release at {directory}. Run `matchloop train`.") from None
     except msgspec.MsgspecError as error:
@@ -72,6 +74,13 @@ def open_release(directory: Path, features: str) -> Manifest:
         if not file.is_file() or file_hash(file) != expected:
             raise ReleaseRefused(f"File {file} is missing or was changed. Restore it, or train again.")
     return manifest
+
+
+def _decode(content: bytes) -> Manifest:
+    found = msgspec.json.decode(content, type=dict[str, Any])
+    if isinstance(metrics := found.get("metrics"), dict):  # JSON has no NaN: it was written as null
+        found["metrics"] = {name: math.nan if value is None else value for name, value in metrics.items()}
+    return msgspec.convert(found, Manifest)
 
 
 def file_hash(path: Path) -> str:

@@ -1,5 +1,6 @@
 """`matchloop simulate`: visitors over HTTP; `matchloop experiment`: which variant earns more."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ def simulate(
 ) -> None:
     """Send simulated visitors to the API, whose tastes are the imported interactions of real users.
 
+    Nobody is shown again what a release was trained on: train with --until in a home where you want to simulate.
+
     Example: `matchloop simulate ./export --visits 2000 --per-second 50`
     """
     from feature_store.contracts.clock import SystemClock
@@ -46,7 +49,8 @@ def simulate(
         raise Unavailable("The API is not running in this home directory. Start it with `matchloop up`.")
     lake, key = settings.home / "lake", settings.serving.api_key
     ids = user_ids(source, Mapping.parse(column or []), settings.keyring())
-    world = World.from_lake(lake, ids, split_time(lake, since), settings.training.positive_value)
+    split = split_time(lake, since)
+    world = World.from_lake(lake, ids, split, settings.training.positive_value)
     asked = SimulationSettings(
         url=api,
         visits=visits,
@@ -62,7 +66,18 @@ def simulate(
     rate = f", {1000 * reward / shown:.1f} per 1,000" if shown else ""
     words = f"{len(result.visits)} visits in {result.seconds:.1f} s: {shown} items shown, reward {reward:g}{rate}."
     failures = [f"{count} times: {kind}" for kind, count in result.errors.items()]
+    if shown and not reward:
+        failures.append(nothing_liked(split))
     show({"reward": reward, "shown": shown, "traffic": traffic(result)}, "\n".join([words, *failures]), as_json)
+
+
+def nothing_liked(split_ms: int) -> str:
+    """What may be the reason that visitors with tastes from split_ms (ms since the epoch) on liked nothing at all."""
+    until = datetime.fromtimestamp(split_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return (
+        "Nobody liked anything. Where a release was trained on these tastes too, the users have seen what they like, "
+        f"and it is not shown again: begin in a new home directory, with `matchloop train --until {until}`."
+    )
 
 
 def experiment(
@@ -77,13 +92,15 @@ def experiment(
 
     Example: `matchloop experiment --control frozen`
     """
-    from feature_store.contracts.errors import InvalidInput
+    from feature_store.contracts.errors import InvalidInput, Unavailable
     from offline_training.evaluation.loop_metrics import loop_metrics
     from offline_training.evaluation.report_text import interval
 
     settings = options(context).settings()
     lake = settings.home / "lake"
     logs = sorted(folder.name.removeprefix("log=") for folder in (lake / "events").glob("log=*"))
+    if not logs:
+        raise Unavailable(f"Nothing was recommended yet: the lake {lake} has no events. Run `matchloop up` first.")
     names = [variant.name for variant in settings.experiment.variants]
     chosen = control or names[0]
     if chosen not in names:

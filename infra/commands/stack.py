@@ -7,6 +7,7 @@ import typer
 from infra.console import Json, options, progress, show, table
 
 if TYPE_CHECKING:
+    from infra.settings import Settings
     from infra.stack import Stack
 
 
@@ -31,20 +32,23 @@ def up(
     from feature_store.contracts.errors import InvalidInput
     from infra.programs import API, ORDER
     from infra.stack import Stack
+    from offline_training.progress import section
 
     settings = options(context).settings()
     if unknown := set(only or ()) - set(ORDER):
         raise InvalidInput(f"There is no program {min(unknown)!r}. There are: {', '.join(ORDER)}.")
-    released = (settings.home / "releases").is_dir()
-    names = only or [name for name in ORDER if name != API or released]
+    names = list(only or (name for name in ORDER if name != API))
     stack = Stack(settings, foreground=False)
     if stack.running:
         stack = Stack.attach(settings)
     with progress("Starting") as report:
-        stack.start(*names, progress=report)
-    hint = (
-        "" if API in names else "\nThere is no release yet: run `matchloop train`, then `matchloop up` starts the API."
-    )
+        stack.start(*names, progress=section(report, 0.0, 0.8))
+        if only is None and _released(stack.settings):
+            names.append(API)
+            stack.start(API, progress=section(report, 0.8, 1.0))
+    hint = "\nThere is no release yet: run `matchloop train`, then `matchloop up` starts the API."
+    if only or API in names:
+        hint = ""
     show(_described(stack), _words(stack) + hint, as_json)
 
 
@@ -73,6 +77,15 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     stack = Stack(options(context).settings())
     words = _words(stack) if stack.running else "No stack is running. Start one with `matchloop up`."
     show(_described(stack), words, as_json)
+
+
+def _released(settings: "Settings") -> bool:
+    """Whether a release was promoted. That there is one in the home is not enough: it may not have passed the gate."""
+    from feature_store.online import OnlineStore
+    from infra.connections import redis_client
+
+    with redis_client(settings) as client:
+        return OnlineStore(client, settings.redis).active() is not None
 
 
 def _described(stack: "Stack") -> dict[str, Any]:

@@ -6,17 +6,25 @@ the slate, with a declared type and a finite value; the same event id for the sa
 
 from pathlib import Path
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from offline_training.data.lake import parquet_files
 from streaming.settings import Aggregation, RewardSettings
 
+# Of contracts.columns.EVENTS what is read here, and the directory's log.
+_EVENTS = (
+    "log string, offset bigint, position int, kind string, time bigint, id string, user string, variant string, "
+    "history array<string>, profile array<string>, items array<string>, shown int, predicted array<double>, "
+    "probabilities array<double>, decision string, item string, type string, value double, received bigint"
+)
 _IMPRESSIONS = (
     "user string, decision string, time bigint, variant string, history array<string>, profile array<string>, "
     "items array<string>, rewards array<double>, probabilities array<double>, predicted array<double>, "
     "positives array<struct<item: string, time: bigint>>"
 )
+_DECISION = ("log", "decision")  # a client can send the ids of one log's decisions to another
+_SO_FAR = (Window.unboundedPreceding, Window.currentRow)
 _VIEW = "view"
 
 
@@ -31,97 +39,114 @@ def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -
     events = lake / "events"
     if not parquet_files(events):
         return spark.range(0).select(F.from_json(F.lit("{}"), _IMPRESSIONS).alias("row")).select("row.*")
-    log = spark.read.parquet(str(events))
-    decisions = log.where("kind = 'decision'").select(
-        "log",
-        F.col("id").alias("decision"),
-        *("user", "time", "variant", "history", "profile", "probabilities"),
-        F.slice("items", 1, F.col("shown")).alias("items"),
-        F.slice("predicted", 1, F.col("shown")).alias("predicted"),
-    )
-    window = int(rewards.window_seconds * 1000)
-    joined = decisions.dropDuplicates(["log", "decision"]).join(_feedback(log, rewards), ["log", "decision"], "left")
-    in_time = F.filter(
-        F.coalesce("events", F.array()),
-        lambda event: F.array_contains("items", event["item"]) & (event["received"] < F.col("time") + window),
-    )
+    log = spark.read.schema(_EVENTS).parquet(str(events))
     return (
-        joined.withColumn("events", F.array_sort(in_time))
-        .withColumn("events", F.filter("events", _is_first_of_its_id))
-        .withColumn("views", F.exists("events", lambda event: event["type"] == _VIEW))
+        _outcomes(_counted(_rows(log, rewards), rewards), rewards)
         .withColumn("slots", _slots(rewards))
         .withColumn("slots", F.filter("slots", lambda slot: slot["reward"].isNotNull()))
         .select(
-            *("user", "decision", "time", "variant", "history", "profile"),
+            *("made.user", "decision", "made.time", "made.variant", "made.history", "made.profile"),
             F.col("slots.item").alias("items"),
             F.col("slots.reward").alias("rewards"),
             F.col("slots.probability").alias("probabilities"),
             F.col("slots.predicted").alias("predicted"),
-            _positives(rewards).alias("positives"),
+            _positives().alias("positives"),
         )
     )
 
 
-def _feedback(log: DataFrame, rewards: RewardSettings) -> DataFrame:
-    """The usable events of each decision, as structs that sort in log order."""
+def _rows(log: DataFrame, rewards: RewardSettings) -> DataFrame:
+    """Decisions and usable feedback under the id of the decision: `made` is the decision, null in feedback."""
+    made = F.struct(
+        *("user", "time", "variant", "history", "profile", "probabilities"),
+        F.slice("items", 1, F.col("shown")).alias("items"),
+        F.slice("predicted", 1, F.col("shown")).alias("predicted"),
+    )
+    decides, tells = F.col("kind") == "decision", F.col("kind") == "feedback"
+    finite = ~F.isnan("value") & (F.abs("value") < float("inf"))
     worth = [F.when(F.col("type") == kind, F.col("value") * weight) for kind, weight in rewards.weights.items()]
+    return log.select(
+        *("log", "offset", "position", "item", "received"),
+        F.when(decides, F.col("id")).otherwise(F.col("decision")).alias("decision"),
+        F.when(decides, made).alias("made"),
+        F.when(tells, F.col("id")).alias("id"),
+        F.when(tells & finite, F.coalesce(*worth, F.lit(None))).cast("double").alias("worth"),
+        (F.col("type") == _VIEW).alias("view"),
+    ).where("made is not null or worth is not null")
+
+
+def _counted(rows: DataFrame, rewards: RewardSettings) -> DataFrame:
+    """The decisions and the feedback that counts, each once, with their place among the rows of the decision."""
+    in_order = (
+        Window.partitionBy(*_DECISION).orderBy(F.col("made").isNull(), "offset", "position").rowsBetween(*_SO_FAR)
+    )
+    same_id = Window.partitionBy(*_DECISION, "id").orderBy("place")
+    in_time = F.col("received") < F.col("time") + int(rewards.window_seconds * 1000)
     return (
-        log.where("kind = 'feedback' and not isnan(value) and abs(value) < double('infinity')")
-        .withColumn("worth", F.coalesce(*worth, F.lit(None).cast("double")))
-        .where("worth is not null")
-        .groupBy("log", "decision")
-        .agg(F.collect_list(F.struct("offset", "position", "id", "item", "type", "worth", "received")).alias("events"))
+        rows.withColumns(
+            {
+                "place": F.row_number().over(in_order),
+                # The decision is first, so every event sees what it is about without a second reading of the log.
+                "items": F.first("made.items").over(in_order),
+                "time": F.first("made.time").over(in_order),
+            }
+        )
+        .where((F.col("place") == 1) & F.col("made").isNotNull() | F.array_contains("items", F.col("item")) & in_time)
+        .drop("items", "time")
+        .withColumn("of_its_id", F.row_number().over(same_id))
+        .where("of_its_id = 1")
     )
 
 
-def _is_first_of_its_id(event: Column, index: Column) -> Column:
-    return ~F.exists(F.slice("events", 1, index), lambda earlier: earlier["id"] == event["id"])
+def _outcomes(counted: DataFrame, rewards: RewardSettings) -> DataFrame:
+    """log, decision, made; outcomes, a map from the items with feedback to their reward and the time at which it first
+    reached `positive` (null if it did not); views, whether the client reports them."""
+    so_far = F.col("worth")
+    if rewards.aggregation is Aggregation.SUM:
+        item = Window.partitionBy(*_DECISION, "item").orderBy("place")
+        so_far = F.sum("worth").over(item.rowsBetween(*_SO_FAR))
+    final = F.max("so_far") if rewards.aggregation is Aggregation.MAX else F.max_by("so_far", "place")
+    # Of the maximum and the latest, the first event that is worth that much takes the reward there.
+    there = F.when(_cut(F.col("so_far"), rewards) >= rewards.positive, F.col("place"))
+    by_item = (
+        counted.withColumn("so_far", so_far)
+        .groupBy(*_DECISION, "item")
+        .agg(
+            F.first("made", ignorenulls=True).alias("made"),
+            F.struct(_cut(final, rewards).alias("reward"), F.min_by("received", there).alias("reached")).alias(
+                "outcome"
+            ),
+            F.bool_or("view").alias("view"),
+        )
+    )
+    outcome = F.when(F.col("item").isNotNull(), F.struct("item", "outcome"))
+    return by_item.groupBy(*_DECISION).agg(
+        F.first("made", ignorenulls=True).alias("made"),
+        F.map_from_entries(F.collect_list(outcome)).alias("outcomes"),
+        F.coalesce(F.bool_or("view"), F.lit(False)).alias("views"),
+    )
 
 
-def _events_of(item: Column) -> Column:
-    return F.filter("events", lambda event: event["item"] == item)
-
-
-def _reward(rewards: RewardSettings, events: Column) -> Column:
-    """streaming.bandit.rewards.reward of an array of events, null if it is empty."""
-    worths = F.transform(events, lambda event: event["worth"])
-    match rewards.aggregation:
-        case Aggregation.SUM:
-            combined = F.when(F.size(worths) > 0, F.aggregate(worths, F.lit(0.0), lambda total, worth: total + worth))
-        case Aggregation.MAX:
-            combined = F.array_max(worths)
-        case Aggregation.LATEST:
-            combined = F.try_element_at(worths, F.lit(-1))
-    # least and greatest skip nulls, which would turn no events into an event.
-    cut = F.least(F.greatest(combined, F.lit(rewards.minimum)), F.lit(rewards.maximum))
-    return F.when(combined.isNotNull(), cut)
+def _cut(reward: Column, rewards: RewardSettings) -> Column:
+    return F.least(F.greatest(reward, F.lit(rewards.minimum)), F.lit(rewards.maximum))
 
 
 def _slots(rewards: RewardSettings) -> Column:
     silence = F.when(~F.col("views"), F.lit(rewards.silence))
     return F.transform(
-        F.arrays_zip("items", "probabilities", "predicted"),
+        F.arrays_zip("made.items", "made.probabilities", "made.predicted"),
         lambda slot: F.struct(
             slot["items"].alias("item"),
-            F.coalesce(_reward(rewards, _events_of(slot["items"])), silence).alias("reward"),
+            F.coalesce(F.col("outcomes")[slot["items"]]["reward"], silence).alias("reward"),
             slot["probabilities"].alias("probability"),
             slot["predicted"].alias("predicted"),
         ),
     )
 
 
-def _positives(rewards: RewardSettings) -> Column:
+def _positives() -> Column:
     """Items whose reward reached `positive`, with the time of the event that made it so."""
-
-    def reached(item: Column) -> Column:
-        events = _events_of(item)
-        so_far = F.transform(
-            events,
-            lambda event, index: F.struct(
-                event["received"].alias("time"), _reward(rewards, F.slice(events, 1, index + 1)).alias("reward")
-            ),
-        )
-        first = F.try_element_at(F.filter(so_far, lambda event: event["reward"] >= rewards.positive), F.lit(1))
-        return F.struct(item.alias("item"), first["time"].alias("time"))
-
-    return F.filter(F.transform("items", reached), lambda positive: positive["time"].isNotNull())
+    times = F.transform(
+        "made.items", lambda item: F.struct(item.alias("item"), F.col("outcomes")[item]["reached"].alias("time"))
+    )
+    return F.filter(times, lambda positive: positive["time"].isNotNull())

@@ -87,6 +87,14 @@ def read_catalogue(lake: Path, exclude: frozenset[str] = frozenset()) -> dict[st
     return items
 
 
+def interacted_items(lake: Path) -> set[str]:
+    """Ids of all items that the imported interactions name; many have no other description."""
+    found: set[str] = set()
+    for file in parquet_files(lake / "interactions"):
+        found.update(pc.unique(pq.read_table(file, columns=["item"])["item"]).to_pylist())
+    return found
+
+
 def write_profiles(lake: Path, path: Path) -> None:
     """Writes each described user's profile tokens."""
     with pq.ParquetWriter(path, _PROFILES) as writer:
@@ -106,4 +114,5 @@ def _item(row: dict[str, Any]) -> Item:
         title=row["title"] or "",
         categories=row["categories"] or [],
         attributes=_attributes.decode(row["attributes"] or "{}"),
+        available=row.get("available") is not False,  # imported items have no such column
     )

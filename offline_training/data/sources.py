@@ -105,7 +105,7 @@ class SourceFile:
         separator = " Are its columns separated by commas?" if self.is_csv and len(names) == 1 else ""
         raise InvalidInput(
             f"{self.path} has no column {mapping.columns.get(ours, ours)!r}; it has {', '.join(map(repr, names))}."
-            f"{separator} Say which one holds it with `--column {ours}=NAME`."
+            f"{separator} Say which one holds it with `--map {ours}=NAME`."
         )
 
     def batches(self, text: Sequence[str] | None, on_bytes: OnBytes) -> Iterator[Batch]:

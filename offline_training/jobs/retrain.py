@@ -1,7 +1,10 @@
 """The retraining job: a new release whose bandit begins with what the old one has learnt."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from feature_store.bandit_state import Position
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, namespace_id
@@ -26,8 +29,8 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
 
     The live namespace's state as of the lake's end, offsets O, is computed by replay, carried to the new clusters, and
     mixed with the new ranker's values; the new namespace folds the log from O on, reading decisions of older releases
-    through translations of their clusters. If the log has begun anew since the live namespace was made (job.log is
-    another one), all of the old log goes into the base and the new one is folded from its start.
+    through translations of their clusters. If the log has begun anew since the live namespace was made, all that the
+    lake has of the earlier logs goes into the base.
 
     job.offsets gives the number of partitions only. Raises as train does, and ReleaseRefused if nothing serves yet.
     """
@@ -39,16 +42,17 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
     trained = train_models(job.sets, job.training, section(progress, 0.4, 0.8))
     release = write_release(job.releases, trained, job.training, parent.release, job.clock.now_ms())
     progress(0.8, "carrying over what was learnt online")
-    namespace = next_namespace(job, parent, trained, release)
+    ends = [_ends(job, parent, partition) for partition in range(len(parent.offsets))]
+    namespace = next_namespace(job, parent, ends, trained, release)
     return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))
 
 
-def next_namespace(job: TrainJob, parent: Namespace, trained: Trained, release: str) -> Namespace:
-    """The namespace of a release that follows the parent: transported and mixed base, offsets, translations."""
-    end = [coverage(job.lake, parent.log, partition) for partition in range(len(job.offsets))]
-    # The lake may be behind what the parent's base holds: then there is nothing to replay yet.
-    end = [max(covered, start) for covered, start in zip(end, parent.offsets, strict=True)]
-    state, starts = replay(parent, job.lake, job.rewards, end)
+def next_namespace(
+    job: TrainJob, parent: Namespace, ends: Sequence[Sequence[Position]], trained: Trained, release: str
+) -> Namespace:
+    """The namespace of a release that follows the parent: transported and mixed base, offsets, translations. ends: per
+    partition, up to where the parent's log, and those that followed it, go into the base."""
+    state, starts = replay(parent, job.lake, job.rewards, ends)
 
     old, new = Snapshot.load(job.releases, parent.release), Snapshot.load(job.releases, release)
     before = nearest_cluster(_vectors_under(old, trained)[0], old.centroids)
@@ -65,13 +69,26 @@ def next_namespace(job: TrainJob, parent: Namespace, trained: Trained, release: 
         id=namespace_id(release, 1),
         release=release,
         log=job.log,
-        offsets=end if job.log == parent.log else [0] * len(job.offsets),
+        offsets=[stops[-1].offset for stops in ends],
         created=job.clock.now_ms(),
         graph=graph,
         base=base,
         starts=[translate(start, matrix, graph) for start in starts],
         translations=_translations(parent, matrix),
     )
+
+
+def _ends(job: TrainJob, parent: Namespace, partition: int) -> list[Position]:
+    """How far the lake goes in each log that the parent folds in turn, the last being the one that the broker has
+    now."""
+    position, earlier = job.bandit.progress(parent.id, partition)
+    logs = [*(Position.parse(end).log for end in earlier), position.log if position else parent.log]
+    if logs[-1] != job.log:  # it began anew, and no updater has noticed yet
+        logs.append(job.log)
+    ends = [Position(log, coverage(job.lake, log, partition)) for log in logs]
+    # The lake may be behind what the parent's base holds: then there is nothing to replay yet.
+    ends[0] = Position(ends[0].log, max(ends[0].offset, parent.offsets[partition]))
+    return ends
 
 
 def _translations(parent: Namespace, matrix: Float64) -> dict[str, Float64]:

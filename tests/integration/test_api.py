@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -189,11 +190,25 @@ def test_a_batch_of_items(api: httpx.Client) -> None:
     assert api.delete("/v1/items/b1").status_code == 204
 
 
+@pytest.mark.parametrize("identity", ["tail\n", "two\nlines", "\n", "a/b?c#d&e=%20", 'ü "quoted", 中'])
+def test_an_id_in_a_path_is_taken_whole(api: httpx.Client, identity: str) -> None:
+    path = f"/v1/items/{quote(identity, safe='')}"
+    assert api.put("/v1/items/tail", json={"title": "another one"}).status_code == 201
+    assert api.put(path, json={"title": "this one"}).json()["id"] == identity
+    assert api.get(path).json()["title"] == "this one"
+    assert api.delete(path).status_code == 204
+    assert api.get("/v1/items/tail").json()["title"] == "another one"
+    assert api.delete("/v1/items/tail").status_code == 204
+
+
 def test_a_user_can_be_described_and_forgotten(api: httpx.Client, installation: Installation) -> None:
     assert api.put("/v1/users/someone", json={"attributes": {"age": 31}}).status_code == 204
     answer = recommend(api, "someone", context={"country": "NZ"}, slate_size=3)
     (decision,) = [e for e in events(installation) if isinstance(e, Decision) and e.id == answer["decision_id"]]
     assert decision.profile == ["age=5.1", "country=nz"]
+    assert api.delete("/v1/users/someone%0A").status_code == 204  # another user, whose id ends with a line break
+    unchanged = recommend(api, "someone", only=ids(answer))
+    assert ids(unchanged) == []
     assert api.delete("/v1/users/someone").status_code == 204
     again = recommend(api, "someone", only=ids(answer))
     assert set(ids(again)) == set(ids(answer))  # what was shown to them is forgotten too

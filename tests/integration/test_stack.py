@@ -188,6 +188,23 @@ def test_a_stack_in_the_background_is_found_and_stopped_by_others(settings: Sett
         Stack.attach(settings)
 
 
+def test_up_does_without_the_api_while_no_release_is_promoted(home: Path) -> None:
+    (home / "releases" / "0123456789abcdef").mkdir(parents=True)  # trained, and refused by the gate
+    variables = {"MATCHLOOP_HOME": str(home), "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}
+
+    def matchloop(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "infra.cli", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables}, check=False)
+
+    try:
+        done = matchloop("up")
+        assert done.returncode == 0, done.stderr
+        assert "There is no release yet" in done.stdout
+        assert [line.split()[0] for line in done.stdout.splitlines()[1:5]] == ["broker", "redis", "updater", "sink"]
+    finally:
+        matchloop("down")
+
+
 def test_nothing_survives_a_killed_supervisor_and_the_next_start_cleans_up(settings: Settings) -> None:
     first = Stack(settings)
     first.start(*SERVERS)

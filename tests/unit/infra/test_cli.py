@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from infra.cli import app
+from infra.commands.online import nothing_liked
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
@@ -47,6 +48,7 @@ def test_help_does_not_load_what_only_running_needs() -> None:
         (("--config", "/nowhere.toml", "status"), "The settings file /nowhere.toml cannot be read"),
         (("up", "--only", "zoo"), "There is no program 'zoo'"),
         (("simulate", "/nowhere"), "The API is not running"),
+        (("experiment",), "Nothing was recommended yet"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -93,3 +95,8 @@ def test_doctor_says_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "home: Set MATCHLOOP_HOME to a directory of yours." in done.stdout
     assert "kafka: Check kafka.bootstrap." in done.stdout
+
+
+def test_the_remedy_of_a_simulation_without_reward_is_a_time_that_train_reads() -> None:
+    words = nothing_liked(1_748_131_200_999)
+    assert "`matchloop train --until 2025-05-25T00:00:00`" in words

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from feature_store.bandit_state import BanditStore
+from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.events import Event, encode
@@ -32,14 +32,14 @@ from tests.events import decision, feedback
 LOG = "the-log"
 
 
-def fill_lake(lake: Path, graph: Graph, release: str) -> list[int]:
+def fill_lake(lake: Path, graph: Graph, release: str, log: str = LOG, nonce: bytes = b"1234567") -> list[int]:
     """Three decisions, one edge each; the first is clicked. Returns the offsets after them, of two partitions."""
     item = graph.items[graph.items_of(0)[0]]
-    shown = [decision("u", time, [item], release=release, nonce=bytes([time] * 8)) for time in (1, 2, 3)]
+    shown = [decision("u", time, [item], release=release, nonce=nonce[:7] + bytes([time])) for time in (1, 2, 3)]
     events: list[Event] = [*shown, *(feedback(of, item, "click" if of is shown[0] else "view") for of in shown)]
     records = [Record(0, offset, b"", encode([event]), 0) for offset, event in enumerate(events)]
     rows = [row for record in records for row in sink._event_rows(record)]
-    folder = lake / "events" / f"log={LOG}" / "partition=0"
+    folder = lake / "events" / f"log={log}" / "partition=0"
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=EVENTS), folder / f"0-{len(events)}.parquet")
     return [len(events), 0]
@@ -74,9 +74,10 @@ def parent_of(job: TrainJob, trained: Trained) -> Namespace:
 def test_what_was_learnt_is_carried_over_and_mixed(job: TrainJob, trained: Trained) -> None:
     parent = parent_of(job, trained)
     end = fill_lake(job.lake, parent.graph, parent.release)
-    before, starts = replay(parent, job.lake, job.rewards, end)
+    ends = [[Position(LOG, offset)] for offset in end]
+    before, starts = replay(parent, job.lake, job.rewards, ends)
     release = write_release(job.releases, trained, job.training, parent.release, 2)
-    after = next_namespace(job, parent, trained, release)
+    after = next_namespace(job, parent, ends, trained, release)
 
     assert (after.release, after.log, after.offsets, after.created) == (release, LOG, end, 9)
     # The same towers: everybody stays in their cluster, so the edges are those of before.
@@ -109,17 +110,23 @@ def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:
         translations={"oldest": oldest},
     )
     release = write_release(job.releases, trained, job.training, parent.release, 2)
-    after = next_namespace(job, parent, trained, release)
+    after = next_namespace(job, parent, [[Position(LOG, 7)], [Position(LOG, 0)]], trained, release)
     assert after.translations["oldest"] == pytest.approx(oldest @ after.translations[parent.release])
     assert after.offsets == [7, 0], "a lake that is behind the base adds nothing"
     assert len(after.base) == 0
 
 
-def test_a_log_that_began_anew_is_folded_from_its_start(job: TrainJob, trained: Trained) -> None:
+def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob, trained: Trained) -> None:
     parent = parent_of(job, trained)
-    fill_lake(job.lake, parent.graph, parent.release)
-    anew = TrainJob(**{**vars(job), "log": "another-log"})
+    first = fill_lake(job.lake, parent.graph, parent.release)
+    second = fill_lake(job.lake, parent.graph, parent.release, "second", b"another")
+    anew = TrainJob(**{**vars(job), "log": "third"})
+    ends = [
+        [Position(LOG, first[partition]), Position("second", second[partition]), Position("third", 0)]
+        for partition in range(2)
+    ]
     release = write_release(job.releases, trained, job.training, parent.release, 2)
-    after = next_namespace(anew, parent, trained, release)
-    assert (after.log, after.offsets) == ("another-log", [0, 0])
-    assert len(after.base) == 2
+    after = next_namespace(anew, parent, ends, trained, release)
+    assert (after.log, after.offsets) == ("third", [0, 0])
+    (item,) = [key for key in after.base.keys() if split_key(key)[0] is None]  # noqa: SIM118 - Sums is no mapping
+    assert after.base.get(item)[N] == pytest.approx(6 * job.training.ensemble_keep)

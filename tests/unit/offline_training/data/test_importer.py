@@ -263,7 +263,7 @@ def test_user_ids_enter_no_file(source: Path, home: Path) -> None:
         ({"interactions.csv": "user_id,item_id,timestamp\n"}, r"interactions.csv holds no rows"),
         (
             {"interactions.csv": "user,item_id,timestamp\nu,i,1\n"},
-            r"no column 'user_id'; it has 'user', 'item_id', 'timestamp'.*--column user_id=NAME",
+            r"no column 'user_id'; it has 'user', 'item_id', 'timestamp'.*--map user_id=NAME",
         ),
         ({"interactions.csv": "user_id;item_id;timestamp\nu;i;1\n"}, r"Are its columns separated by commas\?"),
         ({"interactions.csv": "user_id,item_id,timestamp,item_id\nu,i,1,j\n"}, r"two columns named 'item_id'"),

@@ -14,7 +14,7 @@ from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import UNKNOWN_ITEM, token_ids
 from offline_training.data.item_features import all_items, item_features, write_items
-from offline_training.data.lake import read_catalogue, split_time, write_profiles
+from offline_training.data.lake import interacted_items, read_catalogue, split_time, write_profiles
 
 
 def put(path: Path, schema: pa.Schema, *rows: dict[str, Any]) -> None:
@@ -98,3 +98,18 @@ def test_items_are_those_described_or_used_and_not_gone(tmp_path: Path) -> None:
     write_items(items, catalogue, np.zeros((2, 4)), tmp_path)
     tokens = pq.read_table(tmp_path)["tokens"].to_pylist()
     assert tokens == [token_ids(["title=alien"], 24).tolist(), [0] * 24]
+
+
+def test_an_item_taken_out_of_answers_stays_so(tmp_path: Path) -> None:
+    change = {"offset": 0, "time": 1, "item": "out", "deleted": False, "title": "t", "available": False}
+    put(tmp_path / "catalogue" / "log=x" / "partition=0" / "0-1.parquet", columns.CATALOGUE, change)
+    item = read_catalogue(tmp_path)["out"]
+    assert item is not None
+    assert not item.available
+
+
+def test_items_with_interactions_are_found_in_all_files(tmp_path: Path) -> None:
+    assert interacted_items(tmp_path) == set()
+    put(tmp_path / "interactions" / "a.parquet", columns.INTERACTIONS, interaction(1), interaction(2))
+    put(tmp_path / "interactions" / "b.parquet", columns.INTERACTIONS, {**interaction(3), "item": "ü"})
+    assert interacted_items(tmp_path) == {"i", "ü"}
