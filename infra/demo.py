@@ -55,13 +55,13 @@ from streaming.sink import coverage
 _KEPT = ("cache", "mlflow")
 _TRAIN_SHARE = 0.8  # of the time span; what comes later are the visitors' tastes
 _WITHHELD_SHARE = 0.15  # of the items
-_RETRAIN_AT = 0.25  # of the visits
+_RETRAIN_AT = 0.2  # of the visits
 _ARRIVALS_UNTIL = 0.6  # of the visits
 _AFTER_SWAP = 0.1  # of the visits: traffic goes on at least so long after release 2 took over
-_PATIENCE_SECONDS = 150  # of traffic beyond the visits asked for, when the retrain takes its time
+_PATIENCE_SECONDS = 120  # of traffic beyond the visits asked for, when the retrain takes its time
 _DRAIN_SECONDS = 60.0
-VISITS = 6_000
-VISITS_PER_SECOND = 40.0
+VISITS = 5_000
+VISITS_PER_SECOND = 30.0
 _POLL_SECONDS = 0.1
 
 FROZEN, MATCHING, GREEDY = "frozen", "online-matching", "greedy"

@@ -132,15 +132,16 @@ class Writer:
 class Reader:
     """Reads assigned partitions of one topic from given offsets."""
 
-    def __init__(self, bootstrap: str, topic: str, offsets: Mapping[int, int]) -> None:
-        """offsets: by partition, the first offset to read."""
+    def __init__(self, bootstrap: str, topic: str, offsets: Mapping[int, int], wait_ms: int = _FETCH_WAIT_MS) -> None:
+        """offsets: by partition, the first offset to read. wait_ms: how long the broker holds a fetch that finds
+        nothing: longer is cheaper, and later to notice a partition that the fetch did not cover."""
         try:
             self._consumer = KafkaConsumer(
                 bootstrap_servers=bootstrap,
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="none",
-                fetch_max_wait_ms=_FETCH_WAIT_MS,
+                fetch_max_wait_ms=wait_ms,
                 max_partition_fetch_bytes=16 << 20,
                 request_timeout_ms=_REQUEST_TIMEOUT_MS,
             )

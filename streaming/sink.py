@@ -37,6 +37,7 @@ _TYPES = {kind: event for event, kind in _KINDS.items()}
 _FIELDS = {event: msgspec.structs.fields(event) for event in _KINDS}
 _POLL_MS = 200
 _DRAIN_POLLS = 25
+_FETCH_WAIT_MS = 500
 
 
 def run(
@@ -99,7 +100,7 @@ class TopicSink:
         self._to_rows = rows
         self._settings = settings
         self._flushed_at = 0
-        self._reader = Reader(bootstrap, topic, self._next)
+        self._reader = Reader(bootstrap, topic, self._next, _FETCH_WAIT_MS)
 
     def step(self, now_ms: int, wait_ms: int) -> None:
         """Reads what has come, and writes files when it is time."""

@@ -21,7 +21,7 @@ def demo(
     ] = None,
     visits: Annotated[
         int | None,
-        typer.Option(min=1, help="Recommendations to ask for; default: 6,000.", show_default=False),
+        typer.Option(min=1, help="Recommendations to ask for; default: 5,000.", show_default=False),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards.")] = False,
     as_json: Json = False,
