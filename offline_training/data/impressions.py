@@ -34,7 +34,8 @@ def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -
     `rewards.positive`).
 
     The reward of an item without feedback is `rewards.silence`. But in the decisions of a client that reports views,
-    items that it reported nothing of were not seen: they are no impressions, and are left out.
+    items that it reported nothing of were not seen: they are no impressions, and are left out. So are decisions that
+    were withdrawn: nobody saw them.
     """
     events = lake / "events"
     if not parquet_files(events):
@@ -72,7 +73,8 @@ def _rows(log: DataFrame, rewards: RewardSettings) -> DataFrame:
         F.when(tells, F.col("id")).alias("id"),
         F.when(tells & finite, F.coalesce(*worth, F.lit(None))).cast("double").alias("worth"),
         (F.col("type") == _VIEW).alias("view"),
-    ).where("made is not null or worth is not null")
+        (F.col("kind") == "withdrawal").alias("withdrawn"),
+    ).where("made is not null or worth is not null or withdrawn")
 
 
 def _counted(rows: DataFrame, rewards: RewardSettings) -> DataFrame:
@@ -89,10 +91,12 @@ def _counted(rows: DataFrame, rewards: RewardSettings) -> DataFrame:
                 # The decision is first, so every event sees what it is about without a second reading of the log.
                 "items": F.first("made.items").over(in_order),
                 "time": F.first("made.time").over(in_order),
+                "withdrawn": F.bool_or("withdrawn").over(Window.partitionBy(*_DECISION)),
             }
         )
+        .where("not withdrawn")
         .where((F.col("place") == 1) & F.col("made").isNotNull() | F.array_contains("items", F.col("item")) & in_time)
-        .drop("items", "time")
+        .drop("items", "time", "withdrawn")
         .withColumn("of_its_id", F.row_number().over(same_id))
         .where("of_its_id = 1")
     )

@@ -19,7 +19,7 @@ import pytest
 from feature_store.contracts.events import Decision, Withdrawal
 from streaming.sink import read_events
 
-USERS, ITEMS, PER_USER, GROUPS = 300, 200, 60, 2
+USERS, ITEMS, PER_USER, GROUPS = 800, 200, 60, 2
 DAY = 86_400
 
 

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from feature_store.contracts import columns
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.events import Decision, Event, Feedback, Tick
+from feature_store.contracts.events import Decision, Event, Feedback, Tick, Withdrawal
 from feature_store.definitions import ITEM_TOKENS, UNKNOWN_ITEM, token_ids
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
@@ -46,7 +46,7 @@ def put_ratings(lake: Path, *ratings: Interaction) -> None:
 
 
 def put_log(lake: Path, *events: Event) -> None:
-    kinds = {Decision: "decision", Feedback: "feedback", Tick: "tick"}
+    kinds = {Decision: "decision", Feedback: "feedback", Withdrawal: "withdrawal", Tick: "tick"}
     rows = [
         {"offset": offset, "position": 0, "kind": kinds[type(event)], **msgspec.structs.asdict(event)}
         for offset, event in enumerate(events)
@@ -248,12 +248,15 @@ def test_feedback_is_joined_as_documented(spark: SparkSession, lake: Path) -> No
     d = decision("u", 1_000, ["a", "b", "c", "d", "e"], predicted=[0.1, 0.2, 0.3, 0.4, 0.5])
     quiet = decision("u", 2_000, ["a"], nonce=b"quiet678")
     viewed = decision("u", 3_000, ["a", "b", "c"], nonce=b"viewed78")
+    unseen = decision("u", 4_000, ["a"], nonce=b"unseen78")
     put_log(
         lake,
         d,
         d,  # a producer that tried twice
         quiet,
         viewed,
+        unseen,
+        Withdrawal(decision=unseen.id, user=unseen.user, time=4_100),
         feedback(d, "a", event="1", received=60_999),  # the last millisecond of the window
         feedback(d, "b", event="2", received=61_000),  # one too late
         feedback(d, "c", "dislike", event="3"),
@@ -270,6 +273,7 @@ def test_feedback_is_joined_as_documented(spark: SparkSession, lake: Path) -> No
     )
     out, summary = build(spark, lake)
     impressions = read(out, "impressions", "decision")
+    assert impressions.keys() == {d.id, quiet.id, viewed.id}
     assert impressions[d.id]["items"] == ["a", "b", "c", "d", "e"]
     assert impressions[d.id]["rewards"] == [1.0, 0.0, 0.0, 0.25, 0.9]
     assert impressions[d.id]["predicted"] == [0.1, 0.2, 0.3, 0.4, 0.5]
