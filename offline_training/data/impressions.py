@@ -23,7 +23,7 @@ _IMPRESSIONS = (
     "items array<string>, rewards array<double>, probabilities array<double>, predicted array<double>, "
     "positives array<struct<item: string, time: bigint>>"
 )
-_DECISION = ("log", "decision")  # a client can send the ids of one log's decisions to another
+_DECISION = ("log", "decision")
 _SO_FAR = (Window.unboundedPreceding, Window.currentRow)
 _VIEW = "view"
 

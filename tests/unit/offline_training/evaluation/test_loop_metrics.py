@@ -185,7 +185,7 @@ def test_a_whole_loop(tmp_path: Path) -> None:
         EXPERIMENT,
         "frozen",
         RewardSettings(),
-        BanditSettings(),
+        BanditSettings(explore_share=0.2),
         ["i1", "i9"],
         planned_users=30,
         seed=0,
