@@ -2,13 +2,15 @@
 is.
 
 Edges are stored by item: those of item j are the rows item_start[j] to item_start[j + 1], their clusters ascending.
-Items are only ever appended, so row numbers stay valid while the catalogue grows.
+Items are only ever appended, so row numbers stay valid while the catalogue grows. One thread appends; others may read
+meanwhile.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,19 +24,28 @@ Int64 = NDArray[np.int64]
 T = TypeVar("T", bound=np.generic)
 
 _CLUSTERS = b"matchloop.clusters"
+_NOTHING: Int32 = np.empty(0, dtype=np.int32)
 
 
 class Graph:
     """Clusters, items and the edges between them."""
 
-    def __init__(self, clusters: int) -> None:
+    def __init__(self, clusters: int, items: Sequence[str] = (), start: Int64 | None = None, cluster: Int32 = _NOTHING):
+        """Takes over arrays laid out as item_start (items + 1,) and edge_cluster (edges,). Raises InvalidInput if an
+        item comes twice or an edge leads outside."""
         self.clusters = clusters
-        self.items: list[str] = []
-        self.index: dict[str, int] = {}
-        self._start: Int64 = np.zeros(64, dtype=np.int64)
-        self._cluster: Int32 = np.zeros(64, dtype=np.int32)
-        self._n_edges = 0
-        self._by_cluster: list[list[int]] = [[] for _ in range(clusters)]
+        self.items = list(items)
+        self.index = {name: j for j, name in enumerate(self.items)}
+        self._start: Int64 = np.zeros(1, dtype=np.int64) if start is None else start
+        self._cluster = cluster
+        self._n_edges = len(cluster)
+        if len(self.index) < len(self.items):
+            twice = next(name for j, name in enumerate(self.items) if self.index[name] != j)
+            raise InvalidInput(f"Item {twice!r} comes twice in the graph.")
+        if len(cluster) and (cluster.min() < 0 or cluster.max() >= clusters):
+            raise InvalidInput(f"An edge names cluster {cluster.min()}..{cluster.max()}, there are {clusters}.")
+        self._cluster_start, self._cluster_items = _by_cluster(self._start, cluster, clusters)
+        self._appended: dict[int, Int32] = {}  # cluster -> items that came later
 
     @classmethod
     def build(cls, items: Sequence[str], item: Int64, cluster: Int64, clusters: int) -> "Graph":
@@ -42,15 +53,12 @@ class Graph:
 
         Raises InvalidInput if an item comes twice or an edge leads outside.
         """
-        graph = cls(clusters)
         if len(item) and (item.min() < 0 or item.max() >= len(items)):
             raise InvalidInput(f"An edge names item {item.min()}..{item.max()}, there are {len(items)} items.")
         order = np.lexsort((cluster, item))
-        bounds = np.searchsorted(item[order], np.arange(len(items) + 1))
-        ordered = cluster[order]
-        for j, name in enumerate(items):
-            graph.append(name, ordered[bounds[j] : bounds[j + 1]].tolist())
-        return graph
+        start = np.zeros(len(items) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(item, minlength=len(items)), out=start[1:])
+        return cls(clusters, items, start, cluster[order].astype(np.int32))
 
     @property
     def n_edges(self) -> int:
@@ -67,9 +75,11 @@ class Graph:
         """(edges,) the cluster of each edge row."""
         return self._cluster[: self._n_edges]
 
-    def items_of(self, cluster: int) -> list[int]:
-        """Indexes of the items connected to a cluster, in the order they came."""
-        return self._by_cluster[cluster]
+    def items_of(self, cluster: int) -> Int32:
+        """Indexes of the items connected to a cluster, ascending."""
+        first = self._cluster_items[self._cluster_start[cluster] : self._cluster_start[cluster + 1]]
+        later = self._appended.get(cluster)
+        return first if later is None else np.concatenate([first, later])
 
     def clusters_of(self, item: int) -> Int32:
         """The clusters an item is connected to, ascending."""
@@ -89,25 +99,18 @@ class Graph:
         distinct = sorted(set(clusters))
         if distinct and not (distinct[0] >= 0 and distinct[-1] < self.clusters):
             raise InvalidInput(f"Item {item!r} names cluster {distinct[-1]}, there are {self.clusters}.")
-        j = self.index[item] = len(self.items)
-        self.items.append(item)
+        j = len(self.items)
         end = self._n_edges + len(distinct)
         self._start = _grown(self._start, j + 2)
         self._cluster = _grown(self._cluster, end)
         self._cluster[self._n_edges : end] = distinct
-        self._n_edges = end
         self._start[j + 1] = end
+        self._n_edges = end
         for cluster in distinct:
-            self._by_cluster[cluster].append(j)
+            self._appended[cluster] = np.append(self._appended.get(cluster, _NOTHING), np.int32(j))
+        self.items.append(item)
+        self.index[item] = j
         return j
-
-    def copy(self) -> "Graph":
-        """An independent copy."""
-        twin = Graph(self.clusters)
-        twin.items, twin.index = list(self.items), dict(self.index)
-        twin._start, twin._cluster, twin._n_edges = self._start.copy(), self._cluster.copy(), self._n_edges
-        twin._by_cluster = [list(items) for items in self._by_cluster]
-        return twin
 
     def save(self, path: Path) -> None:
         """Writes one Parquet file: item and its clusters; the number of clusters in the file's metadata."""
@@ -125,10 +128,27 @@ class Graph:
                 f"{path} is not a graph file: it does not say how many clusters there are. Train again."
             )
         lists = table.column("clusters").combine_chunks()
-        items = table.column("item").to_pylist()
-        cluster = lists.flatten().to_numpy().astype(np.int64)
-        item = np.repeat(np.arange(len(items)), lists.value_lengths().to_numpy().astype(np.int64))
-        return cls.build(items, item, cluster, int(metadata[_CLUSTERS]))
+        start = np.zeros(len(lists) + 1, dtype=np.int64)
+        np.cumsum(lists.value_lengths().to_numpy(), out=start[1:])
+        cluster = lists.flatten().to_numpy().astype(np.int32)  # a copy: Arrow's buffers go
+        return cls(int(metadata[_CLUSTERS]), table.column("item").to_pylist(), start, cluster)
+
+
+@numba.njit(cache=True)
+def _by_cluster(start, cluster, clusters):  # type: ignore[no-untyped-def]  # numba infers the types from the arrays
+    """The edges transposed: (clusters + 1,) where each cluster's items begin, and (edges,) the items."""
+    ends = np.zeros(clusters + 1, dtype=np.int64)
+    for c in cluster:
+        ends[c + 1] += 1
+    ends = np.cumsum(ends)
+    at = ends[:-1].copy()
+    items = np.empty(len(cluster), dtype=np.int32)
+    for j in range(len(start) - 1):
+        for row in range(start[j], start[j + 1]):
+            c = cluster[row]
+            items[at[c]] = j
+            at[c] += 1
+    return ends, items
 
 
 def _grown(array: NDArray[T], size: int) -> NDArray[T]:

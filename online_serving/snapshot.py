@@ -66,9 +66,6 @@ class Snapshot:
     vectors: Float32  # (size, d)
     item_features: Float32  # (size, len(ITEM_FEATURES))
     available: Bool  # (size,) in the catalogue and available
-    item_start: Int64  # (size + 1,)
-    edge_cluster: Int32  # (edges,)
-    cluster_items: Sequence[Int64]  # positions of the items connected to each cluster
     categories: Mapping[str, Int64]  # positions of the items of each category, ascending
     unknown: Int64  # positions of the items that training knew nothing of, oldest first
     popular: Int64  # (size,) all positions, most popular first
@@ -105,9 +102,6 @@ class Snapshot:
             vectors=vectors,
             item_features=item_features,
             available=np.full(len(items), catalogue is None),
-            item_start=graph.item_start,
-            edge_cluster=graph.edge_cluster,
-            cluster_items=[np.array(graph.items_of(c), dtype=np.int64) for c in range(graph.clusters)],
             categories={},
             unknown=growing.unknown.rows,
             popular=growing.popular.rows,
@@ -129,6 +123,11 @@ class Snapshot:
         """Positions of the items that the snapshot has, in the order given; the others are left out."""
         index, size = self._growing.graph.index, self.size
         return np.array([j for item in items if (j := index.get(item, size)) < size], dtype=np.int64)
+
+    def items_of(self, cluster: int) -> Int32:
+        """Positions of the items connected to a cluster, ascending."""
+        connected = self._growing.graph.items_of(cluster)
+        return connected[: np.searchsorted(connected, self.size)]
 
     def item(self, position: int) -> str:
         """The id of the item at a position."""
@@ -174,12 +173,9 @@ class Snapshot:
             return self
         growing = self._growing
         vectors = _embed(self.towers, items)
-        cluster_items = list(self.cluster_items)
         for item, vector in zip(items, vectors, strict=True):
             clusters = clusters_for(vector, self.centroids, growing.thresholds, growing.max_degree)
-            j = growing.graph.append(item.id, clusters)
-            for cluster in clusters:
-                cluster_items[cluster] = np.append(cluster_items[cluster], j)
+            growing.graph.append(item.id, clusters)
         added = np.arange(self.size, self.size + len(items))
         growing.vectors.append(vectors)
         growing.item_features.append(np.tile(UNKNOWN_ITEM, (len(items), 1)))
@@ -192,9 +188,6 @@ class Snapshot:
             vectors=growing.vectors.rows,
             item_features=growing.item_features.rows,
             available=np.append(self.available, np.ones(len(items), dtype=np.bool_)),
-            item_start=growing.graph.item_start,
-            edge_cluster=growing.graph.edge_cluster,
-            cluster_items=cluster_items,
             unknown=growing.unknown.rows,
             popular=growing.popular.rows,
         )

@@ -169,9 +169,9 @@ def finish(
 
 def graph_coverage(graph: Graph) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Distinct items connected to the first 1..C clusters, as shares of all items, (C,)."""
-    connected: set[int] = set()
-    shares = []
+    connected = np.zeros(max(1, len(graph.items)), dtype=bool)
+    shares = np.zeros(graph.clusters)
     for cluster in range(graph.clusters):
-        connected.update(graph.items_of(cluster))
-        shares.append(len(connected) / max(1, len(graph.items)))
-    return np.array(shares)
+        connected[graph.items_of(cluster)] = True
+        shares[cluster] = connected.mean()
+    return shares

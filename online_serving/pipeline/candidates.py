@@ -20,7 +20,7 @@ def from_index(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: int)
 
 def from_clusters(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: int) -> Int64:
     """Allowed items connected to the user's clusters; the nearest to the user if there are more than `count`."""
-    connected: Int64 = np.unique(np.concatenate([snapshot.cluster_items[c] for c in user.clusters]))
+    connected = np.unique(np.concatenate([snapshot.items_of(c) for c in user.clusters])).astype(np.int64)
     connected = connected[allowed[connected]]
     if len(connected) <= count:
         return connected

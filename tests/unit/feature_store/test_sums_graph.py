@@ -63,7 +63,7 @@ def test_edges_are_rows_by_item_with_clusters_ascending() -> None:
     graph = _graph()
     assert graph.item_start.tolist() == [0, 2, 2, 3]
     assert graph.edge_cluster.tolist() == [0, 2, 2]
-    assert [graph.items_of(c) for c in range(3)] == [[0], [], [0, 2]]
+    assert [graph.items_of(c).tolist() for c in range(3)] == [[0], [], [0, 2]]
     assert graph.row(2, 0) == 1
     assert graph.row(2, 2) == 2
     assert graph.row(1, 0) is None
@@ -72,18 +72,23 @@ def test_edges_are_rows_by_item_with_clusters_ascending() -> None:
 
 def test_appending_leaves_rows_as_they_were() -> None:
     graph = _graph()
-    copy = graph.copy()
     for i in range(200):
         assert graph.append(f"new {i}", [2, 1, 2]) == 3 + i
     assert graph.row(2, 2) == 2
     assert graph.row(1, 3) == 3
     assert graph.n_edges == 3 + 2 * 200
-    assert copy.items == ["a", "b", "c"]
-    assert copy.items_of(1) == []
+    assert graph.items_of(1).tolist() == list(range(3, 203))
+    assert graph.items_of(2).tolist() == [0, *range(2, 203)]
     with pytest.raises(InvalidInput, match="'a' is in the graph already"):
         graph.append("a", [])
     with pytest.raises(InvalidInput, match="names cluster 3, there are 3"):
         graph.append("z", [3])
+    with pytest.raises(InvalidInput, match="Item 'a' comes twice"):
+        Graph.build(["a", "b", "a"], np.array([0]), np.array([0]), clusters=1)
+    with pytest.raises(InvalidInput, match=r"cluster -1\.\.0, there are 3"):
+        Graph.build(["a"], np.array([0, 0]), np.array([0, -1]), clusters=3)
+    with pytest.raises(InvalidInput, match=r"item 0\.\.1, there are 1 items"):
+        Graph.build(["a"], np.array([0, 1]), np.array([0, 0]), clusters=3)
 
 
 def test_a_graph_survives_the_disk(tmp_path: Path) -> None:
@@ -95,6 +100,23 @@ def test_a_graph_survives_the_disk(tmp_path: Path) -> None:
     assert loaded.clusters == 3
     assert loaded.item_start.tolist() == graph.item_start.tolist()
     assert loaded.edge_cluster.tolist() == graph.edge_cluster.tolist()
+    assert [loaded.items_of(c).tolist() for c in range(3)] == [[0], [3], [0, 2]]
+
+
+@given(st.lists(st.sets(st.integers(0, 4)), max_size=12), st.integers(0, 12))
+def test_built_and_appended_graphs_are_equal(clusters: list[set[int]], built: int) -> None:
+    names = [f"i{j}" for j in range(len(clusters))]
+    pairs = [(j, c) for j, found in enumerate(clusters[:built]) for c in found]
+    item, cluster = np.array(pairs, dtype=np.int64).reshape(-1, 2)[::-1].T
+    graph = Graph.build(names[:built], item, cluster, 5)
+    for name, found in zip(names[built:], clusters[built:], strict=True):
+        graph.append(name, list(found))
+    assert [graph.clusters_of(j).tolist() for j in range(len(names))] == [sorted(found) for found in clusters]
+    assert [graph.items_of(c).tolist() for c in range(5)] == [
+        [j for j, found in enumerate(clusters) if c in found] for c in range(5)
+    ]
+    for j, found in enumerate(clusters):
+        assert {c for c in range(5) if graph.row(c, j) is not None} == found
 
 
 def test_a_namespace_survives_the_disk_and_is_never_rewritten(tmp_path: Path) -> None:
