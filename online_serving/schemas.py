@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MAX_ID_CHARACTERS, MAX_TITLE_CHARACTERS
+from feature_store.contracts.events import MAX_VALUE
 
 MAX_BODY_BYTES = 1_000_000
 MAX_NAMED_ITEMS = 5_000
@@ -64,7 +65,13 @@ class FeedbackEvent(_Body):
     decision_id: Annotated[str, Field(min_length=1, max_length=500)]
     item_id: Id
     type: Name = Field(description="One of the types declared in the settings: view, click, ...")
-    value: Number = Field(default=1.0, description="Watch share, rating, price ...; multiplied with the type's weight.")
+    value: float = Field(
+        default=1.0,
+        ge=-MAX_VALUE,
+        le=MAX_VALUE,
+        allow_inf_nan=False,
+        description="Watch time, rating, price ...; multiplied with the type's weight, or held against its threshold.",
+    )
     time: Milliseconds | None = Field(default=None, description="When it happened, ms since the epoch; default: now.")
     event_id: Id = Field(description="Your id of the event: sent twice, it counts once.")
 

@@ -3,17 +3,19 @@
 Pure and deterministic: the same events in the same order give the same sums, whether they come from the broker, from
 the lake, in one batch or in many. Stream time is the largest record time seen; nothing here looks at a clock.
 
-What happens to feedback, each counted in `outcomes`:
-    learnt      first event on a shown item: the trial is resolved with its reward
-    corrected   a further event on it: the sums change by new reward minus old
-    seen        the decision does not train the bandit, or learning is switched off: only remembered
-    duplicate   an event id that the decision has had already
-    late        the decision's window has closed
-    dead        cannot be processed: unknown decision, item not in its slate, undeclared type, value not a number
+What happens to an event, each counted in `outcomes`:
+    decision    a decision: its shown items are trials served
+    withdrawn   a decision that was never shown: what serving it added is taken back
+    learnt      first feedback on a shown item: the trial is resolved with its reward
+    corrected   further feedback on it: the sums change by new reward minus old
+    silent      a trial without feedback when its window closes: resolved with the reward of silence
+    seen        feedback on a decision that does not train the bandit, or while learning is off: only remembered
+    duplicate   a decision that is open, or an event id that its decision has had already
+    late        a decision, or feedback on one, whose window has closed
+    dead        cannot be processed: see _problem
 """
 
 import heapq
-import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -21,15 +23,24 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from feature_store.contracts.events import Decision, Event, Feedback, Switch, Withdrawal, event_time
-from feature_store.contracts.identity import decision_time
+from feature_store.contracts.events import (
+    MAX_VALUE,
+    Decision,
+    Event,
+    Feedback,
+    Switch,
+    Withdrawal,
+    event_time,
+)
+from feature_store.contracts.identity import read_decision_id
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import Float64, Sums, edge_key, item_key
 from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
 from streaming.bandit.rewards import reward
-from streaming.settings import RewardSettings
+from streaming.settings import VIEW, RewardSettings
 
+_QUOTED = 100  # characters of what a client sent
 _MIN_TRANSLATED_WEIGHT = 0.01  # of a cluster that a decision of another release is folded onto
 
 
@@ -149,6 +160,9 @@ class Fold:
         if decision.id in self._open:
             self.outcomes["duplicate"] += 1
             return
+        if decision.time + self._window <= self.stream_time:  # it may have counted already, and been forgotten
+            self.outcomes["late"] += 1
+            return
         self.outcomes["decision"] += 1
         shown = decision.items[: decision.shown]
         opened = OpenDecision(
@@ -186,29 +200,41 @@ class Fold:
 
     def _feed_back(self, feedback: Feedback) -> None:
         decision = self._open.get(feedback.decision)
+        if problem := self._problem(feedback, decision):
+            self.outcomes["dead"] += 1
+            self._dead.append(DeadLetter(feedback, problem))
+            return
         if decision is None:
-            if decision_time(feedback.decision) + self._window <= self.stream_time:
-                self.outcomes["late"] += 1
-            else:
-                self._bury(feedback, "its decision is not in the log")
+            self.outcomes["late"] += 1
             return
         if feedback.id in decision.event_ids:
             self.outcomes["duplicate"] += 1
-            return
-        if feedback.item not in decision.items:
-            self._bury(feedback, "its item was not in the decision's slate")
-            return
-        if feedback.type not in self._settings.weights:
-            self._bury(feedback, f"event type {feedback.type!r} is not declared in rewards.weights")
-            return
-        if not math.isfinite(feedback.value):
-            self._bury(feedback, f"its value {feedback.value} is not a finite number")
             return
         i = decision.items.index(feedback.item)
         decision.event_ids.append(feedback.id)
         decision.events.setdefault(i, []).append((feedback.type, feedback.value))
         self._touched.add(feedback.decision)
         self._resolve(decision, i, reward(self._settings, decision.events[i]), feedback)
+
+    def _problem(self, feedback: Feedback, decision: OpenDecision | None) -> str | None:
+        """Why feedback cannot be processed. Signatures were checked before it came into the log; here an id is believed
+        to say when its decision was made, which decides between a late event and one without a decision."""
+        if decision is None:
+            named = read_decision_id(feedback.decision)
+            if named is None:
+                return "its decision id is not one"
+            if named.time + self._window > self.stream_time:
+                return "its decision is not in the log before it"
+            return None
+        if feedback.user != decision.user:
+            return "it comes from another user than its decision's"
+        if feedback.item not in decision.items:
+            return "its item was not in the decision's slate"
+        if feedback.type not in self._settings.weights:
+            return f"event type {feedback.type[:_QUOTED]!r} is not declared in rewards.weights"
+        if not abs(feedback.value) <= MAX_VALUE:  # also what is not a number
+            return f"its value {feedback.value} is not a number between -{MAX_VALUE:g} and {MAX_VALUE:g}"
+        return None
 
     def _resolve(self, decision: OpenDecision, i: int, now: float, feedback: Feedback) -> None:
         before = decision.rewards[i]
@@ -234,7 +260,7 @@ class Fold:
                 continue
             self._touched.discard(name)
             self._closed.append(name)
-            client_reports_views = any(kind == "view" for events in decision.events.values() for kind, _ in events)
+            client_reports_views = any(kind == VIEW for events in decision.events.values() for kind, _ in events)
             if decision.learns and self.learning and not client_reports_views:
                 silence = self._settings.silence
                 for i, value in enumerate(decision.rewards):
@@ -255,10 +281,6 @@ class Fold:
                 key = edge_key(decision.clusters[k], item)
                 self.sums.add(key, w * w * served, w * w * trials, w * trials, w * reward, w * predicted)
                 self._dirty.add(key)
-
-    def _bury(self, feedback: Feedback, reason: str) -> None:
-        self.outcomes["dead"] += 1
-        self._dead.append(DeadLetter(feedback, reason))
 
 
 def translate(start: Start, matrix: Float64, graph: Graph) -> Start:

@@ -1,11 +1,14 @@
 """Settings of the log, the lake, the rewards and the bandit."""
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _strict = ConfigDict(extra="forbid", frozen=True)
+
+VIEW = "view"  # the event type that says that a shown item was seen
+Worth = Annotated[float, Field(ge=-1e6, le=1e6)]  # finite, whatever value it is multiplied with
 
 
 class KafkaSettings(BaseModel):
@@ -51,16 +54,22 @@ class RewardSettings(BaseModel):
 
     model_config = _strict
 
-    weights: dict[str, float] = Field(
-        default={"view": 0.0, "click": 1.0, "like": 1.0, "watch": 1.0, "purchase": 1.0, "dislike": 0.0},
-        description="Reward of one event of the type, multiplied with the event's value. Other types are refused.",
+    weights: dict[str, Worth] = Field(
+        default={VIEW: 0.0, "click": 1.0, "like": 1.0, "watch": 1.0, "purchase": 1.0, "dislike": 0.0},
+        description="Reward of one event of the type, multiplied with the event's value. Other types are refused. "
+        "'view' says that an item was seen, and counts while nothing else has come.",
+    )
+    thresholds: dict[str, Worth] = Field(
+        default={},
+        description="Of these types a value from here on is worth the whole weight, a smaller one 0: "
+        "{watch = 30} for a watch of 30 seconds.",
     )
     aggregation: Aggregation = Field(
         default=Aggregation.MAX, description="Several events on one shown item: sum, max or latest."
     )
-    minimum: float = Field(default=0.0, description="Rewards are cut to this range ...")
-    maximum: float = Field(default=1.0, description="... before they are learnt from.")
-    silence: float = Field(
+    minimum: Worth = Field(default=0.0, description="Rewards are cut to this range ...")
+    maximum: Worth = Field(default=1.0, description="... before they are learnt from.")
+    silence: Worth = Field(
         default=0.0, description="Reward of an item that was shown and got no event within the window."
     )
     window_seconds: float = Field(
@@ -76,6 +85,8 @@ class RewardSettings(BaseModel):
             raise ValueError(f"rewards.minimum {self.minimum} must be below rewards.maximum {self.maximum}")
         if not self.minimum <= self.silence <= self.maximum:
             raise ValueError(f"rewards.silence {self.silence} lies outside [{self.minimum}, {self.maximum}]")
+        if unknown := self.thresholds.keys() - self.weights.keys():
+            raise ValueError(f"rewards.thresholds names {sorted(unknown)}, which rewards.weights does not declare")
         return self
 
 

@@ -6,12 +6,20 @@ learn from it, to evaluate another policy on it, or to explain it.
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
 from feature_store.contracts.errors import InvalidInput
 
 SCHEMA_VERSION = 1
+MAX_VALUE = 1e12  # of feedback, either way: times a weight and squared it is still far from infinite
+
+# Bounds that every reader, Parquet included, can hold.
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=2**47)]  # since the epoch
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Mask = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="kind", kw_only=True):
@@ -23,24 +31,24 @@ class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="kind", kw
 
     id: str
     user: str
-    time: int  # ms since the epoch, the server's clock
+    time: Milliseconds  # the server's clock
     surface: str
     release: str
     namespace: str
     variant: str
     learns: bool  # the variant has the bandit switched on: only then does the decision train it
-    offsets: list[int]  # parameters in use: the log offset folded so far, one per partition
-    clusters: list[int]  # the user's active clusters
+    offsets: list[Offset]  # parameters in use: the log offset folded so far, one per partition
+    clusters: list[Count]  # the user's active clusters
     weights: list[float]  # w, parallel to clusters (Online Matching, Eq. 10)
     history: list[str]  # the user features used: recent items, newest first
     profile: list[str]  # the user features used: profile tokens
     items: list[str]
-    shown: int  # the first `shown` of items are the slate
+    shown: Count  # the first `shown` of items are the slate
     sources: list[str]  # where each candidate came from
     predicted: list[float]  # the offline model's calibrated probability of a reward
     mean: list[float]  # the policy's estimate of the reward
     bonus: list[float]  # the policy's exploration bonus
-    edges: list[int]  # bit k is set if the edge (clusters[k], item) exists and will be updated
+    edges: list[Mask]  # bit k is set if the edge (clusters[k], item) exists and will be updated
     probabilities: list[float]  # of each shown item at its position, given the slate so far
     candidates: list[str] | None = None  # the whole candidate list, for a sampled share of decisions
 
@@ -54,8 +62,8 @@ class Feedback(msgspec.Struct, frozen=True, tag="feedback", tag_field="kind", kw
     item: str
     type: str
     value: float
-    time: int  # ms since the epoch, as the client says
-    received: int  # ms since the epoch, the server's clock
+    time: Milliseconds  # as the client says
+    received: Milliseconds  # the server's clock
 
 
 class Withdrawal(msgspec.Struct, frozen=True, tag="withdrawal", tag_field="kind", kw_only=True):
@@ -63,20 +71,20 @@ class Withdrawal(msgspec.Struct, frozen=True, tag="withdrawal", tag_field="kind"
 
     decision: str
     user: str
-    time: int
+    time: Milliseconds
 
 
 class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind", kw_only=True):
     """Stream time for a quiet partition, so that windows close without traffic."""
 
-    time: int
+    time: Milliseconds
 
 
 class Switch(msgspec.Struct, frozen=True, tag="switch", tag_field="kind", kw_only=True):
     """Stops or resumes learning from this point of the log on. In the log, so that a replay obeys it too."""
 
     learning: bool
-    time: int
+    time: Milliseconds
 
 
 Event = Decision | Feedback | Withdrawal | Tick | Switch

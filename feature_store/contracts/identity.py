@@ -73,20 +73,19 @@ class Keyring:
                 f"Decision id {decision_id[:80]!r} was not made by this installation. "
                 "Send back the decision_id of a recommendation, unchanged."
             )
-        user = _encode(body[:_KEY_BYTES])
-        return DecisionRef(user, int.from_bytes(body[_KEY_BYTES : _KEY_BYTES + _TIME_BYTES], "big"))
+        return _read(raw)
 
     def _sign(self, body: bytes) -> bytes:
         return hashlib.blake2b(body, digest_size=_SIGNATURE_BYTES, key=self._decision_key).digest()
 
 
-def decision_time(decision_id: str) -> int:
-    """The time (ms) in a decision id whose signature was checked before, 0 if it is not one."""
+def read_decision_id(decision_id: str) -> DecisionRef | None:
+    """What a decision id says without a look at its signature; None if it has not the form of one."""
     try:
         raw = _decode(decision_id)
     except (binascii.Error, ValueError):
-        return 0
-    return int.from_bytes(raw[_KEY_BYTES : _KEY_BYTES + _TIME_BYTES], "big")
+        return None
+    return _read(raw) if len(raw) == _BODY_BYTES + _SIGNATURE_BYTES else None
 
 
 def load_or_create_secret(path: Path) -> bytes:
@@ -104,6 +103,11 @@ def load_or_create_secret(path: Path) -> bytes:
         finally:
             fresh.unlink()
     return path.read_bytes().strip()
+
+
+def _read(raw: bytes) -> DecisionRef:
+    time = raw[_KEY_BYTES : _KEY_BYTES + _TIME_BYTES]
+    return DecisionRef(_encode(raw[:_KEY_BYTES]), int.from_bytes(time, "big"))
 
 
 def _encode(raw: bytes) -> str:

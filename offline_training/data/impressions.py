@@ -1,7 +1,7 @@
 """Joins the log's decisions with their feedback, as the fold does online, in Spark.
 
 Feedback counts for the decision it names, if it came within the reward window (strictly before its end), on an item of
-the slate, with a declared type and a finite value; the same event id for the same decision counts once.
+the slate, with a declared type and a value within bounds; the same event id for the same decision counts once.
 """
 
 from pathlib import Path
@@ -9,8 +9,9 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from feature_store.contracts.events import MAX_VALUE
 from offline_training.data.lake import parquet_files
-from streaming.settings import Aggregation, RewardSettings
+from streaming.settings import VIEW, Aggregation, RewardSettings
 
 # Of contracts.columns.EVENTS what is read here, and the directory's log.
 _EVENTS = (
@@ -25,7 +26,6 @@ _IMPRESSIONS = (
 )
 _DECISION = ("log", "decision")
 _SO_FAR = (Window.unboundedPreceding, Window.currentRow)
-_VIEW = "view"
 
 
 def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -> DataFrame:
@@ -64,17 +64,24 @@ def _rows(log: DataFrame, rewards: RewardSettings) -> DataFrame:
         F.slice("predicted", 1, F.col("shown")).alias("predicted"),
     )
     decides, tells = F.col("kind") == "decision", F.col("kind") == "feedback"
-    finite = ~F.isnan("value") & (F.abs("value") < float("inf"))
-    worth = [F.when(F.col("type") == kind, F.col("value") * weight) for kind, weight in rewards.weights.items()]
+    bounded = F.abs("value") <= MAX_VALUE  # NaN is the largest of all to Spark
+    worth = [F.when(F.col("type") == kind, _worth(kind, rewards)) for kind in rewards.weights]
     return log.select(
         *("log", "offset", "position", "item", "received"),
         F.when(decides, F.col("id")).otherwise(F.col("decision")).alias("decision"),
         F.when(decides, made).alias("made"),
         F.when(tells, F.col("id")).alias("id"),
-        F.when(tells & finite, F.coalesce(*worth, F.lit(None))).cast("double").alias("worth"),
-        (F.col("type") == _VIEW).alias("view"),
+        F.when(tells & bounded, F.coalesce(*worth, F.lit(None))).cast("double").alias("worth"),
+        (F.col("type") == VIEW).alias("view"),
         (F.col("kind") == "withdrawal").alias("withdrawn"),
     ).where("made is not null or worth is not null or withdrawn")
+
+
+def _worth(kind: str, rewards: RewardSettings) -> Column:
+    weight, threshold = rewards.weights[kind], rewards.thresholds.get(kind)
+    if threshold is None:
+        return F.col("value") * weight
+    return F.when(F.col("value") >= threshold, F.lit(weight)).otherwise(F.lit(0.0))
 
 
 def _counted(rows: DataFrame, rewards: RewardSettings) -> DataFrame:
@@ -105,15 +112,15 @@ def _counted(rows: DataFrame, rewards: RewardSettings) -> DataFrame:
 def _outcomes(counted: DataFrame, rewards: RewardSettings) -> DataFrame:
     """log, decision, made; outcomes, a map from the items with feedback to their reward and the time at which it first
     reached `positive` (null if it did not); views, whether the client reports them."""
-    so_far = F.col("worth")
-    if rewards.aggregation is Aggregation.SUM:
-        item = Window.partitionBy(*_DECISION, "item").orderBy("place")
-        so_far = F.sum("worth").over(item.rowsBetween(*_SO_FAR))
-    final = F.max("so_far") if rewards.aggregation is Aggregation.MAX else F.max_by("so_far", "place")
+    item = Window.partitionBy(*_DECISION, "item").orderBy("place").rowsBetween(*_SO_FAR)
+    counts = ~F.col("view") | ~F.bool_or(~F.col("view")).over(item)  # a view does while nothing else has come
+    alike = Window.partitionBy(*_DECISION, "item", "view").orderBy("place").rowsBetween(*_SO_FAR)
+    so_far = F.sum("worth").over(alike) if rewards.aggregation is Aggregation.SUM else F.col("worth")
+    final = F.coalesce(_final(rewards, ~F.col("view")), _final(rewards, F.col("view")))
     # Of the maximum and the latest, the first event that is worth that much takes the reward there.
     there = F.when(_cut(F.col("so_far"), rewards) >= rewards.positive, F.col("place"))
     by_item = (
-        counted.withColumn("so_far", so_far)
+        counted.withColumn("so_far", F.when(counts, so_far))
         .groupBy(*_DECISION, "item")
         .agg(
             F.first("made", ignorenulls=True).alias("made"),
@@ -129,6 +136,14 @@ def _outcomes(counted: DataFrame, rewards: RewardSettings) -> DataFrame:
         F.map_from_entries(F.collect_list(outcome)).alias("outcomes"),
         F.coalesce(F.bool_or("view"), F.lit(False)).alias("views"),
     )
+
+
+def _final(rewards: RewardSettings, kind: Column) -> Column:
+    """What the events of a kind come to."""
+    so_far = F.when(kind, F.col("so_far"))
+    if rewards.aggregation is Aggregation.MAX:
+        return F.max(so_far)
+    return F.max_by(so_far, F.when(so_far.isNotNull(), F.col("place")))
 
 
 def _cut(reward: Column, rewards: RewardSettings) -> Column:

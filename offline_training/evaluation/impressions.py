@@ -1,6 +1,5 @@
 """Logged decisions with their rewards, from the events of the lake."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.events import MAX_VALUE
 from streaming.bandit.rewards import reward
 from streaming.settings import RewardSettings
 
@@ -61,11 +61,11 @@ def _join(
     counted: set[tuple[str, str]] = set()
     for row in feedback:
         identity = row["decision"], row["id"]
-        known = row["decision"] in opened and row["type"] in rewards.weights and math.isfinite(row["value"])
+        known = row["decision"] in opened and row["type"] in rewards.weights and abs(row["value"]) <= MAX_VALUE
         if identity in counted or not known:
             continue
         counted.add(identity)
-        if row["received"] - opened[row["decision"]] <= window_ms:
+        if row["received"] - opened[row["decision"]] < window_ms:
             events.setdefault((row["decision"], row["item"]), []).append((row["type"], row["value"]))
     for row in decisions:
         shown = row["items"][: row["shown"]]

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 
-from streaming.settings import Aggregation, RewardSettings
+from streaming.settings import VIEW, Aggregation, RewardSettings
 
 
 def reward(settings: RewardSettings, events: Sequence[tuple[str, float]]) -> float:
     """The reward of one shown item.
 
-    events: (type, value) in order of arrival, at least one. Each is worth weight * value; together they make their
-    sum, their maximum (also when all are negative) or the latest, cut to [minimum, maximum]. Raises KeyError for an
-    undeclared type.
+    events: (type, value) in order of arrival, at least one. Each is worth weight * value, or where its type has a
+    threshold, the weight from there on and 0 below; together they make their sum, their maximum (also when all are
+    negative) or the latest, cut to [minimum, maximum]. A view only says that the item was seen: it counts while nothing
+    else has come, wherever it stands. Raises KeyError for an undeclared type.
     """
-    worth = [settings.weights[kind] * value for kind, value in events]
+    answers = [event for event in events if event[0] != VIEW] or events
+    worth = [_worth(settings, kind, value) for kind, value in answers]
     match settings.aggregation:
         case Aggregation.SUM:
             combined = sum(worth)
@@ -21,3 +23,10 @@ def reward(settings: RewardSettings, events: Sequence[tuple[str, float]]) -> flo
         case Aggregation.LATEST:
             combined = worth[-1]
     return min(max(combined, settings.minimum), settings.maximum)
+
+
+def _worth(settings: RewardSettings, kind: str, value: float) -> float:
+    threshold = settings.thresholds.get(kind)
+    if threshold is None:
+        return settings.weights[kind] * value
+    return settings.weights[kind] if value >= threshold else 0.0

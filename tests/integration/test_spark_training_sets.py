@@ -296,7 +296,8 @@ def test_what_is_trained_on_is_what_the_bandit_learnt(
     """A random log, joined by Spark and by the fold: the same trials and rewards per item, the same positives."""
     rng = np.random.default_rng(7)
     settings = RewardSettings(
-        weights={"view": 0.0, "click": 0.4, "buy": 1.0, "dislike": -1.0},
+        weights={"view": 0.2, "click": 0.4, "buy": 1.0, "dislike": -1.0},
+        thresholds={"buy": 1.0},
         aggregation=aggregation,
         minimum=-0.5,
         silence=-0.1,
@@ -312,7 +313,7 @@ def test_what_is_trained_on_is_what_the_bandit_learnt(
                 feedback(
                     shown,
                     str(rng.choice([*slate, "other"])),
-                    str(rng.choice(["view", "click", "buy", "dislike", "unknown"], p=[0.1, 0.4, 0.2, 0.2, 0.1])),
+                    str(rng.choice(["view", "click", "buy", "dislike", "unknown"], p=[0.3, 0.2, 0.35, 0.1, 0.05])),
                     event=str(rng.integers(0, 4)),
                     received=shown.time + int(rng.integers(0, 80_000)),
                     value=float(rng.choice([0.5, 1.0, 2.0])),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.contracts.errors import ForgedDecision, InvalidInput
-from feature_store.contracts.identity import DecisionRef, Keyring, decision_time, load_or_create_secret
+from feature_store.contracts.identity import DecisionRef, Keyring, load_or_create_secret, read_decision_id
 
 KEYRING = Keyring(b"0123456789abcdef")
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -19,7 +19,7 @@ def test_a_decision_id_says_whose_and_when(user_id: str, time: int) -> None:
     user = KEYRING.user_key(user_id)
     decision = KEYRING.decision_id(user, time)
     assert KEYRING.open_decision_id(decision) == DecisionRef(user, time)
-    assert decision_time(decision) == time
+    assert read_decision_id(decision) == DecisionRef(user, time)
     assert len(user) == 22
 
 
@@ -36,6 +36,7 @@ def test_changing_any_character_makes_it_forged(position: int, character: str) -
 def test_anything_else_is_forged(forged: str) -> None:
     with pytest.raises(ForgedDecision):
         KEYRING.open_decision_id(forged)
+    assert (read_decision_id(forged) is None) == (len(forged) != 54)
 
 
 def test_another_installation_makes_other_keys_and_ids() -> None:

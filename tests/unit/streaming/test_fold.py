@@ -1,15 +1,18 @@
 """The fold: every documented outcome, by hand; and the laws of sums."""
 
 import math
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from feature_store.contracts.events import Event, Feedback, Switch, Tick, Withdrawal
+from feature_store.contracts.events import MAX_VALUE, Event, Feedback, Switch, Tick, Withdrawal
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import Sums, total
@@ -69,6 +72,59 @@ def test_the_largest_of_negative_rewards_is_negative() -> None:
     assert fold.sums.get(":a").tolist() == [1, 1, -1, 1, 0.5]
 
 
+VIEW_ALONE = {"view": 0.25, "click": 0.75, "bad": -1.0}
+
+
+@pytest.mark.parametrize("aggregation", list(Aggregation))
+@pytest.mark.parametrize(("order"), [("view", "bad"), ("bad", "view"), ("view",), ("view", "bad", "view")])
+def test_a_view_counts_only_while_nothing_else_has_come(order: Sequence[str], aggregation: Aggregation) -> None:
+    settings = RewardSettings(weights=VIEW_ALONE, aggregation=aggregation, minimum=-1)
+    d = decision("ada", 0, ["a"])
+    fold = _fold(d, *(feedback(d, "a", kind, event=str(n)) for n, kind in enumerate(order)), settings=settings)
+    expected = -1.0 if "bad" in order else 0.25
+    assert fold.sums.get(":a").tolist() == [1, 1, expected, expected**2, 0.5]
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(29.9, 0.0), (30.0, 0.75), (1e12, 0.75), (-1.0, 0.0)])
+def test_a_type_with_a_threshold_counts_whole_or_not_at_all(seconds: float, expected: float) -> None:
+    settings = RewardSettings(weights={"watch": 0.75}, thresholds={"watch": 30.0})
+    d = decision("ada", 0, ["a"])
+    fold = _fold(d, feedback(d, "a", "watch", value=seconds), settings=settings)
+    assert fold.sums.get(":a").tolist() == [1, 1, expected, expected**2, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"thresholds": {"poem": 1.0}}, "rewards.thresholds names ['poem'], which rewards.weights does not declare"),
+        ({"weights": {"click": math.inf}}, "weights.click"),
+        ({"minimum": math.nan}, "minimum"),
+        ({"silence": -1.0}, "rewards.silence -1.0 lies outside [0.0, 1.0]"),
+    ],
+)
+def test_rewards_that_make_no_sense_are_refused(given: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(complaint)):
+        RewardSettings(**given)
+
+
+@given(st.lists(st.floats(-MAX_VALUE, MAX_VALUE), min_size=1, max_size=5), st.sampled_from(Aggregation))
+def test_no_value_within_bounds_makes_a_sum_that_is_not_a_number(values: list[float], aggregation: Aggregation) -> None:
+    settings = RewardSettings(weights={"big": 1e6, "view": -1e6}, aggregation=aggregation, minimum=-1e6, maximum=1e6)
+    d = decision("ada", 0, ["a"])
+    kinds = ("big", "view")
+    told = [feedback(d, "a", kinds[n % 2], event=str(n), value=value) for n, value in enumerate(values)]
+    fold = _fold(d, *told, settings=settings)
+    assert np.isfinite(fold.sums.rows()).all()
+    assert fold.outcomes["dead"] == 0
+
+
+def test_a_decision_whose_window_has_closed_does_not_count_again() -> None:
+    d = decision("ada", 0, ["a"])
+    fold = _fold(d, Tick(time=60_000), d, Tick(time=130_000))
+    assert fold.sums.get(":a").tolist() == [1, 1, 0, 0, 0.5]
+    assert fold.outcomes["late"] == 1
+
+
 def test_the_same_event_twice_counts_once() -> None:
     d = decision("ada", 0, ["a"])
     once = _fold(d, feedback(d, "a"))
@@ -107,7 +163,11 @@ def test_feedback_after_the_window_is_late_and_changes_nothing() -> None:
     [
         ({"item": "z"}, "its item was not in the decision's slate"),
         ({"type": "poem"}, "event type 'poem' is not declared"),
-        ({"value": math.nan}, "its value nan is not a finite number"),
+        ({"value": math.nan}, "its value nan is not a number between -1e+12 and 1e+12"),
+        ({"value": -math.inf}, "its value -inf is not a number"),
+        ({"value": 1.1e12}, "its value 1100000000000.0 is not a number"),
+        ({"user": "somebody"}, "it comes from another user than its decision's"),
+        ({"decision": "made up"}, "its decision id is not one"),
     ],
 )
 def test_what_cannot_be_processed_is_a_dead_letter(change: dict[str, str | float], reason: str) -> None:
@@ -123,7 +183,7 @@ def test_what_cannot_be_processed_is_a_dead_letter(change: dict[str, str | float
 
 def test_feedback_on_a_decision_that_is_not_in_the_log_is_a_dead_letter() -> None:
     fold = _fold(feedback(decision("ada", 0, ["a"]), "a"))
-    assert [letter.reason for letter in fold.take_dead()] == ["its decision is not in the log"]
+    assert [letter.reason for letter in fold.take_dead()] == ["its decision is not in the log before it"]
 
 
 def test_variants_without_the_bandit_teach_nothing_but_histories_grow() -> None:
