@@ -304,7 +304,7 @@ def test_what_is_trained_on_is_what_the_bandit_learnt(
         window_seconds=60,
     )
     events: list[Event] = []
-    for n in range(40):
+    for n in range(80):
         slate = [str(item) for item in rng.choice(8, size=3, replace=False)]
         shown = decision(f"user{n % 5}", n * 1_000, slate, nonce=n.to_bytes(8, "big"))
         events.append(shown)
