@@ -57,7 +57,12 @@ class Log:
         }
         with _Admin(self._bootstrap) as admin:
             present = admin.list_topics()
-            missing = [NewTopic(t, n, self._settings.replication) for t, n in wanted.items() if t not in present]
+            stamped = {"message.timestamp.type": "LogAppendTime"}  # see admission.events_of
+            missing = [
+                NewTopic(topic, n, self._settings.replication, topic_configs=stamped)
+                for topic, n in wanted.items()
+                if topic not in present
+            ]
             try:
                 if missing:
                     admin.create_topics(missing)

@@ -11,9 +11,10 @@ import numpy as np
 
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.errors import InvalidInput, Unavailable
-from feature_store.contracts.events import Event, decode
+from feature_store.contracts.events import Event
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import Sums, total
+from streaming.admission import events_of
 from streaming.fold import Fold
 from streaming.kafka import Reader
 from streaming.settings import RewardSettings
@@ -140,7 +141,7 @@ def _tail(bootstrap: str, topic: str, partition: int, at: int, end: int) -> Iter
                 at = record.offset + 1
                 if record.offset < end:
                     try:
-                        yield from decode(record.value)
+                        yield from events_of(record)
                     except InvalidInput:
                         continue  # a dead letter: it changed nothing
     finally:

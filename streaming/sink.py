@@ -19,8 +19,9 @@ from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import CATALOGUE, EVENTS
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.events import Decision, Event, Feedback, Switch, Tick, Withdrawal, decode
+from feature_store.contracts.events import Decision, Event, Feedback, Switch, Tick, Withdrawal
 from streaming import catalogue_log
+from streaming.admission import events_of
 from streaming.kafka import Log, Reader, Record
 from streaming.settings import KafkaSettings, LakeSettings
 
@@ -163,7 +164,7 @@ def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator
 def _event_rows(record: Record) -> list[dict[str, Any]]:
     return [
         {"offset": record.offset, "position": i, "kind": _KINDS[type(event)], **msgspec.structs.asdict(event)}
-        for i, event in enumerate(decode(record.value))
+        for i, event in enumerate(events_of(record))
     ]
 
 

@@ -14,9 +14,10 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from feature_store.bandit_state import BanditStore, Commit, Position
 from feature_store.contracts.errors import Fenced, InvalidInput, LogMismatch
-from feature_store.contracts.events import Event, decode
+from feature_store.contracts.events import Event
 from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
+from streaming.admission import events_of
 from streaming.dead_letter import MAX_RECORD, Letter, send
 from streaming.fold import Fold
 from streaming.kafka import Log, Reader, Record, Writer
@@ -83,7 +84,7 @@ class PartitionUpdater:
             if record.offset < self._position.offset:
                 continue
             try:
-                self._fold.apply(decode(record.value))
+                self._fold.apply(events_of(record))
             except InvalidInput as error:
                 letters.append(self._letter(record.offset, str(error), None, record.value[:MAX_RECORD]))
             letters += [self._letter(record.offset, dead.reason, dead.event, None) for dead in self._fold.take_dead()]

@@ -153,9 +153,10 @@ def test_unprocessable_records_become_dead_letters(installation: Installation, w
     stop = threading.Event()
     running = installation.updater(stop)
     orphan = feedback(decision("nobody", 1000, ["a"]), "a")
-    place = installation.writer.send("events", "k", b"junk").result(10)
+    junk = [b"junk", b"", b"\xff" * (10 << 20), encode([Tick(time=SystemClock().now_ms() * 2)])]
+    places = [installation.writer.send("events", "k", value).result(10) for value in junk]
     end = installation.append(orphan)
-    end[place.partition] = max(end[place.partition], place.offset + 1)
+    end = [max([end[n], *(p.offset + 1 for p in places if p.partition == n)]) for n in range(2)]
     wait(lambda: all(f >= e for f, e in zip(installation.folded(), end, strict=True)))
     stop.set()
     running.join()
@@ -164,13 +165,19 @@ def test_unprocessable_records_become_dead_letters(installation: Installation, w
 
     def both_came() -> bool:
         letters.extend(dead_letter.decode(r.value) for r in reader.poll(100))
-        return len([letter for letter in letters if letter.namespace == installation.namespace.id]) >= 2
+        return len([letter for letter in letters if letter.namespace == installation.namespace.id]) >= 5
 
     wait(both_came)
     reader.close()
     mine = {letter.reason: letter for letter in letters if letter.namespace == installation.namespace.id}
     assert mine["its decision is not in the log before it"].event == orphan
-    assert [letter.record for reason, letter in mine.items() if "is not an event record" in reason] == [b"junk"]
+    assert [letter.record for reason, letter in mine.items() if "bytes is not an event record" in reason] == [
+        b"junk", b"", b"\xff" * dead_letter.MAX_RECORD,
+    ]  # fmt: skip
+    (future,) = [letter for reason, letter in mine.items() if "Set the clock of the host" in reason]
+    assert future.record == junk[3]
+    state = installation.store.load(installation.namespace.id, places[3].partition)
+    assert state.stream_time < SystemClock().now_ms()
 
 
 def test_a_stale_writer_is_fenced_and_nothing_of_it_is_written(installation: Installation) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -13,7 +14,18 @@ from infra.cli import app
 from infra.commands.online import nothing_liked
 
 ROOT = Path(__file__).parents[3]
-COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Every command by the words that call it."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        words = (*path, name)
+        found |= commands(command, words) if hasattr(command, "commands") else {" ".join(words): command}
+    return found
+
+
+COMMANDS = commands(typer.main.get_command(app))
 
 
 def matchloop(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -23,10 +35,10 @@ def matchloop(home: Path, *arguments: str, **variables: str) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_says_how_to_use_it(name: str) -> None:
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
-    assert "Example: `matchloop" in (command.help or "")
+    command = COMMANDS[name]
+    assert f"Example: `matchloop {name}" in (command.help or "")
     assert all(getattr(parameter, "help", None) for parameter in command.params if parameter.name != "help")
     if not command.hidden:
         assert any("--json" in parameter.opts for parameter in command.params)
