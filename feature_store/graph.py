@@ -8,7 +8,7 @@ meanwhile.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numba
 import numpy as np
@@ -25,6 +25,19 @@ T = TypeVar("T", bound=np.generic)
 
 _CLUSTERS = b"matchloop.clusters"
 _NOTHING: Int32 = np.empty(0, dtype=np.int32)
+_NONE = -1  # ends a chain
+
+
+class Adjacency(NamedTuple):
+    """The edges by cluster, for compiled code: those of the graph's first items as one array, those that were appended
+    as a chain per cluster, newest first."""
+
+    start: Int64  # (clusters + 1,) where each cluster's first edges begin in `items` and `rows`
+    items: Int32  # (first edges,) item index, ascending within a cluster
+    rows: Int32  # (first edges,) edge row
+    newest: Int32  # (clusters,) the cluster's newest appended edge, as row - first edges; -1: none
+    older: Int32  # (>= appended edges,) the one before it in the same cluster; -1: none
+    appended: Int32  # (>= appended edges,) item index
 
 
 class Graph:
@@ -44,8 +57,9 @@ class Graph:
             raise InvalidInput(f"Item {twice!r} comes twice in the graph.")
         if len(cluster) and (cluster.min() < 0 or cluster.max() >= clusters):
             raise InvalidInput(f"An edge names cluster {cluster.min()}..{cluster.max()}, there are {clusters}.")
-        self._cluster_start, self._cluster_items = _by_cluster(self._start, cluster, clusters)
-        self._appended: dict[int, Int32] = {}  # cluster -> items that came later
+        first, first_items, first_rows = _transposed(self._start, cluster, clusters)
+        newest: Int32 = np.full(clusters, _NONE, dtype=np.int32)
+        self._adjacency = Adjacency(first, first_items, first_rows, newest, _NOTHING, _NOTHING)
 
     @classmethod
     def build(cls, items: Sequence[str], item: Int64, cluster: Int64, clusters: int) -> "Graph":
@@ -75,11 +89,21 @@ class Graph:
         """(edges,) the cluster of each edge row."""
         return self._cluster[: self._n_edges]
 
+    @property
+    def adjacency(self) -> Adjacency:
+        """The edges by cluster, as of now."""
+        return self._adjacency
+
     def items_of(self, cluster: int) -> Int32:
         """Indexes of the items connected to a cluster, ascending."""
-        first = self._cluster_items[self._cluster_start[cluster] : self._cluster_start[cluster + 1]]
-        later = self._appended.get(cluster)
-        return first if later is None else np.concatenate([first, later])
+        start, items, _, newest, older, appended = self._adjacency
+        later = []
+        at = newest[cluster]
+        while at != _NONE:
+            later.append(appended[at])
+            at = older[at]
+        first = items[start[cluster] : start[cluster + 1]]
+        return np.append(first, np.array(later[::-1], dtype=np.int32)) if later else first
 
     def clusters_of(self, item: int) -> Int32:
         """The clusters an item is connected to, ascending."""
@@ -105,9 +129,8 @@ class Graph:
         self._cluster = _grown(self._cluster, end)
         self._cluster[self._n_edges : end] = distinct
         self._start[j + 1] = end
+        self._adjacency = _chained(self._adjacency, self._n_edges, j, distinct)
         self._n_edges = end
-        for cluster in distinct:
-            self._appended[cluster] = np.append(self._appended.get(cluster, _NOTHING), np.int32(j))
         self.items.append(item)
         self.index[item] = j
         return j
@@ -134,21 +157,31 @@ class Graph:
         return cls(int(metadata[_CLUSTERS]), table.column("item").to_pylist(), start, cluster)
 
 
+def _chained(before: Adjacency, row: int, item: int, clusters: Sequence[int]) -> Adjacency:
+    """With an item's edges, rows from `row` on. Whoever reads `before` goes on reading what it held."""
+    first = row - len(before.items)
+    end = first + len(clusters)
+    newest, older, appended = before.newest.copy(), _grown(before.older, end), _grown(before.appended, end)
+    older[first:end], appended[first:end] = newest[clusters], item
+    newest[clusters] = np.arange(first, end)
+    return before._replace(newest=newest, older=older, appended=appended)
+
+
 @numba.njit(cache=True)
-def _by_cluster(start, cluster, clusters):  # type: ignore[no-untyped-def]  # numba infers the types from the arrays
-    """The edges transposed: (clusters + 1,) where each cluster's items begin, and (edges,) the items."""
-    ends = np.zeros(clusters + 1, dtype=np.int64)
-    for c in cluster:
-        ends[c + 1] += 1
-    ends = np.cumsum(ends)
-    at = ends[:-1].copy()
-    items = np.empty(len(cluster), dtype=np.int32)
-    for j in range(len(start) - 1):
-        for row in range(start[j], start[j + 1]):
-            c = cluster[row]
-            items[at[c]] = j
-            at[c] += 1
-    return ends, items
+def _transposed(item_start, edge_cluster, clusters):  # type: ignore[no-untyped-def]  # numba infers the types
+    """The first three arrays of an Adjacency."""
+    start = np.zeros(clusters + 1, dtype=np.int64)
+    for cluster in edge_cluster:
+        start[cluster + 1] += 1
+    start = np.cumsum(start)
+    end = start[:-1].copy()
+    items, rows = np.empty(len(edge_cluster), dtype=np.int32), np.empty(len(edge_cluster), dtype=np.int32)
+    for j in range(len(item_start) - 1):
+        for row in range(item_start[j], item_start[j + 1]):
+            at = end[edge_cluster[row]]
+            items[at], rows[at] = j, row
+            end[edge_cluster[row]] += 1
+    return start, items, rows
 
 
 def _grown(array: NDArray[T], size: int) -> NDArray[T]:

@@ -41,8 +41,7 @@ class Parameters:
     def table(self) -> Table:
         """The parameters by row number of the graph. A view: it changes with the next apply, reload or extend."""
         return Table(
-            self._graph.item_start[: len(self._items.rows) + 1],
-            self._graph.edge_cluster[: len(self._edges.rows)],
+            self._graph.adjacency,
             self._edges.rows,
             self._items.rows,
             self._total,

@@ -24,12 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
+from feature_store.graph import Adjacency
 from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
+from streaming.bandit.lookup import place, places
 from streaming.settings import BanditSettings, ScoreForm
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Uint64 = NDArray[np.uint64]
 
@@ -40,8 +41,7 @@ _DEFAULT_SD = 0.5  # of rewards in [0, 1], until some were seen
 class Table(NamedTuple):
     """The parameters as a reader holds them, by row number of the graph."""
 
-    item_start: Int64  # (items + 1,) first edge row of each item
-    edge_cluster: Int32  # (edges,) clusters of the edges, ascending within an item
+    adjacency: Adjacency  # of the graph, which may have newer items
     edges: Float64  # (edges, 5) edge rows
     items: Float64  # (items, 5) item rows
     total: Float64  # (5,) sum of all item rows
@@ -75,13 +75,13 @@ def score(
 ) -> Estimate:
     """Scores candidates for one user.
 
-    clusters (K,) ascending with weights (K,) in (0, 1]; candidates (n,) item indexes; predicted (n,) the offline
-    model's probability of a reward. Raises InvalidInput for more than MAX_ACTIVE_CLUSTERS clusters or weights outside
-    their range.
+    clusters (K,) ascending with weights (K,) in (0, 1]; candidates (n,) distinct item indexes; predicted (n,) the
+    offline model's probability of a reward. Raises InvalidInput for more than MAX_ACTIVE_CLUSTERS clusters or weights
+    outside their range.
     """
     _check(clusters, weights)
     mean, bonus = np.empty(len(candidates)), np.empty(len(candidates))
-    edges = np.zeros(len(candidates), dtype=np.uint64)
+    edges = np.empty(len(candidates), dtype=np.uint64)
     _score(
         settings.form is ScoreForm.PUBLISHED,
         settings.alpha,
@@ -92,8 +92,7 @@ def score(
         weights,
         candidates,
         predicted,
-        table.item_start,
-        table.edge_cluster,
+        table.adjacency,
         table.edges,
         table.items,
         table.total,
@@ -122,8 +121,7 @@ def _score(  # type: ignore[no-untyped-def]  # numba infers the types from the a
     weights,
     candidates,
     predicted,
-    item_start,
-    edge_cluster,
+    adjacency,
     edge_rows,
     item_rows,
     total,
@@ -131,32 +129,41 @@ def _score(  # type: ignore[no-untyped-def]  # numba infers the types from the a
     bonus,
     edges,
 ):
+    n = len(candidates)
     general = (total[REWARD] - total[PREDICTED]) / (total[N] + item_prior)
-    for i in range(len(candidates)):
-        j = candidates[i]
-        item = item_rows[j]
-        residual = (item[REWARD] - item[PREDICTED] + item_prior * general) / (item[N] + item_prior)
-        value = 0.0 if published else predicted[i] + residual
-        width = 0.0 if published else 1.0 / (item[SERVED] + item_prior)
-        mask = np.uint64(0)
-        first, end = item_start[j], item_start[j + 1]
-        at = first
-        for k in range(len(clusters)):
-            at += np.searchsorted(edge_cluster[at:end], clusters[k])
-            if at == end:
-                break
-            if edge_cluster[at] != clusters[k]:
-                continue
-            w, row = weights[k], edge_rows[at]
-            mask |= np.uint64(1) << np.uint64(k)
-            if published:
-                value += w * row[B] / (row[D] + edge_prior)
+    residual, width = np.empty(n), np.empty(n)
+    for i in range(n):
+        item = item_rows[candidates[i]]
+        residual[i] = (item[REWARD] - item[PREDICTED] + item_prior * general) / (item[N] + item_prior)
+        mean[i] = 0.0 if published else predicted[i] + residual[i]
+        width[i] = 0.0 if published else 1.0 / (item[SERVED] + item_prior)
+        edges[i] = 0
+    # By cluster: what is read does not depend on how many clusters an item is connected to.
+    slots = places(candidates)
+    for k in range(len(clusters)):
+        w, bit = weights[k], np.uint64(1) << np.uint64(k)
+        at = adjacency.start[clusters[k]]
+        end = adjacency.start[clusters[k] + 1]
+        newer = adjacency.newest[clusters[k]]
+        while at < end or newer >= 0:
+            if at < end:
+                j, edge = adjacency.items[at], adjacency.rows[at]
+                at += 1
             else:
-                value += w * (row[B] - row[F] - residual * row[S]) / (row[D] + edge_prior)
-            width += w * w / (row[SERVED] + edge_prior)
-        mean[i] = value
-        bonus[i] = alpha * math.sqrt(width) * (1.0 if published else deviation)
-        edges[i] = mask
+                j, edge = adjacency.appended[newer], np.int32(len(adjacency.items) + newer)
+                newer = adjacency.older[newer]
+            i = place(slots, candidates, j)
+            if i < 0:
+                continue
+            row = edge_rows[edge]
+            edges[i] |= bit
+            if published:
+                mean[i] += w * row[B] / (row[D] + edge_prior)
+            else:
+                mean[i] += w * (row[B] - row[F] - residual[i] * row[S]) / (row[D] + edge_prior)
+            width[i] += w * w / (row[SERVED] + edge_prior)
+    for i in range(n):
+        bonus[i] = alpha * math.sqrt(width[i]) * (1.0 if published else deviation)
 
 
 def score_reference(
@@ -165,13 +172,10 @@ def score_reference(
     """The same as score, written out one candidate at a time: the oracle of the tests."""
     total = table.total
     general = (total[REWARD] - total[PREDICTED]) / (total[N] + settings.item_prior)
+    row_of = [_rows_by_item(table.adjacency, int(c)) for c in clusters]
     estimates = []
     for j, p in zip(candidates, predicted, strict=True):
-        rows = range(table.item_start[j], table.item_start[j + 1])
-        connected = {int(table.edge_cluster[row]): table.edges[row] for row in rows}
-        active = [
-            (k, w, connected[c]) for k, (c, w) in enumerate(zip(clusters, weights, strict=True)) if c in connected
-        ]
+        active = [(k, w, table.edges[row_of[k][j]]) for k, w in enumerate(weights) if j in row_of[k]]
         mask = sum(1 << k for k, _, _ in active)
         if settings.form is ScoreForm.PUBLISHED:
             mean = sum(w * row[B] / (row[D] + settings.edge_prior) for _, w, row in active)
@@ -191,6 +195,16 @@ def score_reference(
         np.array([bonus for _, bonus, _ in estimates], dtype=np.float64),
         np.array([mask for _, _, mask in estimates], dtype=np.uint64),
     )
+
+
+def _rows_by_item(adjacency: Adjacency, cluster: int) -> dict[int, int]:
+    first = slice(adjacency.start[cluster], adjacency.start[cluster + 1])
+    rows = dict(zip(adjacency.items[first].tolist(), adjacency.rows[first].tolist(), strict=True))
+    at = int(adjacency.newest[cluster])
+    while at >= 0:
+        rows[int(adjacency.appended[at])] = len(adjacency.items) + at
+        at = int(adjacency.older[at])
+    return rows
 
 
 def _check(clusters: Int64, weights: Float64) -> None:

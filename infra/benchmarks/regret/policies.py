@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from feature_store.graph import Adjacency, Graph
 from feature_store.sums import COLUMNS, PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
 from infra.benchmarks.regret.world import Float64, World
 from streaming.bandit.diag_linucb import _score, reward_deviation
@@ -36,6 +37,7 @@ _deviation = numba.njit(reward_deviation)
 class State(NamedTuple):
     """What a policy has learnt. Arrays that it does not use have no rows."""
 
+    adjacency: Adjacency  # of the world's graph
     edges: Float64  # (edges, 5) rows of sums, as the product keeps them
     items: Float64  # (items, 5)
     total: Float64  # (5,)
@@ -47,7 +49,9 @@ def new_state(kind: int, parameters: Float64, world: World) -> State:
     """The state before the first round."""
     items, c = len(world.arrival), world.cluster_count
     dense, sparse = kind in (LINUCB, LINTS), kind in (PUBLISHED, OURS)
+    graph = Graph(c, [str(j) for j in range(items)], world.item_start, world.edge_cluster)
     return State(
+        adjacency=graph.adjacency,
         edges=np.zeros((len(world.edge_cluster) * sparse, COLUMNS)),
         items=np.zeros((items, COLUMNS)),
         total=np.zeros(COLUMNS),
@@ -71,8 +75,7 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
             world.weights[user],
             candidates,
             predicted,
-            world.item_start,
-            world.edge_cluster,
+            state.adjacency,
             state.edges,
             state.items,
             state.total,

@@ -17,7 +17,7 @@ RESIDUAL = BanditSettings(form=ScoreForm.RESIDUAL, alpha=2.0, edge_prior=1.0, it
 
 
 def _table(graph: Graph, edges: np.ndarray, items: np.ndarray) -> Table:
-    return Table(graph.item_start, graph.edge_cluster, edges, items, items.sum(axis=0))
+    return Table(graph.adjacency, edges, items, items.sum(axis=0))
 
 
 def _one_item(edge: list[float], item: list[float]) -> Table:
@@ -96,8 +96,12 @@ def test_published_is_exact_linucb_on_one_hot_contexts(trials: list[tuple[int, i
 def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int) -> None:
     rng = np.random.default_rng(seed)
     clusters, items = 20, 50
-    pairs = np.argwhere(rng.random((items, clusters)) < 0.3)
-    graph = Graph.build([str(j) for j in range(items)], pairs[:, 0], pairs[:, 1], clusters)
+    connected = rng.random((items, clusters)) < 0.3
+    pairs, built = np.argwhere(connected), 5 * seed
+    first = pairs[pairs[:, 0] < built]
+    graph = Graph.build([str(j) for j in range(built)], first[:, 0], first[:, 1], clusters)
+    for j in range(built, items):
+        graph.append(str(j), np.flatnonzero(connected[j]).tolist())
     table = _table(graph, rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10)
     active = np.sort(rng.choice(clusters, 5, replace=False))
     weights = rng.dirichlet(np.ones(5))
@@ -107,6 +111,7 @@ def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int) -> No
     assert fast.mean == pytest.approx(plain.mean)
     assert fast.bonus == pytest.approx(plain.bonus)
     assert fast.edges.tolist() == plain.edges.tolist()
+    assert fast.edges.tolist() == (connected[np.ix_(candidates, active)] @ (1 << np.arange(5))).tolist()
     assert len(set(fast.edges.tolist())) > 3
 
 

@@ -119,7 +119,7 @@ def test_diag_linucb_is_the_products_on_rows_summed_by_hand(kind: int, world: Wo
             for row in range(world.item_start[item], world.item_start[item + 1]):
                 if world.edge_cluster[row] == c:
                     edges[row] += [w * w, learnt * w * w, learnt * w, learnt * w * reward, learnt * w * p]
-    table = diag_linucb.Table(world.item_start, world.edge_cluster, edges, items, items.sum(axis=0))
+    table = diag_linucb.Table(state.adjacency, edges, items, items.sum(axis=0))
     wanted = diag_linucb.score(
         settings,
         world.clusters[USER],
