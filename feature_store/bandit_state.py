@@ -3,9 +3,10 @@
 Keys share one hash slot per partition, so that a commit is one transaction on Redis Cluster too:
 
     <prefix>:{<partition>}:<namespace>:meta    hash: position (log, next offset to fold), earlier logs, stream time,
-    learning <prefix>:{<partition>}:<namespace>:rows    hash: row key -> five float64, little endian
+                                               learning
+    <prefix>:{<partition>}:<namespace>:rows    hash: item id -> all rows of the item, packed
     <prefix>:{<partition>}:<namespace>:open    hash: decision id -> its open state, opaque here
-    <prefix>:{<partition>}:<namespace>:deltas  stream: absolute rows as they change, capped
+    <prefix>:{<partition>}:<namespace>:deltas  stream: by how much rows changed, capped
 
 A commit first compares the stored position with what the writer believes: a writer that was paused or replaced fails,
 and nothing of its batch is written.
@@ -21,12 +22,12 @@ import redis
 from redis.exceptions import WatchError
 
 from feature_store.contracts.errors import Fenced
+from feature_store.packed_rows import pack, unpack
 from feature_store.settings import RedisSettings
-from feature_store.sums import COLUMNS, Float64, Sums
+from feature_store.sums import COLUMNS, Rows
 
-_LITTLE_ENDIAN = np.dtype("<f8")
-_keys_encoder = msgspec.msgpack.Encoder()
-_keys_decoder = msgspec.msgpack.Decoder(list[str])
+_names_encoder = msgspec.msgpack.Encoder()
+_names_decoder = msgspec.msgpack.Decoder(list[str])
 
 
 class Position(NamedTuple):
@@ -46,12 +47,11 @@ class Position(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """One commit as readers see it: absolute rows of the partition as of the position; keys (n,), rows (n, 5)."""
+    """One commit as readers see it: by how much rows of the partition changed between two positions."""
 
     previous: Position | None  # where the partition stood before: deltas form a chain
     position: Position
-    keys: list[str]
-    rows: Float64
+    changes: Rows
 
 
 class Commit(NamedTuple):
@@ -61,8 +61,8 @@ class Commit(NamedTuple):
     logs: list[str]  # "log@end" of each log folded before the position's, oldest first
     stream_time: int
     learning: bool
-    keys: list[str]
-    rows: Float64  # absolute, (len(keys), 5)
+    changes: Rows  # what the batch added
+    rows: Rows  # all rows of the items it added to, item after item, clusters ascending within an item
     opened: dict[str, bytes]  # open decisions, new or changed
     closed: list[str]
 
@@ -74,7 +74,7 @@ class PartitionState(NamedTuple):
     logs: list[str]
     stream_time: int
     learning: bool
-    sums: Sums
+    rows: Rows
     open: dict[str, bytes]
 
 
@@ -100,14 +100,14 @@ class BanditStore:
         position = _position(meta)
         return PartitionState(
             position=position,
-            logs=_keys_decoder.decode(meta[b"logs"]) if meta else [],
+            logs=_names_decoder.decode(meta[b"logs"]) if meta else [],
             stream_time=int(meta.get(b"time", 0)),
             learning=meta.get(b"learning", b"1") == b"1",
-            sums=_sums(rows),
+            rows=unpack(rows),
             open={name.decode(): state for name, state in opened.items()},
         )
 
-    def load_rows(self, namespace: str, partition: int) -> tuple[Position | None, Sums, str]:
+    def load_rows(self, namespace: str, partition: int) -> tuple[Position | None, Rows, str]:
         """Position, rows, and the id of the last delta they include: where to follow from. One transaction."""
         key = self._key(namespace, partition)
         pipe = self._redis.pipeline(transaction=True)
@@ -115,7 +115,7 @@ class BanditStore:
         pipe.hgetall(key("rows"))
         pipe.xrevrange(key("deltas"), count=1)
         meta, rows, last = pipe.execute()
-        return _position(meta), _sums(rows), last[0][0].decode() if last else "0-0"
+        return _position(meta), unpack(rows), last[0][0].decode() if last else "0-0"
 
     def position(self, namespace: str, partition: int) -> Position | None:
         """Where a partition stands, None before its first commit."""
@@ -124,7 +124,7 @@ class BanditStore:
     def progress(self, namespace: str, partition: int) -> tuple[Position | None, list[str]]:
         """Where a partition stands, None before its first commit, and "log@end" of each log folded before that one."""
         position, logs = self._redis.hmget(self._key(namespace, partition)("meta"), "position", "logs")
-        return (Position.parse(position.decode()), _keys_decoder.decode(logs)) if position else (None, [])
+        return (Position.parse(position.decode()), _names_decoder.decode(logs)) if position else (None, [])
 
     def commit(self, namespace: str, partition: int, expected: Position | None, commit: Commit) -> None:
         """Writes a batch if the stored position is still the expected one.
@@ -140,17 +140,11 @@ class BanditStore:
                     f"Partition {partition} of {namespace} stands at {stored}, this writer expected {expected}."
                 )
             pipe.multi()
-            packed = np.ascontiguousarray(commit.rows, dtype=_LITTLE_ENDIAN)
-            if commit.keys:
-                pipe.hset(key("rows"), mapping={k: packed[i].tobytes() for i, k in enumerate(commit.keys)})
-            pipe.xadd(  # also without rows: readers see how far the log is folded
+            if commit.rows.items:
+                pipe.hset(key("rows"), mapping=pack(commit.rows))
+            pipe.xadd(  # also without changes: readers see how far the log is folded
                 key("deltas"),
-                {
-                    "previous": str(expected) if expected else "",
-                    "position": str(commit.position),
-                    "keys": _keys_encoder.encode(commit.keys),
-                    "rows": packed.tobytes(),
-                },
+                _fields(expected, commit.position, commit.changes),
                 maxlen=self._settings.deltas_kept,
                 approximate=True,
             )
@@ -162,7 +156,7 @@ class BanditStore:
                 key("meta"),
                 mapping={
                     "position": str(commit.position),
-                    "logs": _keys_encoder.encode(commit.logs),
+                    "logs": _names_encoder.encode(commit.logs),
                     "time": commit.stream_time,
                     "learning": int(commit.learning),
                 },
@@ -204,19 +198,23 @@ def _position(meta: dict[bytes, bytes]) -> Position | None:
     return Position.parse(meta[b"position"].decode()) if meta else None
 
 
-def _sums(rows: dict[bytes, bytes]) -> Sums:
-    sums = Sums()
-    if rows:
-        packed = np.frombuffer(b"".join(rows.values()), dtype=_LITTLE_ENDIAN).reshape(-1, COLUMNS)
-        sums.put([key.decode() for key in rows], packed)
-    return sums
+def _fields(previous: Position | None, position: Position, changes: Rows) -> dict[str, str | bytes]:
+    return {
+        "previous": str(previous) if previous else "",
+        "position": str(position),
+        "items": _names_encoder.encode(changes.items),
+        "item": changes.item.tobytes(),
+        "cluster": changes.cluster.tobytes(),
+        "values": changes.values.tobytes(),
+    }
 
 
 def _delta(fields: dict[bytes, bytes]) -> Delta:
     previous = fields[b"previous"].decode()
-    return Delta(
-        Position.parse(previous) if previous else None,
-        Position.parse(fields[b"position"].decode()),
-        _keys_decoder.decode(fields[b"keys"]),
-        np.frombuffer(fields[b"rows"], dtype=_LITTLE_ENDIAN).reshape(-1, COLUMNS),
+    changes = Rows(
+        _names_decoder.decode(fields[b"items"]),
+        np.frombuffer(fields[b"item"], np.int32),
+        np.frombuffer(fields[b"cluster"], np.int32),
+        np.frombuffer(fields[b"values"]).reshape(-1, COLUMNS),
     )
+    return Delta(Position.parse(previous) if previous else None, Position.parse(fields[b"position"].decode()), changes)

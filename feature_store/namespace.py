@@ -13,7 +13,7 @@ import numpy as np
 
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.graph import Graph
-from feature_store.sums import Float64, Sums
+from feature_store.sums import Float64, Rows
 
 _DESCRIPTION = "namespace.json"
 _BASE = "base.parquet"
@@ -53,7 +53,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     offsets: list[int]
     created: int  # ms since the epoch
     graph: Graph  # the release's: translated decisions update the edges it has
-    base: Sums
+    base: Rows
     starts: list[Start]
     translations: dict[str, Float64] = {}
 
@@ -89,7 +89,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
                 offsets=description.offsets,
                 created=description.created,
                 graph=Graph.load(directory / _GRAPH),
-                base=Sums.load(directory / _BASE),
+                base=Rows.load(directory / _BASE),
                 starts=msgspec.msgpack.decode((directory / _STARTS).read_bytes(), type=list[Start]),
                 translations={
                     release: np.load(directory / f"translation-{release}.npy", allow_pickle=False)

@@ -4,125 +4,237 @@ Every row holds five float64. An edge row is (served, d, s, b, f): `served` = su
 the trials resolved, d = sum w^2, s = sum w, b = sum w r and f = sum w p, with w the weight of the edge's cluster in the
 user's context, r the reward and p the offline prediction. An item row is (served, n, reward, reward_sq, predicted),
 the same sums with w = 1. Sums are additive: over events, batches, partitions and time.
+
+Rows travel as columns (`Rows`) and are added up in a hash table (`Sums`); no row has a Python object of its own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
+T = TypeVar("T", bound=np.generic)
+
+ITEM = -1  # in place of a cluster: the item's own row
 COLUMNS = 5
 SERVED, D, S, B, F = range(COLUMNS)  # edge rows
 N, REWARD, REWARD_SQ, PREDICTED = range(1, COLUMNS)  # item rows, after SERVED
 _FIRST_CAPACITY = 64
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing (Knuth, vol. 3, 6.4)
 
 
-def edge_key(cluster: int, item: str) -> str:
-    """The key of an edge's row."""
-    return f"{cluster}:{item}"
+class Rows(NamedTuple):
+    """Rows of sums as columns."""
+
+    items: list[str]  # distinct ids
+    item: Int32  # (n,) index into items
+    cluster: Int32  # (n,) ITEM for the item's own row
+    values: Float64  # (n, 5)
+
+    def save(self, path: Path) -> None:
+        """Writes one Parquet file: item, cluster, and the row as five doubles."""
+        item = pa.DictionaryArray.from_arrays(pa.array(self.item), pa.array(self.items, pa.string()))
+        columns = {"item": item, "cluster": pa.array(self.cluster)}
+        columns |= {str(i): pa.array(np.ascontiguousarray(self.values[:, i])) for i in range(COLUMNS)}
+        pq.write_table(pa.table(columns), path, use_dictionary=["item"])
+
+    @classmethod
+    def load(cls, path: Path) -> "Rows":
+        """Reads what save wrote."""
+        table = pq.read_table(path, read_dictionary=["item"]).unify_dictionaries().combine_chunks()
+        values = np.empty((len(table), COLUMNS))
+        for i in range(COLUMNS):
+            values[:, i] = table.column(str(i)).to_numpy()
+        if not len(table):
+            return NO_ROWS
+        item = table.column("item").chunk(0)
+        return cls(
+            item.dictionary.to_pylist(),
+            item.indices.to_numpy().astype(np.int32),
+            table.column("cluster").to_numpy().astype(np.int32),
+            values,
+        )
 
 
-def item_key(item: str) -> str:
-    """The key of an item's own row."""
-    return f":{item}"
+NO_ROWS = Rows([], np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, COLUMNS)))
 
 
-def split_key(key: str) -> tuple[int | None, str]:
-    """(cluster, item) of an edge row's key, (None, item) of an item row's."""
-    cluster, _, item = key.partition(":")
-    return (int(cluster) if cluster else None), item
+class Numbers(dict[str, int]):
+    """Numbers of item ids, 0, 1, 2, ... in order of arrival: an unknown id gets the next one."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def __missing__(self, name: str) -> int:
+        number = self[name] = len(self.names)
+        self.names.append(name)
+        return number
+
+    def of(self, names: Iterable[str]) -> Int32:
+        """The numbers of several ids."""
+        return np.fromiter(map(self.__getitem__, names), np.int32)
 
 
 class Sums:
-    """Rows of sums by key. Grows as keys appear; keys keep their order of arrival."""
+    """A table that rows are added to. Grows as rows appear, and keeps them in their order of arrival."""
 
-    def __init__(self) -> None:
-        self._slots: dict[str, int] = {}
-        self._rows: Float64 = np.zeros((_FIRST_CAPACITY, COLUMNS))
-
-    def __len__(self) -> int:
-        return len(self._slots)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._slots
-
-    def keys(self) -> list[str]:
-        """All keys, in the order of rows()."""
-        return list(self._slots)
-
-    def rows(self) -> Float64:
-        """All rows, (len, 5), a copy."""
-        return self._rows[: len(self._slots)].copy()
-
-    def get(self, key: str) -> Float64:
-        """The row of a key, (5,), a copy; zeros for an unknown key."""
-        slot = self._slots.get(key)
-        return np.zeros(COLUMNS) if slot is None else self._rows[slot].copy()
-
-    def select(self, keys: Sequence[str]) -> Float64:
-        """The rows of known keys, (len(keys), 5), a copy. Raises KeyError for an unknown one."""
-        return self._rows[[self._slots[key] for key in keys]]
-
-    def add(self, key: str, served: float, a: float, b: float, c: float, d: float) -> None:
-        """Adds to the row of a key, which begins at zeros."""
-        slot = self._slot(key)  # first: it may move the rows
-        row = self._rows[slot]
-        row[0] += served
-        row[1] += a
-        row[2] += b
-        row[3] += c
-        row[4] += d
-
-    def put(self, keys: Sequence[str], rows: Float64) -> None:
-        """Replaces rows: keys (n,), rows (n, 5)."""
-        slots = [self._slot(key) for key in keys]
-        self._rows[slots] = rows
-
-    def merge(self, other: "Sums") -> None:
-        """Adds all rows of the other."""
-        slots = [self._slot(key) for key in other.keys()]  # noqa: SIM118
-        self._rows[slots] += other.rows()
-
-    def copy(self) -> "Sums":
-        """An independent copy."""
-        twin = Sums()
-        twin._slots = dict(self._slots)
-        twin._rows = self._rows.copy()
-        return twin
-
-    def save(self, path: Path) -> None:
-        """Writes one Parquet file: key, and the row as five doubles."""
-        rows = self.rows()
-        columns = {"key": pa.array(self.keys(), pa.string())}
-        columns |= {str(i): pa.array(rows[:, i], pa.float64()) for i in range(COLUMNS)}
-        pq.write_table(pa.table(columns), path)
+    def __init__(self, numbers: Numbers | None = None) -> None:
+        """numbers: item numbers shared with another table."""
+        self.numbers = Numbers() if numbers is None else numbers
+        self._size = 0
+        self._index: Int32 = np.full(2 * _FIRST_CAPACITY, -1, np.int32)  # open addressing: place of a row, or -1
+        self._keys: Int64 = np.zeros(_FIRST_CAPACITY, np.int64)
+        self._values: Float64 = np.zeros((_FIRST_CAPACITY, COLUMNS))
+        self._next: Int32 = np.zeros(_FIRST_CAPACITY, np.int32)  # the item's row that came before, or -1
+        self._last: Int32 = np.full(_FIRST_CAPACITY, -1, np.int32)  # by item number: its latest row, or -1
 
     @classmethod
-    def load(cls, path: Path) -> "Sums":
-        """Reads what save wrote."""
-        table = pq.read_table(path)
+    def of(cls, *parts: Rows) -> "Sums":
+        """The sum of rows: of partitions, say, or of a base and a fold."""
         sums = cls()
-        rows = np.column_stack([table.column(str(i)).to_numpy() for i in range(COLUMNS)])
-        sums.put(table.column("key").to_pylist(), rows.reshape(-1, COLUMNS))
+        for part in parts:
+            sums.merge(part)
         return sums
 
-    def _slot(self, key: str) -> int:
-        slot = self._slots.get(key)
-        if slot is None:
-            slot = self._slots[key] = len(self._slots)
-            if slot == len(self._rows):
-                self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
-        return slot
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, item: Int32, cluster: Int32, values: Float64) -> None:
+        """Adds to rows, which begin at zeros: item numbers (n,), clusters (n,), values (n, 5); repeated ones add up
+        in their order."""
+        self._reserve(self._size + len(item))
+        self._size = _add(
+            item, cluster, values, self._index, self._keys, self._values, self._next, self._last, self._size
+        )
+
+    def merge(self, rows: Rows) -> None:
+        """Adds all rows."""
+        self.add(self.numbers.of(rows.items)[rows.item], rows.cluster, rows.values)
+
+    def get(self, item: str, cluster: int = ITEM) -> Float64:
+        """One row, (5,), a copy; zeros for an unknown one."""
+        key = Rows([item], np.zeros(1, np.int32), np.array([cluster], np.int32), NO_ROWS.values)
+        return self.select(key).reshape(COLUMNS)
+
+    def select(self, keys: Rows) -> Float64:
+        """The values here of the rows that the keys name, (n, 5); zeros for unknown ones."""
+        known = np.array([self.numbers.get(name, -1) for name in keys.items], np.int32)
+        selected = np.zeros((len(keys.item), COLUMNS))
+        _select(known[keys.item], keys.cluster, self._index, self._keys, self._values, selected)
+        return selected
+
+    def rows(self) -> Rows:
+        """All rows, in order of arrival."""
+        return self._rows(np.arange(self._size))
+
+    def rows_of(self, items: Int32) -> Rows:
+        """All rows of some items, by item number, ascending; clusters ascending within an item."""
+        places = np.empty(self._size, np.int64)
+        found = _places_of(items, self._last, self._next, self._keys, places)
+        return self._rows(places[:found])
+
+    def items(self) -> Int32:
+        """Numbers of the items that have rows, ascending."""
+        return np.flatnonzero(self._last >= 0).astype(np.int32)
+
+    def _rows(self, places: Int64) -> Rows:
+        keys = self._keys[places]
+        numbers = keys >> 32
+        used = np.zeros(len(self.numbers), dtype=bool)
+        used[numbers] = True
+        item = (np.cumsum(used) - 1)[numbers].astype(np.int32)
+        names = self.numbers.names
+        cluster = ((keys & 0xFFFFFFFF) - 1).astype(np.int32)
+        return Rows([names[k] for k in np.flatnonzero(used)], item, cluster, self._values[places])
+
+    def _reserve(self, rows: int) -> None:
+        """Makes room for that many rows, and for all items that have numbers."""
+        self._last = _grown(self._last, len(self.numbers), -1)
+        if rows <= len(self._keys):
+            return
+        self._keys = _grown(self._keys, rows, 0)
+        self._next = _grown(self._next, rows, 0)
+        values = np.zeros((len(self._keys), COLUMNS))
+        values[: self._size] = self._values[: self._size]
+        self._values = values
+        self._index = np.full(2 << (len(self._keys) - 1).bit_length(), -1, np.int32)
+        _build_index(self._keys, self._index, self._size)
 
 
-def total(parts: Iterable[Sums]) -> Sums:
-    """The sum of several: of partitions, say, or of a base and a fold."""
-    result = Sums()
-    for part in parts:
-        result.merge(part)
-    return result
+@numba.njit(cache=True, inline="always")
+def _find(key, index, keys):  # type: ignore[no-untyped-def]
+    """Where in the index a key is, or would be."""
+    mask = np.uint64(len(index) - 1)
+    hashed = np.uint64(key) * _GOLDEN
+    at = (hashed ^ (hashed >> np.uint64(32))) & mask
+    while index[at] >= 0 and keys[index[at]] != key:
+        at = (at + np.uint64(1)) & mask
+    return at
+
+
+@numba.njit(cache=True)
+def _build_index(keys, index, size):  # type: ignore[no-untyped-def]
+    for place in range(size):
+        index[_find(keys[place], index, keys)] = place
+
+
+@numba.njit(cache=True)
+def _add(item, cluster, added, index, keys, values, following, last, size):  # type: ignore[no-untyped-def]
+    for i in range(len(item)):
+        key = (np.int64(item[i]) << 32) | (np.int64(cluster[i]) + 1)
+        at = _find(key, index, keys)
+        place = index[at]
+        if place < 0:
+            place = np.int32(size)
+            size += 1
+            index[at] = place
+            keys[place] = key
+            following[place] = last[item[i]]
+            last[item[i]] = place
+        for column in range(COLUMNS):
+            values[place, column] += added[i, column]
+    return size
+
+
+@numba.njit(cache=True)
+def _select(item, cluster, index, keys, values, selected):  # type: ignore[no-untyped-def]
+    for i in range(len(item)):
+        key = (np.int64(item[i]) << 32) | (np.int64(cluster[i]) + 1)
+        place = index[_find(key, index, keys)]
+        if place >= 0:
+            selected[i] = values[place]
+
+
+@numba.njit(cache=True)
+def _places_of(items, last, following, keys, places):  # type: ignore[no-untyped-def]
+    found = 0
+    for item in items:
+        first = found
+        place = last[item]
+        while place >= 0:
+            at = found  # insertion sort: an item has few clusters
+            while at > first and keys[places[at - 1]] > keys[place]:
+                places[at] = places[at - 1]
+                at -= 1
+            places[at] = place
+            found += 1
+            place = following[place]
+    return found
+
+
+def _grown(array: NDArray[T], size: int, filler: int) -> NDArray[T]:
+    """The array with room for `size` values, capacity doubled when it has to grow."""
+    if size <= len(array):
+        return array
+    larger = np.full(max(size, 2 * len(array)), filler, dtype=array.dtype)
+    larger[: len(array)] = array
+    return larger

@@ -3,37 +3,37 @@
 import numpy as np
 
 from feature_store.definitions import ranker_features
-from feature_store.sums import Sums, split_key
-from offline_training.ensemble import item_values
-from offline_training.retrieval.dataset import Float32, Int64
+from feature_store.sums import ITEM, Rows
+from offline_training.ensemble import with_item_values
+from offline_training.retrieval.dataset import Float32, Float64, Int64
 from online_serving.snapshot import Snapshot
 
 USERS_PER_CLUSTER = 16
 
 
 def offline_values(
-    snapshot: Snapshot, sums: Sums, user_vectors: Float32, history: Int64, cluster: Int64, rng: np.random.Generator
-) -> dict[str, float]:
-    """Offline value of every row that the release knows the item of: for an edge the ranker's mean prediction over up
-    to USERS_PER_CLUSTER sampled users of the cluster (for a cluster without users, over the user nearest to it), for an
-    item the mean over its edges' trials.
+    snapshot: Snapshot, rows: Rows, user_vectors: Float32, history: Int64, cluster: Int64, rng: np.random.Generator
+) -> Float64:
+    """Offline value (n,) of every row: for an edge the ranker's mean prediction over up to USERS_PER_CLUSTER sampled
+    users of the cluster (for a cluster without users, over the user nearest to it), for an item the mean over its
+    edges' trials; NaN for items that the release does not know.
 
     user_vectors (U, d), history (U, L) padded item positions plus one, cluster (U,): the users under this release, U >=
     1.
     """
-    edges: dict[int, list[tuple[str, int]]] = {}
-    for key in sums.keys():  # noqa: SIM118 - Sums is no mapping
-        number, item = split_key(key)
-        position = snapshot.position(item)
-        if number is not None and position is not None:
-            edges.setdefault(number, []).append((key, position))
-    values: dict[str, float] = {}
-    for number in sorted(edges):
+    known = [snapshot.position(item) for item in rows.items]
+    position = np.array([-1 if at is None else at for at in known], dtype=np.int64)[rows.item]
+    edges = np.flatnonzero((rows.cluster != ITEM) & (position >= 0))
+    edges = edges[np.argsort(rows.cluster[edges], kind="stable")]
+    values = np.full(len(rows.item), np.nan)
+    for group in np.split(edges, np.flatnonzero(np.diff(rows.cluster[edges])) + 1):
+        if not len(group):
+            continue
+        number, positions = rows.cluster[group[0]], position[group]
         members = np.flatnonzero(cluster == number)
         if not len(members):
             members = np.array([np.argmax(user_vectors @ snapshot.centroids[number])])
         sampled = rng.choice(members, min(len(members), USERS_PER_CLUSTER), replace=False)
-        positions = np.array([position for _, position in edges[number]])
         predictions = np.zeros(len(positions))
         for user in sampled:
             past = history[user][history[user] > 0] - 1
@@ -44,6 +44,5 @@ def offline_values(
                 snapshot.item_features[positions],
             )
             predictions += snapshot.towers.predict(features)
-        for (key, _), prediction in zip(edges[number], predictions / len(sampled), strict=True):
-            values[key] = float(prediction)
-    return values | item_values(sums, values)
+        values[group] = predictions / len(sampled)
+    return with_item_values(rows, values)

@@ -77,15 +77,15 @@ class ParameterFollower:
         return place
 
     def _reload(self, partition: int) -> Place:
-        position, sums, stream_id = self._store.load_rows(self._namespace, partition)
+        position, rows, stream_id = self._store.load_rows(self._namespace, partition)
         offset = self._offset(partition, position)
-        self._on_loop(lambda: self._parameters.reload(partition, offset, sums))
+        self._on_loop(lambda: self._parameters.reload(partition, offset, rows))
         metrics.RELOADS.inc()
         _log.warning("partition %d of %s read anew at offset %d", partition, self._namespace, offset)
         return Place(position, stream_id)
 
     def _apply(self, partition: int, stream_id: str, delta: Delta) -> None:
-        self._parameters.apply(partition, delta.position.offset, delta.keys, delta.rows)
+        self._parameters.apply(partition, delta.position.offset, delta.changes)
         committed = int(stream_id.partition("-")[0]) / 1000  # a stream id begins with Redis's clock
         metrics.PROPAGATION.observe(max(0.0, time.time() - committed))
         metrics.PARAMETER_TIME.labels(str(partition)).set(committed)

@@ -1,8 +1,8 @@
 """The bandit's parameters in memory: what requests score with.
 
-parameters = base of the namespace + the latest absolute rows of every partition. Nothing is ever counted here: a row
-that comes replaces the one that its partition sent before. Rows of items that the snapshot does not have yet are
-remembered and take effect when the item appears.
+parameters = base of the namespace + the rows of every partition. Nothing is ever counted here: changes that
+come are added to what their partition had. Rows of items that the snapshot does not have yet are remembered and take
+effect when the item appears.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.graph import Graph
-from feature_store.sums import COLUMNS, Sums, edge_key, item_key, split_key
+from feature_store.sums import COLUMNS, ITEM, Rows, Sums
 from online_serving.growing import GrowingRows
 from streaming.bandit.diag_linucb import Table
 
@@ -22,7 +22,7 @@ Int64 = NDArray[np.int64]
 class Parameters:
     """Base and partitions of one namespace over one graph, which may grow meanwhile. Used from one thread at a time."""
 
-    def __init__(self, graph: Graph, size: int, base: Sums, offsets: Sequence[int]) -> None:
+    def __init__(self, graph: Graph, size: int, base: Rows, offsets: Sequence[int]) -> None:
         """size: items of the graph to hold. offsets: per partition, the next log offset that the base does not hold."""
         self._graph = graph
         self._parts = [Sums() for _ in offsets]
@@ -30,7 +30,7 @@ class Parameters:
         self._edges: GrowingRows[np.float64] = GrowingRows(np.zeros((0, COLUMNS)))
         self._items: GrowingRows[np.float64] = GrowingRows(np.zeros((0, COLUMNS)))
         self._total = np.zeros(COLUMNS)
-        self._base = base
+        self._base = Sums.of(base)
         self.extend(size)
 
     @property
@@ -47,29 +47,26 @@ class Parameters:
             self._total,
         )
 
-    def apply(self, partition: int, offset: int, keys: Sequence[str], rows: Float64) -> None:
-        """Replaces a partition's rows by newer absolute ones, as of the log offset: distinct keys (n,), rows (n, 5)."""
-        part = self._parts[partition]
-        old = np.stack([part.get(key) for key in keys]) if keys else np.zeros((0, COLUMNS))
-        part.put(keys, rows)
-        self._add(keys, rows - old)
+    def apply(self, partition: int, offset: int, changes: Rows) -> None:
+        """Adds what has changed in a partition, up to the log offset."""
+        self._parts[partition].merge(changes)
+        self._add(changes, changes.values)
         self._offsets[partition] = offset
 
-    def reload(self, partition: int, offset: int, sums: Sums) -> None:
+    def reload(self, partition: int, offset: int, rows: Rows) -> None:
         """Replaces everything known of a partition."""
-        before = self._parts[partition].keys()
-        gone = [key for key in before if key not in sums]
-        rows = np.concatenate([sums.rows(), np.zeros((len(gone), COLUMNS))])
-        self.apply(partition, offset, [*sums.keys(), *gone], rows)
-        self._parts[partition] = sums.copy()
+        before = self._parts[partition].rows()
+        self._add(before, -before.values)
+        self._parts[partition] = Sums()
+        self.apply(partition, offset, rows)
 
     def extend(self, size: int) -> None:
         """Takes in the items that were appended to the graph, up to `size` items in all."""
         first = len(self._items.rows)
         names = self._graph.items[first:size]
-        item_rows = [self._sum(item_key(name)) for name in names]
+        item_rows = [self._sum(name, ITEM) for name in names]
         edge_rows = [
-            self._sum(edge_key(int(cluster), name))
+            self._sum(name, int(cluster))
             for j, name in enumerate(names, first)
             for cluster in self._graph.clusters_of(j)
         ]
@@ -79,26 +76,22 @@ class Parameters:
         if edge_rows:
             self._edges.append(np.stack(edge_rows))
 
-    def _sum(self, key: str) -> Float64:
-        row = self._base.get(key)
-        for part in self._parts:
-            if key in part:
-                row += part.get(key)
+    def _sum(self, item: str, cluster: int) -> Float64:
+        row: Float64 = np.sum([part.get(item, cluster) for part in (self._base, *self._parts)], axis=0)
         return row
 
-    def _add(self, keys: Sequence[str], change: Float64) -> None:
-        """Adds to the rows of the graph that the keys name; the others wait in their partition for extend()."""
+    def _add(self, rows: Rows, change: Float64) -> None:
+        """Adds to the rows of the graph that are named; the others wait in their partition for extend()."""
         known = len(self._items.rows)
         items, item_change, edges, edge_change = [], [], [], []
-        for i, key in enumerate(keys):
-            cluster, name = split_key(key)
-            j = self._graph.index.get(name, known)
+        for i, (number, cluster) in enumerate(zip(rows.item, rows.cluster, strict=True)):
+            j = self._graph.index.get(rows.items[number], known)
             if j >= known:
                 continue
-            if cluster is None:
+            if cluster == ITEM:
                 items.append(j)
                 item_change.append(i)
-            elif (row := self._graph.row(cluster, j)) is not None:
+            elif (row := self._graph.row(int(cluster), j)) is not None:
                 edges.append(row)
                 edge_change.append(i)
         self._items.rows[items] += change[item_change]

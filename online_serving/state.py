@@ -84,8 +84,8 @@ def loader(home: Path, partitions: int, online: OnlineStore, bandit: BanditStore
         parameters = Parameters(snapshot.graph, snapshot.size, namespace.base, namespace.offsets)
         places = []
         for partition, first in enumerate(namespace.offsets):
-            position, sums, stream_id = bandit.load_rows(active.namespace, partition)
-            parameters.reload(partition, position.offset if position else first, sums)
+            position, rows, stream_id = bandit.load_rows(active.namespace, partition)
+            parameters.reload(partition, position.offset if position else first, rows)
             places.append(Place(position, stream_id))
         _warm_up(pipeline, snapshot, parameters)
         return State(active, snapshot, parameters, namespace.offsets, places)

@@ -17,7 +17,7 @@ What happens to an event, each counted in `outcomes`:
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -35,12 +35,14 @@ from feature_store.contracts.events import (
 from feature_store.contracts.identity import read_decision_id
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
-from feature_store.sums import Float64, Sums, edge_key, item_key
+from feature_store.sums import Float64, Rows, Sums
 from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
 from streaming.bandit.rewards import reward
+from streaming.bandit.update import Shares
 from streaming.settings import VIEW, RewardSettings
 
 _QUOTED = 100  # characters of what a client sent
+_WAITING_ROWS = 1 << 16  # at most, before they are added up
 _MIN_TRANSLATED_WEIGHT = 0.01  # of a cluster that a decision of another release is folded onto
 
 
@@ -70,8 +72,8 @@ class DeadLetter(NamedTuple):
 class Changes(NamedTuple):
     """What the events since the last take changed."""
 
-    keys: list[str]
-    rows: Float64  # absolute, (len(keys), 5)
+    changes: Rows  # what they added
+    rows: Rows  # all rows of the items they added to, item after item, clusters ascending within an item
     opened: dict[str, bytes]
     closed: list[str]
     positives: list[tuple[str, str, int]]  # user, item, ms: for users' histories
@@ -89,10 +91,11 @@ class Fold:
         namespace: Namespace,
         settings: RewardSettings,
         start: Start,
-        sums: Sums | None = None,
+        rows: Rows | None = None,
     ) -> None:
-        """Begins with nothing added up, or goes on with stored sums and what was stored beside them."""
-        self.sums = Sums() if sums is None else sums
+        """Begins with nothing added up, or goes on with stored rows and what was stored beside them."""
+        self._sums = Sums() if rows is None else Sums.of(rows)
+        self._shares = Shares()
         self.stream_time = start.stream_time
         self.learning = start.learning
         self.outcomes: Counter[str] = Counter()
@@ -104,8 +107,14 @@ class Fold:
         heapq.heapify(self._closing)
         self._dead: list[DeadLetter] = []
         self._forget_changes()
-        if sums is None:  # nothing is stored yet: what it begins with is news
+        if rows is None:  # nothing is stored yet: what it begins with is news
             self._touched.update(self._open)
+
+    @property
+    def sums(self) -> Sums:
+        """What the events add up to."""
+        self._add_up()
+        return self._sums
 
     @property
     def open_decisions(self) -> int:
@@ -134,10 +143,10 @@ class Fold:
 
     def take(self) -> Changes:
         """What changed since the last take."""
-        keys = sorted(self._dirty)
+        self._add_up()
         changes = Changes(
-            keys=keys,
-            rows=self.sums.select(keys),
+            changes=self._added.rows(),
+            rows=self._sums.rows_of(self._added.items()),
             opened={name: _open_encoder.encode(self._open[name]) for name in sorted(self._touched)},
             closed=self._closed,
             positives=self._positives,
@@ -151,7 +160,7 @@ class Fold:
         return dead
 
     def _forget_changes(self) -> None:
-        self._dirty: set[str] = set()
+        self._added = Sums(self._sums.numbers)
         self._touched: set[str] = set()
         self._closed: list[str] = []
         self._positives: list[tuple[str, str, int]] = []
@@ -183,8 +192,7 @@ class Fold:
         self._touched.add(decision.id)
         heapq.heappush(self._closing, (decision.time, decision.id))
         if opened.learns:
-            for i in range(len(shown)):
-                self._add(opened, i, 1.0, 0.0, 0.0, 0.0)
+            self._share(opened, range(len(shown)), 1.0, 0.0, 0.0, 0.0)
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:
         """The slate was never shown: what serving it added is taken back."""
@@ -195,8 +203,7 @@ class Fold:
         self._touched.discard(withdrawal.decision)
         self._closed.append(withdrawal.decision)
         if decision.learns:
-            for i in range(len(decision.items)):
-                self._add(decision, i, -1.0, 0.0, 0.0, 0.0)
+            self._share(decision, range(len(decision.items)), -1.0, 0.0, 0.0, 0.0)
 
     def _feed_back(self, feedback: Feedback) -> None:
         decision = self._open.get(feedback.decision)
@@ -246,10 +253,10 @@ class Fold:
         decision.rewards[i] = now
         if before is None:
             self.outcomes["learnt"] += 1
-            self._add(decision, i, 0.0, 1.0, now, now * now)
+            self._share(decision, (i,), 0.0, 1.0, now, now * now)
         else:
             self.outcomes["corrected"] += 1
-            self._add(decision, i, 0.0, 0.0, now - before, now * now - before * before)
+            self._share(decision, (i,), 0.0, 0.0, now - before, now * now - before * before)
 
     def _close_windows(self) -> None:
         """A trial without an event resolves as silence, unless the client reports views and reported none for it."""
@@ -263,24 +270,32 @@ class Fold:
             client_reports_views = any(kind == VIEW for events in decision.events.values() for kind, _ in events)
             if decision.learns and self.learning and not client_reports_views:
                 silence = self._settings.silence
-                for i, value in enumerate(decision.rewards):
-                    if value is None:
-                        self.outcomes["silent"] += 1
-                        self._add(decision, i, 0.0, 1.0, silence, silence * silence)
+                unresolved = [i for i, value in enumerate(decision.rewards) if value is None]
+                self.outcomes["silent"] += len(unresolved)
+                self._share(decision, unresolved, 0.0, 1.0, silence, silence * silence)
 
-    def _add(self, decision: OpenDecision, i: int, served: float, trials: float, reward: float, squared: float) -> None:
-        """Adds a share of a trial to the rows of a shown item: Diag-LinUCB's update (Online Matching, Eqs. 7-9), d +=
-        w^2 and b += w r for every active cluster with an edge, and the same with w = 1 for the item."""
-        item, predicted = decision.items[i], decision.predicted[i] * trials
-        key = item_key(item)
-        self.sums.add(key, served, trials, reward, squared, predicted)
-        self._dirty.add(key)
-        mask = decision.edges[i]
-        for k, w in enumerate(decision.weights):
-            if mask >> k & 1:
-                key = edge_key(decision.clusters[k], item)
-                self.sums.add(key, w * w * served, w * w * trials, w * trials, w * reward, w * predicted)
-                self._dirty.add(key)
+    def _share(
+        self, decision: OpenDecision, shown: Sequence[int], served: float, trials: float, reward: float, squared: float
+    ) -> None:
+        """Adds the same share of a trial for some of the shown items."""
+        numbers = self._sums.numbers
+        self._shares.add(
+            [numbers[decision.items[i]] for i in shown],
+            [decision.predicted[i] for i in shown],
+            [decision.edges[i] for i in shown],
+            decision.clusters,
+            decision.weights,
+            (served, trials, reward, squared),
+        )
+        if len(self._shares) > _WAITING_ROWS:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        if len(self._shares):
+            additions = self._shares.additions()
+            self._shares = Shares()
+            self._sums.add(*additions)
+            self._added.add(*additions)
 
 
 def translate(start: Start, matrix: Float64, graph: Graph) -> Start:

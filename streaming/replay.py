@@ -13,7 +13,7 @@ from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.events import Event
 from feature_store.namespace import Namespace, Start
-from feature_store.sums import Sums, total
+from feature_store.sums import ITEM, Rows, Sums
 from streaming.admission import events_of
 from streaming.fold import Fold
 from streaming.kafka import Reader
@@ -31,7 +31,7 @@ class Comparison(NamedTuple):
     position: Position
     rows: int
     largest_difference: float  # relative to the sum of absolute contributions; 0 if the states are equal bit by bit
-    differing: list[str]  # keys that differ by more than the tolerance, worst first
+    differing: list[str]  # rows that differ by more than the tolerance, worst first
 
     @property
     def equal(self) -> bool:
@@ -41,13 +41,14 @@ class Comparison(NamedTuple):
 
 def replay(
     namespace: Namespace, lake: Path, rewards: RewardSettings, ends: Sequence[Sequence[Position]]
-) -> tuple[Sums, list[Start]]:
+) -> tuple[Rows, list[Start]]:
     """State of a namespace from the lake alone: base + fold, and per partition what a fold that goes on from there
     begins with. ends: per partition, as for replay_partition."""
     folds = [
         replay_partition(namespace, partition, lake, rewards, stops, None, "") for partition, stops in enumerate(ends)
     ]
-    return total([namespace.base, *(fold.sums for fold in folds)]), [fold.start() for fold in folds]
+    state = Sums.of(namespace.base, *(fold.sums.rows() for fold in folds))
+    return state.rows(), [fold.start() for fold in folds]
 
 
 def replay_partition(
@@ -91,19 +92,26 @@ def compare(
             continue
         ends = [*map(Position.parse, stored.logs), stored.position]
         fold = replay_partition(namespace, partition, lake, rewards, ends, bootstrap, topic)
-        keys = sorted({*stored.sums.keys(), *fold.sums.keys()})
-        scale = np.array([np.abs(fold.sums.get(key)).sum() for key in keys]) + 1e-300
-        gaps = np.array([np.abs(stored.sums.get(key) - fold.sums.get(key)).max() for key in keys]) / scale
+        live, replayed = Sums.of(stored.rows), fold.sums
+        keys = Sums.of(stored.rows, replayed.rows()).rows()
+        expected = replayed.select(keys)
+        scale = np.abs(expected).sum(axis=1) + 1e-300
+        gaps = np.abs(live.select(keys) - expected).max(axis=1, initial=0.0) / scale
         comparisons.append(
             Comparison(
                 partition,
                 stored.position,
-                len(keys),
+                len(keys.item),
                 float(gaps.max(initial=0.0)),
-                [keys[i] for i in np.argsort(-gaps) if gaps[i] > tolerance],
+                [_name(keys, i) for i in np.argsort(-gaps) if gaps[i] > tolerance],
             )
         )
     return comparisons
+
+
+def _name(rows: Rows, i: int) -> str:
+    item, cluster = rows.items[rows.item[i]], rows.cluster[i]
+    return item if cluster == ITEM else f"{item} in cluster {cluster}"
 
 
 def _events(

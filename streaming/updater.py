@@ -69,7 +69,7 @@ class PartitionUpdater:
             self._fold = Fold(self._namespace, self._rewards, self._namespace.starts[self._partition])
         else:
             start = Start(state.stream_time, state.learning, state.open)
-            self._fold = Fold(self._namespace, self._rewards, start, state.sums)
+            self._fold = Fold(self._namespace, self._rewards, start, state.rows)
         self._stored = state.position
         self._logs = state.logs
         first = Position(self._namespace.log, self._namespace.offsets[self._partition])
@@ -107,7 +107,7 @@ class PartitionUpdater:
                     logs=self._logs,
                     stream_time=self._fold.stream_time,
                     learning=self._fold.learning,
-                    keys=changes.keys,
+                    changes=changes.changes,
                     rows=changes.rows,
                     opened=changes.opened,
                     closed=changes.closed,

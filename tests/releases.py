@@ -29,7 +29,7 @@ from feature_store.definitions import (
 )
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start, namespace_id
-from feature_store.sums import Sums
+from feature_store.sums import NO_ROWS
 
 Float32 = NDArray[np.float32]
 
@@ -110,7 +110,7 @@ def build_namespace(namespaces: Path, releases: Path, release: str, log: str, pa
         offsets=[0] * partitions,
         created=0,
         graph=Graph.load(releases / release / "graph.parquet"),
-        base=Sums(),
+        base=NO_ROWS,
         starts=[Start()] * partitions,
     )
     namespace.save(namespaces)

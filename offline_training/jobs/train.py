@@ -14,7 +14,7 @@ from feature_store.definitions import features_hash
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online import OnlineStore
-from feature_store.sums import Sums
+from feature_store.sums import NO_ROWS
 from offline_training.data.lake import positives_from
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
 from offline_training.models import Trained, train_models
@@ -98,7 +98,7 @@ def train(job: TrainJob, progress: Progress) -> TrainResult:
         offsets=list(job.offsets),
         created=job.clock.now_ms(),
         graph=Graph.load(job.releases / release / "graph.parquet"),
-        base=Sums(),
+        base=NO_ROWS,
         starts=[Start() for _ in job.offsets],
     )
     return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))

@@ -18,7 +18,7 @@ from feature_store.contracts.events import Decision, Event, Feedback, Tick, With
 from feature_store.definitions import ITEM_TOKENS, UNKNOWN_ITEM, token_ids
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
-from feature_store.sums import Sums
+from feature_store.sums import NO_ROWS
 from offline_training.data.training_sets import TrainingSetSummary, build_training_sets
 from offline_training.progress import silent
 from offline_training.settings import TrainingSettings
@@ -325,7 +325,7 @@ def test_what_is_trained_on_is_what_the_bandit_learnt(
     out, _ = build(spark, lake, rewards=settings)
 
     namespace = Namespace(
-        id="r-1", release="r", log="x", offsets=[0], created=0, graph=Graph(1), base=Sums(), starts=[Start()]
+        id="r-1", release="r", log="x", offsets=[0], created=0, graph=Graph(1), base=NO_ROWS, starts=[Start()]
     )
     fold = Fold(namespace, settings, Start())
     fold.apply([*events, Tick(time=10_000_000)])
@@ -334,7 +334,7 @@ def test_what_is_trained_on_is_what_the_bandit_learnt(
         for item, reward in zip(row["items"], row["rewards"], strict=True):
             trials.setdefault(item, []).append(reward)
     for item, rewards in trials.items():
-        _, resolved, total, squares, _ = fold.sums.get(f":{item}")
+        _, resolved, total, squares, _ = fold.sums.get(item)
         assert len(rewards) == resolved
         assert sum(rewards) == pytest.approx(total, abs=1e-9)
         assert sum(reward**2 for reward in rewards) == pytest.approx(squares, abs=1e-9)

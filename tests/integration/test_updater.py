@@ -16,12 +16,13 @@ from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
 from feature_store.settings import RedisSettings
-from feature_store.sums import Sums
+from feature_store.sums import NO_ROWS, Sums
 from streaming import dead_letter, sink, updater
 from streaming.kafka import Log, Reader, Writer
 from streaming.replay import compare
 from streaming.settings import KafkaSettings, LakeSettings, RewardSettings
 from tests.events import decision, feedback
+from tests.rows import by_name, rows_of
 
 KAFKA = KafkaSettings(partitions=2)
 REWARDS = RewardSettings()
@@ -52,7 +53,7 @@ class Installation:
         self.store, self.online = BanditStore(self.client, settings), OnlineStore(self.client, settings)
         self.namespace = Namespace(
             id=f"{name}-1", release="r", log=Log(KAFKA, broker).log_id(), offsets=starts, created=0,
-            graph=Graph(4), base=Sums(), starts=[Start(), Start()],
+            graph=Graph(4), base=NO_ROWS, starts=[Start(), Start()],
         )  # fmt: skip
         self.namespace.save(home / "namespaces")
         self.online.add_namespace(self.namespace.id)
@@ -125,8 +126,8 @@ def test_state_equals_replay_also_after_crashes(installation: Installation, wait
     assert [c.equal for c in comparisons] == [True, True]
     assert max(c.largest_difference for c in comparisons) == 0
     states = [installation.store.load(installation.namespace.id, n) for n in range(2)]
-    assert np.sum([s.sums.get(":ü:\n") for s in states], axis=0).tolist() == [60, 60, 60, 60, 30]
-    assert np.sum([s.sums.get("3:a") for s in states], axis=0) == pytest.approx([33.75, 33.75, 45, 0, 22.5])
+    assert np.sum([Sums.of(s.rows).get("ü:\n") for s in states], axis=0).tolist() == [60, 60, 60, 60, 30]
+    assert np.sum([Sums.of(s.rows).get("a", 3) for s in states], axis=0) == pytest.approx([33.75, 33.75, 45, 0, 22.5])
 
 
 def test_a_tampered_state_is_noticed(installation: Installation, wait: Wait) -> None:
@@ -138,15 +139,16 @@ def test_a_tampered_state_is_noticed(installation: Installation, wait: Wait) -> 
     running.join()
     for n in range(2):
         state = installation.store.load(installation.namespace.id, n)
-        if state.position and ":a" in state.sums:
+        if state.position and "a" in state.rows.items:
+            rows = rows_of({":a": Sums.of(state.rows).get("a") + 1e-6})
             installation.store.commit(
                 installation.namespace.id, n, state.position,
-                Commit(state.position, [], 0, True, [":a"], state.sums.get(":a")[None] + 1e-6, {}, []),
+                Commit(state.position, [], 0, True, NO_ROWS, rows, {}, []),
             )  # fmt: skip
     results = compare(
         installation.namespace, installation.store, installation.home / "lake", REWARDS, installation.broker, "events"
     )
-    assert {key for result in results for key in result.differing} == {":a"}
+    assert {key for result in results for key in result.differing} == {"a"}
 
 
 def test_unprocessable_records_become_dead_letters(installation: Installation, wait: Wait) -> None:
@@ -184,8 +186,8 @@ def test_a_stale_writer_is_fenced_and_nothing_of_it_is_written(installation: Ins
     store, name = installation.store, installation.namespace.id
 
     def commit(expected: Position | None, offset: int, value: float) -> None:
-        rows = np.full((1, 5), value)
-        store.commit(name, 0, expected, Commit(Position("log", offset), [], 0, True, ["k"], rows, {"d": b"x"}, []))
+        rows = rows_of({":k": [value] * 5})
+        store.commit(name, 0, expected, Commit(Position("log", offset), [], 0, True, rows, rows, {"d": b"x"}, []))
 
     commit(None, 5, 1.0)
     commit(Position("log", 5), 9, 2.0)
@@ -194,7 +196,7 @@ def test_a_stale_writer_is_fenced_and_nothing_of_it_is_written(installation: Ins
             commit(stale, 12, 3.0)
     state = store.load(name, 0)
     assert state.position == Position("log", 9)
-    assert state.sums.get("k").tolist() == [2.0] * 5
+    assert by_name(state.rows) == {":k": [2.0] * 5}
 
 
 def test_readers_follow_deltas_and_notice_gaps(installation: Installation) -> None:
@@ -202,29 +204,31 @@ def test_readers_follow_deltas_and_notice_gaps(installation: Installation) -> No
 
     def commit(expected: Position | None, offset: int) -> Position:
         position = Position("log", offset)
-        store.commit(name, 0, expected, Commit(position, [], 0, True, ["k"], np.full((1, 5), float(offset)), {}, []))
+        changes, rows = rows_of({":k": [1.0] * 5}), rows_of({":k": [float(offset)] * 5, "1:k": [0.5] * 5})
+        store.commit(name, 0, expected, Commit(position, [], 0, True, changes, rows, {}, []))
         return position
 
-    position, sums, stream = store.load_rows(name, 0)
-    assert (position, len(sums), stream) == (None, 0, "0-0")
+    position, rows, stream = store.load_rows(name, 0)
+    assert (position, len(rows.item), stream) == (None, 0, "0-0")
     first = commit(None, 3)
     second = commit(first, 4)
     deltas = store.follow(name, 0, stream, position, 10)
     assert [d.position.offset for _, d in deltas] == [3, 4]
-    assert deltas[-1][1].rows.tolist() == [[4.0] * 5]
+    assert by_name(deltas[-1][1].changes) == {":k": [1.0] * 5}
     stream = deltas[-1][0]
     assert store.follow(name, 0, stream, second, 10) == []
     with pytest.raises(Trimmed):  # a reader that missed the first
         store.follow(name, 0, deltas[0][0], None, 10)
-    position, sums, stream = store.load_rows(name, 0)
-    assert (position, sums.get("k").tolist()) == (second, [4.0] * 5)
+    position, rows, stream = store.load_rows(name, 0)
+    assert (position, by_name(rows)) == (second, {":k": [4.0] * 5, "1:k": [0.5] * 5})
 
 
 def test_a_log_that_begins_anew_is_noticed(installation: Installation, wait: Wait) -> None:
     """The stored position belongs to a log that is gone: state is kept, folding goes on from the new log's start."""
     old = Position("11111111-0000-0000-0000-000000000000", 7)
     for n in range(2):
-        commit = Commit(old, [], 0, True, [":kept"], np.full((1, 5), 2.0), {}, [])
+        rows = rows_of({":kept": [2.0] * 5})
+        commit = Commit(old, [], 0, True, rows, rows, {}, [])
         installation.store.commit(installation.namespace.id, n, None, commit)
     stop = threading.Event()
     running = installation.updater(stop)
@@ -235,7 +239,7 @@ def test_a_log_that_begins_anew_is_noticed(installation: Installation, wait: Wai
     states = [installation.store.load(installation.namespace.id, n) for n in range(2)]
     assert {s.position.log for s in states if s.position} == {installation.namespace.log}
     assert [s.logs for s in states] == [[str(old)]] * 2
-    assert [s.sums.get(":kept").tolist() for s in states] == [[2.0] * 5] * 2
+    assert [by_name(s.rows)[":kept"] for s in states] == [[2.0] * 5] * 2
 
 
 def test_another_number_of_partitions_is_refused(broker: str, installation: Installation) -> None:

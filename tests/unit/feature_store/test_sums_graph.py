@@ -10,48 +10,89 @@ from hypothesis import strategies as st
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
-from feature_store.sums import Sums, edge_key, item_key, split_key, total
-
-
-@given(st.one_of(st.none(), st.integers(0, 10**6)), st.text())
-def test_keys_hold_any_item_id(cluster: int | None, item: str) -> None:
-    key = item_key(item) if cluster is None else edge_key(cluster, item)
-    assert split_key(key) == (cluster, item)
+from feature_store.packed_rows import pack, unpack
+from feature_store.sums import ITEM, NO_ROWS, Rows, Sums
+from tests.rows import by_name, rows_of
 
 
 def test_rows_add_and_unknown_ones_are_zero() -> None:
-    sums = Sums()
-    sums.add("a", 1, 2, 3, 4, 5)
-    sums.add("a", 1, 0, 0, 0, 0.5)
+    sums = Sums.of(rows_of({":a": [1, 2, 3, 4, 5]}), rows_of({":a": [1, 0, 0, 0, 0.5]}))
     assert sums.get("a").tolist() == [2, 2, 3, 4, 5.5]
+    assert sums.get("a", 0).tolist() == [0] * 5
     assert sums.get("b").tolist() == [0] * 5
     assert len(sums) == 1
 
 
-def test_total_adds_partitions() -> None:
-    one, two = Sums(), Sums()
-    one.add("a", 1, 1, 1, 1, 1)
-    two.add("b", 2, 2, 2, 2, 2)
-    two.add("a", 3, 3, 3, 3, 3)
-    both = total([one, two])
-    assert both.get("a").tolist() == [4] * 5
-    assert both.get("b").tolist() == [2] * 5
-    assert one.get("a").tolist() == [1] * 5  # the parts stay as they were
+@st.composite
+def batches(draw: st.DrawFn) -> list[dict[tuple[str, int], list[int]]]:
+    """Batches of rows of few items and of clusters from one end of their range to the other."""
+    key = st.tuples(st.sampled_from(["", "a", "ü:\n", "0"]), st.sampled_from([ITEM, 0, 1, 7, 2**31 - 2]))
+    row = st.lists(st.integers(-1000, 1000), min_size=5, max_size=5)
+    return draw(st.lists(st.dictionaries(key, row, max_size=12), max_size=6))
 
 
-def test_many_rows_survive_the_disk(tmp_path: Path) -> None:
+def as_rows(batch: dict[tuple[str, int], list[int]]) -> Rows:
+    items = sorted({item for item, _ in batch}, reverse=True)
+    return Rows(
+        items,
+        np.array([items.index(item) for item, _ in batch], np.int32),
+        np.array([cluster for _, cluster in batch], np.int32),
+        np.array(list(batch.values()), float).reshape(-1, 5),
+    )
+
+
+def as_dict(rows: Rows) -> dict[tuple[str, int], list[float]]:
+    keys = [(rows.items[item], int(cluster)) for item, cluster in zip(rows.item, rows.cluster, strict=True)]
+    assert len(set(keys)) == len(keys)
+    return dict(zip(keys, rows.values.tolist(), strict=True))
+
+
+@given(batches())
+def test_a_table_is_a_dictionary_of_sums(parts: list[dict[tuple[str, int], list[int]]]) -> None:
+    expected: dict[tuple[str, int], list[float]] = {}
+    for part in parts:
+        for key, row in part.items():
+            expected[key] = [a + b for a, b in zip(expected.get(key, [0.0] * 5), row, strict=True)]
+    sums = Sums.of(*map(as_rows, parts))
+    assert as_dict(sums.rows()) == expected
+    assert list(as_dict(sums.rows())) == list(expected)  # in order of arrival
+    chosen = sums.items()[::2]
+    names = [sums.numbers.names[number] for number in chosen]
+    of_chosen = sums.rows_of(chosen)
+    assert of_chosen.items == names
+    assert list(as_dict(of_chosen).items()) == [
+        (key, expected[key]) for name in names for key in sorted(expected) if key[0] == name
+    ]
+    everything = sums.rows_of(sums.items())
+    assert as_dict(unpack({name.encode(): value for name, value in pack(everything).items()})) == expected
+
+
+def test_a_table_grows_to_many_rows() -> None:
+    rng = np.random.default_rng(3)
+    item, cluster = rng.integers(0, 300, 40_000), rng.integers(ITEM, 200, 40_000)
+    names = [f"item {k}" for k in range(300)]
+    values = rng.integers(-9, 9, (40_000, 5)).astype(float)
     sums = Sums()
-    for i in range(1000):
-        sums.add(f"{i}:ü", i, 1 / 3, 0, -i, 1e-300)
-    sums.save(tmp_path / "sums.parquet")
-    loaded = Sums.load(tmp_path / "sums.parquet")
-    assert loaded.keys() == sums.keys()
-    assert np.array_equal(loaded.rows(), sums.rows())
+    for part in np.array_split(np.arange(40_000), 7):
+        sums.merge(Rows(names, item[part].astype(np.int32), cluster[part].astype(np.int32), values[part]))
+    expected = np.zeros((300, 201, 5))
+    np.add.at(expected, (item, cluster + 1), values)
+    rows = sums.rows()
+    assert len(sums) == len(np.unique(item * 1000 + cluster))
+    found = np.array([names.index(name) for name in rows.items])
+    assert np.array_equal(rows.values, expected[found[rows.item], rows.cluster + 1])
+    assert np.array_equal(sums.select(rows), rows.values)
 
 
-def test_an_empty_table_survives_the_disk(tmp_path: Path) -> None:
-    Sums().save(tmp_path / "sums.parquet")
-    assert len(Sums.load(tmp_path / "sums.parquet")) == 0
+def test_rows_survive_the_disk(tmp_path: Path) -> None:
+    rows = rows_of({f"{i % 3}:ü{i}\n": [i, 1 / 3, 0, -i, 1e-300] for i in range(1000)} | {":0": [1.0] * 5})
+    rows.save(tmp_path / "rows.parquet")
+    assert by_name(Rows.load(tmp_path / "rows.parquet")) == by_name(rows)
+
+
+def test_no_rows_survive_the_disk(tmp_path: Path) -> None:
+    NO_ROWS.save(tmp_path / "rows.parquet")
+    assert by_name(Rows.load(tmp_path / "rows.parquet")) == {}
 
 
 def _graph() -> Graph:
@@ -120,8 +161,7 @@ def test_built_and_appended_graphs_are_equal(clusters: list[set[int]], built: in
 
 
 def test_a_namespace_survives_the_disk_and_is_never_rewritten(tmp_path: Path) -> None:
-    base = Sums()
-    base.add("0:a", 1, 2, 3, 4, 5)
+    base = rows_of({"0:a": [1, 2, 3, 4, 5]})
     namespace = Namespace(
         id="r-1",
         release="r",
@@ -137,7 +177,7 @@ def test_a_namespace_survives_the_disk_and_is_never_rewritten(tmp_path: Path) ->
     loaded = Namespace.load(tmp_path, "r-1")
     assert (loaded.release, loaded.log, loaded.offsets, loaded.created) == ("r", "log", [3, 4], 7)
     assert loaded.starts == [Start(5, False, {"d": b"x"}), Start()]
-    assert loaded.base.get("0:a").tolist() == [1, 2, 3, 4, 5]
+    assert by_name(loaded.base) == {"0:a": [1, 2, 3, 4, 5]}
     assert loaded.translations["older"].tolist() == [[0.25, 0.75, 0.0]]
     with pytest.raises(ReleaseRefused, match="exists already"):
         namespace.save(tmp_path)

@@ -6,14 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.graph import Graph
-from feature_store.sums import Sums
-from offline_training.ensemble import item_values, mix, translation, transport
-
-
-def sums_of(rows: dict[str, list[float]]) -> Sums:
-    sums = Sums()
-    sums.put(list(rows), np.array(list(rows.values()), dtype=np.float64))
-    return sums
+from feature_store.sums import NO_ROWS, Sums
+from offline_training.ensemble import mix, translation, transport, with_item_values
+from tests.rows import by_name, rows_of
 
 
 def test_translation_counts_where_users_went() -> None:
@@ -39,8 +34,8 @@ def test_transport_moves_edges_and_keeps_items() -> None:
     # The new graph: item a is connected to clusters 0 and 1, b to cluster 1 only, c is gone.
     graph = Graph.build(["a", "b"], np.array([0, 0, 1]), np.array([0, 1, 1]), clusters=2)
     matrix = np.array([[0.75, 0.25], [0.0, 1.0]])
-    carried = transport(
-        sums_of(
+    moved = transport(
+        rows_of(
             {
                 "0:a": [4, 4, 4, 2, 1],
                 "1:a": [1, 1, 2, 1, 1],
@@ -53,54 +48,58 @@ def test_transport_moves_edges_and_keeps_items() -> None:
         matrix,
         graph,
     )
-    assert sorted(carried.keys()) == ["0:a", "1:a", "1:b", ":a", ":c"]
-    assert carried.get("0:a").tolist() == [3, 3, 3, 1.5, 0.75]
-    assert carried.get("1:a").tolist() == [2, 2, 3, 1.5, 1.25]
-    assert carried.get("1:b").tolist() == [2, 2, 2, 1, 1], "what falls on (0, b) is dropped: there is no such edge"
-    assert carried.get(":a").tolist() == [5, 4, 3, 3, 2]
-    assert carried.get(":c").tolist() == [1, 1, 1, 1, 1]
+    assert sorted(by_name(moved)) == ["0:a", "1:a", "1:b", ":a", ":c"]
+    carried = Sums.of(moved)
+    assert carried.get("a", 0).tolist() == [3, 3, 3, 1.5, 0.75]
+    assert carried.get("a", 1).tolist() == [2, 2, 3, 1.5, 1.25]
+    assert carried.get("b", 1).tolist() == [2, 2, 2, 1, 1], "what falls on (0, b) is dropped: there is no such edge"
+    assert carried.get("a").tolist() == [5, 4, 3, 3, 2]
+    assert carried.get("c").tolist() == [1, 1, 1, 1, 1]
 
 
 def test_transport_by_the_identity_changes_nothing() -> None:
     graph = Graph.build(["a", "b"], np.array([0, 1]), np.array([0, 1]), clusters=2)
-    sums = sums_of({"0:a": [1, 2, 3, 4, 5], "1:b": [5, 4, 3, 2, 1]})
-    carried = transport(sums, np.eye(2), graph)
-    assert carried.get("0:a").tolist() == [1, 2, 3, 4, 5]
-    assert carried.get("1:b").tolist() == [5, 4, 3, 2, 1]
+    rows = {"0:a": [1.0, 2, 3, 4, 5], "1:b": [5.0, 4, 3, 2, 1]}
+    assert by_name(transport(rows_of(rows), np.eye(2), graph)) == rows
+    assert by_name(transport(NO_ROWS, np.eye(2), graph)) == {}
+
+
+def mixed(rows: dict[str, list[float]], offline: list[float], omega: float, keep: float) -> dict[str, list[float]]:
+    return by_name(mix(rows_of(rows), np.array(offline), omega, keep))
 
 
 def test_mix_of_an_edge() -> None:
     # Online mean 6/8 = .75, offline .25: .2 * .75 + .8 * .25 = .35; half of the trials stay, s = 4.
-    mixed = mix(sums_of({"0:a": [10, 6, 8, 6, 4]}), {"0:a": 0.25}, omega=0.2, keep=0.5)
-    assert mixed.get("0:a") == pytest.approx([5, 3, 4, 0.35 * 4, 0.25 * 4])
-    residual = mixed.get("0:a")[3] - mixed.get("0:a")[4]
-    assert residual == pytest.approx(0.2 * (0.75 - 0.25) * 4)
+    edge = mixed({"0:a": [10, 6, 8, 6, 4]}, [0.25], omega=0.2, keep=0.5)["0:a"]
+    assert edge == pytest.approx([5, 3, 4, 0.35 * 4, 0.25 * 4])
+    assert edge[3] - edge[4] == pytest.approx(0.2 * (0.75 - 0.25) * 4)
 
 
 def test_mix_of_an_item_keeps_the_variance() -> None:
     # Mean 2/4 = .5, variance 1.5/4 - .25 = .125; new mean .2 * .5 + .8 * .75 = .7; two of four trials stay.
-    mixed = mix(sums_of({":a": [8, 4, 2, 1.5, 1]}), {":a": 0.75}, omega=0.2, keep=0.5)
-    assert mixed.get(":a") == pytest.approx([4, 2, 1.4, (0.125 + 0.49) * 2, 1.5])
+    item = mixed({":a": [8, 4, 2, 1.5, 1]}, [0.75], omega=0.2, keep=0.5)[":a"]
+    assert item == pytest.approx([4, 2, 1.4, (0.125 + 0.49) * 2, 1.5])
 
 
 def test_mix_without_an_offline_value_keeps_the_rows_own_prediction() -> None:
-    mixed = mix(sums_of({"0:a": [4, 4, 4, 2, 1], ":a": [4, 4, 2, 2, 1]}), {}, omega=0.5, keep=1.0)
-    assert mixed.get("0:a") == pytest.approx([4, 4, 4, (0.25 + 0.125) * 4, 1])
-    assert mixed.get(":a")[[1, 2, 4]] == pytest.approx([4, (0.25 + 0.125) * 4, 1])
+    rows = mixed({"0:a": [4, 4, 4, 2, 1], ":a": [4, 4, 2, 2, 1]}, [np.nan, np.nan], omega=0.5, keep=1.0)
+    assert rows["0:a"] == pytest.approx([4, 4, 4, (0.25 + 0.125) * 4, 1])
+    assert [rows[":a"][k] for k in (1, 2, 4)] == pytest.approx([4, (0.25 + 0.125) * 4, 1])
 
 
 def test_mix_with_all_weight_online_changes_no_mean() -> None:
-    mixed = mix(sums_of({"0:a": [4, 4, 4, 2, 1], ":a": [4, 4, 2, 2, 1]}), {"0:a": 0.9, ":a": 0.9}, omega=1.0, keep=1.0)
-    assert mixed.get("0:a")[:4] == pytest.approx([4, 4, 4, 2])
-    assert mixed.get(":a")[:4] == pytest.approx([4, 4, 2, 2])
+    rows = mixed({"0:a": [4, 4, 4, 2, 1], ":a": [4, 4, 2, 2, 1]}, [0.9, 0.9], omega=1.0, keep=1.0)
+    assert rows["0:a"][:4] == pytest.approx([4, 4, 4, 2])
+    assert rows[":a"][:4] == pytest.approx([4, 4, 2, 2])
 
 
 def test_trials_that_nothing_came_back_from_stay_without_a_mean() -> None:
-    mixed = mix(sums_of({"0:a": [4, 0, 0, 0, 0], ":a": [4, 0, 0, 0, 0]}), {"0:a": 0.5}, omega=0.2, keep=0.5)
-    assert mixed.rows().tolist() == [[2, 0, 0, 0, 0]] * 2
-    assert len(mix(Sums(), {}, 0.2, 0.5)) == 0
+    rows = mixed({"0:a": [4, 0, 0, 0, 0], ":a": [4, 0, 0, 0, 0]}, [0.5, np.nan], omega=0.2, keep=0.5)
+    assert list(rows.values()) == [[2, 0, 0, 0, 0]] * 2
+    assert mixed({}, [], 0.2, 0.5) == {}
 
 
 def test_item_values_weigh_edges_with_their_trials() -> None:
-    sums = sums_of({"0:a": [0, 0, 3, 0, 0], "1:a": [0, 0, 1, 0, 0], ":a": [0] * 5, ":b": [0] * 5, "0:b": [0] * 5})
-    assert item_values(sums, {"0:a": 0.2, "1:a": 0.6, "0:b": 0.9}) == {":a": pytest.approx(0.3)}
+    rows = rows_of({"0:a": [0, 0, 3, 0, 0], "1:a": [0, 0, 1, 0, 0], ":a": [0] * 5, ":b": [0] * 5, "0:b": [0] * 5})
+    offline = with_item_values(rows, np.array([0.2, 0.6, np.nan, np.nan, 0.9]))
+    assert offline == pytest.approx([0.2, 0.6, 0.3, np.nan, 0.9], nan_ok=True)

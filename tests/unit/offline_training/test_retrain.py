@@ -16,7 +16,7 @@ from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.settings import RedisSettings
-from feature_store.sums import REWARD, N, Sums, split_key
+from feature_store.sums import ITEM, NO_ROWS, REWARD, N, Sums
 from offline_training.jobs.retrain import next_namespace
 from offline_training.jobs.train import TrainJob
 from offline_training.models import Trained
@@ -28,6 +28,7 @@ from streaming.kafka import Record
 from streaming.replay import replay
 from streaming.settings import RewardSettings
 from tests.events import decision, feedback
+from tests.rows import by_name
 
 LOG = "the-log"
 
@@ -66,7 +67,7 @@ def parent_of(job: TrainJob, trained: Trained) -> Namespace:
         offsets=[0, 0],
         created=1,
         graph=graph,
-        base=Sums(),
+        base=NO_ROWS,
         starts=[Start(), Start()],
     )
 
@@ -83,13 +84,15 @@ def test_what_was_learnt_is_carried_over_and_mixed(job: TrainJob, trained: Train
     # The same towers: everybody stays in their cluster, so the edges are those of before.
     assert after.starts == starts
     assert after.translations[parent.release] == pytest.approx(np.eye(parent.graph.clusters))
-    assert sorted(after.base.keys()) == sorted(before.keys())
+    learnt = Sums.of(after.base)
+    assert sorted(by_name(after.base)) == sorted(by_name(before))
     keep, omega = job.training.ensemble_keep, job.training.ensemble_omega
-    (edge,) = [key for key in before.keys() if split_key(key)[0] is not None]  # noqa: SIM118 - Sums is no mapping
-    served, d, s, b, f = after.base.get(edge)
+    (edge,) = np.flatnonzero(before.cluster != ITEM)
+    name = before.items[before.item[edge]]
+    served, d, s, b, f = learnt.get(name, int(before.cluster[edge]))
     assert [served, d, s] == pytest.approx([3 * keep, 3 * keep, 3 * keep])
     assert b - f == pytest.approx(omega * (1 / 3 - f / s) * s)
-    item = after.base.get(f":{split_key(edge)[1]}")
+    item = learnt.get(name)
     assert item[N] == pytest.approx(3 * keep)
     assert item[REWARD] == pytest.approx(b, rel=1e-9), "the item has this one edge, so its value is the edge's"
 
@@ -105,7 +108,7 @@ def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:
         offsets=[7, 0],
         created=1,
         graph=parent.graph,
-        base=Sums(),
+        base=NO_ROWS,
         starts=[Start(), Start()],
         translations={"oldest": oldest},
     )
@@ -113,7 +116,7 @@ def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:
     after = next_namespace(job, parent, [[Position(LOG, 7)], [Position(LOG, 0)]], trained, release)
     assert after.translations["oldest"] == pytest.approx(oldest @ after.translations[parent.release])
     assert after.offsets == [7, 0], "a lake that is behind the base adds nothing"
-    assert len(after.base) == 0
+    assert after.base.items == []
 
 
 def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob, trained: Trained) -> None:
@@ -128,5 +131,5 @@ def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob,
     release = write_release(job.releases, trained, job.training, parent.release, 2)
     after = next_namespace(anew, parent, ends, trained, release)
     assert (after.log, after.offsets) == ("third", [0, 0])
-    (item,) = [key for key in after.base.keys() if split_key(key)[0] is None]  # noqa: SIM118 - Sums is no mapping
-    assert after.base.get(item)[N] == pytest.approx(6 * job.training.ensemble_keep)
+    (item,) = np.flatnonzero(after.base.cluster == ITEM)
+    assert after.base.values[item, N] == pytest.approx(6 * job.training.ensemble_keep)

@@ -16,7 +16,7 @@ from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from feature_store.contracts.identity import Keyring
 from feature_store.online import Active, AsyncOnlineStore
 from feature_store.settings import RedisSettings
-from feature_store.sums import Sums
+from feature_store.sums import NO_ROWS
 from infra.servers import free_port
 from online_serving import decisions
 from online_serving.feedback import FeedbackIntake
@@ -61,7 +61,7 @@ def current(tmp_path_factory: pytest.TempPathFactory) -> Current:
     home: Path = tmp_path_factory.mktemp("releases")
     release = build_release(home, catalogue=CATALOGUE)
     snapshot = Snapshot.load(home, release, CATALOGUE)
-    parameters = Parameters(snapshot.graph, snapshot.size, Sums(), [3, 4])
+    parameters = Parameters(snapshot.graph, snapshot.size, NO_ROWS, [3, 4])
     current = Current()
     current.publish(State(Active(release, "n"), snapshot, parameters, [3, 4], []))
     return current

@@ -12,7 +12,7 @@ from feature_store.contracts.catalogue import Item
 from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.definitions import USER_TOKENS, ranker_features, token_ids
 from feature_store.online import NOBODY, UserFeatures
-from feature_store.sums import COLUMNS, Sums, item_key
+from feature_store.sums import COLUMNS
 from online_serving.metrics import STAGE
 from online_serving.parameters import Parameters
 from online_serving.pipeline.pipeline import Pipeline, unexplored
@@ -22,6 +22,7 @@ from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import score
 from streaming.settings import BanditSettings
 from tests.releases import build_release, items
+from tests.rows import rows_of
 
 CATALOGUE = items(60)
 BANDIT = BanditSettings()
@@ -38,9 +39,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 @pytest.fixture(scope="module")
 def parameters(snapshot: Snapshot) -> Parameters:
     rng = np.random.default_rng(5)
-    base = Sums()
-    names = [f"i{k}" for k in range(0, 60, 3)]
-    base.put([item_key(name) for name in names], rng.uniform(0, 20, (len(names), COLUMNS)))
+    base = rows_of({f":i{k}": rng.uniform(0, 20, COLUMNS) for k in range(0, 60, 3)})
     return Parameters(snapshot.graph, snapshot.size, base, [0])
 
 
@@ -122,9 +121,7 @@ def test_only_named_items_and_only_a_category(snapshot: Snapshot, parameters: Pa
 
 
 def test_new_items_are_candidates_until_their_trials_outweigh_the_prior(snapshot: Snapshot) -> None:
-    base = Sums()
-    base.put([item_key("n7")], np.array([[BANDIT.item_prior, 0, 0, 0, 0]]))
-    base.put([item_key("n6")], np.array([[BANDIT.item_prior - 1, 0, 0, 0, 0]]))
+    base = rows_of({":n7": [BANDIT.item_prior, 0, 0, 0, 0], ":n6": [BANDIT.item_prior - 1, 0, 0, 0, 0]})
     parameters = Parameters(snapshot.graph, snapshot.size, base, [0])
     few = SERVING.model_copy(update={"candidates": 1, "cluster_candidates": 0, "fresh_candidates": 7})
     r = recommend(snapshot, parameters, Request(1), serving=few)

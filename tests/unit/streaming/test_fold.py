@@ -15,14 +15,15 @@ from pydantic import ValidationError
 from feature_store.contracts.events import MAX_VALUE, Event, Feedback, Switch, Tick, Withdrawal
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
-from feature_store.sums import Sums, total
+from feature_store.sums import NO_ROWS, Sums
 from streaming.fold import Fold, translate
 from streaming.settings import Aggregation, RewardSettings
 from tests.events import decision, feedback
+from tests.rows import by_name, rows_of
 
 REWARDS = RewardSettings(window_seconds=60)
 NAMESPACE = Namespace(
-    id="r-1", release="r", log="log", offsets=[0], created=0, graph=Graph(4), base=Sums(), starts=[Start()]
+    id="r-1", release="r", log="log", offsets=[0], created=0, graph=Graph(4), base=NO_ROWS, starts=[Start()]
 )
 
 
@@ -34,24 +35,24 @@ def _fold(*events: Event, settings: RewardSettings = REWARDS, namespace: Namespa
 
 def test_a_served_trial_counts_at_once_and_only_as_served() -> None:
     fold = _fold(decision("ada", 0, ["a"], clusters=[1, 3], weights=[0.25, 0.75], edges=[0b10]))
-    assert fold.sums.get(":a").tolist() == [1, 0, 0, 0, 0]
-    assert fold.sums.get("3:a").tolist() == [0.5625, 0, 0, 0, 0]
-    assert "1:a" not in fold.sums  # no such edge: bit 0 is not set
+    assert fold.sums.get("a").tolist() == [1, 0, 0, 0, 0]
+    assert fold.sums.get("a", 3).tolist() == [0.5625, 0, 0, 0, 0]
+    assert list(by_name(fold.sums.rows())) == [":a", "3:a"]  # no such edge: bit 0 is not set
 
 
 def test_feedback_resolves_its_trial() -> None:
     d = decision("ada", 0, ["a", "b"], clusters=[1], weights=[0.5], predicted=[0.2, 0.4])
     fold = _fold(d, feedback(d, "b"))
-    assert fold.sums.get(":b").tolist() == [1, 1, 1, 1, 0.4]
-    assert fold.sums.get("1:b").tolist() == [0.25, 0.25, 0.5, 0.5, 0.2]
-    assert fold.sums.get(":a").tolist() == [1, 0, 0, 0, 0]
+    assert fold.sums.get("b").tolist() == [1, 1, 1, 1, 0.4]
+    assert fold.sums.get("b", 1).tolist() == [0.25, 0.25, 0.5, 0.5, 0.2]
+    assert fold.sums.get("a").tolist() == [1, 0, 0, 0, 0]
     assert fold.outcomes == {"decision": 1, "learnt": 1}
 
 
 def test_a_correction_replaces_the_reward() -> None:
     d = decision("ada", 0, ["a"])
     fold = _fold(d, feedback(d, "a", "view", event="1"), feedback(d, "a", "click", event="2"))
-    assert fold.sums.get(":a").tolist() == [1, 1, 1, 1, 0.5]
+    assert fold.sums.get("a").tolist() == [1, 1, 1, 1, 0.5]
     assert fold.outcomes["corrected"] == 1
 
 
@@ -62,14 +63,14 @@ def test_aggregations(aggregation: Aggregation, expected: float) -> None:
     d = decision("ada", 0, ["a"])
     events = [feedback(d, "a", "watch", event=str(v), value=v) for v in (0.75, 0.25)]
     fold = _fold(d, *events, settings=RewardSettings(aggregation=aggregation))
-    assert fold.sums.get(":a").tolist() == [1, 1, expected, expected**2, 0.5]
+    assert fold.sums.get("a").tolist() == [1, 1, expected, expected**2, 0.5]
 
 
 def test_the_largest_of_negative_rewards_is_negative() -> None:
     settings = RewardSettings(weights={"bad": -1.0, "worse": -2.0}, minimum=-5, silence=-5)
     d = decision("ada", 0, ["a"])
     fold = _fold(d, feedback(d, "a", "worse", event="1"), feedback(d, "a", "bad", event="2"), settings=settings)
-    assert fold.sums.get(":a").tolist() == [1, 1, -1, 1, 0.5]
+    assert fold.sums.get("a").tolist() == [1, 1, -1, 1, 0.5]
 
 
 VIEW_ALONE = {"view": 0.25, "click": 0.75, "bad": -1.0}
@@ -129,16 +130,16 @@ def test_the_same_event_twice_counts_once() -> None:
     d = decision("ada", 0, ["a"])
     once = _fold(d, feedback(d, "a"))
     twice = _fold(d, feedback(d, "a"), feedback(d, "a"), d)
-    assert twice.sums.rows().tolist() == once.sums.rows().tolist()
+    assert by_name(twice.sums.rows()) == by_name(once.sums.rows())
     assert twice.outcomes == {"decision": 1, "learnt": 1, "duplicate": 2}
 
 
 def test_silence_resolves_when_the_window_closes_in_stream_time() -> None:
     d = decision("ada", 0, ["a", "b"])
     fold = _fold(d, feedback(d, "a"), Tick(time=59_999))
-    assert fold.sums.get(":b").tolist() == [1, 0, 0, 0, 0]
+    assert fold.sums.get("b").tolist() == [1, 0, 0, 0, 0]
     fold.apply([Tick(time=60_000)])
-    assert fold.sums.get(":b").tolist() == [1, 1, 0, 0, 0.5]
+    assert fold.sums.get("b").tolist() == [1, 1, 0, 0, 0.5]
     assert fold.outcomes["silent"] == 1
     assert fold.open_decisions == 0
 
@@ -146,14 +147,14 @@ def test_silence_resolves_when_the_window_closes_in_stream_time() -> None:
 def test_a_client_that_reports_views_makes_only_viewed_items_trials() -> None:
     d = decision("ada", 0, ["a", "b"])
     fold = _fold(d, feedback(d, "a", "view"), Tick(time=60_000))
-    assert fold.sums.get(":a").tolist() == [1, 1, 0, 0, 0.5]
-    assert fold.sums.get(":b").tolist() == [1, 0, 0, 0, 0]
+    assert fold.sums.get("a").tolist() == [1, 1, 0, 0, 0.5]
+    assert fold.sums.get("b").tolist() == [1, 0, 0, 0, 0]
 
 
 def test_feedback_after_the_window_is_late_and_changes_nothing() -> None:
     d = decision("ada", 0, ["a"])
     fold = _fold(d, Tick(time=60_000), feedback(d, "a", received=60_001))
-    assert fold.sums.get(":a").tolist() == [1, 1, 0, 0, 0.5]
+    assert fold.sums.get("a").tolist() == [1, 1, 0, 0, 0.5]
     assert fold.outcomes["late"] == 1
     assert fold.take_dead() == []
 
@@ -178,7 +179,7 @@ def test_what_cannot_be_processed_is_a_dead_letter(change: dict[str, str | float
     assert letter.event == broken
     assert reason in letter.reason
     assert fold.take_dead() == []
-    assert fold.sums.get(":a").tolist() == [1, 0, 0, 0, 0]
+    assert fold.sums.get("a").tolist() == [1, 0, 0, 0, 0]
 
 
 def test_feedback_on_a_decision_that_is_not_in_the_log_is_a_dead_letter() -> None:
@@ -201,34 +202,34 @@ def test_the_switch_stops_learning_from_its_place_in_the_log() -> None:
         before, Switch(learning=False, time=5), feedback(before, "a"), during, feedback(during, "b"),
         Switch(learning=True, time=2000), feedback(during, "b", event="later"), Tick(time=70_000),
     )  # fmt: skip
-    assert fold.sums.keys() == [":a", "0:a"]
-    assert fold.sums.get(":a").tolist() == [1, 1, 0, 0, 0.5]  # its click fell into the pause; silence came after it
+    assert list(by_name(fold.sums.rows())) == [":a", "0:a"]
+    assert fold.sums.get("a").tolist() == [1, 1, 0, 0, 0.5]  # its click fell into the pause; silence came after it
 
 
 def test_a_decision_of_another_release_is_folded_through_the_translation() -> None:
     graph = Graph.build(["a"], np.array([0, 0]), np.array([1, 2]), clusters=4)
     namespace = Namespace(
-        id="s-1", release="s", log="log", offsets=[0], created=0, graph=graph, base=Sums(), starts=[Start()],
+        id="s-1", release="s", log="log", offsets=[0], created=0, graph=graph, base=NO_ROWS, starts=[Start()],
         translations={"r": np.array([[0.5, 0.25, 0.25, 0.0], [0.0, 1.0, 0.0, 0.0]])},
     )  # fmt: skip
     d = decision("ada", 0, ["a", "new"], clusters=[0, 1], weights=[0.5, 0.5])
     fold = _fold(d, feedback(d, "a"), namespace=namespace)
     # w' = 1/2 (1/2, 1/4, 1/4, 0) + 1/2 (0, 1, 0, 0) = (1/4, 5/8, 1/8, 0); item a has edges to clusters 1 and 2
-    assert fold.sums.get("1:a").tolist() == [25 / 64, 25 / 64, 5 / 8, 5 / 8, 5 / 16]
-    assert fold.sums.get("2:a").tolist() == [1 / 64, 1 / 64, 1 / 8, 1 / 8, 1 / 16]
-    assert fold.sums.get(":new").tolist() == [1, 0, 0, 0, 0]
-    assert sorted(fold.sums.keys()) == ["1:a", "2:a", ":a", ":new"]
+    assert fold.sums.get("a", 1).tolist() == [25 / 64, 25 / 64, 5 / 8, 5 / 8, 5 / 16]
+    assert fold.sums.get("a", 2).tolist() == [1 / 64, 1 / 64, 1 / 8, 1 / 8, 1 / 16]
+    assert fold.sums.get("new").tolist() == [1, 0, 0, 0, 0]
+    assert sorted(by_name(fold.sums.rows())) == ["1:a", "2:a", ":a", ":new"]
 
 
 def test_a_decision_of_an_unknown_release_teaches_items_only() -> None:
     d = decision("ada", 0, ["a"], release="forgotten")
-    assert _fold(d, feedback(d, "a")).sums.keys() == [":a"]
+    assert by_name(_fold(d, feedback(d, "a")).sums.rows()).keys() == {":a"}
 
 
 def test_a_withdrawn_decision_was_never_served() -> None:
     d = decision("ada", 0, ["a", "b"], clusters=[1], weights=[0.5])
     fold = _fold(d, Withdrawal(decision=d.id, user=d.user, time=5), Tick(time=70_000), feedback(d, "a", received=5))
-    assert not fold.sums.rows().any()
+    assert not fold.sums.rows().values.any()
     assert fold.open_decisions == 0
     assert fold.take().closed == [d.id]
 
@@ -236,7 +237,7 @@ def test_a_withdrawn_decision_was_never_served() -> None:
 def test_a_fold_of_the_next_namespace_knows_the_decisions_that_were_open() -> None:
     graph = Graph.build(["a"], np.array([0]), np.array([2]), clusters=4)
     after = Namespace(
-        id="s-1", release="s", log="log", offsets=[1], created=0, graph=graph, base=Sums(), starts=[Start()]
+        id="s-1", release="s", log="log", offsets=[1], created=0, graph=graph, base=NO_ROWS, starts=[Start()]
     )
     d = decision("ada", 0, ["a"], clusters=[1], weights=[1.0], predicted=[0.25])
     before = _fold(d)
@@ -244,9 +245,9 @@ def test_a_fold_of_the_next_namespace_knows_the_decisions_that_were_open() -> No
     fold = Fold(after, REWARDS, translate(before.start(), matrix, graph))
     assert fold.take().opened.keys() == {d.id}  # to be stored with the first commit
     fold.apply([feedback(d, "a")])
-    assert fold.sums.get(":a").tolist() == [0, 1, 1, 1, 0.25]  # served is in the base already
-    assert fold.sums.get("2:a").tolist() == [0, 0.25, 0.5, 0.5, 0.125]
-    assert fold.sums.keys() == [":a", "2:a"]
+    assert fold.sums.get("a").tolist() == [0, 1, 1, 1, 0.25]  # served is in the base already
+    assert fold.sums.get("a", 2).tolist() == [0, 0.25, 0.5, 0.5, 0.125]
+    assert by_name(fold.sums.rows()).keys() == {":a", "2:a"}
 
 
 # Laws
@@ -269,27 +270,30 @@ def test_stopping_and_going_on_from_the_stored_state_changes_nothing(
 ) -> None:
     events = [*_log(steps), Tick(time=60_000)]
     whole = _fold(*events)
-    sums, opened, stream_time = Sums(), dict[str, bytes](), 0
+    stored, sent, opened, stream_time = dict[str, list[float]](), Sums(), dict[str, bytes](), 0
     for start in range(0, len(events), batch):
-        fold = Fold(NAMESPACE, REWARDS, Start(stream_time, True, opened), sums)
+        fold = Fold(NAMESPACE, REWARDS, Start(stream_time, True, opened), rows_of(stored))
         fold.apply(events[start : start + batch])
         changes = fold.take()
-        sums = Sums()  # as a store does: only what commits carried
-        sums.put(fold.sums.keys(), fold.sums.rows())
+        stored |= by_name(changes.rows)  # as a store does: only what commits carried
+        sent.merge(changes.changes)
         opened = {k: v for k, v in (opened | changes.opened).items() if k not in changes.closed}
         stream_time = fold.stream_time
-    assert sums.keys() == whole.sums.keys()
-    assert np.array_equal(sums.rows(), whole.sums.rows())
+    assert stored == by_name(whole.sums.rows())
+    assert sent.select(whole.sums.rows()) == pytest.approx(whole.sums.rows().values, abs=1e-12)
     assert opened == {}
+
+
+def assert_equal(one: Sums, other: Sums) -> None:
+    keys = Sums.of(one.rows(), other.rows()).rows()
+    assert one.select(keys) == pytest.approx(other.select(keys), abs=1e-12)
 
 
 @given(STEPS)
 def test_the_order_of_events_of_different_users_does_not_matter(steps: list[tuple[int, int, str, int]]) -> None:
     events = _log(steps)
     by_user = sorted(events, key=lambda event: getattr(event, "user", ""))
-    one, other = _fold(*events).sums, _fold(*by_user).sums
-    for key in {*one.keys(), *other.keys()}:
-        assert one.get(key) == pytest.approx(other.get(key), abs=1e-12)
+    assert_equal(_fold(*events).sums, _fold(*by_user).sums)
 
 
 @given(STEPS, st.integers(1, 4))
@@ -297,9 +301,7 @@ def test_the_number_of_partitions_does_not_matter(steps: list[tuple[int, int, st
     events = _log(steps)
     users = sorted({getattr(event, "user", "") for event in events})
     parts = [
-        _fold(*(e for e in events if users.index(getattr(e, "user", "")) % partitions == p)).sums
+        _fold(*(e for e in events if users.index(getattr(e, "user", "")) % partitions == p)).sums.rows()
         for p in range(partitions)
     ]
-    one, many = _fold(*events).sums, total(parts)
-    for key in {*one.keys(), *many.keys()}:
-        assert one.get(key) == pytest.approx(many.get(key), abs=1e-12)
+    assert_equal(_fold(*events).sums, Sums.of(*parts))
