@@ -140,7 +140,9 @@ def test_a_tampered_state_is_noticed(installation: Installation, wait: Wait) -> 
     for n in range(2):
         state = installation.store.load(installation.namespace.id, n)
         if state.position and "a" in state.rows.items:
-            rows = rows_of({":a": Sums.of(state.rows).get("a") + 1e-6})
+            tampered = by_name(state.rows)
+            tampered[":a"][0] += 1e-6
+            rows = rows_of(tampered)
             installation.store.commit(
                 installation.namespace.id, n, state.position,
                 Commit(state.position, [], 0, True, NO_ROWS, rows, {}, []),
