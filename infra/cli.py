@@ -9,7 +9,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from feature_store.contracts.errors import MatchLoopError
-from infra.commands import bench, data, demo, doctor, learning, online, processes, settings, stack, state, training
+from infra.commands import (
+    bench,
+    data,
+    deadletter,
+    demo,
+    doctor,
+    learning,
+    online,
+    processes,
+    settings,
+    stack,
+    state,
+    training,
+)
 from infra.console import Options
 from infra.telemetry import LEVELS, log_to_stderr
 
@@ -23,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (demo, stack, data, training, online, learning, state, bench, doctor, settings, processes):
+for module in (demo, stack, data, training, online, learning, state, deadletter, bench, doctor, settings, processes):
     module.register(app)
 
 

@@ -1,41 +1,169 @@
-"""The dead-letter topic: events that could not be processed, with the reason, never silently dropped.
+"""The dead-letter topic: what could not be processed, with the reason, never silently dropped.
 
-A letter names the place in the log that it came from; after a crash the same letter may be written twice, and readers
-take it once by that place.
+A letter names the place in the log that it came from. It may be written more than once, by a process that crashed or by
+two that met the same record: readers take it once by that place. What is appended to the log again is remembered as a
+further letter of the same place, so that it is not appended a third time.
 """
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from feature_store.contracts.events import Event
-from streaming.kafka import Writer
+from feature_store.contracts.clock import Clock
+from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.events import Event, Feedback, encode
+from feature_store.contracts.identity import read_decision_id
+from streaming.admission import events_of
+from streaming.kafka import Record, Writer
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MAX_BYTES = 900_000  # of a record or event kept; Kafka takes records of 1 MB unless told otherwise
+
+
+Source = Literal["events", "catalogue"]  # which of the topics
+Place = tuple[str, int, int, bytes]
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
-    """One event, or one record that holds no events."""
+    """One event, or one record that could not be read."""
 
     version: int = SCHEMA_VERSION
+    source: Source = "events"
     log: str
     partition: int
     offset: int
-    namespace: str
+    namespace: str | None  # that could not fold it; None: the sink could not read it
     reason: str
-    event: Event | None  # None: the record could not be read
-    record: bytes | None  # the unreadable record, cut to MAX_RECORD bytes
+    event: Event | None
+    record: bytes | None  # where there is no event
+    cut: bool = False  # the record is its first MAX_BYTES bytes
+    retried: bool = False  # written when what the letter holds was appended to the log again
+
+    @property
+    def place(self) -> Place:
+        """Where it came from, and which event of that record it is: letters with equal places are one."""
+        content = self.record or b"" if self.event is None else _encoder.encode(self.event)
+        return self.log, self.partition, self.offset, content
 
 
-MAX_RECORD = 10_000
+class Reason(NamedTuple):
+    """Letters with the same reason, in order of their places."""
+
+    reason: str
+    letters: list[Letter]
+
+
+class Retry(NamedTuple):
+    """What became of letters that were to be appended again."""
+
+    appended: list[Letter]
+    refused: list[tuple[Letter, str]]  # with the reason
+    late: int  # of those appended: feedback whose window has closed by now
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Letter)
 
 
-def send(writer: Writer, topic: str, letters: list[Letter]) -> None:
-    """Writes letters and waits until the log has them. Raises Unavailable if it does not take one."""
-    for sent in [writer.send(topic, None, _encoder.encode(letter)) for letter in letters]:
+def send(writer: Writer, topic: str, letters: Iterable[Letter]) -> None:
+    """Writes letters, cut to what Kafka takes, and waits until the log has them. Raises Unavailable if it does not take
+    one."""
+    for sent in [writer.send(topic, None, _encoder.encode(_cut(letter))) for letter in letters]:
         sent.result()
 
 
 def decode(value: bytes) -> Letter:
-    """Reads a letter."""
-    return _decoder.decode(value)
+    """Reads a letter. Raises InvalidInput if it is none, or of another version."""
+    try:
+        letter = _decoder.decode(value)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"A record of {len(value)} bytes is not a dead letter: {error}.") from None
+    if letter.version != SCHEMA_VERSION:
+        raise InvalidInput(f"A dead letter has version {letter.version}, this program reads {SCHEMA_VERSION}.")
+    return letter
+
+
+def pending(records: Iterable[Record]) -> list[Letter]:
+    """The letters of a dead-letter topic, each place once, without those that were retried and without records that are
+    no letters of this version."""
+    letters: dict[Place, Letter] = {}
+    retried = set()
+    for record in records:
+        try:
+            letter = decode(record.value)
+        except InvalidInput:
+            continue
+        if letter.retried:
+            retried.add(letter.place)
+        else:
+            letters.setdefault(letter.place, letter)
+    return [letter for place, letter in letters.items() if place not in retried]
+
+
+def by_reason(letters: Iterable[Letter]) -> list[Reason]:
+    """Letters by their reason, the most frequent first."""
+    groups: dict[str, list[Letter]] = {}
+    for letter in letters:
+        groups.setdefault(letter.reason, []).append(letter)
+    reasons = [Reason(reason, sorted(found, key=lambda letter: letter.place)) for reason, found in groups.items()]
+    return sorted(reasons, key=lambda reason: (-len(reason.letters), reason.reason))
+
+
+def plan_retry(letters: Iterable[Letter], window_seconds: float, clock: Clock) -> Retry:
+    """What a retry of the letters would append. Refused is what is not whole, no event, or still not readable. An event
+    keeps its id: what it has counted for already it does not count for again."""
+    now = clock.now_ms()
+    appended, refused, late = [], [], 0
+    for letter in letters:
+        try:
+            events = _events(letter, now)
+        except InvalidInput as error:
+            refused.append((letter, str(error)))
+            continue
+        appended.append(letter)
+        late += sum(_closed(event, now - window_seconds * 1000) for event in events)
+    return Retry(appended, refused, late)
+
+
+def append_again(
+    writer: Writer, letters: Sequence[Letter], events_topic: str, deadletter_topic: str, clock: Clock
+) -> None:
+    """Appends what the letters of a plan hold to the log, and then remembers it. Raises Unavailable if the log does not
+    take it all: what it took is then appended again by the next retry, and counts once by its ids."""
+    now = clock.now_ms()
+    places = []
+    for letter in letters:
+        events = _events(letter, now)
+        user = next((event.user for event in events if hasattr(event, "user")), None)
+        places.append(writer.send(events_topic, user, encode(events), None if user else letter.partition))
+    for place in places:
+        place.result()
+    send(writer, deadletter_topic, (msgspec.structs.replace(letter, retried=True) for letter in letters))
+
+
+def _events(letter: Letter, now: int) -> list[Event]:
+    if letter.source != "events":
+        raise InvalidInput("It is a change of the catalogue: send it to the API again.")
+    if letter.event is not None:
+        return [letter.event]
+    if letter.cut or letter.record is None:
+        raise InvalidInput(f"Of the record only the first {MAX_BYTES} bytes were kept.")
+    return events_of(Record(letter.partition, letter.offset, None, letter.record, now))
+
+
+def _closed(event: Event, before: float) -> bool:
+    named = read_decision_id(event.decision) if isinstance(event, Feedback) else None
+    return named is not None and named.time <= before
+
+
+def _cut(letter: Letter) -> Letter:
+    event, record = letter.event, letter.record
+    if event is not None:
+        whole = _encoder.encode(event)
+        if len(whole) <= MAX_BYTES:
+            return letter
+        record = whole
+    if record is None or len(record) <= MAX_BYTES:
+        return letter
+    return msgspec.structs.replace(letter, event=None, record=record[:MAX_BYTES], cut=True)

@@ -5,7 +5,7 @@ else: it cannot tell the end of a partition reliably (so ends come from what was
 joining a consumer group takes seconds (so partitions are assigned by hand and positions live with the state).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ _FETCH_WAIT_MS = 50
 _SEND_TIMEOUT_MS = 5_000
 _DELIVERY_TIMEOUT_MS = 10_000
 _SEND_BLOCK_MS = 200
+_BACKLOG_POLL_MS = 100
+_BACKLOG_POLLS = 50
 
 
 class Appended(NamedTuple):
@@ -79,9 +81,9 @@ class Log:
         made anew, or that a memory-only broker lost, comes back with another id."""
         return str(self._describe(topic)["topic_id"])
 
-    def partitions(self) -> int:
-        """Partitions of the events topic."""
-        return len(self._describe(None)["partitions"])
+    def partitions(self, topic: str | None = None) -> int:
+        """Partitions of a topic, the events topic unless another is named."""
+        return len(self._describe(topic)["partitions"])
 
     def _describe(self, topic: str | None) -> Any:
         name = topic or self._settings.events_topic
@@ -168,6 +170,23 @@ class Reader:
             for records in polled.values()
             for r in records
         ]
+
+    def backlog(self) -> Iterator[Record]:
+        """All that the partitions hold as of now, in order per partition, from their first record on. Raises
+        Unavailable if the end does not come."""
+        places = self._consumer.assignment()
+        self._consumer.seek_to_beginning(*places)
+        ends: dict[TopicPartition, int] = {}
+        silent = 0
+        while len(ends) < len(places) or any(self._consumer.position(place) < ends[place] for place in places):
+            records = self.poll(_BACKLOG_POLL_MS)
+            yield from records
+            silent = 0 if records else silent + 1
+            if silent > _BACKLOG_POLLS:
+                raise Unavailable(f"Topic {self._topic!r} was not read to its end. Does the broker work? Try again.")
+            for place in places - ends.keys():
+                if (end := self._consumer.highwater(place)) is not None:
+                    ends[place] = end
 
     def seek(self, partition: int, offset: int) -> None:
         """Reads the partition from the offset on."""

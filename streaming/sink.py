@@ -1,15 +1,18 @@
 """The log as Parquet files: events and catalogue changes, each exactly once.
 
 A file is named by what it holds, `<start>-<end>.parquet` with end exclusive, is written aside and renamed; the next
-offset is the end of the last file. A sink that died writes the same file again, or goes on behind it.
+offset is the end of the last file. A sink that died writes the same file again, or goes on behind it. Records that hold
+nothing readable are left out, and go to the dead-letter topic.
 """
 
-import logging
+import contextlib
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -18,14 +21,13 @@ import pyarrow.parquet as pq
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import CATALOGUE, EVENTS
-from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.events import Decision, Event, Feedback, Switch, Tick, Withdrawal
-from streaming import catalogue_log
+from streaming import catalogue_log, dead_letter
 from streaming.admission import events_of
-from streaming.kafka import Log, Reader, Record
+from streaming.dead_letter import Letter, Source
+from streaming.kafka import Log, Reader, Record, Writer
 from streaming.settings import KafkaSettings, LakeSettings
-
-_log = logging.getLogger(__name__)
 
 _KINDS: dict[type[Event], str] = {
     Decision: "decision",
@@ -41,42 +43,36 @@ _DRAIN_POLLS = 25
 _FETCH_WAIT_MS = 500
 
 
+class _Topic(NamedTuple):
+    """How the records of a topic become rows."""
+
+    source: Source
+    schema: pa.Schema
+    rows: Callable[[Record], list[dict[str, Any]]]
+
+
 def run(
     kafka: KafkaSettings, bootstrap: str, lake: Path, settings: LakeSettings, clock: Clock, stop: threading.Event
 ) -> None:
-    """Writes both topics to the lake until stopped, then what is left."""
+    """Writes both topics to the lake until stopped, then what is left. Raises Unavailable if another sink is at work on
+    the lake: two would write the same events under different names."""
     log = Log(kafka, bootstrap)
-    sinks = [
-        TopicSink(
-            bootstrap,
-            kafka.events_topic,
-            log.partitions(),
-            lake / "events",
-            log.log_id(),
-            EVENTS,
-            _event_rows,
-            settings,
-        ),
-        TopicSink(
-            bootstrap,
-            kafka.catalogue_topic,
-            1,
-            lake / "catalogue",
-            log.log_id(kafka.catalogue_topic),
-            CATALOGUE,
-            _catalogue_rows,
-            settings,
-        ),
-    ]
-    try:
-        while not stop.is_set():
+    events, catalogue = log.log_id(), log.log_id(kafka.catalogue_topic)
+    with _alone(lake), contextlib.closing(Writer(bootstrap)) as writer:
+        bury = partial(dead_letter.send, writer, kafka.deadletter_topic)
+        sinks = [
+            TopicSink(bootstrap, kafka.events_topic, log.partitions(), lake, events, _EVENTS, settings, bury),
+            TopicSink(bootstrap, kafka.catalogue_topic, 1, lake, catalogue, _CATALOGUE, settings, bury),
+        ]
+        try:
+            while not stop.is_set():
+                for sink in sinks:
+                    sink.step(clock.now_ms(), _POLL_MS // len(sinks))
             for sink in sinks:
-                sink.step(clock.now_ms(), _POLL_MS // len(sinks))
-        for sink in sinks:
-            sink.drain()
-    finally:
-        for sink in sinks:
-            sink.close()
+                sink.drain()
+        finally:
+            for sink in sinks:
+                sink.close()
 
 
 class TopicSink:
@@ -87,19 +83,21 @@ class TopicSink:
         bootstrap: str,
         topic: str,
         partitions: int,
-        directory: Path,
+        lake: Path,
         log_id: str,
-        schema: pa.Schema,
-        rows: Callable[[Record], list[dict[str, Any]]],
+        kind: _Topic,
         settings: LakeSettings,
+        bury: Callable[[list[Letter]], None],
     ) -> None:
-        self._folders = {p: _folder(directory, log_id, p) for p in range(partitions)}
+        """bury: writes letters for the records that hold no rows."""
+        self._folders = {p: _folder(lake / kind.source, log_id, p) for p in range(partitions)}
         self._next = {p: _covered(folder) for p, folder in self._folders.items()}
         self._start = dict(self._next)
         self._rows: dict[int, list[dict[str, Any]]] = {p: [] for p in self._folders}
-        self._schema = schema
-        self._to_rows = rows
+        self._kind = kind
+        self._log_id = log_id
         self._settings = settings
+        self._bury = bury
         self._flushed_at = 0
         self._reader = Reader(bootstrap, topic, self._next, _FETCH_WAIT_MS)
 
@@ -121,13 +119,27 @@ class TopicSink:
 
     def _read(self, wait_ms: int) -> int:
         records = self._reader.poll(wait_ms)
+        letters = []
         for record in records:
             try:
-                self._rows[record.partition] += self._to_rows(record)
-            except InvalidInput as error:  # the updater sends it to the dead-letter topic
-                _log.warning("partition %d offset %d left out of the lake: %s", record.partition, record.offset, error)
+                self._rows[record.partition] += self._kind.rows(record)
+            except InvalidInput as error:
+                letters.append(self._letter(record, str(error)))
             self._next[record.partition] = record.offset + 1
+        self._bury(letters)
         return len(records)
+
+    def _letter(self, record: Record, reason: str) -> Letter:
+        return Letter(
+            source=self._kind.source,
+            log=self._log_id,
+            partition=record.partition,
+            offset=record.offset,
+            namespace=None,
+            reason=reason,
+            event=None,
+            record=record.value,
+        )
 
     def flush(self) -> None:
         """Writes what waits."""
@@ -136,7 +148,9 @@ class TopicSink:
             if end > start:
                 folder.mkdir(parents=True, exist_ok=True)
                 draft = folder / f".{start}-{end}.{os.getpid()}"
-                pq.write_table(pa.Table.from_pylist(self._rows[partition], self._schema), draft, compression="zstd")
+                pq.write_table(
+                    pa.Table.from_pylist(self._rows[partition], self._kind.schema), draft, compression="zstd"
+                )
                 draft.rename(folder / f"{start}-{end}.parquet")
                 self._start[partition], self._rows[partition] = end, []
 
@@ -181,6 +195,23 @@ def _description(item: Item) -> dict[str, Any]:
         "attributes": msgspec.json.encode(item.attributes).decode(),
         "available": item.available,
     }
+
+
+_EVENTS = _Topic("events", EVENTS, _event_rows)
+_CATALOGUE = _Topic("catalogue", CATALOGUE, _catalogue_rows)
+
+
+@contextlib.contextmanager
+def _alone(lake: Path) -> Iterator[None]:
+    lake.mkdir(parents=True, exist_ok=True)
+    with (lake / ".sink.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends, however it does
+        except BlockingIOError:
+            raise Unavailable(
+                f"Another sink writes to the lake {lake}. Stop it first, or wait until it ends."
+            ) from None
+        yield
 
 
 def _folder(directory: Path, log_id: str, partition: int) -> Path:

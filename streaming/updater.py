@@ -18,7 +18,7 @@ from feature_store.contracts.events import Event
 from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
 from streaming.admission import events_of
-from streaming.dead_letter import MAX_RECORD, Letter, send
+from streaming.dead_letter import Letter, send
 from streaming.fold import Fold
 from streaming.kafka import Log, Reader, Record, Writer
 from streaming.settings import KafkaSettings, RewardSettings
@@ -86,7 +86,7 @@ class PartitionUpdater:
             try:
                 self._fold.apply(events_of(record))
             except InvalidInput as error:
-                letters.append(self._letter(record.offset, str(error), None, record.value[:MAX_RECORD]))
+                letters.append(self._letter(record.offset, str(error), None, record.value))
             letters += [self._letter(record.offset, dead.reason, dead.event, None) for dead in self._fold.take_dead()]
             self._position = Position(self._log_id, record.offset + 1)
         return letters

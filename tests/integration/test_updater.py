@@ -176,7 +176,7 @@ def test_unprocessable_records_become_dead_letters(installation: Installation, w
     mine = {letter.reason: letter for letter in letters if letter.namespace == installation.namespace.id}
     assert mine["its decision is not in the log before it"].event == orphan
     assert [letter.record for reason, letter in mine.items() if "bytes is not an event record" in reason] == [
-        b"junk", b"", b"\xff" * dead_letter.MAX_RECORD,
+        b"junk", b"", b"\xff" * dead_letter.MAX_BYTES,
     ]  # fmt: skip
     (future,) = [letter for reason, letter in mine.items() if "Set the clock of the host" in reason]
     assert future.record == junk[3]
