@@ -4,14 +4,16 @@ Slots are filled one after the other. With probability 1 - share a slot exploits
 highest mean. With probability share it explores: it draws uniformly among the top_k candidates left by mean + bonus
 (the randomisation of Online Matching that spreads traffic while feedback is on its way). Ties are broken uniformly,
 at the boundary of the top_k too, and the probability logged for a slot is the marginal over the coin and the ties,
-given the slots before it.
+given the slots before it. The kernel is compiled; `slot_probabilities` is the plain NumPy form of its law.
 """
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
@@ -29,41 +31,114 @@ def choose_slate(
 ) -> Slate:
     """Fills min(slate_size, n) slots from n candidates with mean (n,) and bonus (n,). share = 0 is the greedy
     policy."""
-    n = len(mean)
-    slots = min(slate_size, n)
-    upper = mean + bonus
+    slots = min(slate_size, len(mean))
     shown, probabilities = np.empty(slots, dtype=np.int64), np.empty(slots)
-    chance = np.zeros(n, dtype=bool)
-    left = np.ones(n, dtype=bool)
-    by_mean, by_upper = np.argsort(-mean, kind="stable"), np.argsort(-upper, kind="stable")
-    for slot in range(slots):
-        p = slot_probabilities(mean, upper, left, by_mean, by_upper, top_k, share)
-        support = np.flatnonzero(p)
-        point = int(np.searchsorted(np.cumsum(p[support]), rng.random(), side="right"))
-        chosen = int(support[min(point, len(support) - 1)])  # rounding may leave the last sum below 1
-        chance[support] = True
-        shown[slot], probabilities[slot] = chosen, p[chosen]
-        left[chosen] = False
-    chance[by_mean[:slots]] = True  # the greedy slate: to evaluate that policy is what the set is logged for
-    chance[shown] = False
+    chance = np.zeros(len(mean), dtype=np.bool_)
+    _fill(mean, mean + bonus, top_k, share, rng.random(slots), shown, probabilities, chance)
     return Slate(shown, probabilities, np.flatnonzero(chance))
 
 
-def slot_probabilities(
-    mean: Float64, upper: Float64, left: NDArray[np.bool_], by_mean: Int64, by_upper: Int64, top_k: int, share: float
-) -> Float64:
-    """(n,) the chance of each candidate to fill the next slot. left (n,): not shown yet; by_mean, by_upper (n,):
-    candidates in descending order of mean and of mean + bonus."""
+def slot_probabilities(mean: Float64, upper: Float64, left: Bool, top_k: int, share: float) -> Float64:
+    """(n,) the chance of each candidate to fill the next slot. upper (n,): mean + bonus; left (n,): not shown yet."""
     p = np.zeros(len(mean))
-    if share < 1:
-        ranked = by_mean[left[by_mean]]
-        best = ranked[mean[ranked] == mean[ranked[0]]]
-        p[best] += (1 - share) / len(best)
-    if share > 0:
-        ranked = by_upper[left[by_upper]]
-        k = min(top_k, len(ranked))
-        boundary = upper[ranked[k - 1]]
-        inside, tied = ranked[upper[ranked] > boundary], ranked[upper[ranked] == boundary]
-        p[inside] += share / k
-        p[tied] += share * (k - len(inside)) / len(tied) / k
+    p[left] = (1 - share) * _uniform_top(mean[left], 1) + share * _uniform_top(upper[left], top_k)
     return p
+
+
+def _uniform_top(values: Float64, k: int) -> Float64:
+    """(n,) chances of a uniform draw among the k highest, those that tie at the boundary sharing what places are
+    left."""
+    k = min(k, len(values))
+    boundary = np.sort(values)[-k]
+    inside, tied = values > boundary, values == boundary
+    chances: Float64 = (inside + tied * ((k - inside.sum()) / tied.sum())) / k
+    return chances
+
+
+@numba.njit(cache=True)
+def _fill(mean, upper, top_k, share, uniform, shown, probabilities, chance):  # type: ignore[no-untyped-def]
+    slots = len(shown)
+    left = np.ones(len(mean), dtype=np.bool_)
+    by_mean, by_upper = _highest(mean, slots), _highest(upper, slots - 1 + top_k)
+    best, top = np.empty(len(mean), dtype=np.int64), np.empty(len(mean), dtype=np.int64)
+    for slot in range(slots):
+        # Exploiting is drawing among the top 1 by mean, exploring among the top k by mean + bonus.
+        exploit = _top(by_mean, mean, left, 1, best)
+        explore = _top(by_upper, upper, left, top_k, top)
+        if share < 1:
+            chance[best[: exploit[2]]] = True
+        if share > 0:
+            chance[top[: explore[2]]] = True
+        u = uniform[slot]
+        if u < 1 - share:
+            chosen = best[_draw(exploit, u / (1 - share))]
+        else:
+            chosen = top[_draw(explore, (u - (1 - share)) / share)]
+        shown[slot] = chosen
+        probabilities[slot] = (1 - share) * _chance(exploit, best, chosen) + share * _chance(explore, top, chosen)
+        left[chosen] = False
+    chance[by_mean[:slots]] = True  # the greedy slate: to evaluate that policy is what the set is logged for
+    chance[shown] = False
+
+
+@numba.njit(cache=True)
+def _highest(values, count):  # type: ignore[no-untyped-def]
+    """Indexes of the `count` highest values and of all that tie with the last of them: descending, ties ascending."""
+    count = min(count, len(values))
+    order = np.empty(len(values), dtype=np.int64)
+    if count == 0:
+        return order[:0]
+    found = 0
+    for i in range(len(values)):
+        if found == count and values[i] <= values[order[count - 1]]:
+            continue
+        found = min(found + 1, count)
+        at = found - 1
+        while at > 0 and values[order[at - 1]] < values[i]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = i
+    # An equal that found no place comes after those that did.
+    for i in range(order[count - 1] + 1, len(values)):
+        if values[i] == values[order[count - 1]]:
+            order[found] = i
+            found += 1
+    return order[:found]
+
+
+@numba.njit(cache=True)
+def _top(order, values, left, k, members):  # type: ignore[no-untyped-def]
+    """Fills members with the top k of what is left, ties at the boundary included. Returns (k or how many are left,
+    members above the boundary, members)."""
+    found = 0
+    for i in order:
+        if left[i]:
+            if found >= k and values[i] < values[members[k - 1]]:
+                break
+            members[found] = i
+            found += 1
+    k = min(k, found)
+    inside = 0
+    while values[members[inside]] > values[members[k - 1]]:
+        inside += 1
+    return k, inside, found
+
+
+@numba.njit(cache=True)
+def _draw(top, u):  # type: ignore[no-untyped-def]
+    """A place among the members, by u uniform in [0, 1): each one above the boundary has the chance 1/k, those at it
+    share the rest."""
+    k, inside, members = top
+    if u * k < inside:
+        return int(u * k)
+    return min(inside + int((u * k - inside) / (k - inside) * (members - inside)), members - 1)
+
+
+@numba.njit(cache=True)
+def _chance(top, members, chosen):  # type: ignore[no-untyped-def]
+    """The chance that _draw takes a candidate."""
+    k, inside, found = top
+    for place in range(found):
+        if members[place] == chosen:
+            return 1.0 / k if place < inside else (k - inside) / ((found - inside) * k)
+    return 0.0

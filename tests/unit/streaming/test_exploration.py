@@ -14,7 +14,7 @@ from streaming.bandit.exploration import choose_slate, slot_probabilities
 def _first_slot(mean: list[float], bonus: list[float], top_k: int, share: float) -> list[float]:
     m, upper = np.array(mean), np.array(mean) + np.array(bonus)
     left = np.ones(len(m), dtype=bool)
-    chances: list[float] = slot_probabilities(m, upper, left, np.argsort(-m), np.argsort(-upper), top_k, share).tolist()
+    chances: list[float] = slot_probabilities(m, upper, left, top_k, share).tolist()
     return chances
 
 
@@ -49,6 +49,30 @@ def test_every_slate_is_lawful(arms: list[tuple[float, float]], size: int, top_k
     assert not set(slate.shown.tolist()) & set(slate.explored.tolist())
     assert ((slate.probabilities > 0) & (slate.probabilities <= 1 + 1e-12)).all()
     assert sum(_first_slot(mean.tolist(), bonus.tolist(), top_k, share)) == pytest.approx(1)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([-0.5, 0.0, 0.25]), st.sampled_from([0.0, 0.25, 0.5])), max_size=40),
+    st.integers(0, 15),
+    st.integers(1, 8),
+    st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1)),
+    st.integers(0, 100),
+)
+def test_the_kernel_follows_its_plain_form_slot_by_slot(
+    arms: list[tuple[float, float]], size: int, top_k: int, share: float, seed: int
+) -> None:
+    mean, bonus = np.array(arms).reshape(-1, 2).T
+    slate = choose_slate(mean, bonus, size, top_k, share, np.random.default_rng(seed))
+    left = np.ones(len(arms), dtype=bool)
+    possible = np.zeros(len(arms), dtype=bool)
+    possible[np.argsort(-mean, kind="stable")[:size]] = True
+    for chosen, probability in zip(slate.shown, slate.probabilities, strict=True):
+        chances = slot_probabilities(mean, mean + bonus, left, top_k, share)
+        assert chances.sum() == pytest.approx(1)
+        assert probability == pytest.approx(chances[chosen])
+        possible |= chances > 0
+        left[chosen] = False
+    assert slate.explored.tolist() == np.flatnonzero(possible & left).tolist()
 
 
 def test_logged_probabilities_are_the_real_frequencies() -> None:
