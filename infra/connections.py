@@ -4,9 +4,13 @@ import contextlib
 from collections.abc import Iterator
 
 import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from feature_store.contracts.errors import Unavailable
 from infra.settings import Settings, variable
+
+_RETRY = Retry(ExponentialBackoff(cap=0.5, base=0.05), 6)  # rides through a restart of the server
 
 
 def kafka_bootstrap(settings: Settings) -> str:
@@ -33,7 +37,7 @@ def mlflow_uri(settings: Settings) -> str:
 @contextlib.contextmanager
 def redis_client(settings: Settings) -> Iterator[redis.Redis]:
     """A connection to the online store that answers. Raises Unavailable if it does not."""
-    client = redis.Redis.from_url(redis_url(settings))
+    client = redis.Redis.from_url(redis_url(settings), retry=_RETRY)
     try:
         client.ping()
     except redis.RedisError as error:

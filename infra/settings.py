@@ -29,7 +29,7 @@ from feature_store.contracts.identity import Keyring, load_or_create_secret
 from feature_store.settings import RedisSettings
 from offline_training.settings import MlflowSettings, SparkSettings, TrainingSettings
 from online_serving.settings import ServingSettings
-from streaming.settings import BanditSettings, KafkaSettings, LakeSettings, RewardSettings
+from streaming.settings import BanditSettings, KafkaSettings, LakeSettings, RewardSettings, UpdaterSettings
 
 PREFIX = "MATCHLOOP_"
 CONFIG_VARIABLE = "MATCHLOOP_CONFIG"
@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     lake: LakeSettings = LakeSettings()
+    updater: UpdaterSettings = UpdaterSettings()
     serving: ServingSettings = ServingSettings()
     rewards: RewardSettings = RewardSettings()
     bandit: BanditSettings = BanditSettings()

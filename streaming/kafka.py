@@ -2,7 +2,8 @@
 
 Coded to the protocol; what the embedded broker does differently from Apache Kafka is worked around here and nowhere
 else: it cannot tell the end of a partition reliably (so ends come from what was fetched, never from ListOffsets), and
-joining a consumer group takes seconds (so partitions are assigned by hand and positions live with the state).
+it evicts silent members of a consumer group late or never (so partitions are assigned by hand, positions live with the
+state, and who works on what is kept in Redis: feature_store/membership.py).
 """
 
 from collections.abc import Iterator, Mapping
@@ -155,7 +156,11 @@ class Reader:
         except KafkaError as error:
             raise _unavailable(bootstrap, error) from None
         self._topic = topic
-        self._consumer.assign([TopicPartition(topic, partition) for partition in offsets])
+        self.assign(offsets)
+
+    def assign(self, offsets: Mapping[int, int]) -> None:
+        """Reads these partitions from these offsets from now on, and no others."""
+        self._consumer.assign([TopicPartition(self._topic, partition) for partition in offsets])
         for partition, offset in offsets.items():
             self.seek(partition, offset)
 

@@ -41,6 +41,19 @@ class LakeSettings(BaseModel):
     flush_events: int = Field(default=20_000, ge=1, description="... and whenever this many events wait.")
 
 
+class UpdaterSettings(BaseModel):
+    """The updaters: what folds the log into the bandit's state."""
+
+    model_config = _strict
+
+    processes: int = Field(
+        default=1, ge=1, le=64, description="Updaters that the stack starts; they share the partitions of the log."
+    )
+    session_seconds: float = Field(
+        default=3.0, ge=0.5, description="An updater that was silent for so long has its partitions taken over."
+    )
+
+
 class Aggregation(StrEnum):
     """How several events on one shown item become one reward."""
 

@@ -3,18 +3,23 @@
 Each partition of each namespace is a fold with a position. A batch is folded in memory and committed together with the
 position it leads to, in a transaction that fails if anybody else moved the position: after a crash, a pause or a second
 updater the state is read back and the fold goes on from what is stored. What must not be lost but may come twice (dead
-letters, users' histories) is written before the commit.
+letters, users' histories) is written before the commit. Several updaters share the partitions; who works on what is a
+matter of speed (feature_store/membership.py), never of what the state becomes.
 """
 
 import logging
 import threading
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
+import redis
 from prometheus_client import Counter, Gauge, Histogram
 
 from feature_store.bandit_state import BanditStore, Commit, Position
 from feature_store.contracts.errors import Fenced, InvalidInput, LogMismatch
 from feature_store.contracts.events import Event
+from feature_store.membership import Membership
 from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
 from streaming.admission import events_of
@@ -28,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 _POLL_MS = 20
 _MAX_RECORDS = 500
+_IDLE_SECONDS = 0.2
+_RETRY_SECONDS = 0.2
 
 EVENTS = Counter("matchloop_updater_events", "Events folded, by outcome", ["outcome"])
 OPEN = Gauge("matchloop_updater_open_decisions", "Decisions whose window has not closed", ["namespace", "partition"])
@@ -144,7 +151,7 @@ class PartitionUpdater:
 
 
 class NamespaceUpdater:
-    """All partitions of one namespace, read by one reader."""
+    """The partitions of one namespace that this process works on, read by one reader."""
 
     def __init__(
         self,
@@ -158,17 +165,24 @@ class NamespaceUpdater:
     ) -> None:
         self._namespace = namespace
         self._topic = kafka.deadletter_topic
-        self._partitions = {
-            partition: PartitionUpdater(namespace, partition, log_id, store, rewards, lake)
-            for partition in range(len(namespace.offsets))
-        }
-        self._reader = Reader(
-            bootstrap, kafka.events_topic, {partition: p.offset for partition, p in self._partitions.items()}
-        )
+        self._load = partial(PartitionUpdater, namespace, log_id=log_id, store=store, rewards=rewards, lake=lake)
+        self._partitions: dict[int, PartitionUpdater] = {}
+        self._reader = Reader(bootstrap, kafka.events_topic, {})
+
+    def assign(self, partitions: Collection[int]) -> None:
+        """Works on these partitions from now on: those that are new are read back, those of others are forgotten."""
+        if set(partitions) == self._partitions.keys():
+            return
+        _log.info("namespace %s: partitions %s", self._namespace.id, sorted(partitions))
+        for partition in self._partitions.keys() - set(partitions):
+            self._forget(partition)
+        for partition in set(partitions) - self._partitions.keys():
+            self._partitions[partition] = self._load(partition)
+        self._reader.assign({number: partition.offset for number, partition in self._partitions.items()})
 
     def step(self, writer: Writer, online: OnlineStore) -> int:
         """Folds and commits what has come. Returns the number of records."""
-        records = self._reader.poll(_POLL_MS, _MAX_RECORDS)
+        records = self._reader.poll(_POLL_MS, _MAX_RECORDS) if self._partitions else []
         for number, partition in self._partitions.items():
             send(writer, self._topic, partition.fold([r for r in records if r.partition == number]))
             try:
@@ -183,7 +197,69 @@ class NamespaceUpdater:
 
     def close(self) -> None:
         """Disconnects."""
+        for partition in list(self._partitions):
+            self._forget(partition)
         self._reader.close()
+
+    def _forget(self, partition: int) -> None:
+        del self._partitions[partition]
+        for gauge in (OPEN, LAG):
+            gauge.remove(self._namespace.id, str(partition))
+
+
+class _Updaters:
+    """The namespaces on the list in Redis, each with the partitions that fall to this process."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        bootstrap: str,
+        rewards: RewardSettings,
+        store: BanditStore,
+        online: OnlineStore,
+        membership: Membership,
+        home: Path,
+    ) -> None:
+        self._kafka = kafka
+        self._bootstrap = bootstrap
+        self._rewards = rewards
+        self._store = store
+        self._online = online
+        self._membership = membership
+        self._home = home
+        log = Log(kafka, bootstrap)
+        self._log_id, self._count = log.log_id(), log.partitions()
+        self._updaters: dict[str, NamespaceUpdater] = {}
+
+    def step(self, writer: Writer) -> bool:
+        """Folds and commits what has come. Returns whether there is anything to work on."""
+        wanted = self._online.namespaces()
+        for name in self._updaters.keys() - set(wanted):
+            self._updaters.pop(name).close()
+        for name in set(wanted) - self._updaters.keys():
+            self._updaters[name] = self._begin(name)
+        partitions = self._membership.partitions(self._count)
+        for updater in self._updaters.values():
+            updater.assign(partitions)
+            updater.step(writer, self._online)
+        return bool(self._updaters and partitions)
+
+    def close(self) -> None:
+        """Disconnects, and forgets what was not committed."""
+        for updater in self._updaters.values():
+            updater.close()
+        self._updaters.clear()
+
+    def _begin(self, name: str) -> NamespaceUpdater:
+        namespace = Namespace.load(self._home / "namespaces", name)
+        if len(namespace.offsets) != self._count:
+            raise LogMismatch(
+                f"Namespace {name} was made for {len(namespace.offsets)} partitions, the log has {self._count}. "
+                "Point kafka.bootstrap at the log it was made on, or retrain."
+            )
+        return NamespaceUpdater(
+            namespace, self._kafka, self._bootstrap, self._log_id, self._store, self._rewards, self._home / "lake"
+        )
 
 
 def run(
@@ -192,34 +268,27 @@ def run(
     rewards: RewardSettings,
     store: BanditStore,
     online: OnlineStore,
+    membership: Membership,
     home: Path,
     stop: threading.Event,
 ) -> None:
-    """Folds every namespace on the list in Redis until stopped. Raises LogMismatch if one was made for another number
-    of partitions."""
-    log = Log(kafka, bootstrap)
-    log_id, partitions = log.log_id(), log.partitions()
-    updaters: dict[str, NamespaceUpdater] = {}
+    """Folds every namespace on the list in Redis until stopped, its share of the partitions. Raises LogMismatch if one
+    was made for another number of partitions.
+
+    When Redis goes away, what was folded and not committed is forgotten, and the state is read back when it answers
+    again: whether it has the last commit, or an older state than that, is then no matter of belief.
+    """
+    updaters = _Updaters(kafka, bootstrap, rewards, store, online, membership, home)
     writer = Writer(bootstrap)
     try:
         while not stop.is_set():
-            wanted = online.namespaces()
-            for name in updaters.keys() - set(wanted):
-                updaters.pop(name).close()
-            for name in set(wanted) - updaters.keys():
-                namespace = Namespace.load(home / "namespaces", name)
-                if len(namespace.offsets) != partitions:
-                    raise LogMismatch(
-                        f"Namespace {name} was made for {len(namespace.offsets)} partitions, the log has {partitions}. "
-                        "Point kafka.bootstrap at the log it was made on, or retrain."
-                    )
-                updaters[name] = NamespaceUpdater(namespace, kafka, bootstrap, log_id, store, rewards, home / "lake")
-                _log.info("folding namespace %s", name)
-            for updater in updaters.values():
-                updater.step(writer, online)
-            if not updaters:
-                stop.wait(0.2)
+            try:
+                if not updaters.step(writer):
+                    stop.wait(_IDLE_SECONDS)
+            except redis.RedisError as error:
+                _log.warning("waiting for Redis: %s", error)
+                updaters.close()
+                stop.wait(_RETRY_SECONDS)
     finally:
-        for updater in updaters.values():
-            updater.close()
+        updaters.close()
         writer.close()

@@ -55,6 +55,7 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     Example: `matchloop update --metrics-port 9101`
     """
     from feature_store.bandit_state import BanditStore
+    from feature_store.membership import Membership
     from feature_store.online import OnlineStore
     from infra.connections import kafka_bootstrap, redis_client
     from streaming.kafka import Log
@@ -67,7 +68,8 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
         Log(settings.kafka, bootstrap).create_topics()
         serve_metrics(metrics_port)  # from here on the supervisor sees that it works
         store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
-        run(settings.kafka, bootstrap, settings.rewards, store, online, settings.home, stop)
+        with Membership(client, settings.redis, settings.updater.session_seconds) as membership:
+            run(settings.kafka, bootstrap, settings.rewards, store, online, membership, settings.home, stop)
 
 
 def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:

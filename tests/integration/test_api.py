@@ -13,11 +13,11 @@ import pytest
 
 from feature_store.contracts.events import Decision, Event, Feedback, decode
 from feature_store.contracts.identity import Keyring
-from streaming import updater
 from streaming.catalogue_log import decode as decode_catalogue
 from streaming.kafka import Reader
 from tests.api_server import SECRET, Installation, running, wait_until
 from tests.releases import items
+from tests.updaters import start_updater
 
 CATALOGUE = items(60)
 
@@ -236,20 +236,15 @@ def test_openapi_documents_bodies_with_examples(api: httpx.Client) -> None:
 
 def test_feedback_changes_what_is_served_within_a_second_or_so(installation: Installation) -> None:
     stop = threading.Event()
-    learning = threading.Thread(
-        target=updater.run,
-        args=(
+    with running(installation.config()) as api:
+        learning = start_updater(
             installation.kafka,
             installation.broker,
-            installation.config().rewards,
-            installation.bandit,
-            installation.online,
+            installation.client,
+            installation.redis_settings,
             installation.home,
             stop,
-        ),
-    )
-    with running(installation.config()) as api:
-        learning.start()
+        )
         try:
             answer = recommend(api, "learner", slate_size=1, only=["i9"], explain=True)
             before = answer["items"][0]["explanation"]

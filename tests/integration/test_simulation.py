@@ -16,10 +16,11 @@ from offline_training.evaluation.simulation import SimulationResult, SimulationS
 from offline_training.evaluation.simulator import Simulator
 from offline_training.evaluation.world import World
 from offline_training.progress import silent
-from streaming import sink, updater
+from streaming import sink
 from streaming.settings import BanditSettings, LakeSettings, RewardSettings
 from tests.api_server import SECRET, Installation, running
 from tests.releases import items
+from tests.updaters import start_updater
 
 CATALOGUE = items(60)
 NEW = [Item(id=f"new {n}/ü", title=f"New title {n}", categories=["drama"]) for n in range(4)]
@@ -49,14 +50,9 @@ def simulated(
     config = dataclasses.replace(made.config(), experiment=EXPERIMENT)
     lake, stop = made.home / "lake", threading.Event()
     lake_settings = LakeSettings(flush_seconds=0.2)
-    threads = [
-        threading.Thread(
-            target=updater.run, args=(made.kafka, broker, config.rewards, made.bandit, made.online, made.home, stop)
-        ),
-        threading.Thread(target=sink.run, args=(made.kafka, broker, lake, lake_settings, SystemClock(), stop)),
-    ]
-    for thread in threads:
-        thread.start()
+    sinking = threading.Thread(target=sink.run, args=(made.kafka, broker, lake, lake_settings, SystemClock(), stop))
+    sinking.start()
+    threads = [sinking, start_updater(made.kafka, broker, made.client, made.redis_settings, made.home, stop)]
     try:
         with running(config) as api:
             settings = SimulationSettings(url=str(api.base_url), visits=160, slate_size=5, concurrency=4, seed=3)

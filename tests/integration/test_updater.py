@@ -1,7 +1,11 @@
 """From the log to the state, on real servers: exactly once, whoever dies, and equal to a replay."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +17,18 @@ from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Fenced, LogMismatch
 from feature_store.contracts.events import Event, Tick, encode
 from feature_store.graph import Graph
+from feature_store.membership import Membership
 from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS, Sums
-from streaming import dead_letter, sink, updater
+from streaming import dead_letter, sink
 from streaming.kafka import Log, Reader, Writer
 from streaming.replay import compare
 from streaming.settings import KafkaSettings, LakeSettings, RewardSettings
 from tests.events import decision, feedback
 from tests.rows import by_name, rows_of
+from tests.updaters import start_updater
 
 KAFKA = KafkaSettings(partitions=2)
 REWARDS = RewardSettings()
@@ -47,9 +53,9 @@ class Installation:
     """A log, a state and a lake, and one namespace that starts at the log's present end."""
 
     def __init__(self, broker: str, redis_url: str, home: Path, name: str, starts: list[int]) -> None:
-        self.broker, self.home = broker, home
+        self.broker, self.redis_url, self.home = broker, redis_url, home
         self.client = redis.Redis.from_url(redis_url)
-        settings = RedisSettings(prefix=name)
+        self.settings = settings = RedisSettings(prefix=name)
         self.store, self.online = BanditStore(self.client, settings), OnlineStore(self.client, settings)
         self.namespace = Namespace(
             id=f"{name}-1", release="r", log=Log(KAFKA, broker).log_id(), offsets=starts, created=0,
@@ -68,11 +74,8 @@ class Installation:
         states = [self.store.load(self.namespace.id, n).position for n in range(2)]
         return [p.offset if p else 0 for p in states]
 
-    def updater(self, stop: threading.Event) -> threading.Thread:
-        arguments = (KAFKA, self.broker, REWARDS, self.store, self.online, self.home, stop)
-        thread = threading.Thread(target=updater.run, args=arguments)
-        thread.start()
-        return thread
+    def updater(self, stop: threading.Event, group: str | None = None) -> threading.Thread:
+        return start_updater(KAFKA, self.broker, self.client, self.settings, self.home, stop, group)
 
     def sink(self, stop: threading.Event) -> threading.Thread:
         settings = LakeSettings(flush_seconds=0.05)
@@ -105,7 +108,9 @@ def test_state_equals_replay_also_after_crashes(installation: Installation, wait
     """Updaters are abandoned mid-way, two work at once, and the sink stops early: the law holds on lake and tail."""
     stop_sink, first, second = threading.Event(), threading.Event(), threading.Event()
     sinking = installation.sink(stop_sink)
-    running = [installation.updater(first), installation.updater(first)]  # two: each fences the other
+    running = [
+        installation.updater(first, group) for group in ("one", "two")
+    ]  # both believe to be alone: each fences the other
     installation.append(*_visits(30, "one"))
     wait(lambda: any(installation.folded()))
     first.set()
@@ -247,3 +252,92 @@ def test_a_log_that_begins_anew_is_noticed(installation: Installation, wait: Wai
 def test_another_number_of_partitions_is_refused(broker: str, installation: Installation) -> None:
     with pytest.raises(LogMismatch, match=r"has 2 partitions, kafka.partitions says 3"):
         Log(KafkaSettings(partitions=3), broker).create_topics()
+
+
+def test_updaters_share_the_partitions_and_take_over_from_one_that_leaves(
+    installation: Installation, wait: Wait
+) -> None:
+    def shares() -> list[list[int]]:
+        return sorted(member.partitions(2) for member in members)
+
+    members = [Membership(installation.client, installation.settings, session_seconds=0.5) for _ in range(3)]
+    with members[0]:
+        assert members[0].partitions(2) == [0, 1]
+        with members[1], members[2]:
+            wait(lambda: shares() == [[], [0], [1]])
+            assert sorted(p for member in members for p in member.partitions(7)) == list(range(7))
+        wait(lambda: members[0].partitions(2) == [0, 1])
+
+
+@pytest.fixture
+def processes(installation: Installation) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Two updater processes that share the partitions; a silent one is taken over from after a second."""
+    environment = {
+        "MATCHLOOP_HOME": str(installation.home),
+        "MATCHLOOP_KAFKA_BOOTSTRAP": installation.broker,
+        "MATCHLOOP_REDIS_URL": installation.redis_url,
+        "MATCHLOOP_REDIS_PREFIX": installation.settings.prefix,
+        "MATCHLOOP_UPDATER_SESSION_SECONDS": "1",
+    }
+    running = []
+    try:
+        for number in range(2):
+            with (installation.home / f"updater-{number}.log").open("wb") as log:
+                running.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "infra.cli", "update"], env={**os.environ, **environment}, stderr=log
+                    )
+                )
+        yield running
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def _members(installation: Installation) -> int:
+    return int(installation.client.zcard(f"{installation.settings.prefix}:updaters"))
+
+
+def _all_folded(installation: Installation, ends: Sequence[int]) -> Callable[[], bool]:
+    return lambda: all(f >= e for f, e in zip(installation.folded(), ends, strict=True))
+
+
+def _equal(installation: Installation) -> list[bool]:
+    found = compare(
+        installation.namespace, installation.store, installation.home / "lake", REWARDS, installation.broker, "events"
+    )
+    return [comparison.equal for comparison in found]
+
+
+def test_a_killed_updater_is_taken_over_from(
+    installation: Installation, processes: list["subprocess.Popen[bytes]"], wait: Wait
+) -> None:
+    wait(lambda: _members(installation) == 2)
+    end = installation.append(*_visits(20, "both"))
+    processes[0].kill()
+    end = [max(pair) for pair in zip(end, installation.append(*_visits(20, "one")), strict=True)]
+    wait(_all_folded(installation, end))
+    assert _equal(installation) == [True, True]
+
+
+def test_a_paused_updater_is_taken_over_from_and_refused_when_it_resumes(
+    installation: Installation, processes: list["subprocess.Popen[bytes]"], wait: Wait
+) -> None:
+    wait(lambda: _members(installation) == 2)
+    wait(_all_folded(installation, installation.append(*_visits(20, "both"))))
+    log = installation.home / "updater-0.log"
+    started = log.stat().st_size
+    begun = sum(installation.folded())
+    sent = [installation.writer.send("events", e.user, encode([e])) for e in _visits(600, "many") if hasattr(e, "user")]
+    wait(lambda: sum(installation.folded()) > begun)
+    processes[0].send_signal(signal.SIGSTOP)  # with records in hand
+    places = [place.result(10) for place in sent]
+    end = [max(p.offset + 1 for p in places if p.partition == n) for n in range(2)]
+    wait(_all_folded(installation, end))
+    processes[0].send_signal(signal.SIGCONT)
+    wait(lambda: "this writer expected" in log.read_text()[started:])
+    wait(lambda: _members(installation) == 2)
+    wait(_all_folded(installation, installation.append(*_visits(20, "resumed"))))
+    assert _equal(installation) == [True, True]
+    assert all(process.poll() is None for process in processes)
