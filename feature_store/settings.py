@@ -1,6 +1,15 @@
 """Settings of the stores."""
 
+from enum import StrEnum
+
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class Fsync(StrEnum):
+    """When the append-only file is on disk."""
+
+    EVERYSEC = "everysec"
+    ALWAYS = "always"
 
 
 class RedisSettings(BaseModel):
@@ -10,6 +19,10 @@ class RedisSettings(BaseModel):
 
     url: SecretStr | None = Field(
         default=None, description="redis:// or rediss:// URL of your server; empty: embedded."
+    )
+    fsync: Fsync = Field(
+        default=Fsync.EVERYSEC,
+        description="Of the embedded server: a power failure costs a second (everysec), or no write (always, slower).",
     )
     prefix: str = Field(
         default="matchloop",

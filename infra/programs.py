@@ -3,13 +3,14 @@
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from infra import servers
 from infra.settings import Settings
 
 BROKER, REDIS, MLFLOW, UPDATER, SINK, API = "broker", "redis", "mlflow", "updater", "sink", "api"
-ORDER = (BROKER, REDIS, MLFLOW, UPDATER, SINK, API)  # of starting; stopping goes the other way round
+ORDER = (BROKER, REDIS, MLFLOW, UPDATER, SINK, API)  # roles, as they are started; stopping goes the other way round
+PUBLIC = "public"  # the port that several API processes share
 
 _ANY_ADDRESS = {"0.0.0.0": servers.LOOPBACK, "::": "::1"}  # noqa: S104 - addresses that cannot be connected to
 
@@ -18,7 +19,7 @@ _ANY_ADDRESS = {"0.0.0.0": servers.LOOPBACK, "::": "::1"}  # noqa: S104 - addres
 class Program:
     """One supervised process. `command` and `answers` take the port that was chosen for it."""
 
-    name: str
+    role: str  # one of ORDER
     command: Callable[[int], list[str]]
     answers: Callable[[int], None]  # as servers.HealthCheck
     preferred_port: int = 0
@@ -28,6 +29,12 @@ class Program:
     restarts: bool = True
     forks: bool = False  # has children that must end with it
     environment: dict[str, str] = field(default_factory=dict)
+    number: int = 1  # among the programs of its role
+
+    @property
+    def name(self) -> str:
+        """What the supervisor, the log and the status call it."""
+        return self.role if self.number == 1 else f"{self.role}-{self.number}"
 
 
 def programs(settings: Settings) -> dict[str, Program]:
@@ -41,11 +48,10 @@ def programs(settings: Settings) -> dict[str, Program]:
         chosen.append(_mlflow(settings))
     present = {program.name for program in chosen}
     stores = tuple(name for name in (BROKER, REDIS) if name in present)
-    chosen += [
-        _follower(UPDATER, "update", stores),
-        _follower(SINK, "sink", tuple(name for name in stores if name == BROKER)),
-        _api(settings, stores),
-    ]
+    updaters, workers = settings.updater.processes, settings.serving.workers
+    chosen += [replace(_follower(UPDATER, "update", stores), number=n + 1) for n in range(updaters)]
+    chosen.append(_follower(SINK, "sink", tuple(name for name in stores if name == BROKER)))
+    chosen += [replace(_api(settings, stores), number=n + 1) for n in range(workers)]
     return {program.name: program for program in chosen}
 
 
@@ -56,7 +62,7 @@ def reachable(host: str) -> str:
 
 def _broker() -> Program:
     return Program(
-        name=BROKER,
+        role=BROKER,
         command=servers.broker_command,
         answers=functools.partial(servers.kafka_answers, servers.LOOPBACK),
         preferred_port=19092,
@@ -69,8 +75,8 @@ def _broker() -> Program:
 def _redis(settings: Settings) -> Program:
     directory = settings.home / "redis"
     return Program(
-        name=REDIS,
-        command=lambda port: servers.redis_command(port, directory),
+        role=REDIS,
+        command=lambda port: servers.redis_command(port, directory, settings.redis.fsync),
         answers=functools.partial(servers.redis_answers, servers.LOOPBACK),
         preferred_port=16379,
     )
@@ -79,7 +85,7 @@ def _redis(settings: Settings) -> Program:
 def _mlflow(settings: Settings) -> Program:
     directory = settings.home / "mlflow"
     return Program(
-        name=MLFLOW,
+        role=MLFLOW,
         command=lambda port: servers.mlflow_command(port, directory),
         answers=lambda port: servers.http_answers(servers.LOOPBACK, port, "/health"),
         preferred_port=15000,
@@ -92,9 +98,9 @@ def _mlflow(settings: Settings) -> Program:
     )
 
 
-def _follower(name: str, command: str, requires: tuple[str, ...]) -> Program:
+def _follower(role: str, command: str, requires: tuple[str, ...]) -> Program:
     return Program(
-        name=name,
+        role=role,
         command=lambda port: [sys.executable, "-m", "infra.cli", command, "--metrics-port", str(port)],
         answers=lambda port: servers.http_answers(servers.LOOPBACK, port, "/metrics"),
         requires=requires,
@@ -105,10 +111,10 @@ def _follower(name: str, command: str, requires: tuple[str, ...]) -> Program:
 def _api(settings: Settings, requires: tuple[str, ...]) -> Program:
     host = reachable(settings.serving.host)
     return Program(
-        name=API,
+        role=API,
         command=lambda port: [sys.executable, "-m", "infra.cli", "serve", "--port", str(port)],
         answers=lambda port: servers.http_answers(host, port, "/readyz"),
-        preferred_port=settings.serving.port,
+        preferred_port=settings.serving.port if settings.serving.workers == 1 else 0,
         requires=requires,
         stop_seconds=15,
         environment={"OMP_NUM_THREADS": "1"},  # threads of the numeric libraries only get in each other's way here

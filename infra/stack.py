@@ -21,7 +21,7 @@ import psutil
 
 from feature_store.contracts.errors import MatchLoopError, Unavailable
 from infra import servers
-from infra.programs import API, BROKER, MLFLOW, REDIS, Program, programs, reachable
+from infra.programs import API, BROKER, MLFLOW, PUBLIC, REDIS, Program, programs, reachable
 from infra.settings import CONFIG_VARIABLE, MLFLOW_VARIABLE, PREFIX, Settings
 from infra.supervision import Supervisor
 from offline_training.progress import Progress, silent
@@ -93,31 +93,33 @@ class Stack:
         """Where the parts are now: yours where the settings name them, embedded ones otherwise."""
         ports = self._supervisor.started.ports if self.running else {}
         given, local = self._settings, servers.LOOPBACK
-        url = given.redis.url
+        url, api = given.redis.url, ports.get(PUBLIC, ports.get(API))
         return Endpoints(
             kafka=given.kafka.bootstrap or (f"{local}:{ports[BROKER]}" if BROKER in ports else None),
             redis=url.get_secret_value() if url else f"redis://{local}:{ports[REDIS]}/0" if REDIS in ports else None,
             mlflow=given.mlflow.tracking_uri or (f"http://{local}:{ports[MLFLOW]}" if MLFLOW in ports else None),
-            api=f"http://{reachable(given.serving.host)}:{ports[API]}" if API in ports else None,
+            api=f"http://{reachable(given.serving.host)}:{api}" if api else None,
         )
 
     @property
     def settings(self) -> Settings:
-        """The settings with the embedded servers' addresses filled in: for jobs that work beside the stack."""
+        """The settings with the addresses that were chosen filled in: for jobs that work beside the stack."""
         endpoints = self.endpoints
         values = self._settings.revealed()
         values["kafka"]["bootstrap"] = endpoints.kafka
         values["redis"]["url"] = endpoints.redis
         values["mlflow"]["tracking_uri"] = endpoints.mlflow
+        if self.running:
+            values["serving"]["port"] = self._supervisor.started.ports.get(PUBLIC, self._settings.serving.port)
         return Settings(**values)
 
-    def start(self, *names: str, progress: Progress = silent) -> None:
-        """Starts the named programs (all if none is named) and returns when each one answers.
+    def start(self, *roles: str, progress: Progress = silent) -> None:
+        """Starts the programs of these roles (all if none is named) and returns when each one answers.
 
-        Names that the settings replace by a server of yours are passed over, as are programs that run already. Raises
+        Roles that the settings give to a server of yours are passed over, as are programs that run already. Raises
         Unavailable, with what the program's log says, if one does not start: then the whole stack is stopped.
         """
-        wanted = [self._programs[name] for name in names or self._programs if name in self._programs]
+        wanted = [program for program in self._programs.values() if not roles or program.role in roles]
         try:
             if not self._attached:
                 self._supervisor.launch(self.environment(), self._foreground)
@@ -188,11 +190,15 @@ class Stack:
             time.sleep(_POLL_SECONDS)
 
     def _add(self, program: Program) -> None:
-        if program.name in (REDIS, MLFLOW):
-            (self._settings.home / program.name).mkdir(exist_ok=True)
+        if program.role in (REDIS, MLFLOW):
+            (self._settings.home / program.role).mkdir(exist_ok=True)
+        if program.role == API and self._settings.serving.workers > 1 and PUBLIC not in self._supervisor.started.ports:
+            self._supervisor.reserve(PUBLIC, self._free_port(self._settings.serving.port))
         self._write_settings()
-        taken = frozenset(self._supervisor.started.ports.values())
-        self._supervisor.add(program, servers.free_port(program.preferred_port, taken))
+        self._supervisor.add(program, self._free_port(program.preferred_port))
+
+    def _free_port(self, preferred: int) -> int:
+        return servers.free_port(preferred, frozenset(self._supervisor.started.ports.values()))
 
     def _answers(self, program: Program, deadline: float) -> bool:
         """Whether a program that was started works by now. Raises Unavailable if it never will."""

@@ -111,6 +111,11 @@ class Supervisor:
         self.call("reloadConfig")
         self.call("addProcessGroup", program.name)
 
+    def reserve(self, name: str, port: int) -> None:
+        """Notes a port that no program has to itself."""
+        started = self.started
+        self._write(msgspec.structs.replace(started, ports={**started.ports, name: port}))
+
     def remove(self, program: Program) -> None:
         """Stops a program and forgets it."""
         started = self.started
@@ -256,7 +261,7 @@ def _program(program: Program, port: int, started: Started) -> str:
         f"program:{program.name}",
         command=shlex.join(command),
         environment=",".join(f'{name}="{value}"' for name, value in program.environment.items()),
-        priority=ORDER.index(program.name),
+        priority=ORDER.index(program.role),
         autorestart="unexpected" if program.restarts else "false",
         startretries=1_000,
         stopwaitsecs=program.stop_seconds,

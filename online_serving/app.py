@@ -34,6 +34,7 @@ from streaming.kafka import Log, Writer
 _log = logging.getLogger(__name__)
 
 _REDIS_SECONDS = 5.0
+_SETTLING_SECONDS = 30.0
 
 
 def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
@@ -71,7 +72,9 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
         cleanup.push_async_callback(asyncio.to_thread, writer.close)
         blocking = redis.Redis.from_url(config.redis_url, retry=Retry(NoBackoff(), 1), socket_timeout=_REDIS_SECONDS)
         cleanup.callback(blocking.close)
-        client = redis.asyncio.Redis.from_url(config.redis_url, retry=redis.asyncio.retry.Retry(NoBackoff(), 1))
+        client = redis.asyncio.Redis.from_url(
+            config.redis_url, retry=redis.asyncio.retry.Retry(NoBackoff(), 1), socket_timeout=_REDIS_SECONDS
+        )
         cleanup.push_async_callback(client.aclose)
 
         users = AsyncOnlineStore(client, config.redis)
@@ -134,6 +137,7 @@ async def _following(
         complain=lambda problem: on_loop(lambda: complain(problem)),
     )
     follower.start()
+    await asyncio.to_thread(follower.settled.wait, _SETTLING_SECONDS)  # before it listens: others answer meanwhile
     try:
         yield
     finally:

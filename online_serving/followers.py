@@ -118,6 +118,7 @@ class StateFollower(threading.Thread):
         self._publish = publish
         self._swap = swap
         self._complain = complain
+        self.settled = threading.Event()  # what was active at the start is served, or cannot be
         self._stop_asked = threading.Event()
         self._state: State | None = None
         self._wanted: Active | None = None
@@ -143,7 +144,10 @@ class StateFollower(threading.Thread):
                     self._follow(changes)
                     position = changes[-1].position if changes else position
                     self._advance_loading(background)
+                    if self._loading is None:
+                        self.settled.set()
                 except redis.RedisError as error:
+                    self.settled.set()
                     _log.warning("the catalogue waits for Redis: %s", error)
                     self._stop_asked.wait(_RETRY_SECONDS)
                 except Exception:  # noqa: BLE001 - a thread that ends would freeze the catalogue unnoticed

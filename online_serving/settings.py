@@ -12,6 +12,9 @@ class ServingSettings(BaseModel):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on. Off loopback an api_key is required.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port; 0 or a busy one: the stack chooses a free one.")
+    workers: int = Field(
+        default=1, ge=1, le=64, description="API processes that the stack starts; they share the port."
+    )
     api_key: SecretStr | None = Field(default=None, description="Clients send it as `Authorization: Bearer KEY`.")
     slate_size: int = Field(
         default=10, ge=1, le=500, description="Items in an answer unless the request says otherwise."

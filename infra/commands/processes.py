@@ -21,9 +21,9 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     context: typer.Context,
-    port: Annotated[int | None, typer.Option(help="Port to listen on instead of serving.port.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of this process alone; default: serving.port.")] = None,
 ) -> None:
-    """Answer HTTP requests until stopped.
+    """Answer HTTP requests until stopped. With serving.workers > 1 also on serving.port, shared with the others.
 
     Example: `matchloop serve --port 8081`
     """
@@ -33,7 +33,6 @@ def serve(
 
     log_to_stderr("info")
     settings = options(context).connected_settings()
-    serving = settings.serving if port is None else settings.serving.model_copy(update={"port": port})
     config = ServerConfig(
         home=settings.home,
         secret=settings.secret_bytes(),
@@ -41,12 +40,12 @@ def serve(
         redis_url=redis_url(settings),
         kafka=settings.kafka,
         redis=settings.redis,
-        serving=serving,
+        serving=settings.serving,
         bandit=settings.bandit,
         rewards=settings.rewards,
         experiment=settings.experiment,
     )
-    run(config)
+    run(config, port)
 
 
 def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:

@@ -29,14 +29,14 @@ from online_serving.server import serve
 from online_serving.settings import ServingSettings
 from streaming.settings import BanditSettings, KafkaSettings, RewardSettings
 
-home, bootstrap, redis_url, name, port = sys.argv[1:]
+home, bootstrap, redis_url, name, port, *own_port = sys.argv[1:]
 assert "numpy" not in sys.modules
 kafka = KafkaSettings(tick_seconds=0.5, events_topic=f"{name}-events", catalogue_topic=f"{name}-catalogue")
 serve(ServerConfig(
     home=Path(home), secret=b"a secret for the tests", bootstrap=bootstrap, redis_url=redis_url,
-    kafka=kafka, redis=RedisSettings(prefix=name), serving=ServingSettings(port=int(port)), bandit=BanditSettings(),
-    rewards=RewardSettings(), experiment=Experiment(), seed=1,
-))
+    kafka=kafka, redis=RedisSettings(prefix=name), bandit=BanditSettings(), rewards=RewardSettings(),
+    serving=ServingSettings(port=int(port), workers=1 + len(own_port)), experiment=Experiment(), seed=1,
+), *map(int, own_port))
 foreign = {"torch", "pyspark", "mlflow", "lightning", "pandas", "matplotlib"} & sys.modules.keys()
 print("imported:", sorted(foreign))
 """
@@ -50,28 +50,74 @@ def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.Fi
         yield made
 
 
-def test_a_served_process_imports_no_training_and_ends_on_sigterm(installation: Installation) -> None:
-    port = free_port()
+def _serve(installation: Installation, *ports: int) -> "subprocess.Popen[str]":
+    """A process on a port; with a second one, on both, the first shared."""
     arguments = [str(installation.home), installation.broker, installation.redis_url]
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SERVE, *arguments, installation.redis_settings.prefix, str(port)],
+    return subprocess.Popen(
+        [sys.executable, "-c", _SERVE, *arguments, installation.redis_settings.prefix, *map(str, ports)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def _wait_until_ready(process: "subprocess.Popen[str]", port: int) -> None:
+    def ready() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+        except httpx.TransportError:
+            return process.poll() is not None
+
+    wait_until(ready, 30)
+    assert process.poll() is None, process.stderr and process.stderr.read()
+
+
+def test_workers_share_a_port_and_one_that_starts_gets_no_requests_before_it_can_answer(
+    installation: Installation,
+) -> None:
+    shared, *own = (free_port() for _ in range(3))
+    workers: list[subprocess.Popen[str]] = []
+    statuses: list[int] = []
+
+    def ask() -> None:
+        body = {"user_id": f"u{len(statuses)}"}  # on a new connection each time: the kernel chooses who gets it
+        statuses.append(httpx.post(f"http://127.0.0.1:{shared}/v1/recommendations", json=body).status_code)
+
+    def second_answers() -> bool:
+        ask()
+        try:
+            return httpx.get(f"http://127.0.0.1:{own[1]}/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        workers.append(_serve(installation, shared, own[0]))
+        _wait_until_ready(workers[0], own[0])
+        workers.append(_serve(installation, shared, own[1]))
+        wait_until(second_answers, 30)
+        for _ in range(20):
+            ask()
+        served = [httpx.get(f"http://127.0.0.1:{port}/metrics").text for port in own]
+        assert all('route="/v1/recommendations",status="200"' in text for text in served)
+        workers[0].kill()
+        workers[0].communicate()
+        for _ in range(5):
+            ask()
+        assert set(statuses) == {200}
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def test_a_served_process_imports_no_training_and_ends_on_sigterm(installation: Installation) -> None:
+    port = free_port()
+    process = _serve(installation, port)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-
-            def ready() -> bool:
-                try:
-                    return client.get("/readyz").status_code == 200
-                except httpx.TransportError:
-                    return process.poll() is not None
-
-            wait_until(ready, 30)
-            assert process.poll() is None, process.stderr and process.stderr.read()
+            _wait_until_ready(process, port)
             assert client.post("/v1/recommendations", json={"user_id": "u"}).status_code == 200
             process.send_signal(signal.SIGTERM)
             output, errors = process.communicate(timeout=20)
