@@ -6,6 +6,8 @@ A namespace belongs to one release and lies in `<namespaces>/<id>/`. Its state i
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -29,13 +31,21 @@ class Start(msgspec.Struct, frozen=True):
     opened: dict[str, bytes] = {}  # open decisions, as the fold writes them: their later feedback still counts
 
 
-class _Description(msgspec.Struct, frozen=True):
+class Description(msgspec.Struct, frozen=True):
+    """What a namespace is, without what it holds."""
+
     id: str
     release: str
     log: str
     offsets: list[int]
     created: int
     translations: list[str]
+
+    @classmethod
+    def load(cls, namespaces: Path, namespace: str) -> "Description":
+        """Reads the description of `<namespaces>/<id>/`. Raises ReleaseRefused if it is not there or damaged."""
+        with _reading(namespaces / namespace) as directory:
+            return msgspec.json.decode((directory / _DESCRIPTION).read_bytes(), type=cls)
 
 
 class Namespace(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +80,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
         (draft / _STARTS).write_bytes(msgspec.msgpack.encode(self.starts))
         for release, matrix in self.translations.items():
             np.save(draft / f"translation-{release}.npy", matrix, allow_pickle=False)
-        description = _Description(
+        description = Description(
             self.id, self.release, self.log, self.offsets, self.created, sorted(self.translations)
         )
         (draft / _DESCRIPTION).write_bytes(msgspec.json.encode(description))
@@ -79,9 +89,8 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def load(cls, namespaces: Path, namespace: str) -> "Namespace":
         """Reads what save wrote. Raises ReleaseRefused if it is not there or damaged."""
-        directory = namespaces / namespace
-        try:
-            description = msgspec.json.decode((directory / _DESCRIPTION).read_bytes(), type=_Description)
+        description = Description.load(namespaces, namespace)
+        with _reading(namespaces / namespace) as directory:
             return cls(
                 id=description.id,
                 release=description.release,
@@ -96,10 +105,23 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
                     for release in description.translations
                 },
             )
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
-            raise ReleaseRefused(
-                f"Namespace {namespace} cannot be read at {directory} ({error}). Restore it, or train again."
-            ) from None
+
+
+def load_base(namespaces: Path, namespace: str) -> Rows:
+    """Only the base of a namespace: all that serving needs beside the description. Raises ReleaseRefused if it is not
+    there or damaged."""
+    with _reading(namespaces / namespace) as directory:
+        return Rows.load(directory / _BASE)
+
+
+@contextmanager
+def _reading(directory: Path) -> Iterator[Path]:
+    try:
+        yield directory
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise ReleaseRefused(
+            f"Namespace {directory.name} cannot be read at {directory} ({error}). Restore it, or train again."
+        ) from None
 
 
 def namespace_id(release: str, number: int) -> str:

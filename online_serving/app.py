@@ -120,10 +120,10 @@ async def _following(
             loop.call_soon_threadsafe(call)
 
     def swap(state: State) -> None:
-        for follower in parameters:
-            follower.stop()
+        for old in parameters:
+            old.stop()
         current.publish(state)
-        parameters[:] = [ParameterFollower(bandit, state, on_loop)]
+        parameters[:] = [ParameterFollower(bandit, state, on_loop, follower.load_anew)]
         parameters[0].start()
 
     def complain(problem: str) -> None:

@@ -6,13 +6,14 @@ They compute and hand over: what serves is replaced on the event loop, between t
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import redis
 
-from feature_store.bandit_state import BanditStore, Delta, Position, Trimmed
+from feature_store.bandit_state import BanditStore, Delta, Trimmed
 from feature_store.contracts.errors import MatchLoopError
 from feature_store.online import Active, Change, OnlineStore
 from online_serving import metrics
@@ -30,14 +31,19 @@ OnLoop = Callable[[Callable[[], None]], object]  # has something done on the eve
 
 
 class ParameterFollower:
-    """One thread per partition that applies deltas to the parameters of one namespace."""
+    """One thread per partition that applies deltas to the parameters of one namespace, for as long as they form a
+    chain."""
 
-    def __init__(self, store: BanditStore, state: State, on_loop: OnLoop) -> None:
+    def __init__(
+        self, store: BanditStore, state: State, on_loop: OnLoop, broken: Callable[[Parameters], object]
+    ) -> None:
+        """broken is called from a thread, which then ends, when deltas are missing: what its partition adds up to can
+        only be loaded anew. The other partitions go on."""
         self._store = store
         self._namespace = state.active.namespace
-        self._parameters: Parameters = state.parameters
-        self._first_offsets = state.first_offsets
+        self._parameters = state.parameters
         self._on_loop = on_loop
+        self._broken = broken
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(partition, place), name=f"parameters-{partition}", daemon=True)
@@ -62,27 +68,20 @@ class ParameterFollower:
         while not self._stop.is_set():
             try:
                 place = self._step(partition, place)
+            except Trimmed:
+                _log.warning("deltas of partition %d of %s are missing: loading anew", partition, self._namespace)
+                self._broken(self._parameters)
+                return
             except redis.RedisError as error:
                 _log.warning("parameters of partition %d wait for Redis: %s", partition, error)
                 self._stop.wait(_RETRY_SECONDS)
 
     def _step(self, partition: int, place: Place) -> Place:
-        try:
-            found = self._store.follow(self._namespace, partition, place.stream_id, place.position, _BLOCK_MS)
-        except Trimmed:
-            return self._reload(partition)
+        found = self._store.follow(self._namespace, partition, place.stream_id, place.position, _BLOCK_MS)
         for stream_id, delta in found:
             self._on_loop(partial(self._apply, partition, stream_id, delta))
             place = Place(delta.position, stream_id)
         return place
-
-    def _reload(self, partition: int) -> Place:
-        position, rows, stream_id = self._store.load_rows(self._namespace, partition)
-        offset = self._offset(partition, position)
-        self._on_loop(lambda: self._parameters.reload(partition, offset, rows))
-        metrics.RELOADS.inc()
-        _log.warning("partition %d of %s read anew at offset %d", partition, self._namespace, offset)
-        return Place(position, stream_id)
 
     def _apply(self, partition: int, stream_id: str, delta: Delta) -> None:
         self._parameters.apply(partition, delta.position.offset, delta.changes)
@@ -91,15 +90,12 @@ class ParameterFollower:
         metrics.PARAMETER_TIME.labels(str(partition)).set(committed)
         metrics.PARAMETER_OFFSET.labels(str(partition)).set(delta.position.offset)
 
-    def _offset(self, partition: int, position: Position | None) -> int:
-        return self._first_offsets[partition] if position is None else position.offset
-
 
 class StateFollower(threading.Thread):
     """Follows the catalogue and the active release, and publishes a new state for each change of them.
 
     A release loads in the background while the present one goes on serving and changing; what changed in the catalogue
-    meanwhile is applied before the swap.
+    meanwhile is applied before the swap. Parameters that missed deltas are replaced in the same way.
     """
 
     def __init__(
@@ -122,6 +118,7 @@ class StateFollower(threading.Thread):
         self._stop_asked = threading.Event()
         self._state: State | None = None
         self._wanted: Active | None = None
+        self._broken: weakref.ref[Parameters] | None = None  # these missed deltas
         self._loading: Future[State] | None = None
         self._changed_while_loading: set[str] = set()
         self._not_before = 0.0  # monotonic time of the next attempt to load
@@ -129,6 +126,10 @@ class StateFollower(threading.Thread):
     def stop(self) -> None:
         """Has the thread end; it does within half a second, or when the release that it is loading is loaded."""
         self._stop_asked.set()
+
+    def load_anew(self, parameters: Parameters) -> None:
+        """Has the state loaded again if it still serves with these parameters. May be called from any thread."""
+        self._broken = weakref.ref(parameters)
 
     def run(self) -> None:
         """The thread's work."""
@@ -176,8 +177,9 @@ class StateFollower(threading.Thread):
             if self._loading.done():
                 self._finish_loading(self._loading)
             return
-        served = self._state.active if self._state else None
-        if self._wanted and self._wanted != served and time.monotonic() >= self._not_before:
+        state, broken = self._state, self._broken and self._broken()
+        up_to_date = state is not None and state.active == self._wanted and state.parameters is not broken
+        if self._wanted and not up_to_date and time.monotonic() >= self._not_before:
             _log.info("loading release %s with namespace %s", *self._wanted)
             self._changed_while_loading.clear()
             self._loading = background.submit(self._load, self._wanted)
@@ -192,7 +194,8 @@ class StateFollower(threading.Thread):
             _log.error("%s cannot be served: %s", self._wanted, error)
             self._complain(str(error))
             return
+        again = self._state is not None and self._state.active == state.active
         self._state = state
-        metrics.SWAPS.labels("swapped").inc()
+        metrics.SWAPS.labels("reloaded" if again else "swapped").inc()
         _log.info("serving release %s with namespace %s", *state.active)
         self._swap(state)

@@ -14,9 +14,10 @@ class GrowingRows(Generic[T]):
     A reader keeps the view it took: its rows never change, not even when the backing array is replaced by a larger one.
     """
 
-    def __init__(self, rows: NDArray[T]) -> None:
+    def __init__(self, rows: NDArray[T], used: int | None = None) -> None:
+        """used: how many of the rows count, all by default; the others are room to grow into."""
         self._backing = rows
-        self._used = len(rows)
+        self._used = len(rows) if used is None else used
 
     @property
     def rows(self) -> NDArray[T]:

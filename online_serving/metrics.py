@@ -21,6 +21,5 @@ PARAMETER_TIME = Gauge(
     "matchloop_parameter_commit_timestamp_seconds", "When the parameters in use were committed", ["partition"]
 )
 PARAMETER_OFFSET = Gauge("matchloop_parameter_offset", "Log offset folded into the parameters in use", ["partition"])
-RELOADS = Counter("matchloop_parameter_reloads", "Partitions of parameters read anew because deltas were missed")
 ITEMS = Gauge("matchloop_items", "Items that can be recommended")
 SWAPS = Counter("matchloop_swaps", "Changes of the serving release, by outcome", ["outcome"])

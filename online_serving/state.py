@@ -9,7 +9,7 @@ import numpy as np
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.errors import LogMismatch, ReleaseRefused, Unavailable
 from feature_store.contracts.experiments import BanditMode, Variant
-from feature_store.namespace import Namespace
+from feature_store.namespace import Description, load_base
 from feature_store.online import NOBODY, Active, OnlineStore
 from online_serving.parameters import Parameters
 from online_serving.pipeline.pipeline import Pipeline
@@ -30,7 +30,6 @@ class State(NamedTuple):
     active: Active
     snapshot: Snapshot
     parameters: Parameters
-    first_offsets: list[int]  # of the namespace: where a partition stands before its first commit
     places: list[Place]  # as of loading
 
 
@@ -69,7 +68,7 @@ def loader(home: Path, partitions: int, online: OnlineStore, bandit: BanditStore
     ReleaseRefused or LogMismatch if they do not fit each other or this program."""
 
     def load(active: Active) -> State:
-        namespace = Namespace.load(home / "namespaces", active.namespace)
+        namespace = Description.load(home / "namespaces", active.namespace)
         if namespace.release != active.release:
             raise ReleaseRefused(
                 f"Namespace {active.namespace} belongs to release {namespace.release}, not to {active.release}. "
@@ -81,14 +80,16 @@ def loader(home: Path, partitions: int, online: OnlineStore, bandit: BanditStore
                 f"{partitions}. Set kafka.partitions to what the log has, or retrain."
             )
         snapshot = Snapshot.load(home / "releases", active.release, online.items())
-        parameters = Parameters(snapshot.graph, snapshot.size, namespace.base, namespace.offsets)
+        base = load_base(home / "namespaces", active.namespace)
+        parameters = Parameters(snapshot.graph, snapshot.size, base, namespace.offsets)
+        del base  # as large as the parameters
         places = []
         for partition, first in enumerate(namespace.offsets):
             position, rows, stream_id = bandit.load_rows(active.namespace, partition)
-            parameters.reload(partition, position.offset if position else first, rows)
+            parameters.apply(partition, position.offset if position else first, rows)
             places.append(Place(position, stream_id))
         _warm_up(pipeline, snapshot, parameters)
-        return State(active, snapshot, parameters, namespace.offsets, places)
+        return State(active, snapshot, parameters, places)
 
     return load
 

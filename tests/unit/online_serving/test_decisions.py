@@ -63,7 +63,7 @@ def current(tmp_path_factory: pytest.TempPathFactory) -> Current:
     snapshot = Snapshot.load(home, release, CATALOGUE)
     parameters = Parameters(snapshot.graph, snapshot.size, NO_ROWS, [3, 4])
     current = Current()
-    current.publish(State(Active(release, "n"), snapshot, parameters, [3, 4], []))
+    current.publish(State(Active(release, "n"), snapshot, parameters, []))
     return current
 
 

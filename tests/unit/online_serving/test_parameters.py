@@ -1,5 +1,7 @@
 """Parameters in memory: always base plus the changes of every partition, whatever came in which order."""
 
+import random
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,36 +65,53 @@ def test_rows_of_an_item_that_comes_later_wait_for_it() -> None:
 
 
 _rows = st.dictionaries(st.sampled_from(KEYS), st.lists(st.integers(-1000, 1000), min_size=5, max_size=5), max_size=8)
-_step = st.tuples(st.sampled_from(["apply", "reload", "append"]), st.integers(0, 1), _rows)
+_changes = st.lists(st.tuples(st.integers(0, 1), _rows), max_size=12)
 
 
-@given(base=_rows, steps=st.lists(_step, max_size=12))
-def test_always_base_plus_the_changes(
-    base: dict[str, list[int]], steps: list[tuple[str, int, dict[str, list[int]]]]
+def total_of(graph: Graph, parts: list[dict[str, list[int]]]) -> dict[str, np.ndarray]:
+    """What the table must hold of every row that the graph has, added up in a plain dictionary."""
+    keys = [f":{item}" for item in graph.items]
+    keys += [f"{c}:{item}" for j, item in enumerate(graph.items) for c in graph.clusters_of(j)]
+    return {key: np.sum([part.get(key, [0] * 5) for part in parts], axis=0) for key in keys}
+
+
+def held(graph: Graph, parameters: Parameters) -> dict[str, np.ndarray]:
+    table = parameters.table()
+    items = {f":{item}": table.items[j] for j, item in enumerate(graph.items)}
+    pairs = [(c, item) for j, item in enumerate(graph.items) for c in graph.clusters_of(j)]
+    return items | {f"{c}:{item}": table.edges[row] for row, (c, item) in enumerate(pairs)}
+
+
+@given(base=_rows, changes=_changes, comes=st.integers(0, 12), order=st.randoms(use_true_random=False))
+def test_always_base_plus_all_changes_in_any_order(
+    base: dict[str, list[int]], changes: list[tuple[int, dict[str, list[int]]]], comes: int, order: random.Random
 ) -> None:
-    graph = graph_of_three()
-    parameters = Parameters(graph, 3, rows_of(base), [0, 0])
-    latest: list[dict[str, list[int]]] = [{}, {}]
-    for kind, partition, rows in steps:
-        if kind == "append":
-            if "late" not in graph.index:
+    """The item that comes late comes before the change number `comes`, or not at all."""
+    parts = [base, *(rows for _, rows in changes)]
+    for sequence in (changes, order.sample(changes, len(changes))):
+        graph = graph_of_three()
+        parameters = Parameters(graph, 3, rows_of(base), [0, 0])
+        for number, (partition, rows) in enumerate(sequence):
+            if number == comes:
                 graph.append("late", EDGES["late"])
                 parameters.extend(4)
-        elif kind == "apply":
-            parameters.apply(partition, 1, rows_of(rows))
-            for key, values in rows.items():
-                before = latest[partition].get(key, [0] * 5)
-                latest[partition][key] = [a + b for a, b in zip(before, values, strict=True)]
-        else:
-            parameters.reload(partition, 1, rows_of(rows))
-            latest[partition] = dict(rows)
+            parameters.apply(partition, number + 1, rows_of(rows))
+        expected = total_of(graph, parts)
+        found = held(graph, parameters)
+        assert found.keys() == expected.keys()
+        for key, values in expected.items():
+            np.testing.assert_array_equal(found[key], values)
+        np.testing.assert_array_equal(parameters.table().total, parameters.table().items.sum(axis=0))
 
-    def expected(key: str) -> np.ndarray:
-        return sum((np.array(part.get(key, [0] * 5), dtype=float) for part in [base, *latest]), np.zeros(5))
 
+def test_the_table_grows_without_moving_what_it_holds() -> None:
+    graph = graph_of_three()
+    parameters = Parameters(graph, 3, rows_of({"1:b:c": row(4)}), [0])
+    for n in range(100):
+        graph.append(f"new {n}", [n % 3])
+        parameters.extend(4 + n)
+        parameters.apply(0, n, rows_of({f"{n % 3}:new {n}": row(n), f":new {n}": row(n)}))
     table = parameters.table()
-    for j, item in enumerate(graph.items):
-        np.testing.assert_array_equal(table.items[j], expected(f":{item}"))
-        for e in range(graph.item_start[j], graph.item_start[j + 1]):
-            np.testing.assert_array_equal(table.edges[e], expected(f"{graph.edge_cluster[e]}:{item}"))
-    np.testing.assert_array_equal(table.total, table.items.sum(axis=0))
+    np.testing.assert_array_equal(table.edges[2], row(4))
+    np.testing.assert_array_equal(table.edges[3:], [row(n) for n in range(100)])
+    np.testing.assert_array_equal(table.items[3:], [row(n) for n in range(100)])

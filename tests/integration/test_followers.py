@@ -1,0 +1,67 @@
+"""What serving processes do when the chain of deltas breaks: they load everything anew, and serve on meanwhile."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from feature_store.bandit_state import Commit, Position
+from feature_store.online import Active
+from tests.api_server import Installation, running, wait_until
+from tests.releases import items
+from tests.rows import rows_of
+
+CATALOGUE = items(12)
+BATCHES = {4: 3.0, 9: 2.0, 12: 6.0}  # offset after a batch: trials of i3 in it
+
+
+def commit(made: Installation, active: Active, expected: int | None, *offsets: int) -> None:
+    """Commits the batches that lead to the offsets, in partition 1."""
+    for offset in offsets:
+        trials = [BATCHES[offset]] * 5
+        total = [sum(trials for until, trials in BATCHES.items() if until <= offset)] * 5
+        before = None if expected is None else Position("log", expected)
+        rows, changes = rows_of({":i3": total}), rows_of({":i3": trials})
+        written = Commit(Position("log", offset), [], 0, True, changes, rows, {}, [])
+        made.bandit.commit(active.namespace, 1, before, written)
+        expected = offset
+
+
+def offset(api: httpx.Client) -> int:
+    found: list[int] = api.get("/v1/parameters").json()["offsets"]
+    return found[1]
+
+
+def bonus(api: httpx.Client, user: str) -> float:
+    body = {"user_id": user, "only": ["i3"], "slate_size": 1, "explain": True}
+    (item,) = api.post("/v1/recommendations", json=body).raise_for_status().json()["items"]
+    width: float = item["explanation"]["bonus"]
+    return width
+
+
+def test_a_broken_chain_is_loaded_anew(broker: str, redis_url: str, tmp_path: Path) -> None:
+    with Installation(broker, redis_url, tmp_path, "followers") as made:
+        active = made.release(CATALOGUE)
+        made.online.put_items(CATALOGUE)
+        made.online.activate(active)
+        commit(made, active, None, 4)
+        with running(made.config()) as api:
+            assert offset(api) == 4
+            commit(made, active, 4, 9, 12)
+            wait_until(lambda: offset(api) == 12)
+            followed = bonus(api, "followed")
+            with running(made.config()) as fresh:
+                assert followed == pytest.approx(bonus(fresh, "loaded"))
+
+            # Redis goes back to an older state, and the batches are folded again, cut at other places.
+            made.bandit.drop(active.namespace, 1)
+            commit(made, active, None, 4)
+            wait_until(lambda: offset(api) == 4)
+            with running(made.config()) as fresh:
+                gone_back = bonus(api, "gone back")
+                assert gone_back == pytest.approx(bonus(fresh, "loaded again"))
+            assert gone_back > followed
+            commit(made, active, 4, 9, 12)  # the new chain is followed
+            wait_until(lambda: offset(api) == 12)
+            assert bonus(api, "at the end") == pytest.approx(followed)
+            assert 'matchloop_swaps_total{outcome="reloaded"}' in api.get("/metrics").text
