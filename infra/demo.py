@@ -48,7 +48,7 @@ from offline_training.evaluation.simulator import Simulator
 from offline_training.evaluation.world import World, withheld_items
 from offline_training.jobs.train import train
 from offline_training.progress import Progress, section
-from streaming.kafka import Log, Writer
+from streaming.kafka import Log
 from streaming.replay import Comparison, compare
 from streaming.sink import coverage
 
@@ -269,14 +269,9 @@ class _Retrain:
 
 def _drain(settings: Settings) -> str:
     """Waits until all that was logged is folded and in the lake. Returns the log's id."""
-    bootstrap = kafka_bootstrap(settings)
-    log = Log(settings.kafka, bootstrap)
-    log_id, now = log.log_id(), SystemClock().now_ms()
-    writer = Writer(bootstrap)
-    tick = encode([Tick(time=now)])
-    sent = [writer.send(settings.kafka.events_topic, None, tick, p) for p in range(log.partitions())]
-    ends = [place.result().offset + 1 for place in sent]
-    writer.close()
+    log = Log(settings.kafka, kafka_bootstrap(settings))
+    log_id = log.log_id()
+    ends = log.append_everywhere(encode([Tick(time=SystemClock().now_ms())]))
     deadline = time.monotonic() + _DRAIN_SECONDS
     with redis_client(settings) as client:
         store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)

@@ -63,9 +63,8 @@ def promote(
     store: OnlineStore,
     bandit: BanditStore,
 ) -> None:
-    """Makes a release with its namespace the one that serves: users' features are published, the namespace is folded
-    up to where the present one stands, the registry's alias moves, and every serving process is told. The namespace
-    that served until now goes on being folded, so that going back is instant; older ones are retired.
+    """Makes a release with its namespace the one that serves: users' features are published, the registry's alias
+    moves, and every serving process swaps.
 
     sets: the training sets that the release was made from. Raises ReleaseRefused, with every reason, if the release is
     damaged, does not belong to the namespace, or does not pass the gate against what serves now.
@@ -84,12 +83,19 @@ def promote(
             "what serves now goes on serving. Check the data, or the training settings."
         )
     store.put_users(user_records(sets))
-    store.add_namespace(namespace)
-    if active is not None:
-        _await_folded(bandit, active.namespace, made)
     registry.crown(release)
-    store.activate(Active(release, namespace))
-    for older in set(store.namespaces()) - {namespace, active.namespace if active else namespace}:
+    swap(made, store, bandit)
+
+
+def swap(following: Namespace, store: OnlineStore, bandit: BanditStore) -> None:
+    """Has a namespace folded up to where the one that serves stands, and then serve. The one that served goes on being
+    folded, so that going back is instant; older ones are retired."""
+    active = store.active()
+    store.add_namespace(following.id)
+    if active is not None:
+        _await_folded(bandit, active.namespace, following)
+    store.activate(Active(following.release, following.id))
+    for older in set(store.namespaces()) - {following.id, active.namespace if active else following.id}:
         store.retire(older)
 
 

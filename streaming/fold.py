@@ -17,7 +17,7 @@ What happens to an event, each counted in `outcomes`:
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -305,6 +305,18 @@ def translate(start: Start, matrix: Float64, graph: Graph) -> Start:
         name: _open_encoder.encode(_translated(_open_decoder.decode(state), matrix, graph))
         for name, state in start.opened.items()
     }
+    return Start(start.stream_time, start.learning, opened)
+
+
+def without(start: Start, users: Collection[str] | None = None) -> Start:
+    """The same beginning, in which what is open of these users, or of everybody, teaches nothing: its later feedback
+    and its silence are only seen."""
+    opened = {}
+    for name, state in start.opened.items():
+        decision = _open_decoder.decode(state)
+        if users is None or decision.user in users:
+            decision.learns = False
+        opened[name] = _open_encoder.encode(decision)
     return Start(start.stream_time, start.learning, opened)
 
 

@@ -86,6 +86,17 @@ class Log:
         """Partitions of a topic, the events topic unless another is named."""
         return len(self._describe(topic)["partitions"])
 
+    def append_everywhere(self, value: bytes) -> list[int]:
+        """Appends a record to every partition of the events topic. Returns, by partition, the offset behind it. Raises
+        Unavailable if a partition does not take it."""
+        writer = Writer(self._bootstrap)
+        try:
+            topic = self._settings.events_topic
+            sent = [writer.send(topic, None, value, partition) for partition in range(self.partitions())]
+            return [place.result().offset + 1 for place in sent]
+        finally:
+            writer.close()
+
     def _describe(self, topic: str | None) -> Any:
         name = topic or self._settings.events_topic
         with _Admin(self._bootstrap) as admin:

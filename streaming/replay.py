@@ -13,7 +13,7 @@ from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.events import Event
 from feature_store.namespace import Namespace, Start
-from feature_store.sums import ITEM, Rows, Sums
+from feature_store.sums import ITEM, Float64, Rows, Sums
 from streaming.admission import events_of
 from streaming.fold import Fold
 from streaming.kafka import Reader
@@ -43,7 +43,7 @@ def replay(
     namespace: Namespace, lake: Path, rewards: RewardSettings, ends: Sequence[Sequence[Position]]
 ) -> tuple[Rows, list[Start]]:
     """State of a namespace from the lake alone: base + fold, and per partition what a fold that goes on from there
-    begins with. ends: per partition, as for replay_partition."""
+    begins with. ends: per partition, as for events_from."""
     folds = [
         replay_partition(namespace, partition, lake, rewards, stops, None, "") for partition, stops in enumerate(ends)
     ]
@@ -62,17 +62,45 @@ def replay_partition(
 ) -> Fold:
     """The fold of one partition from the namespace's offsets on, base not included.
 
+    Raises Unavailable as events_from does.
+    """
+    fold = Fold(namespace, rewards, namespace.starts[partition])
+    fold.apply(events_from(namespace, partition, lake, ends, bootstrap, topic))
+    return fold
+
+
+def events_from(
+    namespace: Namespace,
+    partition: int,
+    lake: Path,
+    ends: Sequence[Position],
+    bootstrap: str | None = None,
+    topic: str = "",
+) -> Iterator[Event]:
+    """The events of one partition from the namespace's offsets on.
+
     ends: up to where (exclusive), log after log if the log began anew; the first is the namespace's log, the last the
     one that the broker has now. bootstrap, topic: where to read of the last what the lake does not hold yet; None: only
     the lake. Raises Unavailable if events are in neither.
     """
-    fold = Fold(namespace, rewards, namespace.starts[partition])
     start = namespace.offsets[partition]
     for end in ends:
         broker = bootstrap if end is ends[-1] else None
-        fold.apply(_events(lake, Position(end.log, start), partition, end.offset, broker, topic))
+        yield from _events(lake, Position(end.log, start), partition, end.offset, broker, topic)
         start = 0
-    return fold
+
+
+def lake_ends(namespace: Namespace, partition: int, store: BanditStore, lake: Path, log: str) -> list[Position]:
+    """How far the lake goes in each log that the namespace folds in turn, the last being the one that the broker has
+    now."""
+    position, earlier = store.progress(namespace.id, partition)
+    logs = [*(Position.parse(end).log for end in earlier), position.log if position else namespace.log]
+    if logs[-1] != log:  # it began anew, and no updater has noticed yet
+        logs.append(log)
+    ends = [Position(log, coverage(lake, log, partition)) for log in logs]
+    # The lake may be behind what the base holds: then there is nothing to replay yet.
+    ends[0] = Position(ends[0].log, max(ends[0].offset, namespace.offsets[partition]))
+    return ends
 
 
 def compare(
@@ -92,11 +120,7 @@ def compare(
             continue
         ends = [*map(Position.parse, stored.logs), stored.position]
         fold = replay_partition(namespace, partition, lake, rewards, ends, bootstrap, topic)
-        live, replayed = Sums.of(stored.rows), fold.sums
-        keys = Sums.of(stored.rows, replayed.rows()).rows()
-        expected = replayed.select(keys)
-        scale = np.abs(expected).sum(axis=1) + 1e-300
-        gaps = np.abs(live.select(keys) - expected).max(axis=1, initial=0.0) / scale
+        keys, gaps = gaps_between(Sums.of(stored.rows), fold.sums)
         comparisons.append(
             Comparison(
                 partition,
@@ -107,6 +131,15 @@ def compare(
             )
         )
     return comparisons
+
+
+def gaps_between(found: Sums, expected: Sums) -> tuple[Rows, Float64]:
+    """Every row of either, and how far they are apart there, (n,), relative to the sum of absolute contributions that
+    is expected."""
+    keys = Sums.of(found.rows(), expected.rows()).rows()
+    values = expected.select(keys)
+    scale = np.abs(values).sum(axis=1) + 1e-300
+    return keys, np.abs(found.select(keys) - values).max(axis=1, initial=0.0) / scale
 
 
 def _name(rows: Rows, i: int) -> str:

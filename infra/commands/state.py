@@ -1,14 +1,26 @@
 """`matchloop state`: does the bandit's state equal the log, and the way back when the log holds what it should not."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from infra.console import Json, options, show
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+    from offline_training.jobs.rollback import Installation
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     state = typer.Typer(help="Hold the bandit's state against the log, or leave a part of the log out of it.")
     state.command()(verify)
+    state.command()(rollback)
+    state.command()(activate)
     app.add_typer(state, name="state")
 
 
@@ -64,3 +76,102 @@ def verify(context: typer.Context, as_json: Json = False) -> None:
     show({"state_equals_replay": equal, "partitions": found}, "\n".join([*lines, verdict]), as_json)
     if not equal:
         raise typer.Exit(1)
+
+
+def rollback(
+    context: typer.Context,
+    to: Annotated[str | None, typer.Option(help="Leave out what came later: ISO time (UTC) or ms since 1970.")] = None,
+    users: Annotated[Path | None, typer.Option(help="File of user ids, one a line: leave out all they did.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be left out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Have the serving release go on from a state that leaves out what came after a time, or what some users did.
+
+    A new namespace is built from the lake and swapped in; no request fails, and nothing is lost meanwhile. Neither the
+    log and the lake nor users' histories change. The state before stays: `matchloop state activate` goes back to it.
+
+    Example: `matchloop state rollback --to 2026-01-31T12:00 --dry-run`
+    """
+    from feature_store.contracts.errors import InvalidInput
+    from offline_training.jobs.rollback import Exclusion, perform, plan_rollback
+
+    if to is None and users is None:
+        raise InvalidInput("Say what to leave out: --to TIME, --users FILE, or both.")
+    settings = options(context).connected_settings()
+    exclusion = Exclusion(_time(to) if to else None, _user_keys(settings, users) if users else {})
+    with _installation(settings) as installation:
+        plan = plan_rollback(installation, exclusion)
+        if not dry_run:
+            perform(installation, plan)
+    serves = f"Would make namespace {plan.namespace.id}." if dry_run else f"Namespace {plan.namespace.id} serves."
+    back = "" if dry_run else f" Back to before: `matchloop state activate {plan.parent}`."
+    show(
+        {
+            "namespace": plan.namespace.id,
+            "parent": plan.parent,
+            "decisions": plan.decisions,
+            "feedback": plan.feedback,
+            "rows_changed": plan.rows,
+            "rows": plan.rows_before,
+            "dry_run": dry_run,
+        },
+        f"Left out: {plan.decisions} decisions and {plan.feedback} events of feedback; {plan.rows} of "
+        f"{plan.rows_before} rows change. {serves}{back}",
+        as_json,
+    )
+
+
+def activate(
+    context: typer.Context,
+    namespace: Annotated[str, typer.Argument(help="As `matchloop state verify` and `rollback` name it.")],
+    as_json: Json = False,
+) -> None:
+    """Have another namespace of the serving release serve: the way back from a rollback.
+
+    Example: `matchloop state activate 1a2b3c-1`
+    """
+    from offline_training.jobs.rollback import activate as run
+
+    with _installation(options(context).connected_settings()) as installation:
+        run(installation, namespace)
+    show({"namespace": namespace}, f"Namespace {namespace} serves.", as_json)
+
+
+@contextmanager
+def _installation(settings: "Settings") -> "Iterator[Installation]":
+    from feature_store.bandit_state import BanditStore
+    from feature_store.contracts.clock import SystemClock
+    from feature_store.online import OnlineStore
+    from infra.connections import kafka_bootstrap, redis_client
+    from offline_training.jobs.rollback import Installation
+    from streaming.kafka import Log
+
+    log = Log(settings.kafka, kafka_bootstrap(settings))
+    with redis_client(settings) as client:
+        store, bandit = OnlineStore(client, settings.redis), BanditStore(client, settings.redis)
+        yield Installation(settings.home, settings.rewards, store, bandit, log, SystemClock())
+
+
+def _time(text: str) -> int:
+    from feature_store.contracts.errors import InvalidInput
+
+    if text.isdecimal():
+        return int(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(f"--to {text!r} is no time. Say 2026-01-31T12:00, or milliseconds since 1970.") from None
+    return int(time.replace(tzinfo=time.tzinfo or UTC).timestamp() * 1000)
+
+
+def _user_keys(settings: "Settings", file: Path) -> dict[str, str]:
+    from feature_store.contracts.errors import InvalidInput
+
+    try:
+        names = frozenset(file.read_text(encoding="utf-8").splitlines()) - {""}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"The file of users {file} cannot be read: {error}.") from None
+    if not names:
+        raise InvalidInput(f"The file of users {file} names nobody.")
+    keyring = settings.keyring()
+    return {keyring.user_key(name): name for name in names}

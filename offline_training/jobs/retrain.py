@@ -20,8 +20,7 @@ from offline_training.release import write_release
 from offline_training.retrieval.dataset import Float32, Int64
 from online_serving.snapshot import Snapshot
 from streaming.fold import translate
-from streaming.replay import replay
-from streaming.sink import coverage
+from streaming.replay import lake_ends, replay
 
 
 def retrain(job: TrainJob, progress: Progress) -> TrainResult:
@@ -42,7 +41,7 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
     trained = train_models(job.sets, job.training, section(progress, 0.4, 0.8))
     release = write_release(job.releases, trained, job.training, parent.release, job.clock.now_ms())
     progress(0.8, "carrying over what was learnt online")
-    ends = [_ends(job, parent, partition) for partition in range(len(parent.offsets))]
+    ends = [lake_ends(parent, n, job.bandit, job.lake, job.log) for n in range(len(parent.offsets))]
     namespace = next_namespace(job, parent, ends, trained, release)
     return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))
 
@@ -76,19 +75,6 @@ def next_namespace(
         starts=[translate(start, matrix, graph) for start in starts],
         translations=_translations(parent, matrix),
     )
-
-
-def _ends(job: TrainJob, parent: Namespace, partition: int) -> list[Position]:
-    """How far the lake goes in each log that the parent folds in turn, the last being the one that the broker has
-    now."""
-    position, earlier = job.bandit.progress(parent.id, partition)
-    logs = [*(Position.parse(end).log for end in earlier), position.log if position else parent.log]
-    if logs[-1] != job.log:  # it began anew, and no updater has noticed yet
-        logs.append(job.log)
-    ends = [Position(log, coverage(job.lake, log, partition)) for log in logs]
-    # The lake may be behind what the parent's base holds: then there is nothing to replay yet.
-    ends[0] = Position(ends[0].log, max(ends[0].offset, parent.offsets[partition]))
-    return ends
 
 
 def _translations(parent: Namespace, matrix: Float64) -> dict[str, Float64]:
