@@ -25,11 +25,11 @@ import msgspec
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import MatchLoopError, Unavailable
-from feature_store.contracts.events import Tick, encode
 from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from feature_store.namespace import Namespace
 from feature_store.online import OnlineStore
 from infra.connections import kafka_bootstrap, mlflow_uri, redis_client
+from infra.drain import drain
 from infra.leash import leashed
 from infra.programs import API, BROKER, MLFLOW, REDIS, SINK, UPDATER
 from infra.settings import Settings
@@ -48,9 +48,7 @@ from offline_training.evaluation.simulator import Simulator
 from offline_training.evaluation.world import World, withheld_items
 from offline_training.jobs.train import train
 from offline_training.progress import Progress, section
-from streaming.kafka import Log
 from streaming.replay import Comparison, compare
-from streaming.sink import coverage
 
 _KEPT = ("cache", "mlflow")
 _TRAIN_SHARE = 0.8  # of the time span; what comes later are the visitors' tastes
@@ -59,10 +57,8 @@ _RETRAIN_AT = 0.2  # of the visits
 _ARRIVALS_UNTIL = 0.6  # of the visits
 _AFTER_SWAP = 0.1  # of the visits: traffic goes on at least so long after release 2 took over
 _PATIENCE_SECONDS = 120  # of traffic beyond the visits asked for, when the retrain takes its time
-_DRAIN_SECONDS = 60.0
 VISITS = 5_000
 VISITS_PER_SECOND = 30.0
-_POLL_SECONDS = 0.1
 
 FROZEN, MATCHING, GREEDY = "frozen", "online-matching", "greedy"
 EXPERIMENT = Experiment(
@@ -159,7 +155,7 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
 
     with _timed(seconds, "report"), stage("Report") as progress:
         progress(0.0, "waiting until everything is folded and stored")
-        log_id = _drain(live)
+        log_id = drain(live).log_id
         progress(0.3, "replaying the log")
         comparisons = _replay(live)
         progress(0.5, "computing the figures")
@@ -265,35 +261,6 @@ class _Retrain:
                 self.message = line.strip()
         if process.wait() == 0:
             self.message = "release 2 serves"
-
-
-def _drain(settings: Settings) -> str:
-    """Waits until all that was logged is folded and in the lake. Returns the log's id."""
-    log = Log(settings.kafka, kafka_bootstrap(settings))
-    log_id = log.log_id()
-    ends = log.append_everywhere(encode([Tick(time=SystemClock().now_ms())]))
-    deadline = time.monotonic() + _DRAIN_SECONDS
-    with redis_client(settings) as client:
-        store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
-        while True:
-            behind = [
-                f"{what} of partition {partition} is at offset {at} of {end}"
-                for partition, end in enumerate(ends)
-                for what, at in (
-                    ("the lake", coverage(settings.home / "lake", log_id, partition)),
-                    *(
-                        (f"namespace {name}", position.offset if position else 0)
-                        for name in online.namespaces()
-                        for position in [store.position(name, partition)]
-                    ),
-                )
-                if at < end
-            ]
-            if not behind:
-                return log_id
-            if time.monotonic() > deadline:
-                raise Unavailable(f"After {_DRAIN_SECONDS:.0f} s {'; '.join(behind)}. See the logs in {settings.home}.")
-            time.sleep(_POLL_SECONDS)
 
 
 def _replay(settings: Settings) -> list[Comparison]:

@@ -15,12 +15,12 @@ from feature_store.contracts.catalogue import Item
 from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from feature_store.online import Active, OnlineStore
 from feature_store.settings import RedisSettings
+from infra.benchmarks.small_release import build_namespace, build_release
 from online_serving.app import create_app
 from online_serving.config import ServerConfig
 from online_serving.settings import ServingSettings
 from streaming.kafka import Log
 from streaming.settings import BanditSettings, KafkaSettings, RewardSettings
-from tests.releases import build_namespace, build_release
 
 SECRET = b"a secret for the tests"
 _pause = threading.Event()

@@ -1,6 +1,7 @@
 """The one shape of all benches: what was measured, on what, and which goals were met."""
 
 import importlib
+import inspect
 import os
 import platform
 import subprocess
@@ -15,8 +16,11 @@ import psutil
 from feature_store.contracts.errors import InvalidInput
 from offline_training.progress import Progress
 
-# Name -> module with `run(data, seed, progress)`; imported when it is asked for.
-BENCHES = {"loop": "infra.benchmarks.loop"}
+# Name -> module with `run(data, seed, progress, **options)`; imported when it is asked for. Options are keyword-only.
+BENCHES = {
+    "chaos": "infra.benchmarks.chaos",
+    "loop": "infra.benchmarks.loop",
+}
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,16 +62,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return {**msgspec.structs.asdict(self), "goals": goals}
 
 
-Bench = Callable[[Path | None, int, Progress], tuple[dict[str, Any], list[Goal]]]
+Bench = Callable[..., tuple[dict[str, Any], list[Goal]]]
 
 
-def run(name: str, data: Path | None, seed: int, progress: Progress) -> Result:
-    """Runs a bench. `data` is a folder with one sub-folder per data set. Raises InvalidInput for an unknown name."""
+def run(name: str, data: Path | None, seed: int, progress: Progress, **options: float | None) -> Result:
+    """Runs a bench. `data` is a folder with one sub-folder per data set; an option that is None has its default.
+
+    Raises InvalidInput for an unknown name, or an option that the bench does not have.
+    """
     if name not in BENCHES:
         raise InvalidInput(f"There is no bench {name!r}. There are: {', '.join(BENCHES)}.")
     bench = cast(Bench, importlib.import_module(BENCHES[name]).run)
+    given = {option: value for option, value in options.items() if value is not None}
+    if unknown := given.keys() - inspect.signature(bench).parameters.keys():
+        raise InvalidInput(f"Bench {name!r} has no option --{min(unknown)}.")
     started = time.monotonic()
-    results, goals = bench(data, seed, progress)
+    results, goals = bench(data, seed, progress, **given)
     return Result(
         name=name,
         commit=commit(),

@@ -13,10 +13,10 @@ import pytest
 
 from feature_store.contracts.events import Decision, Event, Feedback, decode
 from feature_store.contracts.identity import Keyring
+from infra.benchmarks.small_release import items
 from streaming.catalogue_log import decode as decode_catalogue
 from streaming.kafka import Reader
 from tests.api_server import SECRET, Installation, running, wait_until
-from tests.releases import items
 from tests.updaters import start_updater
 
 CATALOGUE = items(60)

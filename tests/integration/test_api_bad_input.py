@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infra.benchmarks.small_release import items
 from tests.api_server import Installation, running
-from tests.releases import items
 
 REQUEST, FEEDBACK, ITEM = "/v1/recommendations", "/v1/feedback", "/v1/items/i1"
 

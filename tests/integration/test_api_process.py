@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from feature_store.contracts.events import Tick, decode
+from infra.benchmarks.small_release import items
 from infra.servers import free_port
 from streaming.kafka import Reader
 from tests.api_server import Installation, running, wait_until
-from tests.releases import items
 
 ROOT = Path(__file__).parents[2]
 CATALOGUE = items(30)

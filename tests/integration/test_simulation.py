@@ -10,6 +10,7 @@ from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from feature_store.contracts.identity import Keyring
+from infra.benchmarks.small_release import items
 from offline_training.evaluation.impressions import rewarded_decisions
 from offline_training.evaluation.loop_metrics import loop_metrics
 from offline_training.evaluation.simulation import SimulationResult, SimulationSettings
@@ -19,7 +20,6 @@ from offline_training.progress import silent
 from streaming import sink
 from streaming.settings import BanditSettings, LakeSettings, RewardSettings
 from tests.api_server import SECRET, Installation, running
-from tests.releases import items
 from tests.updaters import start_updater
 
 CATALOGUE = items(60)

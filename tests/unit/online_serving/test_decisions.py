@@ -17,6 +17,7 @@ from feature_store.contracts.identity import Keyring
 from feature_store.online import Active, AsyncOnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS
+from infra.benchmarks.small_release import build_release, items
 from infra.servers import free_port
 from online_serving import decisions
 from online_serving.feedback import FeedbackIntake
@@ -30,7 +31,6 @@ from online_serving.state import Current, State
 from streaming.kafka import Appended
 from streaming.settings import BanditSettings, RewardSettings
 from tests.events import KEYRING, decision
-from tests.releases import build_release, items
 
 CATALOGUE = items(40)
 EXPERIMENT = Experiment(variants=(Variant(name="online", share=1.0, bandit=BanditMode.EXPLORE),))

@@ -13,6 +13,7 @@ from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.definitions import USER_TOKENS, ranker_features, token_ids
 from feature_store.online import NOBODY, UserFeatures
 from feature_store.sums import COLUMNS
+from infra.benchmarks.small_release import build_release, items
 from online_serving.metrics import STAGE
 from online_serving.parameters import Parameters
 from online_serving.pipeline.pipeline import Pipeline, unexplored
@@ -21,7 +22,6 @@ from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import score
 from streaming.settings import BanditSettings
-from tests.releases import build_release, items
 from tests.rows import rows_of
 
 CATALOGUE = items(60)

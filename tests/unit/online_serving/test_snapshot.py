@@ -7,9 +7,9 @@ import pytest
 
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
+from infra.benchmarks.small_release import build_release, items
 from online_serving.retrieval import cluster_thresholds, clusters_for
 from online_serving.snapshot import Snapshot
-from tests.releases import build_release, items
 
 CATALOGUE = items(40)
 

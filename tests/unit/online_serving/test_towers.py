@@ -7,8 +7,8 @@ import pytest
 
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.definitions import ITEM_TOKENS, RANKER_FEATURES, USER_TOKENS
+from infra.benchmarks.small_release import build_release, items
 from online_serving.towers import Towers
-from tests.releases import build_release, items
 
 
 @pytest.fixture(scope="module")

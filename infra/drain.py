@@ -1,0 +1,56 @@
+"""Waiting until all that was logged is folded and in the lake."""
+
+import time
+from typing import NamedTuple
+
+from feature_store.bandit_state import BanditStore
+from feature_store.contracts.clock import SystemClock
+from feature_store.contracts.errors import Unavailable
+from feature_store.contracts.events import Tick, encode
+from feature_store.online import OnlineStore
+from infra.connections import kafka_bootstrap, redis_client
+from infra.settings import Settings
+from streaming.kafka import Log
+from streaming.sink import coverage
+
+_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+
+
+class Drained(NamedTuple):
+    """How far everything has got."""
+
+    log_id: str
+    ends: list[int]  # per partition, the offset behind the last record
+
+
+def drain(settings: Settings) -> Drained:
+    """Marks the present end of the log with ticks, and waits until every namespace and the lake have reached them.
+
+    Raises Unavailable, naming who is behind, after a minute.
+    """
+    log = Log(settings.kafka, kafka_bootstrap(settings))
+    log_id = log.log_id()
+    ends = log.append_everywhere(encode([Tick(time=SystemClock().now_ms())]))
+    deadline = time.monotonic() + _SECONDS
+    with redis_client(settings) as client:
+        store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
+        while True:
+            behind = [
+                f"{what} of partition {partition} is at offset {at} of {end}"
+                for partition, end in enumerate(ends)
+                for what, at in (
+                    ("the lake", coverage(settings.home / "lake", log_id, partition)),
+                    *(
+                        (f"namespace {name}", position.offset if position else 0)
+                        for name in online.namespaces()
+                        for position in [store.position(name, partition)]
+                    ),
+                )
+                if at < end
+            ]
+            if not behind:
+                return Drained(log_id, ends)
+            if time.monotonic() > deadline:
+                raise Unavailable(f"After {_SECONDS:.0f} s {'; '.join(behind)}. See the logs in {settings.home}.")
+            time.sleep(_POLL_SECONDS)
