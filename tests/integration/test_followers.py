@@ -7,8 +7,8 @@ import pytest
 
 from feature_store.bandit_state import Commit, Position
 from feature_store.online import Active
+from infra.benchmarks.small_release import items
 from tests.api_server import Installation, running, wait_until
-from tests.releases import items
 from tests.rows import rows_of
 
 CATALOGUE = items(12)
