@@ -93,6 +93,7 @@ class PartitionUpdater:
             try:
                 self._fold.apply(events_of(record))
             except InvalidInput as error:
+                self._fold.outcomes["unreadable"] += 1
                 letters.append(self._letter(record.offset, str(error), None, record.value))
             letters += [self._letter(record.offset, dead.reason, dead.event, None) for dead in self._fold.take_dead()]
             self._position = Position(self._log_id, record.offset + 1)

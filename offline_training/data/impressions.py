@@ -1,7 +1,8 @@
 """Joins the log's decisions with their feedback, as the fold does online, in Spark.
 
-Feedback counts for the decision it names, if it came within the reward window (strictly before its end), on an item of
-the slate, with a declared type and a value within bounds; the same event id for the same decision counts once.
+Feedback counts for the decision it names, if it came from its user within the reward window (strictly before its
+end), on an item of the slate, with a declared type and a value within bounds; the same event id for the same decision
+counts once.
 """
 
 from pathlib import Path
@@ -67,7 +68,7 @@ def _rows(log: DataFrame, rewards: RewardSettings) -> DataFrame:
     bounded = F.abs("value") <= MAX_VALUE  # NaN is the largest of all to Spark
     worth = [F.when(F.col("type") == kind, _worth(kind, rewards)) for kind in rewards.weights]
     return log.select(
-        *("log", "offset", "position", "item", "received"),
+        *("log", "offset", "position", "user", "item", "received"),
         F.when(decides, F.col("id")).otherwise(F.col("decision")).alias("decision"),
         F.when(decides, made).alias("made"),
         F.when(tells, F.col("id")).alias("id"),
@@ -91,19 +92,21 @@ def _counted(rows: DataFrame, rewards: RewardSettings) -> DataFrame:
     )
     same_id = Window.partitionBy(*_DECISION, "id").orderBy("place")
     in_time = F.col("received") < F.col("time") + int(rewards.window_seconds * 1000)
+    usable = F.array_contains("items", F.col("item")) & F.col("theirs") & in_time
     return (
         rows.withColumns(
             {
                 "place": F.row_number().over(in_order),
                 # The decision is first, so every event sees what it is about without a second reading of the log.
                 "items": F.first("made.items").over(in_order),
+                "theirs": F.col("user") == F.first("made.user").over(in_order),
                 "time": F.first("made.time").over(in_order),
                 "withdrawn": F.bool_or("withdrawn").over(Window.partitionBy(*_DECISION)),
             }
         )
         .where("not withdrawn")
-        .where((F.col("place") == 1) & F.col("made").isNotNull() | F.array_contains("items", F.col("item")) & in_time)
-        .drop("items", "time", "withdrawn")
+        .where((F.col("place") == 1) & F.col("made").isNotNull() | usable)
+        .drop("items", "time", "withdrawn", "theirs", "user")
         .withColumn("of_its_id", F.row_number().over(same_id))
         .where("of_its_id = 1")
     )

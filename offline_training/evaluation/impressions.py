@@ -18,7 +18,7 @@ from streaming.bandit.rewards import reward
 from streaming.settings import RewardSettings
 
 _DECISION = ["id", "user", "time", "variant", "items", "shown", "mean", "bonus", "probabilities"]
-_FEEDBACK = ["id", "decision", "item", "type", "value", "received"]
+_FEEDBACK = ["id", "user", "decision", "item", "type", "value", "received"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class RewardedDecision:
 def rewarded_decisions(lake: Path, logs: Sequence[str], rewards: RewardSettings) -> list[RewardedDecision]:
     """The decisions of the logs (by id) with their feedback joined, ordered by time.
 
-    Feedback counts if it was received within the window after its decision, once per decision and event id; a shown
-    item without any has the reward of silence. Raises InvalidInput if the lake has no decision of these logs.
+    Feedback counts if it came from the decision's user within the window, once per decision and event id; a shown item
+    without any has the reward of silence. Raises InvalidInput if the lake has no decision of these logs.
     """
     found: list[RewardedDecision] = []
     for log in logs:
@@ -56,16 +56,18 @@ def _join(
     decisions: list[dict[str, Any]], feedback: list[dict[str, Any]], rewards: RewardSettings
 ) -> Iterator[RewardedDecision]:
     window_ms = rewards.window_seconds * 1000
-    opened = {row["id"]: row["time"] for row in decisions}
+    opened = {row["id"]: row for row in decisions}
     events: dict[tuple[str, str], list[tuple[str, float]]] = {}
     counted: set[tuple[str, str]] = set()
     for row in feedback:
         identity = row["decision"], row["id"]
-        known = row["decision"] in opened and row["type"] in rewards.weights and abs(row["value"]) <= MAX_VALUE
-        if identity in counted or not known:
+        decision = opened.get(row["decision"])
+        if decision is None or identity in counted or row["user"] != decision["user"]:
+            continue
+        if row["type"] not in rewards.weights or not abs(row["value"]) <= MAX_VALUE:
             continue
         counted.add(identity)
-        if row["received"] - opened[row["decision"]] < window_ms:
+        if row["received"] - decision["time"] < window_ms:
             events.setdefault((row["decision"], row["item"]), []).append((row["type"], row["value"]))
     for row in decisions:
         shown = row["items"][: row["shown"]]

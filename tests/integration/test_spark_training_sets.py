@@ -309,9 +309,10 @@ def test_what_is_trained_on_is_what_the_bandit_learnt(
         shown = decision(f"user{n % 5}", n * 1_000, slate, nonce=n.to_bytes(8, "big"))
         events.append(shown)
         for _ in range(rng.integers(0, 6)):
+            theirs = shown if rng.random() < 0.9 else msgspec.structs.replace(shown, user="somebody")
             events.append(
                 feedback(
-                    shown,
+                    theirs,
                     str(rng.choice([*slate, "other"])),
                     str(rng.choice(["view", "click", "buy", "dislike", "unknown"], p=[0.3, 0.2, 0.35, 0.1, 0.05])),
                     event=str(rng.integers(0, 4)),

@@ -63,8 +63,10 @@ def decision(
     )
 
 
-def feedback(name: str, of: str, item: str, kind: str, value: float, received: int) -> Feedback:
-    return Feedback(id=name, decision=of, user="u", item=item, type=kind, value=value, time=received, received=received)
+def feedback(name: str, of: str, item: str, kind: str, value: float, received: int, user: str = "u") -> Feedback:
+    return Feedback(
+        id=name, decision=of, user=user, item=item, type=kind, value=value, time=received, received=received
+    )
 
 
 def write(lake: Path, partition: int, files: Sequence[Sequence[Decision | Feedback]], log: str = "L") -> None:
@@ -91,10 +93,11 @@ def test_feedback_is_joined_within_its_window_and_once_per_id(tmp_path: Path) ->
         feedback("v", "d1", "a", "view", 1, 5),
         feedback("l", "d1", "a", "like", 1, 10),
         feedback("l", "d1", "b", "like", 1, 11),  # the same id again
-        feedback("in", "d1", "b", "like", 0.5, WINDOW),
-        feedback("late", "d1", "c", "like", 1, WINDOW + 1),
+        feedback("in", "d1", "b", "like", 0.5, WINDOW - 1),
+        feedback("late", "d1", "c", "like", 1, WINDOW),
         feedback("odd", "d1", "c", "undeclared", 1, 12),
         feedback("lost", "d9", "c", "like", 1, 12),
+        feedback("theirs", "d1", "c", "like", 1, 12, "another"),
     ]
     write(tmp_path, 0, [[first, *events[:2]], list(events[2:])])
     (found,) = rewarded_decisions(tmp_path, ["L"], RewardSettings())
@@ -177,7 +180,8 @@ def test_a_whole_loop(tmp_path: Path) -> None:
         items = [f"i{k}" for k in range(2 + rest)]
         mean = [0.4, 0.3, 0.2, 0.1][: 2 + rest]
         events.append(decision(f"d{n}", f"u{n % 30}", variant, n * SECOND, items, 2, mean))
-        events += [feedback(f"e{k}", f"d{n}", f"i{k}", "like", 1, n * SECOND) for k in range(2) if rng.random() < 0.5]
+        liked = [k for k in range(2) if rng.random() < 0.5]
+        events += [feedback(f"e{k}", f"d{n}", f"i{k}", "like", 1, n * SECOND, f"u{n % 30}") for k in liked]
     write(tmp_path, 0, [events])
     found = loop_metrics(
         tmp_path,

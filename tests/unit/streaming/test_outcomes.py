@@ -1,0 +1,99 @@
+"""ARCHITECTURE.md's table of what becomes of an event, row by row against the code."""
+
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from feature_store.bandit_state import BanditStore, PartitionState
+from feature_store.contracts.events import Event, Switch, Tick, Withdrawal, encode
+from feature_store.graph import Graph
+from feature_store.namespace import Namespace, Start
+from feature_store.settings import RedisSettings
+from feature_store.sums import NO_ROWS
+from streaming.kafka import Record
+from streaming.settings import RewardSettings
+from streaming.updater import PartitionUpdater
+from tests.events import KEYRING, decision, feedback
+
+ROOT = Path(__file__).parents[3]
+NOW, WINDOW = 1_700_000_000_000, 60_000
+NAMESPACE = Namespace(
+    id="r-1", release="r", log="log", offsets=[0], created=0, graph=Graph(4), base=NO_ROWS, starts=[Start()]
+)
+D = decision("ada", NOW, ["a", "b"])
+SILENT = decision("ada", NOW, ["a"], learns=False)
+CLICK = feedback(D, "a", received=NOW + 1)
+RECENT, OLD = (KEYRING.decision_id(D.user, time, b"forged!!")[:-8] + "AAAAAAAA" for time in (NOW, 1))
+CLOSE = Tick(time=NOW + WINDOW)
+
+
+def _changed(**change: str | float) -> Event:
+    changed: Event = msgspec.structs.replace(CLICK, **change)
+    return changed
+
+
+# What came before, and what comes.
+EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
+    "a decision": ([], D),
+    "the same decision again": ([D], D),
+    "a decision whose window has closed already, also one that counted before": ([D, CLOSE], D),
+    "the withdrawal of a decision that was answered too late to be shown": (
+        [D], Withdrawal(decision=D.id, user=D.user, time=NOW),
+    ),
+    "feedback on a shown item": ([D], CLICK),
+    "the same, from a client whose clock is years off": ([D], _changed(time=NOW * 2)),
+    "further feedback on it": ([D, CLICK], _changed(id="2", type="like")),
+    "a view after other feedback: it changes nothing": ([D, CLICK], _changed(id="2", type="view")),
+    "an event id that the decision has had already": ([D, CLICK], _changed(item="b")),
+    "no feedback on a shown item until its window closes": ([D, CLICK], CLOSE),
+    "the same, from a client that reports views and reported none of it: no trial": ([D, _changed(type="view")], CLOSE),
+    "feedback on a decision whose window has closed": ([D, CLOSE], CLICK),
+    "feedback on a decision that does not train the bandit": ([SILENT], CLICK),
+    "feedback while learning is switched off": ([D, Switch(learning=False, time=NOW)], CLICK),
+    "feedback that stands before its decision in the log (`deadletter retry` after it counts)": ([], CLICK),
+    "feedback on a decision that was withdrawn": ([D, Withdrawal(decision=D.id, user=D.user, time=NOW)], CLICK),
+    "feedback on a decision that never was, made up to look recent": ([D], _changed(decision=RECENT)),
+    "the same, made up to look old": ([D], _changed(decision=OLD)),
+    "a decision id that is none": ([D], _changed(decision="1")),
+    "feedback from another user than the decision's": ([D], _changed(user="somebody")),
+    "feedback on an item that was not shown": ([D], _changed(item="a\n")),
+    "an event type that is not declared": ([D], _changed(type="poem")),
+    "a value beyond 10^12 either way, or not a number": ([D], _changed(value=-math.inf)),
+    "a record that is empty, junk, of another schema version, or with a field out of bounds": ([D], b""),
+    "a record that claims a time 5 minutes after the log's own": ([D], Tick(time=NOW * 2)),
+}  # fmt: skip
+
+
+def _table() -> dict[str, str]:
+    lines = (ROOT / "ARCHITECTURE.md").read_text().partition("| what comes | outcome |\n|---|---|\n")[2].splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines[: lines.index("")]]
+    return {row[0].removesuffix(" |"): row[1].strip("`") if len(row) > 1 else "" for row in rows}
+
+
+class _Empty(BanditStore):
+    """A store that holds nothing yet."""
+
+    def load(self, namespace: str, partition: int) -> PartitionState:
+        return PartitionState(None, [], 0, True, NO_ROWS, {})
+
+
+@pytest.mark.parametrize("situation", EXAMPLES)
+def test_every_case_has_the_outcome_that_is_documented(situation: str, tmp_path: Path) -> None:
+    before, event = EXAMPLES[situation]
+    store = _Empty(None, RedisSettings())
+    updater = PartitionUpdater(NAMESPACE, 0, "log", store, RewardSettings(window_seconds=60), tmp_path)
+    values = [*(encode([one]) for one in before), event if isinstance(event, bytes) else encode([event])]
+    records = [Record(0, offset, None, value, NOW) for offset, value in enumerate(values)]
+    assert updater.fold(records[:-1]) == []
+    counts = updater._fold.outcomes.copy()
+    letters = updater.fold(records[-1:])
+    found = updater._fold.outcomes - counts
+    outcome = _table()[situation]
+    assert dict(found) == ({outcome: 1} if outcome else {})
+    assert len(letters) == (outcome in ("dead", "unreadable"))
+
+
+def test_the_table_has_an_example_for_each_of_its_rows() -> None:
+    assert _table().keys() == EXAMPLES.keys()
