@@ -144,7 +144,7 @@ class Graph:
     @classmethod
     def load(cls, path: Path) -> "Graph":
         """Reads what save wrote. Raises ReleaseRefused if the file is not a graph."""
-        table = pq.read_table(path)
+        table = pq.read_table(path, use_threads=False)  # each of Arrow's threads keeps memory to itself
         metadata = table.schema.metadata or {}
         if _CLUSTERS not in metadata:
             raise ReleaseRefused(

@@ -107,11 +107,11 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-def load_base(namespaces: Path, namespace: str) -> Rows:
-    """Only the base of a namespace: all that serving needs beside the description. Raises ReleaseRefused if it is not
-    there or damaged."""
+def read_base(namespaces: Path, namespace: str) -> Iterator[Rows]:
+    """Only the base of a namespace, in parts: all that serving needs beside the description. Raises ReleaseRefused if
+    it is not there or damaged."""
     with _reading(namespaces / namespace) as directory:
-        return Rows.load(directory / _BASE)
+        yield from Rows.read(directory / _BASE)
 
 
 @contextmanager

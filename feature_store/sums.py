@@ -8,7 +8,7 @@ the same sums with w = 1. Sums are additive: over events, batches, partitions an
 Rows travel as columns (`Rows`) and are added up in a hash table (`Sums`); no row has a Python object of its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -29,6 +29,7 @@ COLUMNS = 5
 SERVED, D, S, B, F = range(COLUMNS)  # edge rows
 N, REWARD, REWARD_SQ, PREDICTED = range(1, COLUMNS)  # item rows, after SERVED
 _FIRST_CAPACITY = 64
+_ROWS_AT_ONCE = 1 << 18  # in a file
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing (Knuth, vol. 3, 6.4)
 
 
@@ -45,23 +46,34 @@ class Rows(NamedTuple):
         item = pa.DictionaryArray.from_arrays(pa.array(self.item), pa.array(self.items, pa.string()))
         columns = {"item": item, "cluster": pa.array(self.cluster)}
         columns |= {str(i): pa.array(np.ascontiguousarray(self.values[:, i])) for i in range(COLUMNS)}
-        pq.write_table(pa.table(columns), path, use_dictionary=["item"])
+        pq.write_table(pa.table(columns), path, use_dictionary=["item"], row_group_size=_ROWS_AT_ONCE)
+
+    @classmethod
+    def read(cls, path: Path) -> Iterator["Rows"]:
+        """Reads what save wrote in parts, so that never all of it is held at once."""
+        with pq.ParquetFile(path, read_dictionary=["item"]) as file:
+            groups = range(file.num_row_groups) if file.metadata.num_rows else []  # no rows are one group without any
+            for group in groups:  # in one thread: each of Arrow's keeps memory to itself
+                table = file.read_row_group(group, use_threads=False).unify_dictionaries().combine_chunks()
+                item = table.column("item").chunk(0)
+                yield cls(
+                    item.dictionary.to_pylist(),
+                    item.indices.to_numpy().astype(np.int32),
+                    table.column("cluster").to_numpy().astype(np.int32),
+                    np.column_stack([table.column(str(i)).to_numpy() for i in range(COLUMNS)]),
+                )
 
     @classmethod
     def load(cls, path: Path) -> "Rows":
         """Reads what save wrote."""
-        table = pq.read_table(path, read_dictionary=["item"]).unify_dictionaries().combine_chunks()
-        values = np.empty((len(table), COLUMNS))
-        for i in range(COLUMNS):
-            values[:, i] = table.column(str(i)).to_numpy()
-        if not len(table):
-            return NO_ROWS
-        item = table.column("item").chunk(0)
+        parts = list(cls.read(path)) or [NO_ROWS]
+        numbers = Numbers()
+        item = np.concatenate([numbers.of(part.items)[part.item] for part in parts])
         return cls(
-            item.dictionary.to_pylist(),
-            item.indices.to_numpy().astype(np.int32),
-            table.column("cluster").to_numpy().astype(np.int32),
-            values,
+            numbers.names,
+            item,
+            np.concatenate([part.cluster for part in parts]),
+            np.concatenate([part.values for part in parts]),
         )
 
 

@@ -5,7 +5,7 @@ changes, which are added, and nothing is kept of where a sum came from. Rows of 
 yet wait, and take effect when the item appears; rows of edges that the graph lacks are dropped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numba
 import numpy as np
@@ -19,8 +19,9 @@ from streaming.bandit.diag_linucb import Table
 class Parameters:
     """Base and partitions of one namespace over one graph, which may grow meanwhile. Used from one thread at a time."""
 
-    def __init__(self, graph: Graph, size: int, base: Rows, offsets: Sequence[int]) -> None:
-        """size: items of the graph to hold. offsets: per partition, the next log offset that the base does not hold."""
+    def __init__(self, graph: Graph, size: int, base: Iterable[Rows], offsets: Sequence[int]) -> None:
+        """size: items of the graph to hold. base: in parts, because nothing of it is kept. offsets: per partition, the
+        next log offset that the base does not hold."""
         self._graph = graph
         self._offsets = list(offsets)
         # Room for as many again, which costs nothing until it is used: the first live item must not copy everything.
@@ -29,7 +30,8 @@ class Parameters:
         self._items = GrowingRows(np.zeros((2 * size, COLUMNS)), used=size)
         self._total = np.zeros(COLUMNS)
         self._waiting: dict[str, dict[int, Float64]] = {}  # item -> cluster -> row
-        self._add(base)
+        for rows in base:
+            self._add(rows)
 
     @property
     def offsets(self) -> list[int]:

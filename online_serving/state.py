@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.errors import LogMismatch, ReleaseRefused, Unavailable
 from feature_store.contracts.experiments import BanditMode, Variant
-from feature_store.namespace import Description, load_base
+from feature_store.namespace import Description, read_base
 from feature_store.online import NOBODY, Active, OnlineStore
 from online_serving.parameters import Parameters
 from online_serving.pipeline.pipeline import Pipeline
@@ -80,14 +81,14 @@ def loader(home: Path, partitions: int, online: OnlineStore, bandit: BanditStore
                 f"{partitions}. Set kafka.partitions to what the log has, or retrain."
             )
         snapshot = Snapshot.load(home / "releases", active.release, online.items())
-        base = load_base(home / "namespaces", active.namespace)
+        base = read_base(home / "namespaces", active.namespace)
         parameters = Parameters(snapshot.graph, snapshot.size, base, namespace.offsets)
-        del base  # as large as the parameters
         places = []
         for partition, first in enumerate(namespace.offsets):
             position, rows, stream_id = bandit.load_rows(active.namespace, partition)
             parameters.apply(partition, position.offset if position else first, rows)
             places.append(Place(position, stream_id))
+        pa.default_memory_pool().release_unused()  # what reading took is as large as what was read
         _warm_up(pipeline, snapshot, parameters)
         return State(active, snapshot, parameters, places)
 

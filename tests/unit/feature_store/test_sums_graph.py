@@ -84,10 +84,15 @@ def test_a_table_grows_to_many_rows() -> None:
     assert np.array_equal(sums.select(rows), rows.values)
 
 
-def test_rows_survive_the_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [7, 10_000])
+def test_rows_survive_the_disk(at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feature_store.sums._ROWS_AT_ONCE", at_once)
     rows = rows_of({f"{i % 3}:ü{i}\n": [i, 1 / 3, 0, -i, 1e-300] for i in range(1000)} | {":0": [1.0] * 5})
     rows.save(tmp_path / "rows.parquet")
     assert by_name(Rows.load(tmp_path / "rows.parquet")) == by_name(rows)
+    parts = [by_name(part) for part in Rows.read(tmp_path / "rows.parquet")]
+    assert {name: row for part in parts for name, row in part.items()} == by_name(rows)
+    assert max(map(len, parts)) <= at_once
 
 
 def test_no_rows_survive_the_disk(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from feature_store.contracts.identity import Keyring
 from feature_store.online import Active, AsyncOnlineStore
 from feature_store.settings import RedisSettings
-from feature_store.sums import NO_ROWS
 from infra.benchmarks.small_release import build_release, items
 from infra.servers import free_port
 from online_serving import decisions
@@ -61,7 +60,7 @@ def current(tmp_path_factory: pytest.TempPathFactory) -> Current:
     home: Path = tmp_path_factory.mktemp("releases")
     release = build_release(home, catalogue=CATALOGUE)
     snapshot = Snapshot.load(home, release, CATALOGUE)
-    parameters = Parameters(snapshot.graph, snapshot.size, NO_ROWS, [3, 4])
+    parameters = Parameters(snapshot.graph, snapshot.size, [], [3, 4])
     current = Current()
     current.publish(State(Active(release, "n"), snapshot, parameters, []))
     return current

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.graph import Graph
-from feature_store.sums import NO_ROWS
 from online_serving.parameters import Parameters
 from tests.rows import rows_of
 
@@ -29,7 +28,7 @@ def row(value: float) -> np.ndarray:
 
 def test_by_hand() -> None:
     base = rows_of({":a": row(1), "2:a": row(10)})
-    parameters = Parameters(graph_of_three(), 3, base, [5, 7])
+    parameters = Parameters(graph_of_three(), 3, [base], [5, 7])
     table = parameters.table()
     np.testing.assert_array_equal(table.items[0], row(1))
     np.testing.assert_array_equal(table.edges[1], row(10))
@@ -44,7 +43,7 @@ def test_by_hand() -> None:
 
 
 def test_changes_add_up() -> None:
-    parameters = Parameters(graph_of_three(), 3, NO_ROWS, [0])
+    parameters = Parameters(graph_of_three(), 3, [], [0])
     for value in (1.0, 2.0, 7.0):
         parameters.apply(0, int(value), rows_of({":a": row(value)}))
     np.testing.assert_array_equal(parameters.table().items[0], row(1) + row(2) + row(7))
@@ -53,7 +52,7 @@ def test_changes_add_up() -> None:
 
 def test_rows_of_an_item_that_comes_later_wait_for_it() -> None:
     graph = graph_of_three()
-    parameters = Parameters(graph, 3, rows_of({"0:late": row(1)}), [0, 0])
+    parameters = Parameters(graph, 3, [rows_of({"0:late": row(1)})], [0, 0])
     parameters.apply(0, 1, rows_of({":late": row(2), "0:late": row(3)}))
     assert len(parameters.table().items) == 3
     graph.append("late", EDGES["late"])
@@ -90,7 +89,7 @@ def test_always_base_plus_all_changes_in_any_order(
     parts = [base, *(rows for _, rows in changes)]
     for sequence in (changes, order.sample(changes, len(changes))):
         graph = graph_of_three()
-        parameters = Parameters(graph, 3, rows_of(base), [0, 0])
+        parameters = Parameters(graph, 3, [rows_of(base)], [0, 0])
         for number, (partition, rows) in enumerate(sequence):
             if number == comes:
                 graph.append("late", EDGES["late"])
@@ -106,7 +105,7 @@ def test_always_base_plus_all_changes_in_any_order(
 
 def test_the_table_grows_without_moving_what_it_holds() -> None:
     graph = graph_of_three()
-    parameters = Parameters(graph, 3, rows_of({"1:b:c": row(4)}), [0])
+    parameters = Parameters(graph, 3, [rows_of({"1:b:c": row(4)})], [0])
     for n in range(100):
         graph.append(f"new {n}", [n % 3])
         parameters.extend(4 + n)
