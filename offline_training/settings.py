@@ -54,6 +54,13 @@ class TrainingSettings(BaseModel):
     context_temperature: float = Field(
         default=0.1, gt=0, description="tau' of the context softmax (Online Matching, Eq. 10)."
     )
+    prior_discount: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="What a trial logged before `train` counts in the first base, times 1 / propensity (at most 10); "
+        "0: begin with nothing.",
+    )
     ensemble_omega: float = Field(
         default=0.2, ge=0, le=1, description="Weight of the online value at a change point (V1D3)."
     )

@@ -330,11 +330,12 @@ def _translated(decision: OpenDecision, matrix: Float64 | None, graph: Graph) ->
         strongest = np.sort(np.argsort(-spread, kind="stable")[:MAX_ACTIVE_CLUSTERS])
         clusters = [int(c) for c in strongest if spread[c] >= _MIN_TRANSLATED_WEIGHT]
         weights = [min(float(spread[c]), 1.0) for c in clusters]
-    edges = [_edge_mask(graph, clusters, item) for item in decision.items]
+    edges = [edge_mask(graph, clusters, item) for item in decision.items]
     return msgspec.structs.replace(decision, clusters=clusters, weights=weights, edges=edges)
 
 
-def _edge_mask(graph: Graph, clusters: list[int], item: str) -> int:
+def edge_mask(graph: Graph, clusters: Sequence[int], item: str) -> int:
+    """Which of the clusters the item has an edge to: bit k stands for clusters[k]."""
     j = graph.index.get(item)
     if j is None:
         return 0

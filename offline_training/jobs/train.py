@@ -18,6 +18,7 @@ from feature_store.sums import NO_ROWS
 from offline_training.data.lake import positives_from
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
 from offline_training.models import Trained, train_models
+from offline_training.prior import logged_prior
 from offline_training.progress import Progress, section
 from offline_training.promotion import promote, publish_catalogue
 from offline_training.registry import Registry
@@ -83,14 +84,22 @@ class TrainResult:
 
 
 def train(job: TrainJob, progress: Progress) -> TrainResult:
-    """Trains a first release, with an empty base, and promotes it.
+    """Trains a first release and promotes it. Its base is empty, or with `training.prior_discount` a prior from what
+    was logged before.
 
     Raises InvalidInput if there is too little to learn from, ReleaseRefused if the gate holds the release back, and
     Unavailable if Spark or MLflow does not answer.
     """
+    began = job.clock.now_ms()
     summary = build_sets(job, section(progress, 0.0, 0.4))
     trained = train_models(job.sets, job.training, section(progress, 0.4, 0.85))
     release = write_release(job.releases, trained, job.training, None, job.clock.now_ms())
+    base = NO_ROWS
+    if job.training.prior_discount:
+        # Only what is over: the namespace may fold what comes from here on.
+        over = began - int(job.rewards.window_seconds * 1000)
+        snapshot = Snapshot.load(job.releases, release)
+        base = logged_prior(snapshot, job.sets / "impressions", over, job.training.prior_discount)
     namespace = Namespace(
         id=namespace_id(release, 1),
         release=release,
@@ -98,7 +107,7 @@ def train(job: TrainJob, progress: Progress) -> TrainResult:
         offsets=list(job.offsets),
         created=job.clock.now_ms(),
         graph=Graph.load(job.releases / release / "graph.parquet"),
-        base=NO_ROWS,
+        base=base,
         starts=[Start() for _ in job.offsets],
     )
     return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))

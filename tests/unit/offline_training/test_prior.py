@@ -1,0 +1,74 @@
+"""The prior from logged decisions, by hand."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store.online import UserFeatures
+from feature_store.sums import NO_ROWS, PREDICTED, B, D, F, N, S, Sums
+from offline_training.models import Trained
+from offline_training.prior import logged_prior
+from offline_training.release import write_release
+from offline_training.settings import TrainingSettings
+from online_serving.pipeline.features import candidate_features, encode_user
+from online_serving.pipeline.request import Request
+from online_serving.snapshot import Snapshot
+
+HISTORY, PROFILE = ["drama03", "drama01"], ["group=drama"]
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path, trained: Trained, settings: TrainingSettings) -> Snapshot:
+    release = write_release(tmp_path / "releases", trained, settings, None, 1)
+    return Snapshot.load(tmp_path / "releases", release)
+
+
+def _write(directory: Path, *rows: tuple[int, list[str], list[float], list[float]]) -> Path:
+    directory.mkdir()
+    named = [
+        {"time": time, "history": HISTORY, "profile": PROFILE, "items": i, "rewards": r, "probabilities": p}
+        for time, i, r, p in rows
+    ]
+    pq.write_table(pa.Table.from_pylist(named), directory / "part-0.parquet")
+    return directory
+
+
+def test_a_logged_trial_counts_by_its_propensity_in_todays_clusters(snapshot: Snapshot, tmp_path: Path) -> None:
+    clusters = snapshot.graph.clusters_of(snapshot.graph.index["drama05"])
+    logged = _write(
+        tmp_path / "sets",
+        (10, ["drama05", "gone", "drama07"], [1.0, 1.0, 0.5], [0.5, 0.5, 0.001]),
+        (20, ["drama05"], [0.0], [1.0]),
+        (30, ["drama05"], [1.0], [1.0]),  # not over yet
+    )
+    seeded = Sums.of(logged_prior(snapshot, logged, 30, 0.5))
+    # 0.5 / 0.5 with reward 1, and 0.5 / 1 with reward 0; 0.5 times at most 10 for the rare one with reward 0.5.
+    row = seeded.get("drama05")
+    assert row[:PREDICTED].tolist() == [1.5, 1.5, 1.0, 1.0]
+    assert seeded.get("drama07")[:PREDICTED].tolist() == [5.0, 5.0, 2.5, 1.25]
+    assert not seeded.get("gone").any()
+
+    user = encode_user(snapshot, UserFeatures(PROFILE, HISTORY, frozenset()), Request(slate_size=1))
+    position = snapshot.positions(["drama05"])
+    predicted = float(snapshot.towers.predict(candidate_features(snapshot, user, position))[0])
+    assert row[PREDICTED] == pytest.approx(1.5 * predicted)
+    connected = [(c, w) for c, w in zip(user.clusters, user.weights, strict=True) if c in clusters]
+    assert connected
+    for cluster, w in connected:
+        edge = seeded.get("drama05", int(cluster))
+        assert edge[[D, S, B, F]] == pytest.approx([1.5 * w**2, 1.5 * w, w, 1.5 * w * predicted])
+    total = seeded.rows()
+    assert total.values[:, N].sum() > 0
+    assert len(total.item) == 2 + sum(
+        1 for item in ("drama05", "drama07") for c in user.clusters if c in snapshot.graph.clusters_of(
+            snapshot.graph.index[item]
+        )
+    )  # fmt: skip
+
+
+def test_without_logged_decisions_there_is_no_prior(snapshot: Snapshot, tmp_path: Path) -> None:
+    logged = _write(tmp_path / "sets", (10, ["gone"], [1.0], [1.0]))
+    assert len(logged_prior(snapshot, logged, 30, 1.0).item) == len(NO_ROWS.item)
+    assert len(logged_prior(snapshot, tmp_path / "nothing", 30, 1.0).item) == 0
