@@ -1,12 +1,15 @@
 """The bandit's state in Redis: rows of sums, open decisions, and the log position they belong to.
 
+Rows are kept as a log is: a snapshot, and behind it what each commit changed. So a commit writes what it changed once,
+however many rows there are, and a snapshot is rewritten only when the changes have outgrown it.
+
 Keys share one hash slot per partition, so that a commit is one transaction on Redis Cluster too:
 
-    <prefix>:{<partition>}:<namespace>:meta    hash: position (log, next offset to fold), earlier logs, stream time,
-                                               learning
-    <prefix>:{<partition>}:<namespace>:rows    hash: item id -> all rows of the item, packed
-    <prefix>:{<partition>}:<namespace>:open    hash: decision id -> its open state, opaque here
-    <prefix>:{<partition>}:<namespace>:deltas  stream: by how much rows changed, capped
+    <prefix>:{<partition>}:<namespace>:meta      hash: position (log, next offset to fold), position of the snapshot,
+                                                 earlier logs, stream time, learning
+    <prefix>:{<partition>}:<namespace>:snapshot  list: all rows as of an earlier position, in pieces
+    <prefix>:{<partition>}:<namespace>:deltas    stream: by how much rows changed, since the snapshot and longer
+    <prefix>:{<partition>}:<namespace>:open      hash: decision id -> its open state, opaque here
 
 A commit first compares the stored position with what the writer believes: a writer that was paused or replaced fails,
 and nothing of its batch is written.
@@ -21,13 +24,19 @@ import numpy as np
 import redis
 from redis.exceptions import WatchError
 
-from feature_store.contracts.errors import Fenced
-from feature_store.packed_rows import pack, unpack
+from feature_store.contracts.errors import Fenced, Unavailable
 from feature_store.settings import RedisSettings
-from feature_store.sums import COLUMNS, Rows
+from feature_store.sums import COLUMNS, Rows, Sums
+
+_Fields = dict[bytes, bytes]
+
+_PIECE = 1 << 26  # bytes; Redis takes no value beyond 512 MB
+_SMALL = 1 << 16  # rows of changes that are no reason to write a snapshot
 
 _names_encoder = msgspec.msgpack.Encoder()
 _names_decoder = msgspec.msgpack.Decoder(list[str])
+_rows_encoder = msgspec.msgpack.Encoder()
+_rows_decoder = msgspec.msgpack.Decoder(tuple[list[str], bytes, bytes, bytes])
 
 
 class Position(NamedTuple):
@@ -54,6 +63,20 @@ class Delta(NamedTuple):
     changes: Rows
 
 
+class Tail(NamedTuple):
+    """What lies behind the snapshot."""
+
+    deltas: int = 0
+    rows: int = 0
+
+
+class Snapshot(NamedTuple):
+    """All rows as of a commit, to be written with it."""
+
+    rows: Rows
+    deltas: int  # since the snapshot before, this commit's among them
+
+
 class Commit(NamedTuple):
     """What a batch changed."""
 
@@ -62,9 +85,9 @@ class Commit(NamedTuple):
     stream_time: int
     learning: bool
     changes: Rows  # what the batch added
-    rows: Rows  # all rows of the items it added to, item after item, clusters ascending within an item
     opened: dict[str, bytes]  # open decisions, new or changed
     closed: list[str]
+    snapshot: Snapshot | None = None
 
 
 class PartitionState(NamedTuple):
@@ -75,6 +98,7 @@ class PartitionState(NamedTuple):
     stream_time: int
     learning: bool
     rows: Rows
+    tail: Tail
     open: dict[str, bytes]
 
 
@@ -94,16 +118,18 @@ class BanditStore:
         key = self._key(namespace, partition)
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(key("meta"))
-        pipe.hgetall(key("rows"))
+        pipe.lrange(key("snapshot"), 0, -1)
+        pipe.xrange(key("deltas"))
         pipe.hgetall(key("open"))
-        meta, rows, opened = pipe.execute()
-        position = _position(meta)
+        meta, pieces, deltas, opened = pipe.execute()
+        rows, tail = self._rows(namespace, partition, meta, pieces, deltas)
         return PartitionState(
-            position=position,
+            position=_position(meta),
             logs=_names_decoder.decode(meta[b"logs"]) if meta else [],
             stream_time=int(meta.get(b"time", 0)),
             learning=meta.get(b"learning", b"1") == b"1",
-            rows=unpack(rows),
+            rows=rows,
+            tail=tail,
             open={name.decode(): state for name, state in opened.items()},
         )
 
@@ -112,10 +138,15 @@ class BanditStore:
         key = self._key(namespace, partition)
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(key("meta"))
-        pipe.hgetall(key("rows"))
-        pipe.xrevrange(key("deltas"), count=1)
-        meta, rows, last = pipe.execute()
-        return _position(meta), unpack(rows), last[0][0].decode() if last else "0-0"
+        pipe.lrange(key("snapshot"), 0, -1)
+        pipe.xrange(key("deltas"))
+        meta, pieces, deltas = pipe.execute()
+        rows, _ = self._rows(namespace, partition, meta, pieces, deltas)
+        return _position(meta), rows, deltas[-1][0].decode() if deltas else "0-0"
+
+    def wants_snapshot(self, tail: Tail, rows: int) -> bool:
+        """Whether a commit that leads to this tail should write a snapshot of that many rows."""
+        return tail.deltas >= self._settings.deltas_kept or tail.rows > max(rows, _SMALL)
 
     def position(self, namespace: str, partition: int) -> Position | None:
         """Where a partition stands, None before its first commit."""
@@ -140,14 +171,14 @@ class BanditStore:
                     f"Partition {partition} of {namespace} stands at {stored}, this writer expected {expected}."
                 )
             pipe.multi()
-            if commit.rows.items:
-                pipe.hset(key("rows"), mapping=pack(commit.rows))
-            pipe.xadd(  # also without changes: readers see how far the log is folded
-                key("deltas"),
-                _fields(expected, commit.position, commit.changes),
-                maxlen=self._settings.deltas_kept,
-                approximate=True,
-            )
+            # Also without changes: readers see how far the log is folded.
+            pipe.xadd(key("deltas"), _fields(expected, commit.position, commit.changes))
+            if commit.snapshot is not None:
+                pipe.delete(key("snapshot"))
+                packed = _pack(commit.snapshot.rows)
+                pipe.rpush(key("snapshot"), *(packed[i : i + _PIECE] for i in range(0, len(packed), _PIECE)))
+                pipe.hset(key("meta"), "snapshot", str(commit.position))
+                pipe.xtrim(key("deltas"), maxlen=commit.snapshot.deltas, approximate=False)  # for who is behind
             if commit.opened:
                 pipe.hset(key("open"), mapping=commit.opened)
             if commit.closed:
@@ -188,33 +219,52 @@ class BanditStore:
     def drop(self, namespace: str, partition: int) -> None:
         """Removes everything stored of a partition of a namespace."""
         key = self._key(namespace, partition)
-        self._redis.delete(key("meta"), key("rows"), key("open"), key("deltas"))
+        self._redis.delete(key("meta"), key("snapshot"), key("open"), key("deltas"))
+
+    def _rows(
+        self, namespace: str, partition: int, meta: _Fields, pieces: list[bytes], deltas: list[tuple[bytes, _Fields]]
+    ) -> tuple[Rows, Tail]:
+        """The snapshot and what follows it, added up."""
+        at, end = meta.get(b"snapshot", b""), meta.get(b"position", b"")
+        parts = [_unpack(b"".join(pieces))] if pieces else []
+        tail = Tail()
+        for _, fields in deltas:
+            if fields[b"previous"] == at:
+                at = fields[b"position"]
+                parts.append(_unpack(fields[b"changes"]))
+                tail = Tail(tail.deltas + 1, tail.rows + len(parts[-1].item))
+        if at != end:
+            raise Unavailable(
+                f"The state of partition {partition} of {namespace} has a gap in Redis: its changes lead to "
+                f"{at.decode() or 'nothing'}, it was at {end.decode()}. Was something evicted or deleted there? "
+                "`matchloop state rollback` builds the state anew from the lake."
+            )
+        return (parts[0] if len(parts) == 1 else Sums.of(*parts).rows()), tail
 
     def _key(self, namespace: str, partition: int) -> Callable[[str], str]:
         return partial("{}:{{{}}}:{}:{}".format, self._settings.prefix, partition, namespace)
 
 
-def _position(meta: dict[bytes, bytes]) -> Position | None:
+def _position(meta: _Fields) -> Position | None:
     return Position.parse(meta[b"position"].decode()) if meta else None
 
 
 def _fields(previous: Position | None, position: Position, changes: Rows) -> dict[str, str | bytes]:
-    return {
-        "previous": str(previous) if previous else "",
-        "position": str(position),
-        "items": _names_encoder.encode(changes.items),
-        "item": changes.item.tobytes(),
-        "cluster": changes.cluster.tobytes(),
-        "values": changes.values.tobytes(),
-    }
+    return {"previous": str(previous or ""), "position": str(position), "changes": _pack(changes)}
 
 
-def _delta(fields: dict[bytes, bytes]) -> Delta:
+def _delta(fields: _Fields) -> Delta:
     previous = fields[b"previous"].decode()
-    changes = Rows(
-        _names_decoder.decode(fields[b"items"]),
-        np.frombuffer(fields[b"item"], np.int32),
-        np.frombuffer(fields[b"cluster"], np.int32),
-        np.frombuffer(fields[b"values"]).reshape(-1, COLUMNS),
-    )
-    return Delta(Position.parse(previous) if previous else None, Position.parse(fields[b"position"].decode()), changes)
+    position = Position.parse(fields[b"position"].decode())
+    return Delta(Position.parse(previous) if previous else None, position, _unpack(fields[b"changes"]))
+
+
+def _pack(rows: Rows) -> bytes:
+    """MessagePack of the columns: items, then item, cluster and values as they lie in memory, little endian."""
+    return _rows_encoder.encode((rows.items, rows.item.tobytes(), rows.cluster.tobytes(), rows.values.tobytes()))
+
+
+def _unpack(packed: bytes) -> Rows:
+    items, item, cluster, values = _rows_decoder.decode(packed)
+    columns = np.frombuffer(item, np.int32).copy(), np.frombuffer(cluster, np.int32).copy()
+    return Rows(items, *columns, np.frombuffer(values).reshape(-1, COLUMNS).copy())

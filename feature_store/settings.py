@@ -30,7 +30,9 @@ class RedisSettings(BaseModel):
         description="Prefix of every key, so that one server can hold several.",
     )
     deltas_kept: int = Field(
-        default=10_000, ge=100, description="Parameter deltas kept per partition; a reader that fell behind reloads."
+        default=1_000,
+        ge=10,
+        description="Commits between two snapshots of a partition's rows, at most; a reader further behind reloads.",
     )
     history_kept: int = Field(default=50, ge=1, description="Newest positive items kept per user.")
     shown_kept: int = Field(

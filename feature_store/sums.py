@@ -10,7 +10,7 @@ Rows travel as columns (`Rows`) and are added up in a hash table (`Sums`); no ro
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
-
-T = TypeVar("T", bound=np.generic)
 
 ITEM = -1  # in place of a cluster: the item's own row
 COLUMNS = 5
@@ -106,8 +104,6 @@ class Sums:
         self._index: Int32 = np.full(2 * _FIRST_CAPACITY, -1, np.int32)  # open addressing: place of a row, or -1
         self._keys: Int64 = np.zeros(_FIRST_CAPACITY, np.int64)
         self._values: Float64 = np.zeros((_FIRST_CAPACITY, COLUMNS))
-        self._next: Int32 = np.zeros(_FIRST_CAPACITY, np.int32)  # the item's row that came before, or -1
-        self._last: Int32 = np.full(_FIRST_CAPACITY, -1, np.int32)  # by item number: its latest row, or -1
 
     @classmethod
     def of(cls, *parts: Rows) -> "Sums":
@@ -124,9 +120,7 @@ class Sums:
         """Adds to rows, which begin at zeros: item numbers (n,), clusters (n,), values (n, 5); repeated ones add up
         in their order."""
         self._reserve(self._size + len(item))
-        self._size = _add(
-            item, cluster, values, self._index, self._keys, self._values, self._next, self._last, self._size
-        )
+        self._size = _add(item, cluster, values, self._index, self._keys, self._values, self._size)
 
     def merge(self, rows: Rows) -> None:
         """Adds all rows."""
@@ -146,39 +140,23 @@ class Sums:
 
     def rows(self) -> Rows:
         """All rows, in order of arrival."""
-        return self._rows(np.arange(self._size))
-
-    def rows_of(self, items: Int32) -> Rows:
-        """All rows of some items, by item number, ascending; clusters ascending within an item."""
-        places = np.empty(self._size, np.int64)
-        found = _places_of(items, self._last, self._next, self._keys, places)
-        return self._rows(places[:found])
-
-    def items(self) -> Int32:
-        """Numbers of the items that have rows, ascending."""
-        return np.flatnonzero(self._last >= 0).astype(np.int32)
-
-    def _rows(self, places: Int64) -> Rows:
-        keys = self._keys[places]
+        keys = self._keys[: self._size]
         numbers = keys >> 32
         used = np.zeros(len(self.numbers), dtype=bool)
         used[numbers] = True
         item = (np.cumsum(used) - 1)[numbers].astype(np.int32)
         names = self.numbers.names
         cluster = ((keys & 0xFFFFFFFF) - 1).astype(np.int32)
-        return Rows([names[k] for k in np.flatnonzero(used)], item, cluster, self._values[places])
+        return Rows([names[k] for k in np.flatnonzero(used)], item, cluster, self._values[: self._size].copy())
 
     def _reserve(self, rows: int) -> None:
-        """Makes room for that many rows, and for all items that have numbers."""
-        self._last = _grown(self._last, len(self.numbers), -1)
+        """Makes room for that many rows."""
         if rows <= len(self._keys):
             return
-        self._keys = _grown(self._keys, rows, 0)
-        self._next = _grown(self._next, rows, 0)
-        values = np.zeros((len(self._keys), COLUMNS))
-        values[: self._size] = self._values[: self._size]
-        self._values = values
-        self._index = np.full(2 << (len(self._keys) - 1).bit_length(), -1, np.int32)
+        capacity = max(rows, 2 * len(self._keys))
+        self._keys = np.concatenate([self._keys, np.zeros(capacity - len(self._keys), np.int64)])
+        self._values = np.concatenate([self._values, np.zeros((capacity - len(self._values), COLUMNS))])
+        self._index = np.full(2 << (capacity - 1).bit_length(), -1, np.int32)
         _build_index(self._keys, self._index, self._size)
 
 
@@ -200,7 +178,7 @@ def _build_index(keys, index, size):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _add(item, cluster, added, index, keys, values, following, last, size):  # type: ignore[no-untyped-def]
+def _add(item, cluster, added, index, keys, values, size):  # type: ignore[no-untyped-def]
     for i in range(len(item)):
         key = (np.int64(item[i]) << 32) | (np.int64(cluster[i]) + 1)
         at = _find(key, index, keys)
@@ -210,8 +188,6 @@ def _add(item, cluster, added, index, keys, values, following, last, size):  # t
             size += 1
             index[at] = place
             keys[place] = key
-            following[place] = last[item[i]]
-            last[item[i]] = place
         for column in range(COLUMNS):
             values[place, column] += added[i, column]
     return size
@@ -224,29 +200,3 @@ def _select(item, cluster, index, keys, values, selected):  # type: ignore[no-un
         place = index[_find(key, index, keys)]
         if place >= 0:
             selected[i] = values[place]
-
-
-@numba.njit(cache=True)
-def _places_of(items, last, following, keys, places):  # type: ignore[no-untyped-def]
-    found = 0
-    for item in items:
-        first = found
-        place = last[item]
-        while place >= 0:
-            at = found  # insertion sort: an item has few clusters
-            while at > first and keys[places[at - 1]] > keys[place]:
-                places[at] = places[at - 1]
-                at -= 1
-            places[at] = place
-            found += 1
-            place = following[place]
-    return found
-
-
-def _grown(array: NDArray[T], size: int, filler: int) -> NDArray[T]:
-    """The array with room for `size` values, capacity doubled when it has to grow."""
-    if size <= len(array):
-        return array
-    larger = np.full(max(size, 2 * len(array)), filler, dtype=array.dtype)
-    larger[: len(array)] = array
-    return larger

@@ -72,8 +72,7 @@ class DeadLetter(NamedTuple):
 class Changes(NamedTuple):
     """What the events since the last take changed."""
 
-    changes: Rows  # what they added
-    rows: Rows  # all rows of the items they added to, item after item, clusters ascending within an item
+    rows: Rows  # what they added
     opened: dict[str, bytes]
     closed: list[str]
     positives: list[tuple[str, str, int]]  # user, item, ms: for users' histories
@@ -92,9 +91,12 @@ class Fold:
         settings: RewardSettings,
         start: Start,
         rows: Rows | None = None,
+        audit: bool = False,
     ) -> None:
-        """Begins with nothing added up, or goes on with stored rows and what was stored beside them."""
+        """Begins with nothing added up, or goes on with stored rows and what was stored beside them. audit: keep the
+        sums of absolute contributions too."""
         self._sums = Sums() if rows is None else Sums.of(rows)
+        self._absolute = Sums(self._sums.numbers) if audit else None
         self._shares = Shares()
         self.stream_time = start.stream_time
         self.learning = start.learning
@@ -115,6 +117,13 @@ class Fold:
         """What the events add up to."""
         self._add_up()
         return self._sums
+
+    @property
+    def absolute(self) -> Sums:
+        """What the absolute contributions add up to, if they were to be kept: what an error is measured by."""
+        self._add_up()
+        assert self._absolute is not None, "made without audit=True"
+        return self._absolute
 
     @property
     def open_decisions(self) -> int:
@@ -145,8 +154,7 @@ class Fold:
         """What changed since the last take."""
         self._add_up()
         changes = Changes(
-            changes=self._added.rows(),
-            rows=self._sums.rows_of(self._added.items()),
+            rows=self._added.rows(),
             opened={name: _open_encoder.encode(self._open[name]) for name in sorted(self._touched)},
             closed=self._closed,
             positives=self._positives,
@@ -296,6 +304,8 @@ class Fold:
             self._shares = Shares()
             self._sums.add(*additions)
             self._added.add(*additions)
+            if self._absolute is not None:
+                self._absolute.add(additions.item, additions.cluster, np.abs(additions.values))
 
 
 def translate(start: Start, matrix: Float64, graph: Graph) -> Start:

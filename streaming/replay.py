@@ -64,7 +64,7 @@ def replay_partition(
 
     Raises Unavailable as events_from does.
     """
-    fold = Fold(namespace, rewards, namespace.starts[partition])
+    fold = Fold(namespace, rewards, namespace.starts[partition], audit=True)
     fold.apply(events_from(namespace, partition, lake, ends, bootstrap, topic))
     return fold
 
@@ -120,7 +120,7 @@ def compare(
             continue
         ends = [*map(Position.parse, stored.logs), stored.position]
         fold = replay_partition(namespace, partition, lake, rewards, ends, bootstrap, topic)
-        keys, gaps = gaps_between(Sums.of(stored.rows), fold.sums)
+        keys, gaps = gaps_between(Sums.of(stored.rows), fold.sums, fold.absolute)
         comparisons.append(
             Comparison(
                 partition,
@@ -133,13 +133,12 @@ def compare(
     return comparisons
 
 
-def gaps_between(found: Sums, expected: Sums) -> tuple[Rows, Float64]:
-    """Every row of either, and how far they are apart there, (n,), relative to the sum of absolute contributions that
-    is expected."""
+def gaps_between(found: Sums, expected: Sums, scale: Sums) -> tuple[Rows, Float64]:
+    """Every row of either, and how far they are apart there, (n,), relative to the row's scale: the sums of absolute
+    contributions, say."""
     keys = Sums.of(found.rows(), expected.rows()).rows()
-    values = expected.select(keys)
-    scale = np.abs(values).sum(axis=1) + 1e-300
-    return keys, np.abs(found.select(keys) - values).max(axis=1, initial=0.0) / scale
+    gaps = np.abs(found.select(keys) - expected.select(keys)).max(axis=1, initial=0.0)
+    return keys, gaps / (np.abs(scale.select(keys)).sum(axis=1) + 1e-300)
 
 
 def _name(rows: Rows, i: int) -> str:

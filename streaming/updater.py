@@ -16,7 +16,7 @@ from pathlib import Path
 import redis
 from prometheus_client import Counter, Gauge, Histogram
 
-from feature_store.bandit_state import BanditStore, Commit, Position
+from feature_store.bandit_state import BanditStore, Commit, Position, Snapshot, Tail
 from feature_store.contracts.errors import Fenced, InvalidInput, LogMismatch
 from feature_store.contracts.events import Event
 from feature_store.membership import Membership
@@ -77,7 +77,7 @@ class PartitionUpdater:
         else:
             start = Start(state.stream_time, state.learning, state.open)
             self._fold = Fold(self._namespace, self._rewards, start, state.rows)
-        self._stored = state.position
+        self._stored, self._tail = state.position, state.tail
         self._logs = state.logs
         first = Position(self._namespace.log, self._namespace.offsets[self._partition])
         self._position = state.position or first
@@ -105,6 +105,10 @@ class PartitionUpdater:
             return
         changes = self._fold.take()
         online.add_history(changes.positives)
+        tail = Tail(self._tail.deltas + 1, self._tail.rows + len(changes.rows.item))
+        snapshot = None
+        if self._store.wants_snapshot(tail, len(self._fold.sums)):
+            snapshot, tail = Snapshot(self._fold.sums.rows(), tail.deltas), Tail()
         with COMMIT.time():
             self._store.commit(
                 self._namespace.id,
@@ -115,13 +119,13 @@ class PartitionUpdater:
                     logs=self._logs,
                     stream_time=self._fold.stream_time,
                     learning=self._fold.learning,
-                    changes=changes.changes,
-                    rows=changes.rows,
+                    changes=changes.rows,
                     opened=changes.opened,
                     closed=changes.closed,
+                    snapshot=snapshot,
                 ),
             )
-        self._stored = self._position
+        self._stored, self._tail = self._position, tail
         for outcome, count in self._fold.outcomes.items():
             EVENTS.labels(outcome).inc(count)
         self._fold.outcomes.clear()

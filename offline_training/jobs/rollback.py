@@ -95,7 +95,7 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
     _check_users(parent, exclusion.users, set[str]().union(*(one.met for one in kept)))
     before = Sums.of(parent.base, *(one.whole.sums.rows() for one in kept))
     after = Sums.of(parent.base, *(part.sums.rows() for one in kept for part in one.parts))
-    _, gaps = gaps_between(after, before)
+    _, gaps = gaps_between(after, before, before)
     told = [_told(one.whole) - sum(map(_told, one.parts)) for one in kept]
     decisions, feedback = sum(one.decisions for one in kept), sum(told)
     if not decisions and not feedback:

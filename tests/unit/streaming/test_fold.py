@@ -19,7 +19,7 @@ from feature_store.sums import NO_ROWS, Sums
 from streaming.fold import Fold, translate
 from streaming.settings import Aggregation, RewardSettings
 from tests.events import decision, feedback
-from tests.rows import by_name, rows_of
+from tests.rows import by_name
 
 REWARDS = RewardSettings(window_seconds=60)
 NAMESPACE = Namespace(
@@ -270,17 +270,15 @@ def test_stopping_and_going_on_from_the_stored_state_changes_nothing(
 ) -> None:
     events = [*_log(steps), Tick(time=60_000)]
     whole = _fold(*events)
-    stored, sent, opened, stream_time = dict[str, list[float]](), Sums(), dict[str, bytes](), 0
+    stored, opened, stream_time = Sums(), dict[str, bytes](), 0
     for start in range(0, len(events), batch):
-        fold = Fold(NAMESPACE, REWARDS, Start(stream_time, True, opened), rows_of(stored))
+        fold = Fold(NAMESPACE, REWARDS, Start(stream_time, True, opened), stored.rows())
         fold.apply(events[start : start + batch])
         changes = fold.take()
-        stored |= by_name(changes.rows)  # as a store does: only what commits carried
-        sent.merge(changes.changes)
+        stored.merge(changes.rows)  # as a store does: only what commits carried
         opened = {k: v for k, v in (opened | changes.opened).items() if k not in changes.closed}
         stream_time = fold.stream_time
-    assert stored == by_name(whole.sums.rows())
-    assert sent.select(whole.sums.rows()) == pytest.approx(whole.sums.rows().values, abs=1e-12)
+    assert_equal(stored, whole.sums)
     assert opened == {}
 
 
