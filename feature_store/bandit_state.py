@@ -98,8 +98,8 @@ class PartitionState(NamedTuple):
     stream_time: int
     learning: bool
     rows: Rows
-    tail: Tail
     open: dict[str, bytes]
+    tail: Tail = Tail()
 
 
 class Trimmed(Exception):
