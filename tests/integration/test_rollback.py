@@ -17,12 +17,13 @@ from feature_store.online import Active, OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import Sums
 from offline_training.jobs.rollback import Exclusion, Installation, activate, perform, plan_rollback
-from streaming import sink, updater
+from streaming import sink
 from streaming.kafka import Log, Reader, Writer
 from streaming.replay import compare
 from streaming.settings import KafkaSettings, LakeSettings, RewardSettings
 from tests.events import KEYRING, decision, feedback
 from tests.rows import rows_of
+from tests.updaters import start_updater
 
 REWARDS = RewardSettings()
 BEFORE, AFTER = 1_000_000, 2_000_000  # ms; the cut lies between
@@ -68,14 +69,10 @@ class Running:
         self.writer = Writer(broker)
         self.append(*VISITS)
         lake = LakeSettings(flush_seconds=0.05)
-        folding = (self.kafka, broker, REWARDS, bandit, store, home, self.stop)
         sinking = (self.kafka, broker, home / "lake", lake, SystemClock(), self.stop)
-        self.threads = [
-            threading.Thread(target=updater.run, args=folding),
-            threading.Thread(target=sink.run, args=sinking),
-        ]
-        for thread in self.threads:
-            thread.start()
+        sinks = threading.Thread(target=sink.run, args=sinking)
+        sinks.start()
+        self.threads = [sinks, start_updater(self.kafka, broker, self.client, prefix, home, self.stop)]
 
     def append(self, *events: Event) -> list[int]:
         topic = self.kafka.events_topic
