@@ -5,7 +5,9 @@ two that met the same record: readers take it once by that place. What is append
 further letter of the same place, so that it is not appended a third time.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -15,9 +17,10 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Event, Feedback, encode
 from feature_store.contracts.identity import read_decision_id
 from streaming.admission import events_of
-from streaming.kafka import Record, Writer
+from streaming.kafka import Appended, Record, Writer
 
 SCHEMA_VERSION = 2
+_AT_ONCE = 1_000  # letters that wait for the log's acknowledgement
 MAX_BYTES = 900_000  # of a record or event kept; Kafka takes records of 1 MB unless told otherwise
 
 
@@ -69,7 +72,12 @@ _decoder = msgspec.msgpack.Decoder(Letter)
 def send(writer: Writer, topic: str, letters: Iterable[Letter]) -> None:
     """Writes letters, cut to what Kafka takes, and waits until the log has them. Raises Unavailable if it does not take
     one."""
-    for sent in [writer.send(topic, None, _encoder.encode(_cut(letter))) for letter in letters]:
+    waiting = deque[Future[Appended]]()
+    for letter in letters:
+        waiting.append(writer.send(topic, None, _encoder.encode(_cut(letter))))
+        if len(waiting) == _AT_ONCE:
+            waiting.popleft().result()
+    for sent in waiting:
         sent.result()
 
 
@@ -130,16 +138,18 @@ def append_again(
     writer: Writer, letters: Sequence[Letter], events_topic: str, deadletter_topic: str, clock: Clock
 ) -> None:
     """Appends what the letters of a plan hold to the log, and then remembers it. Raises Unavailable if the log does not
-    take it all: what it took is then appended again by the next retry, and counts once by its ids."""
+    take it all: what was not remembered by then is appended again by the next retry, and counts once by its ids."""
     now = clock.now_ms()
-    places = []
-    for letter in letters:
-        events = _events(letter, now)
-        user = next((event.user for event in events if hasattr(event, "user")), None)
-        places.append(writer.send(events_topic, user, encode(events), None if user else letter.partition))
-    for place in places:
-        place.result()
-    send(writer, deadletter_topic, (msgspec.structs.replace(letter, retried=True) for letter in letters))
+    for start in range(0, len(letters), _AT_ONCE):
+        places = []
+        for letter in letters[start : start + _AT_ONCE]:
+            events = _events(letter, now)
+            user = next((event.user for event in events if hasattr(event, "user")), None)
+            places.append(writer.send(events_topic, user, encode(events), None if user else letter.partition))
+        for place in places:
+            place.result()
+        done = letters[start : start + _AT_ONCE]
+        send(writer, deadletter_topic, (msgspec.structs.replace(letter, retried=True) for letter in done))
 
 
 def _events(letter: Letter, now: int) -> list[Event]:

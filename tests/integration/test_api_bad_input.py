@@ -46,6 +46,7 @@ def event(**changes: Any) -> dict[str, Any]:
         ("POST", FEEDBACK, {"events": []}, "events", "[]", "at least 1 item"),
         ("POST", FEEDBACK, event(value="2"), "events.0.value", "2", "valid number"),
         ("POST", FEEDBACK, event(value=True), "events.0.value", True, "valid number"),
+        ("POST", FEEDBACK, event(value=-1e13), "events.0.value", -1e13, "greater than or equal to -1"),
         ("POST", FEEDBACK, event(time=-1), "events.0.time", -1, "greater than or equal to 0"),
         ("PUT", ITEM, {"available": "yes"}, "available", "yes", "valid boolean"),
         ("PUT", ITEM, {"categories": ["x"] * 65}, "categories", None, "at most 64 items"),
