@@ -37,6 +37,7 @@ def serve(config: ServerConfig, port: int | None = None) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     server = uvicorn.Server(settings)

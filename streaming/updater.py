@@ -9,6 +9,7 @@ matter of speed (feature_store/membership.py), never of what the state becomes.
 
 import logging
 import threading
+import time
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,9 @@ _log = logging.getLogger(__name__)
 _POLL_MS = 20
 _MAX_RECORDS = 500
 _IDLE_SECONDS = 0.2
+_PACE_SECONDS = (
+    0.02  # between two commits: a record at a time would cost the log, Redis and every reader several times more
+)
 _RETRY_SECONDS = 0.2
 
 EVENTS = Counter("matchloop_updater_events", "Events folded, by outcome", ["outcome"])
@@ -236,18 +240,21 @@ class _Updaters:
         self._log_id, self._count = log.log_id(), log.partitions()
         self._updaters: dict[str, NamespaceUpdater] = {}
 
-    def step(self, writer: Writer) -> bool:
-        """Folds and commits what has come. Returns whether there is anything to work on."""
+    def step(self, writer: Writer) -> float:
+        """Folds and commits what has come. Returns how many seconds from its beginning the next one may wait."""
         wanted = self._online.namespaces()
         for name in self._updaters.keys() - set(wanted):
             self._updaters.pop(name).close()
         for name in set(wanted) - self._updaters.keys():
             self._updaters[name] = self._begin(name)
         partitions = self._membership.partitions(self._count)
+        most = 0
         for updater in self._updaters.values():
             updater.assign(partitions)
-            updater.step(writer, self._online)
-        return bool(self._updaters and partitions)
+            most = max(most, updater.step(writer, self._online))
+        if not (self._updaters and partitions):
+            return _IDLE_SECONDS
+        return 0.0 if most == _MAX_RECORDS else _PACE_SECONDS
 
     def close(self) -> None:
         """Disconnects, and forgets what was not committed."""
@@ -287,9 +294,10 @@ def run(
     writer = Writer(bootstrap)
     try:
         while not stop.is_set():
+            began = time.monotonic()
             try:
-                if not updaters.step(writer):
-                    stop.wait(_IDLE_SECONDS)
+                pause = updaters.step(writer)
+                stop.wait(max(0.0, began + pause - time.monotonic()))
             except redis.RedisError as error:
                 _log.warning("waiting for Redis: %s", error)
                 updaters.close()

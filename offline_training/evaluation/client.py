@@ -104,9 +104,13 @@ class Client:
     ) -> None:
         await self._session.close()
 
-    async def recommend(self, user_id: str, slate_size: int, surface: str) -> Recommendation | Failure:
-        """Asks for a slate."""
-        body = {"user_id": user_id, "slate_size": slate_size, "surface": surface}
+    async def recommend(
+        self, user_id: str, slate_size: int, surface: str, only: Sequence[str] | None = None
+    ) -> Recommendation | Failure:
+        """Asks for a slate; of these items, if they are named."""
+        body: dict[str, Any] = {"user_id": user_id, "slate_size": slate_size, "surface": surface}
+        if only is not None:
+            body["only"] = list(only)
         return await self._read("POST", "/v1/recommendations", body, Recommendation)
 
     async def send_feedback(self, events: Sequence[FeedbackEvent]) -> FeedbackReceipt | Failure:
@@ -117,6 +121,11 @@ class Client:
         """Adds an item to the live catalogue, or describes it anew."""
         body = {name: value for name, value in msgspec.structs.asdict(item).items() if name != "id"}
         answer = await self._send("PUT", _item_path(item.id), body)
+        return answer if isinstance(answer, Failure) else None
+
+    async def delete_item(self, item_id: str) -> Failure | None:
+        """Takes an item out of the catalogue."""
+        answer = await self._send("DELETE", _item_path(item_id), None)
         return answer if isinstance(answer, Failure) else None
 
     async def item(self, item_id: str) -> ItemState | Failure:
