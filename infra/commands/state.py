@@ -116,7 +116,7 @@ def rollback(
             "dry_run": dry_run,
         },
         f"Left out: {plan.decisions} decisions and {plan.feedback} events of feedback; {plan.rows} of "
-        f"{plan.rows_before} rows change. {serves}{back}",
+        f"{plan.rows_before} rows change. Users' histories keep theirs. {serves}{back}",
         as_json,
     )
 

@@ -54,7 +54,9 @@ EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
     "feedback while learning is switched off": ([D, Switch(learning=False, time=NOW)], CLICK),
     "feedback that stands before its decision in the log (`deadletter retry` after it counts)": ([], CLICK),
     "feedback on a decision that was withdrawn": ([D, Withdrawal(decision=D.id, user=D.user, time=NOW)], CLICK),
-    "feedback on a decision that never was, made up to look recent": ([D], _changed(decision=RECENT)),
+    "feedback on a decision answered with `logged: false`, or made up to look recent": (
+        [D], _changed(decision=RECENT),
+    ),
     "the same, made up to look old": ([D], _changed(decision=OLD)),
     "a decision id that is none": ([D], _changed(decision="1")),
     "feedback from another user than the decision's": ([D], _changed(user="somebody")),
