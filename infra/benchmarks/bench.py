@@ -21,6 +21,7 @@ BENCHES = {
     "chaos": "infra.benchmarks.chaos",
     "freshness": "infra.benchmarks.freshness",
     "loop": "infra.benchmarks.loop",
+    "regret": "infra.benchmarks.regret.bench",
 }
 
 
@@ -66,7 +67,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 Bench = Callable[..., tuple[dict[str, Any], list[Goal]]]
 
 
-def run(name: str, data: Path | None, seed: int, progress: Progress, **options: float | None) -> Result:
+def run(name: str, data: Path | None, seed: int, progress: Progress, **options: float | str | Path | None) -> Result:
     """Runs a bench. `data` is a folder with one sub-folder per data set; an option that is None has its default.
 
     Raises InvalidInput for an unknown name, or an option that the bench does not have.

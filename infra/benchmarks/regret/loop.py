@@ -39,11 +39,11 @@ def play(kind: int, parameters: Float64, state: State, world: World, came: Visit
 
 
 @numba.njit(cache=True)
-def available(world, user, now, candidates):  # type: ignore[no-untyped-def]
+def available(world, seen, user, now, candidates):  # type: ignore[no-untyped-def]
     """Fills candidates with the items that can be shown to the user in round `now`; returns how many there are."""
     n = 0
     for at in range(world.menu_start[user], world.menu_start[user + 1]):
-        if world.arrival[world.menu[at]] <= now:
+        if world.arrival[world.menu[at]] <= now and not seen[at]:
             candidates[n] = world.menu[at]
             n += 1
     return n
@@ -64,21 +64,25 @@ def best(mean, bonus):  # type: ignore[no-untyped-def]
     return chosen
 
 
-@numba.njit(cache=True)
+@numba.njit  # not cached, see policies.score
 def _play(kind, parameters, state, world, came, delay, seed):  # type: ignore[no-untyped-def]
     np.random.seed(seed)  # noqa: NPY002
     rounds, items = len(came.user), len(world.arrival)
     shown, reward, expected = np.empty(rounds, np.int64), np.empty(rounds), np.empty(rounds)
+    seen = np.zeros(len(world.menu), np.bool_)
     candidates, predicted = np.empty(items, np.int64), np.empty(items)
     mean, bonus, masks = np.empty(items), np.empty(items), np.empty(items, np.uint64)
     for now in range(rounds):
         user = came.user[now]
-        n = available(world, user, now, candidates)
+        n = available(world, seen, user, now, candidates)
         for i in range(n):
             predicted[i] = world.predicted[user, candidates[i]]
         score(kind, parameters, state, world, user, now, candidates[:n], predicted[:n], mean[:n], bonus[:n], masks[:n])
         item = candidates[best(mean[:n], bonus[:n])]
         serve(kind, state, world, user, item)
+        if world.once:
+            start, end = world.menu_start[user], world.menu_start[user + 1]
+            seen[start + np.searchsorted(world.menu[start:end], item)] = True
         shown[now], expected[now] = item, world.reward[user, item]
         reward[now] = expected[now]
         if world.noisy:

@@ -60,7 +60,8 @@ def new_state(kind: int, parameters: Float64, world: World) -> State:
     )
 
 
-@numba.njit(cache=True)
+# Not cached, nor what calls it: a cache does not notice that the product's kernel has changed.
+@numba.njit
 def score(kind, parameters, state, world, user, now, candidates, predicted, mean, bonus, masks):  # type: ignore[no-untyped-def]
     """Fills mean and bonus (n,) of candidates (n,) for a user in round `now`. predicted (n,), masks (n,) uint64."""
     bonus[:] = 0.0

@@ -37,8 +37,9 @@ class World(NamedTuple):
     item_start: Int64  # (items + 1,) first edge of each item
     edge_cluster: Int32  # (edges,) ascending within an item
     menu_start: Int64  # (users + 1,)
-    menu: Int64  # items that can be shown to each user once they have arrived
+    menu: Int64  # items that can be shown to each user once they have arrived, ascending
     noisy: bool  # rewards are drawn as 0 or 1; otherwise the reward is its expectation
+    once: bool  # nobody is shown an item twice
 
 
 def connected_to_all(items: int, clusters: int) -> tuple[Int64, Int32]:
@@ -53,10 +54,9 @@ def contexts(vectors: Float32, centroids: Float32) -> tuple[Int64, Float64]:
     return np.array([clusters for clusters, _ in sparse]), np.array([weights for _, weights in sparse])
 
 
-def evenly_arriving(items: int, first: int, until: int, rng: np.random.Generator) -> Int64:
-    """(items,) rounds: `first` items of a random order are there at 0, the others enter evenly until `until`."""
+def evenly_arriving(items: int, later: Int64, until: int) -> Int64:
+    """(items,) rounds: `later` enter one after the other, evenly until round `until`; all others are there at 0."""
     arrival = np.zeros(items, dtype=np.int64)
-    later = rng.permutation(items)[first:]
     arrival[later] = (np.arange(1, len(later) + 1) * until) // max(1, len(later))
     return arrival
 
@@ -68,7 +68,7 @@ def jester(data: Path, seed: int, rounds: int, *, binary: bool, arriving: bool) 
     and scaled to length 1, are the vectors that are clustered. The other 70 jokes can be shown; nobody predicts
     anything about them. The reward is the rating scaled to [0, 1], or binary: whether it is above 5.
     """
-    table = pq.read_table(_file(data, "jester5k", "ratings.parquet"))
+    table = pq.read_table(source(data, "jester5k", "ratings.parquet"))
     table = table.filter(table["fully_observed_user"])
     ratings = np.zeros((table["user_id"].to_numpy().max() + 1, table["item_id"].to_numpy().max() + 1))
     ratings[table["user_id"].to_numpy(), table["item_id"].to_numpy()] = table["rating"].to_numpy()
@@ -88,12 +88,13 @@ def jester(data: Path, seed: int, rounds: int, *, binary: bool, arriving: bool) 
         cluster_count=CLUSTERS,
         reward=reward.astype(np.float32),
         predicted=np.zeros((users, items), np.float32),
-        arrival=evenly_arriving(items, FIRST_ITEMS if arriving else items, rounds // 2, rng),
+        arrival=evenly_arriving(items, rng.permutation(items)[FIRST_ITEMS if arriving else items :], rounds // 2),
         item_start=start,
         edge_cluster=cluster,
         menu_start=np.arange(users + 1, dtype=np.int64) * items,
         menu=np.tile(np.arange(items, dtype=np.int64), users),
         noisy=False,
+        once=False,
     )
 
 
@@ -101,7 +102,7 @@ def upworthy(data: Path, campaigns: slice) -> Iterator[World]:
     """Tests of the Upworthy archive as campaigns of their own: the arms' click rates are the truth, and there is no
     context: one cluster of weight 1. `campaigns` picks from one fixed random order of all tests."""
     table = pq.read_table(
-        _file(data, "upworthy-ab-tests", "arms.parquet"), columns=["test_id", "impressions", "clicks"]
+        source(data, "upworthy-ab-tests", "arms.parquet"), columns=["test_id", "impressions", "clicks"]
     )
     table = table.sort_by("test_id")
     rates = table["clicks"].to_numpy() / table["impressions"].to_numpy()
@@ -122,10 +123,12 @@ def upworthy(data: Path, campaigns: slice) -> Iterator[World]:
             menu_start=np.array([0, arms], np.int64),
             menu=np.arange(arms, dtype=np.int64),
             noisy=True,
+            once=False,
         )
 
 
-def _file(data: Path, data_set: str, name: str) -> Path:
+def source(data: Path, data_set: str, name: str) -> Path:
+    """The path of a data set's file. Raises InvalidInput if it is not there."""
     path = data / data_set / name
     if not path.is_file():
         raise InvalidInput(f"The bench needs {path}. Give the folder that holds {data_set}/{name} with --data.")

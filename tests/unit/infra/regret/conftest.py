@@ -27,4 +27,5 @@ def world() -> World:
         menu_start=np.cumsum([0] + [len(menu) for menu in menus]),
         menu=np.concatenate(menus),
         noisy=True,
+        once=False,
     )

@@ -1,0 +1,143 @@
+"""The product's offline model, trained on arrays: what a release is made of, without Spark, lake and export."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from feature_store.definitions import UNKNOWN_ITEM, ranker_features
+from infra.benchmarks.regret.world import Float32, Float64, Int64
+from offline_training.progress import Progress, section
+from offline_training.ranking.dataset import NEW_ITEM_SHARE, RankerRows
+from offline_training.ranking.model import Ranker
+from offline_training.ranking.training import fit_ranker
+from offline_training.retrieval.dataset import Catalogue, Examples
+from offline_training.retrieval.training import finish_two_tower, fit_two_tower
+from offline_training.retrieval.two_tower import TwoTower
+from offline_training.settings import TrainingSettings
+
+TOWERS, RANKER = 1, 2  # stages of training
+_RATE_PSEUDO_COUNTS = 10.0
+_SETTINGS = TrainingSettings()
+
+
+class Ratings(NamedTuple):
+    """Who liked what, by user and then time; all (n,)."""
+
+    user: Int64
+    item: Int64
+    liked: Float64
+
+
+class Offline(NamedTuple):
+    """A trained model and its view of users (U) and items (I)."""
+
+    user_vectors: Float32  # (U, d)
+    item_vectors: Float32  # (I, d)
+    item_features: Float32  # (I, len(ITEM_FEATURES))
+    history: Int64  # (U, L) liked items, number plus one, newest first
+    ranker: Ranker
+
+
+def train(tokens: Int64, profiles: Int64, ratings: Ratings, stage: Int64, progress: Progress) -> Offline:
+    """Trains towers and ranker in the order of offline_training.models.train_models.
+
+    tokens (I, ITEM_TOKENS), profiles (U, USER_TOKENS), stage (n,): the towers are first trained on the likes of stage
+    TOWERS; with these the ranker learns from the ratings of stage RANKER, each an impression with its outcome; then the
+    towers take in the likes of both. Ratings of other stages are not looked at.
+    """
+    users, items = len(profiles), len(tokens)
+    names = [str(item) for item in range(items)]
+    catalogue = Catalogue(
+        names, {name: row for row, name in enumerate(names)}, tokens, np.zeros((items, 0), np.float32)
+    )
+    likes = np.flatnonzero((stage > 0) & (ratings.liked > 0))
+    examples = Examples(
+        user=ratings.user[likes],
+        users=[str(user) for user in range(users)],
+        item=ratings.item[likes],
+        time=np.zeros(len(likes), np.int64),  # nothing is older than anything else: no leaning to the newest
+        profile=profiles[ratings.user[likes]],
+        history=_histories_before(ratings.user[likes], ratings.item[likes]),
+        validation=stage[likes] == RANKER,
+    )
+    fitted = fit_two_tower(catalogue, examples, _SETTINGS, section(progress, 0.0, 0.5))
+    history = _histories(ratings, likes[~examples.validation], users)
+    rows = _impressions(fitted.model, profiles, history, ratings, stage)
+    ranker = fit_ranker(rows, _SETTINGS.dimensions, _SETTINGS, section(progress, 0.5, 0.9)).ranker
+    towers = finish_two_tower(fitted, examples, _SETTINGS, section(progress, 0.9, 1.0))
+    vectors, history = towers.item_vectors(), _histories(ratings, likes, users)
+    return Offline(
+        user_vectors=towers.user_vectors(vectors, history, profiles),
+        item_vectors=vectors,
+        item_features=item_features(ratings, stage > 0, items),
+        history=history,
+        ranker=ranker.eval(),
+    )
+
+
+@torch.no_grad()
+def predictions(offline: Offline, items: Int64) -> Float32:
+    """The ranker's probability of a like, (U, len(items))."""
+    result = np.empty((len(offline.user_vectors), len(items)), np.float32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more of them wait for each other at each of the many small operators
+    for user, vector in enumerate(offline.user_vectors):
+        past = offline.item_vectors[offline.history[user][offline.history[user] > 0] - 1]
+        features = ranker_features(vector, past, offline.item_vectors[items], offline.item_features[items])
+        result[user] = offline.ranker(torch.from_numpy(features)).numpy()
+    torch.set_num_threads(threads)
+    return result
+
+
+def item_features(ratings: Ratings, chosen: NDArray[np.bool_], items: int) -> Float32:
+    """(I, len(ITEM_FEATURES)) from the chosen ratings; all likes are recent."""
+    rated = np.bincount(ratings.item[chosen], minlength=items)
+    liked = np.bincount(ratings.item[chosen], ratings.liked[chosen], items)
+    rate = (liked + _RATE_PSEUDO_COUNTS * liked.sum() / rated.sum()) / (rated + _RATE_PSEUDO_COUNTS)
+    known = np.stack([np.log1p(liked), np.log1p(liked), rate, np.ones(items)], axis=1)
+    return np.where(rated[:, None] > 0, known, UNKNOWN_ITEM).astype(np.float32)
+
+
+def _impressions(towers: TwoTower, profiles: Int64, history: Int64, ratings: Ratings, stage: Int64) -> RankerRows:
+    """The ratings of stage RANKER as shown items, and again as if each item were new."""
+    vectors = towers.item_vectors()
+    people = towers.user_vectors(vectors, history, profiles)
+    known = item_features(ratings, stage == TOWERS, len(vectors))
+    unknown = np.tile(UNKNOWN_ITEM, (len(vectors), 1))
+    rows = np.flatnonzero(stage == RANKER)
+    parts, chosen = [], []
+    for views, numbers in ((vectors, known), (towers.item_vectors(content_only=True), unknown)):
+        for own in np.split(rows, np.flatnonzero(np.diff(ratings.user[rows])) + 1):
+            user, items = ratings.user[own[0]], ratings.item[own]
+            past = vectors[history[user][history[user] > 0] - 1]
+            parts.append(ranker_features(people[user], past, views[items], numbers[items]))
+            chosen.append(own)
+    order = np.concatenate(chosen)
+    return RankerRows(
+        features=np.concatenate(parts),
+        reward=ratings.liked[order],
+        weight=np.repeat([1.0, NEW_ITEM_SHARE], len(rows)),
+        user=ratings.user[order],
+        moment=ratings.user[order],
+        shown=np.ones(len(order), np.bool_),
+    )
+
+
+def _histories(ratings: Ratings, likes: Int64, users: int) -> Int64:
+    """(users, L) of the chosen ratings' items, number plus one, newest first."""
+    history = np.zeros((users, _SETTINGS.history_length), np.int64)
+    for own in np.split(likes, np.flatnonzero(np.diff(ratings.user[likes])) + 1):
+        newest = ratings.item[own][::-1][: _SETTINGS.history_length] + 1
+        history[ratings.user[own[0]], : len(newest)] = newest
+    return history
+
+
+def _histories_before(user: Int64, item: Int64) -> Int64:
+    """(n, L) the items of the same user before each row, number plus one, newest first."""
+    history = np.zeros((len(user), _SETTINGS.history_length), np.int64)
+    for step in range(1, _SETTINGS.history_length + 1):
+        same = user[step:] == user[:-step]
+        history[step:, step - 1] = np.where(same, item[:-step] + 1, 0)
+    return history
