@@ -99,10 +99,13 @@ class OnlineStore:
 
     def add_history(self, positives: Iterable[tuple[str, str, int]]) -> None:
         """Adds positive interactions, (user, item, ms), to users' histories."""
-        for batch in _batches(positives):
+        by_user: dict[str, list[ItemTime]] = {}
+        for user, item, time in positives:
+            by_user.setdefault(user, []).append((item, time))
+        for batch in _batches(by_user.items()):
             pipe = self._redis.pipeline(transaction=False)
-            for user, item, time in batch:
-                _add(pipe, self._keys.user(user, "history"), [(item, time)], self._settings.history_kept)
+            for user, entries in batch:
+                _add(pipe, self._keys.user(user, "history"), entries, self._settings.history_kept)
             pipe.execute()
 
     def items(self) -> Iterator[Item]:

@@ -116,6 +116,11 @@ class Sums:
     def __len__(self) -> int:
         return self._size
 
+    def clear(self) -> None:
+        """Forgets all rows, and keeps the room for as many."""
+        self._size = 0
+        self._index.fill(-1)
+
     def add(self, item: Int32, cluster: Int32, values: Float64) -> None:
         """Adds to rows, which begin at zeros: item numbers (n,), clusters (n,), values (n, 5); repeated ones add up
         in their order."""
@@ -188,6 +193,7 @@ def _add(item, cluster, added, index, keys, values, size):  # type: ignore[no-un
             size += 1
             index[at] = place
             keys[place] = key
+            values[place] = 0.0
         for column in range(COLUMNS):
             values[place, column] += added[i, column]
     return size

@@ -15,7 +15,7 @@ from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
 from streaming.bandit.update import Shares
-from streaming.fold import edge_mask
+from streaming.open_decisions import edge_mask
 
 MAX_CORRECTION = 10.0  # truncated importance weights (Ionides 2008): no trial counts for more
 _COLUMNS = ["time", "history", "profile", "items", "rewards", "probabilities"]

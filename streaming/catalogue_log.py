@@ -3,7 +3,7 @@
 import msgspec
 
 from feature_store.contracts.catalogue import Item
-from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.errors import UNREADABLE, InvalidInput
 
 SCHEMA_VERSION = 1
 
@@ -34,7 +34,7 @@ def decode(value: bytes) -> CatalogueRecord:
     """Reads a record. Raises InvalidInput if it is not one, or of another version."""
     try:
         record = _decoder.decode(value)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"A record of {len(value)} bytes is not a catalogue record: {error}.") from None
     if record.version != SCHEMA_VERSION:
         raise InvalidInput(f"A catalogue record has version {record.version}, this program reads {SCHEMA_VERSION}.")

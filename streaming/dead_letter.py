@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from feature_store.contracts.clock import Clock
-from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.errors import UNREADABLE, InvalidInput
 from feature_store.contracts.events import Event, Feedback, encode
 from feature_store.contracts.identity import read_decision_id
 from streaming.admission import events_of
@@ -85,7 +85,7 @@ def decode(value: bytes) -> Letter:
     """Reads a letter. Raises InvalidInput if it is none, or of another version."""
     try:
         letter = _decoder.decode(value)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"A record of {len(value)} bytes is not a dead letter: {error}.") from None
     if letter.version != SCHEMA_VERSION:
         raise InvalidInput(f"A dead letter has version {letter.version}, this program reads {SCHEMA_VERSION}.")

@@ -16,11 +16,11 @@ What happens to an event, each counted in `outcomes`:
 """
 
 import heapq
+import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from feature_store.contracts.events import (
@@ -33,33 +33,17 @@ from feature_store.contracts.events import (
     event_time,
 )
 from feature_store.contracts.identity import read_decision_id
-from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
-from feature_store.sums import Float64, Rows, Sums
+from feature_store.sums import Rows, Sums
 from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
 from streaming.bandit.rewards import reward
 from streaming.bandit.update import Shares
+from streaming.open_decisions import OpenDecision, pack, translated, unpack
 from streaming.settings import VIEW, RewardSettings
 
 _QUOTED = 100  # characters of what a client sent
+_MOST_EVENTS = 1_000  # of one decision: what is remembered of it is bounded
 _WAITING_ROWS = 1 << 16  # at most, before they are added up
-_MIN_TRANSLATED_WEIGHT = 0.01  # of a cluster that a decision of another release is folded onto
-
-
-class OpenDecision(msgspec.Struct, array_like=True):
-    """A decision whose window has not closed: what late corrections and duplicates are held against."""
-
-    user: str
-    time: int
-    learns: bool
-    clusters: list[int]  # of this namespace
-    weights: list[float]
-    items: list[str]  # shown
-    predicted: list[float]
-    edges: list[int]  # bit k: the item has an edge to clusters[k]
-    rewards: list[float | None]  # of resolved trials
-    events: dict[int, list[tuple[str, float]]] = {}  # slate index -> (type, value)
-    event_ids: list[str] = []
 
 
 class DeadLetter(NamedTuple):
@@ -78,10 +62,6 @@ class Changes(NamedTuple):
     positives: list[tuple[str, str, int]]  # user, item, ms: for users' histories
 
 
-_open_encoder = msgspec.msgpack.Encoder()
-_open_decoder = msgspec.msgpack.Decoder(OpenDecision)
-
-
 class Fold:
     """The state of one partition of a namespace, base not included."""
 
@@ -97,6 +77,7 @@ class Fold:
         sums of absolute contributions too."""
         self._sums = Sums() if rows is None else Sums.of(rows)
         self._absolute = Sums(self._sums.numbers) if audit else None
+        self._added = Sums(self._sums.numbers)
         self._shares = Shares()
         self.stream_time = start.stream_time
         self.learning = start.learning
@@ -104,7 +85,7 @@ class Fold:
         self._namespace = namespace
         self._settings = settings
         self._window = int(settings.window_seconds * 1000)
-        self._open = {name: _open_decoder.decode(state) for name, state in start.opened.items()}
+        self._open = {name: unpack(state) for name, state in start.opened.items()}
         self._closing = [(decision.time, name) for name, decision in self._open.items()]
         heapq.heapify(self._closing)
         self._dead: list[DeadLetter] = []
@@ -133,8 +114,10 @@ class Fold:
     def apply(self, events: Iterable[Event]) -> None:
         """Folds events in log order."""
         for event in events:
-            self.stream_time = max(self.stream_time, event_time(event))
-            self._close_windows()
+            time = event_time(event)
+            if time > self.stream_time:
+                self.stream_time = time
+                self._close_windows()
             match event:
                 case Decision():
                     self._decide(event)
@@ -147,7 +130,7 @@ class Fold:
 
     def start(self) -> Start:
         """What a fold that goes on from here begins with."""
-        opened = {name: _open_encoder.encode(decision) for name, decision in self._open.items()}
+        opened = {name: pack(decision) for name, decision in self._open.items()}
         return Start(self.stream_time, self.learning, opened)
 
     def take(self) -> Changes:
@@ -155,7 +138,7 @@ class Fold:
         self._add_up()
         changes = Changes(
             rows=self._added.rows(),
-            opened={name: _open_encoder.encode(self._open[name]) for name in sorted(self._touched)},
+            opened={name: pack(self._open[name]) for name in sorted(self._touched)},
             closed=self._closed,
             positives=self._positives,
         )
@@ -168,12 +151,15 @@ class Fold:
         return dead
 
     def _forget_changes(self) -> None:
-        self._added = Sums(self._sums.numbers)
+        self._added.clear()
         self._touched: set[str] = set()
         self._closed: list[str] = []
         self._positives: list[tuple[str, str, int]] = []
 
     def _decide(self, decision: Decision) -> None:
+        if problem := self._fault(decision):
+            self._bury(decision, problem)
+            return
         if decision.id in self._open:
             self.outcomes["duplicate"] += 1
             return
@@ -195,12 +181,39 @@ class Fold:
         )
         if decision.release != self._namespace.release:
             matrix = self._namespace.translations.get(decision.release)
-            opened = _translated(opened, matrix, self._namespace.graph)
+            opened = translated(opened, matrix, self._namespace.graph)
         self._open[decision.id] = opened
         self._touched.add(decision.id)
         heapq.heappush(self._closing, (decision.time, decision.id))
         if opened.learns:
             self._share(opened, range(len(shown)), 1.0, 0.0, 0.0, 0.0)
+
+    def _fault(self, decision: Decision) -> str | None:
+        """Why a decision cannot be learnt from. Within these bounds no sum becomes infinite or not a number."""
+        clusters, weights, n = decision.clusters, decision.weights, len(decision.items)
+        shown = decision.predicted[: decision.shown]
+        if not (decision.shown <= n == len(decision.predicted) == len(decision.edges)):
+            return f"it shows {decision.shown} of {n} items, with columns of other lengths beside them"
+        if not len(set(clusters)) == len(clusters) == len(weights) <= MAX_ACTIVE_CLUSTERS:
+            return f"it has {len(clusters)} clusters, some twice or too many, or without a weight of their own"
+        if clusters and not (min(weights) > 0 and max(weights) <= 1 and math.isfinite(sum(weights))):
+            return f"its weights {weights} do not lie in (0, 1]"
+        if shown and not (min(shown) >= 0 and max(shown) <= 1 and math.isfinite(sum(shown))):
+            return f"its predictions {shown} do not lie in [0, 1]"
+        if decision.edges and max(decision.edges) >> len(clusters):
+            return f"an item has an edge to a cluster beyond the {len(clusters)} that are active"
+        return self._foreign(decision)
+
+    def _foreign(self, decision: Decision) -> str | None:
+        """Why a decision does not fit the clusters of its release, as far as they are known."""
+        if decision.release == self._namespace.release:
+            known = self._namespace.graph.clusters
+        elif decision.release in self._namespace.translations:
+            known = len(self._namespace.translations[decision.release])
+        else:
+            return None
+        highest = max(decision.clusters, default=-1)
+        return f"its cluster {highest} is not one of the {known} of its release" if highest >= known else None
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:
         """The slate was never shown: what serving it added is taken back."""
@@ -216,8 +229,7 @@ class Fold:
     def _feed_back(self, feedback: Feedback) -> None:
         decision = self._open.get(feedback.decision)
         if problem := self._problem(feedback, decision):
-            self.outcomes["dead"] += 1
-            self._dead.append(DeadLetter(feedback, problem))
+            self._bury(feedback, problem)
             return
         if decision is None:
             self.outcomes["late"] += 1
@@ -226,7 +238,7 @@ class Fold:
             self.outcomes["duplicate"] += 1
             return
         i = decision.items.index(feedback.item)
-        decision.event_ids.append(feedback.id)
+        decision.event_ids[feedback.id] = None
         decision.events.setdefault(i, []).append((feedback.type, feedback.value))
         self._touched.add(feedback.decision)
         self._resolve(decision, i, reward(self._settings, decision.events[i]), feedback)
@@ -249,6 +261,8 @@ class Fold:
             return f"event type {feedback.type[:_QUOTED]!r} is not declared in rewards.weights"
         if not abs(feedback.value) <= MAX_VALUE:  # also what is not a number
             return f"its value {feedback.value} is not a number between -{MAX_VALUE:g} and {MAX_VALUE:g}"
+        if len(decision.event_ids) >= _MOST_EVENTS and feedback.id not in decision.event_ids:
+            return f"its decision has had {_MOST_EVENTS} events already"
         return None
 
     def _resolve(self, decision: OpenDecision, i: int, now: float, feedback: Feedback) -> None:
@@ -286,17 +300,18 @@ class Fold:
         self, decision: OpenDecision, shown: Sequence[int], served: float, trials: float, reward: float, squared: float
     ) -> None:
         """Adds the same share of a trial for some of the shown items."""
-        numbers = self._sums.numbers
-        self._shares.add(
-            [numbers[decision.items[i]] for i in shown],
-            [decision.predicted[i] for i in shown],
-            [decision.edges[i] for i in shown],
-            decision.clusters,
-            decision.weights,
-            (served, trials, reward, squared),
-        )
+        numbers, items, predicted, edges = self._sums.numbers, decision.items, decision.predicted, decision.edges
+        if len(shown) < len(items):
+            items, predicted = [items[i] for i in shown], [predicted[i] for i in shown]
+            edges = [edges[i] for i in shown]
+        share = (served, trials, reward, squared)
+        self._shares.add([numbers[i] for i in items], predicted, edges, decision.clusters, decision.weights, share)
         if len(self._shares) > _WAITING_ROWS:
             self._add_up()
+
+    def _bury(self, event: Event, reason: str) -> None:
+        self.outcomes["dead"] += 1
+        self._dead.append(DeadLetter(event, reason))
 
     def _add_up(self) -> None:
         if len(self._shares):
@@ -306,47 +321,3 @@ class Fold:
             self._added.add(*additions)
             if self._absolute is not None:
                 self._absolute.add(additions.item, additions.cluster, np.abs(additions.values))
-
-
-def translate(start: Start, matrix: Float64, graph: Graph) -> Start:
-    """What a fold over another release's clusters begins with. matrix: (clusters here, clusters there), row-stochastic;
-    graph: that release's."""
-    opened = {
-        name: _open_encoder.encode(_translated(_open_decoder.decode(state), matrix, graph))
-        for name, state in start.opened.items()
-    }
-    return Start(start.stream_time, start.learning, opened)
-
-
-def without(start: Start, users: Collection[str] | None = None) -> Start:
-    """The same beginning, in which what is open of these users, or of everybody, teaches nothing: its later feedback
-    and its silence are only seen."""
-    opened = {}
-    for name, state in start.opened.items():
-        decision = _open_decoder.decode(state)
-        if users is None or decision.user in users:
-            decision.learns = False
-        opened[name] = _open_encoder.encode(decision)
-    return Start(start.stream_time, start.learning, opened)
-
-
-def _translated(decision: OpenDecision, matrix: Float64 | None, graph: Graph) -> OpenDecision:
-    """The decision as one made on other clusters: w' = w M, over the edges that the graph has. Without a matrix its
-    clusters mean nothing here, and only item rows learn."""
-    clusters: list[int] = []
-    weights: list[float] = []
-    if matrix is not None and decision.clusters:
-        spread = np.asarray(decision.weights) @ matrix[decision.clusters]
-        strongest = np.sort(np.argsort(-spread, kind="stable")[:MAX_ACTIVE_CLUSTERS])
-        clusters = [int(c) for c in strongest if spread[c] >= _MIN_TRANSLATED_WEIGHT]
-        weights = [min(float(spread[c]), 1.0) for c in clusters]
-    edges = [edge_mask(graph, clusters, item) for item in decision.items]
-    return msgspec.structs.replace(decision, clusters=clusters, weights=weights, edges=edges)
-
-
-def edge_mask(graph: Graph, clusters: Sequence[int], item: str) -> int:
-    """Which of the clusters the item has an edge to: bit k stands for clusters[k]."""
-    j = graph.index.get(item)
-    if j is None:
-        return 0
-    return sum(1 << k for k, cluster in enumerate(clusters) if graph.row(cluster, j) is not None)

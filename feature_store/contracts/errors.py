@@ -1,5 +1,11 @@
 """Errors that people see. Each names the thing, the value found and what to do about it."""
 
+import msgspec
+
+# What msgspec raises for bytes that hold something else than they should: also for text that is not UTF-8, and for
+# nesting that is too deep.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 
 class MatchLoopError(Exception):
     """Base of every error MatchLoop raises on purpose. The message is a complete sentence for a person."""

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.errors import UNREADABLE, InvalidInput
 
 SCHEMA_VERSION = 1
 MAX_VALUE = 1e12  # of feedback, either way: times a weight and squared it is still far from infinite
@@ -103,7 +103,7 @@ def decode(value: bytes) -> list[Event]:
     """The events of one record. Raises InvalidInput if it is not one of ours, or of another schema version."""
     try:
         version, events = _decoder.decode(value)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise InvalidInput(_complaint(value, error)) from None
     if version != SCHEMA_VERSION:
         raise InvalidInput(_complaint(value, None))
@@ -118,7 +118,7 @@ def event_time(event: Event) -> int:
 def _complaint(value: bytes, error: Exception | None) -> str:
     try:
         version, _ = _version_decoder.decode(value)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return f"A record of {len(value)} bytes is not an event record ({error}). Who else writes to this topic?"
     if version != SCHEMA_VERSION:
         return (

@@ -19,7 +19,7 @@ from offline_training.progress import Progress, section
 from offline_training.release import write_release
 from offline_training.retrieval.dataset import Float32, Int64
 from online_serving.snapshot import Snapshot
-from streaming.fold import translate
+from streaming.open_decisions import translate
 from streaming.replay import lake_ends, replay
 
 

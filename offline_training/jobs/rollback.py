@@ -21,8 +21,9 @@ from feature_store.namespace import Namespace, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.sums import Sums
 from offline_training.promotion import swap
-from streaming.fold import Fold, without
+from streaming.fold import Fold
 from streaming.kafka import Log
+from streaming.open_decisions import without
 from streaming.replay import events_from, gaps_between, lake_ends
 from streaming.settings import RewardSettings
 from streaming.sink import coverage

@@ -33,3 +33,9 @@ def test_stream_time_is_the_servers_not_the_clients() -> None:
 def test_other_bytes_are_refused_with_the_reason(value: bytes, complaint: str) -> None:
     with pytest.raises(InvalidInput, match=complaint):
         decode(value)
+
+
+@pytest.mark.parametrize("value", [b"\x92\x01\x91\x82\xa4kind\xa4\x80ick", b"\x92\x01" + b"\x91" * 100_000])
+def test_text_that_is_not_utf8_and_bottomless_nesting_are_refused_like_any_junk(value: bytes) -> None:
+    with pytest.raises(InvalidInput, match=r"is not an event record|breaks the event schema"):
+        decode(value)

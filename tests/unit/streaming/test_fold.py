@@ -16,7 +16,8 @@ from feature_store.contracts.events import MAX_VALUE, Event, Feedback, Switch, T
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import NO_ROWS, Sums
-from streaming.fold import Fold, translate
+from streaming.fold import Fold
+from streaming.open_decisions import translate
 from streaming.settings import Aggregation, RewardSettings
 from tests.events import decision, feedback
 from tests.rows import by_name

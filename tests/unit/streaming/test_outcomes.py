@@ -39,6 +39,8 @@ EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
     "a decision": ([], D),
     "the same decision again": ([D], D),
     "a decision whose window has closed already, also one that counted before": ([D, CLOSE], D),
+    "a decision with weights outside (0, 1], predictions outside [0, 1], columns of unequal length, or clusters its "
+    "release has not": ([], decision("ada", NOW, ["a"], weights=[math.nan])),
     "the withdrawal of a decision that was answered too late to be shown": (
         [D], Withdrawal(decision=D.id, user=D.user, time=NOW),
     ),
@@ -63,6 +65,9 @@ EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
     "feedback on an item that was not shown": ([D], _changed(item="a\n")),
     "an event type that is not declared": ([D], _changed(type="poem")),
     "a value beyond 10^12 either way, or not a number": ([D], _changed(value=-math.inf)),
+    "the 1,001st event of one decision": (
+        [D, *(feedback(D, "a", event=str(i), received=NOW) for i in range(1000))], _changed(id="one more"),
+    ),
     "a record that is empty, junk, of another schema version, or with a field out of bounds": ([D], b""),
     "a record that claims a time 5 minutes after the log's own": ([D], Tick(time=NOW * 2)),
 }  # fmt: skip

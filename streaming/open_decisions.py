@@ -1,0 +1,77 @@
+"""Decisions whose window has not closed, as a fold keeps them between commits and hands them to the next namespace."""
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+import numpy as np
+
+from feature_store.graph import Graph
+from feature_store.namespace import Start
+from feature_store.sums import Float64
+from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
+
+_MIN_TRANSLATED_WEIGHT = 0.01  # of a cluster that a decision of another release is folded onto
+
+
+class OpenDecision(msgspec.Struct, array_like=True):
+    """A decision whose window has not closed: what late corrections and duplicates are held against."""
+
+    user: str
+    time: int
+    learns: bool
+    clusters: list[int]  # of this namespace
+    weights: list[float]
+    items: list[str]  # shown
+    predicted: list[float]
+    edges: list[int]  # bit k: the item has an edge to clusters[k]
+    rewards: list[float | None]  # of resolved trials
+    events: dict[int, list[tuple[str, float]]] = {}  # slate index -> (type, value)
+    event_ids: dict[str, None] = {}  # in order
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(OpenDecision)
+
+pack = _encoder.encode
+unpack = _decoder.decode
+
+
+def translate(start: Start, matrix: Float64, graph: Graph) -> Start:
+    """What a fold over another release's clusters begins with. matrix: (clusters here, clusters there), row-stochastic;
+    graph: that release's."""
+    opened = {name: pack(translated(unpack(state), matrix, graph)) for name, state in start.opened.items()}
+    return Start(start.stream_time, start.learning, opened)
+
+
+def without(start: Start, users: Collection[str] | None = None) -> Start:
+    """The same beginning, in which what is open of these users, or of everybody, teaches nothing: its later feedback
+    and its silence are only seen."""
+    opened = {}
+    for name, state in start.opened.items():
+        decision = unpack(state)
+        if users is None or decision.user in users:
+            decision.learns = False
+        opened[name] = pack(decision)
+    return Start(start.stream_time, start.learning, opened)
+
+
+def translated(decision: OpenDecision, matrix: Float64 | None, graph: Graph) -> OpenDecision:
+    """The decision as one made on other clusters: w' = w M, over the edges that the graph has. Without a matrix its
+    clusters mean nothing here, and only item rows learn."""
+    clusters: list[int] = []
+    weights: list[float] = []
+    if matrix is not None and decision.clusters:
+        spread = np.asarray(decision.weights) @ matrix[decision.clusters]
+        strongest = np.sort(np.argsort(-spread, kind="stable")[:MAX_ACTIVE_CLUSTERS])
+        clusters = [int(c) for c in strongest if spread[c] >= _MIN_TRANSLATED_WEIGHT]
+        weights = [min(float(spread[c]), 1.0) for c in clusters]
+    edges = [edge_mask(graph, clusters, item) for item in decision.items]
+    return msgspec.structs.replace(decision, clusters=clusters, weights=weights, edges=edges)
+
+
+def edge_mask(graph: Graph, clusters: Sequence[int], item: str) -> int:
+    """Which of the clusters the item has an edge to: bit k stands for clusters[k]."""
+    j = graph.index.get(item)
+    if j is None:
+        return 0
+    return sum(1 << k for k, cluster in enumerate(clusters) if graph.row(cluster, j) is not None)
