@@ -44,7 +44,7 @@ def partition(aggregation: Aggregation = Aggregation.SUM) -> PartitionUpdater:
 
 def fold(updater: PartitionUpdater, values: list[bytes]) -> int:
     """Returns the number of dead letters; checks that the sums are sound, also after all windows have closed."""
-    values = [*values, encode([Tick(time=NOW + 100_000)])]
+    values = [*values, encode([Tick(time=NOW + 290_000)])]
     letters = updater.fold([Record(0, offset, None, value, NOW) for offset, value in enumerate(values)])
     rows = updater._fold.sums.rows()
     assert np.isfinite(rows.values).all()
@@ -94,7 +94,7 @@ def test_broken_events_are_dead_letters_and_nothing_else(log: list[Event], aggre
     updater = partition(aggregation)
     fold(updater, [encode([event]) for event in log])
     again = Fold(NAMESPACE, updater._rewards, Start())  # in one go, as a replay does
-    again.apply([*log, Tick(time=NOW + 100_000)])
+    again.apply([*log, Tick(time=NOW + 290_000)])
     assert again.sums.rows().items == updater._fold.sums.rows().items
     assert np.array_equal(again.sums.rows().values, updater._fold.sums.rows().values)
 
