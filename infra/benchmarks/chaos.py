@@ -41,7 +41,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "redis": {"fsync": "always"},
     "lake": {"flush_seconds": 1.0},
 }
-_VISITS_PER_SECOND = 15.0
+_VISITS_PER_SECOND = 40.0
 _USERS = 500
 _ITEMS = 200
 _SLATE_SIZE = 10

@@ -1,5 +1,7 @@
 """Candidates: a few hundred items out of the whole catalogue, from three sources at once."""
 
+import functools
+
 import numpy as np
 
 from feature_store.sums import SERVED
@@ -20,8 +22,9 @@ def from_index(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: int)
 
 def from_clusters(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: int) -> Int64:
     """Allowed items connected to the user's clusters; the nearest to the user if there are more than `count`."""
-    connected = np.unique(np.concatenate([snapshot.items_of(c) for c in user.clusters])).astype(np.int64)
-    connected = connected[allowed[connected]]
+    named = np.zeros(len(allowed), dtype=np.bool_)  # a mask: np.unique would take several times as long
+    named[np.concatenate([snapshot.items_of(c) for c in user.clusters])] = True
+    connected = np.flatnonzero(named & allowed)
     if len(connected) <= count:
         return connected
     affinity = snapshot.vectors[connected] @ user.vector
@@ -46,16 +49,17 @@ def popular(snapshot: Snapshot, allowed: Bool, count: int) -> Int64:
     return order[allowed[order]][:count]
 
 
-def merge(sources: dict[int, Int64]) -> tuple[Int64, Uint8]:
-    """The union of candidates by source bit: ascending positions, and the bits of the sources that named each."""
-    every = np.concatenate(list(sources.values()))
-    candidates, place = np.unique(every, return_inverse=True)
-    bits = np.zeros(len(candidates), dtype=np.uint8)
-    flags = np.repeat(np.array(list(sources), dtype=np.uint8), [len(found) for found in sources.values()])
-    np.bitwise_or.at(bits, place, flags)
-    return candidates.astype(np.int64), bits
+def merge(sources: dict[int, Int64], size: int) -> tuple[Int64, Uint8]:
+    """The union of candidates by source bit, out of `size` items: ascending positions, and the bits of the sources that
+    named each. A source names an item once."""
+    bits = np.zeros(size, dtype=np.uint8)
+    for bit, found in sources.items():
+        bits[found] |= np.uint8(bit)
+    candidates = np.flatnonzero(bits != 0)
+    return candidates, bits[candidates]
 
 
+@functools.cache
 def source_name(bits: int) -> str:
     """What a set of source bits is called in the log: index, cluster, index+cluster, ..."""
     return "+".join(name for bit, name in _NAMES.items() if bits & bit)
