@@ -30,7 +30,7 @@ class RedisSettings(BaseModel):
         description="Prefix of every key, so that one server can hold several.",
     )
     deltas_kept: int = Field(
-        default=1_000,
+        default=10_000,
         ge=10,
         description="Commits between two snapshots of a partition's rows, at most; a reader further behind reloads.",
     )
