@@ -10,6 +10,7 @@ import pyarrow as pa
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.errors import LogMismatch, ReleaseRefused, Unavailable
 from feature_store.contracts.experiments import BanditMode, Variant
+from feature_store.graph import Graph
 from feature_store.namespace import Description, read_base
 from feature_store.online import NOBODY, Active, OnlineStore
 from online_serving.parameters import Parameters
@@ -81,18 +82,26 @@ def loader(home: Path, partitions: int, online: OnlineStore, bandit: BanditStore
                 f"{partitions}. Set kafka.partitions to what the log has, or retrain."
             )
         snapshot = Snapshot.load(home / "releases", active.release, online.items())
-        base = read_base(home / "namespaces", active.namespace)
-        parameters = Parameters(snapshot.graph, snapshot.size, base, namespace.offsets)
-        places = []
-        for partition, first in enumerate(namespace.offsets):
-            position, rows, stream_id = bandit.load_rows(active.namespace, partition)
-            parameters.apply(partition, position.offset if position else first, rows)
-            places.append(Place(position, stream_id))
-        pa.default_memory_pool().release_unused()  # what reading took is as large as what was read
+        parameters, places = load_parameters(home / "namespaces", namespace, snapshot.graph, snapshot.size, bandit)
         _warm_up(pipeline, snapshot, parameters)
         return State(active, snapshot, parameters, places)
 
     return load
+
+
+def load_parameters(
+    namespaces: Path, namespace: Description, graph: Graph, size: int, bandit: BanditStore
+) -> tuple[Parameters, list[Place]]:
+    """The parameters of a namespace over the first `size` items of the graph, and where to follow each partition
+    from."""
+    parameters = Parameters(graph, size, read_base(namespaces, namespace.id), namespace.offsets)
+    places = []
+    for partition, first in enumerate(namespace.offsets):
+        position, rows, stream_id = bandit.load_rows(namespace.id, partition)
+        parameters.apply(partition, position.offset if position else first, rows)
+        places.append(Place(position, stream_id))
+    pa.default_memory_pool().release_unused()  # what reading took is as large as what was read
+    return parameters, places
 
 
 def _warm_up(pipeline: Pipeline, snapshot: Snapshot, parameters: Parameters) -> None:

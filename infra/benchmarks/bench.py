@@ -18,6 +18,7 @@ from offline_training.progress import Progress
 
 # Name -> module with `run(data, seed, progress, **options)`; imported when it is asked for. Options are keyword-only.
 BENCHES = {
+    "bandit": "infra.benchmarks.bandit.bench",
     "chaos": "infra.benchmarks.chaos",
     "freshness": "infra.benchmarks.freshness",
     "loop": "infra.benchmarks.loop",

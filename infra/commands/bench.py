@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="Which bench: chaos, freshness, loop or regret.")],
+    name: Annotated[str, typer.Argument(help="Which bench: bandit, chaos, freshness, loop or regret.")],
     data: Annotated[Path | None, typer.Option(help="Folder with one sub-folder per data set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     seconds: Annotated[float | None, typer.Option(min=1, help="chaos, freshness: how long the load lasts.")] = None,

@@ -139,7 +139,7 @@ def _score(  # type: ignore[no-untyped-def]  # numba infers the types from the a
         width[i] = 0.0 if published else 1.0 / (item[SERVED] + item_prior)
         edges[i] = 0
     # By cluster: what is read does not depend on how many clusters an item is connected to.
-    slots = places(candidates)
+    slots, shift = places(candidates)
     for k in range(len(clusters)):
         w, bit = weights[k], np.uint64(1) << np.uint64(k)
         at = adjacency.start[clusters[k]]
@@ -152,7 +152,7 @@ def _score(  # type: ignore[no-untyped-def]  # numba infers the types from the a
             else:
                 j, edge = adjacency.appended[newer], np.int32(len(adjacency.items) + newer)
                 newer = adjacency.older[newer]
-            i = place(slots, candidates, j)
+            i = place(slots, shift, candidates, j)
             if i < 0:
                 continue
             row = edge_rows[edge]
@@ -210,5 +210,5 @@ def _rows_by_item(adjacency: Adjacency, cluster: int) -> dict[int, int]:
 def _check(clusters: Int64, weights: Float64) -> None:
     if len(clusters) > MAX_ACTIVE_CLUSTERS:
         raise InvalidInput(f"A context has {len(clusters)} clusters, at most {MAX_ACTIVE_CLUSTERS} can be active.")
-    if len(weights) and not (weights.min() > 0 and weights.max() <= 1):
+    if not all(0.0 < w <= 1.0 for w in weights.tolist()):
         raise InvalidInput(f"Context weights lie in {weights.min()}..{weights.max()}, they must lie in (0, 1].")

@@ -33,7 +33,8 @@ def test_the_lock_has_plain_public_versions_only() -> None:
 
 def test_everything_the_project_asks_for_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["dev"], *extras["bench"]]
     names = {canonical(match.group()) for requirement in wanted if (match := NAME.match(requirement))}
     assert names <= {canonical(name) for name in locked()}
 
