@@ -1,9 +1,9 @@
 """The sparse bipartite graph of user clusters and items (Online Matching): which edges exist, and which row each one
 is.
 
-Edges are stored by item: those of item j are the rows item_start[j] to item_start[j + 1], their clusters ascending.
-Items are only ever appended, so row numbers stay valid while the catalogue grows. One thread appends; others may read
-meanwhile.
+The edges of the items that a graph begins with have rows by cluster, items ascending within one: a decision reads all
+edges of a few clusters, so what it reads lies together. The edges of items that are appended have the rows after these,
+in the order they come: row numbers stay valid while the catalogue grows. One thread appends; others may read meanwhile.
 """
 
 from collections.abc import Sequence
@@ -32,9 +32,8 @@ class Adjacency(NamedTuple):
     """The edges by cluster, for compiled code: those of the graph's first items as one array, those that were appended
     as a chain per cluster, newest first."""
 
-    start: Int64  # (clusters + 1,) where each cluster's first edges begin in `items` and `rows`
-    items: Int32  # (first edges,) item index, ascending within a cluster
-    rows: Int32  # (first edges,) edge row
+    start: Int64  # (clusters + 1,) the first row of each cluster's first edges
+    items: Int32  # (first edges,) by row: item index, ascending within a cluster
     newest: Int32  # (clusters,) the cluster's newest appended edge, as row - first edges; -1: none
     older: Int32  # (>= appended edges,) the one before it in the same cluster; -1: none
     appended: Int32  # (>= appended edges,) item index
@@ -57,9 +56,9 @@ class Graph:
             raise InvalidInput(f"Item {twice!r} comes twice in the graph.")
         if len(cluster) and (cluster.min() < 0 or cluster.max() >= clusters):
             raise InvalidInput(f"An edge names cluster {cluster.min()}..{cluster.max()}, there are {clusters}.")
-        first, first_items, first_rows = _transposed(self._start, cluster, clusters)
+        first, first_items = _transposed(self._start, cluster, clusters)
         newest: Int32 = np.full(clusters, _NONE, dtype=np.int32)
-        self._adjacency = Adjacency(first, first_items, first_rows, newest, _NOTHING, _NOTHING)
+        self._adjacency = Adjacency(first, first_items, newest, _NOTHING, _NOTHING)
 
     @classmethod
     def build(cls, items: Sequence[str], item: Int64, cluster: Int64, clusters: int) -> "Graph":
@@ -81,12 +80,12 @@ class Graph:
 
     @property
     def item_start(self) -> Int64:
-        """(items + 1,) first edge row of each item, and the end of the last."""
+        """(items + 1,) where each item's clusters begin in edge_cluster, and the end of the last."""
         return self._start[: len(self.items) + 1]
 
     @property
     def edge_cluster(self) -> Int32:
-        """(edges,) the cluster of each edge row."""
+        """(edges,) the clusters of the first item, ascending, then those of the second, ..."""
         return self._cluster[: self._n_edges]
 
     @property
@@ -96,7 +95,7 @@ class Graph:
 
     def items_of(self, cluster: int) -> Int32:
         """Indexes of the items connected to a cluster, ascending."""
-        start, items, _, newest, older, appended = self._adjacency
+        start, items, newest, older, appended = self._adjacency
         later = []
         at = newest[cluster]
         while at != _NONE:
@@ -111,10 +110,8 @@ class Graph:
 
     def row(self, cluster: int, item: int) -> int | None:
         """The edge row of (cluster, item index), None if there is no such edge."""
-        first = int(self._start[item])
-        clusters = self._cluster[first : self._start[item + 1]]
-        at = int(np.searchsorted(clusters, cluster))
-        return first + at if at < len(clusters) and clusters[at] == cluster else None
+        row = int(find_row(self._adjacency, self.item_start, self.edge_cluster, item, cluster))
+        return None if row == _NONE else row
 
     def append(self, item: str, clusters: Sequence[int]) -> int:
         """Adds an item with its edges and returns its index. Raises InvalidInput if the item is there already."""
@@ -169,19 +166,32 @@ def _chained(before: Adjacency, row: int, item: int, clusters: Sequence[int]) ->
 
 @numba.njit(cache=True)
 def _transposed(item_start, edge_cluster, clusters):  # type: ignore[no-untyped-def]  # numba infers the types
-    """The first three arrays of an Adjacency."""
+    """The first two arrays of an Adjacency."""
     start = np.zeros(clusters + 1, dtype=np.int64)
     for cluster in edge_cluster:
         start[cluster + 1] += 1
     start = np.cumsum(start)
     end = start[:-1].copy()
-    items, rows = np.empty(len(edge_cluster), dtype=np.int32), np.empty(len(edge_cluster), dtype=np.int32)
+    items = np.empty(len(edge_cluster), dtype=np.int32)
     for j in range(len(item_start) - 1):
-        for row in range(item_start[j], item_start[j + 1]):
-            at = end[edge_cluster[row]]
-            items[at], rows[at] = j, row
-            end[edge_cluster[row]] += 1
-    return start, items, rows
+        for cluster in edge_cluster[item_start[j] : item_start[j + 1]]:
+            items[end[cluster]] = j
+            end[cluster] += 1
+    return start, items
+
+
+@numba.njit(cache=True)
+def find_row(adjacency, item_start, edge_cluster, item, cluster):  # type: ignore[no-untyped-def]
+    """The edge row of an item and a cluster, -1 if there is no such edge."""
+    if not 0 <= cluster < len(adjacency.newest):
+        return _NONE
+    first, end = item_start[item], item_start[item + 1]
+    values, wanted = edge_cluster, cluster
+    if first < len(adjacency.items):
+        first, end = adjacency.start[cluster], adjacency.start[cluster + 1]
+        values, wanted = adjacency.items, item
+    row = first + np.searchsorted(values[first:end], wanted)
+    return row if row < end and values[row] == wanted else _NONE
 
 
 def _grown(array: NDArray[T], size: int) -> NDArray[T]:

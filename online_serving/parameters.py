@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numba
 import numpy as np
 
-from feature_store.graph import Graph
+from feature_store.graph import Graph, find_row
 from feature_store.sums import COLUMNS, ITEM, Float64, Rows
 from online_serving.growing import GrowingRows
 from streaming.bandit.diag_linucb import Table
@@ -67,6 +67,7 @@ class Parameters:
             item,
             rows.cluster,
             rows.values,
+            self._graph.adjacency,
             self._graph.item_start,
             self._graph.edge_cluster,
             self._edges.rows,
@@ -81,7 +82,9 @@ class Parameters:
 
 
 @numba.njit(cache=True)
-def _add(item, cluster, added, item_start, edge_cluster, edges, items, total):  # type: ignore[no-untyped-def]
+def _add(  # type: ignore[no-untyped-def]  # numba infers the types from the arrays
+    item, cluster, added, adjacency, item_start, edge_cluster, edges, items, total
+):
     """Adds to the rows of known items: item (n,) index in the graph, cluster (n,), added (n, 5)."""
     for i in range(len(item)):
         j = item[i]
@@ -91,7 +94,6 @@ def _add(item, cluster, added, item_start, edge_cluster, edges, items, total):  
             items[j] += added[i]
             total += added[i]
             continue
-        first, end = item_start[j], item_start[j + 1]
-        row = first + np.searchsorted(edge_cluster[first:end], cluster[i])
-        if row < end and edge_cluster[row] == cluster[i]:
+        row = find_row(adjacency, item_start, edge_cluster, j, cluster[i])
+        if row >= 0:
             edges[row] += added[i]

@@ -147,10 +147,10 @@ def _score(  # type: ignore[no-untyped-def]  # numba infers the types from the a
         newer = adjacency.newest[clusters[k]]
         while at < end or newer >= 0:
             if at < end:
-                j, edge = adjacency.items[at], adjacency.rows[at]
+                j, edge = adjacency.items[at], at
                 at += 1
             else:
-                j, edge = adjacency.appended[newer], np.int32(len(adjacency.items) + newer)
+                j, edge = adjacency.appended[newer], len(adjacency.items) + newer
                 newer = adjacency.older[newer]
             i = place(slots, shift, candidates, j)
             if i < 0:
@@ -199,7 +199,7 @@ def score_reference(
 
 def _rows_by_item(adjacency: Adjacency, cluster: int) -> dict[int, int]:
     first = slice(adjacency.start[cluster], adjacency.start[cluster + 1])
-    rows = dict(zip(adjacency.items[first].tolist(), adjacency.rows[first].tolist(), strict=True))
+    rows = dict(zip(adjacency.items[first].tolist(), range(first.start, first.stop), strict=True))
     at = int(adjacency.newest[cluster])
     while at >= 0:
         rows[int(adjacency.appended[at])] = len(adjacency.items) + at

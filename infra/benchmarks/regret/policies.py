@@ -13,7 +13,7 @@ import numpy as np
 
 from feature_store.graph import Adjacency, Graph
 from feature_store.sums import COLUMNS, PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
-from infra.benchmarks.regret.world import Float64, World
+from infra.benchmarks.regret.world import Float64, Int64, World
 from streaming.bandit.diag_linucb import _score, reward_deviation
 
 (
@@ -38,6 +38,7 @@ class State(NamedTuple):
     """What a policy has learnt. Arrays that it does not use have no rows."""
 
     adjacency: Adjacency  # of the world's graph
+    rows: Int64  # (edges,) the row of each of the world's edges
     edges: Float64  # (edges, 5) rows of sums, as the product keeps them
     items: Float64  # (items, 5)
     total: Float64  # (5,)
@@ -52,6 +53,7 @@ def new_state(kind: int, parameters: Float64, world: World) -> State:
     graph = Graph(c, [str(j) for j in range(items)], world.item_start, world.edge_cluster)
     return State(
         adjacency=graph.adjacency,
+        rows=np.array([graph.row(int(cluster), j) for j in range(items) for cluster in graph.clusters_of(j)], np.int64),
         edges=np.zeros((len(world.edge_cluster) * sparse, COLUMNS)),
         items=np.zeros((items, COLUMNS)),
         total=np.zeros(COLUMNS),
@@ -149,7 +151,7 @@ def serve(kind, state, world, user, item):  # type: ignore[no-untyped-def]
         for k in range(world.clusters.shape[1]):
             at += np.searchsorted(world.edge_cluster[at:end], world.clusters[user, k])
             if at < end and world.edge_cluster[at] == world.clusters[user, k]:
-                state.edges[at, SERVED] += world.weights[user, k] ** 2
+                state.edges[state.rows[at], SERVED] += world.weights[user, k] ** 2
 
 
 @numba.njit(cache=True)
@@ -166,7 +168,7 @@ def learn(kind, state, world, user, item, reward):  # type: ignore[no-untyped-de
         for k in range(world.clusters.shape[1]):
             at += np.searchsorted(world.edge_cluster[at:end], world.clusters[user, k])
             if at < end and world.edge_cluster[at] == world.clusters[user, k]:
-                w, row = world.weights[user, k], state.edges[at]
+                w, row = world.weights[user, k], state.edges[state.rows[at]]
                 row[D] += w * w
                 row[S] += w
                 row[B] += w * reward

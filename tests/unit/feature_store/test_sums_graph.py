@@ -97,13 +97,12 @@ def _graph() -> Graph:
     return Graph.build(["a", "b", "c"], np.array([2, 0, 0]), np.array([2, 2, 0]), clusters=3)
 
 
-def test_edges_are_rows_by_item_with_clusters_ascending() -> None:
+def test_edges_have_rows_by_cluster_with_items_ascending() -> None:
     graph = _graph()
     assert graph.item_start.tolist() == [0, 2, 2, 3]
     assert graph.edge_cluster.tolist() == [0, 2, 2]
     assert [graph.items_of(c).tolist() for c in range(3)] == [[0], [], [0, 2]]
-    assert graph.row(2, 0) == 1
-    assert graph.row(2, 2) == 2
+    assert (graph.row(0, 0), graph.row(2, 0), graph.row(2, 2)) == (0, 1, 2)
     assert graph.row(1, 0) is None
     assert graph.row(0, 1) is None
 
@@ -154,7 +153,10 @@ def test_built_and_appended_graphs_are_equal(clusters: list[set[int]], built: in
         [j for j, found in enumerate(clusters) if c in found] for c in range(5)
     ]
     for j, found in enumerate(clusters):
-        assert {c for c in range(5) if graph.row(c, j) is not None} == found
+        assert {c for c in range(-1, 7) if graph.row(c, j) is not None} == found
+    rows = [graph.row(c, j) for c in range(5) for j in graph.items_of(c) if j < built]
+    rows += [graph.row(c, j) for j in range(built, len(names)) for c in graph.clusters_of(j)]
+    assert rows == list(range(graph.n_edges))
 
 
 def test_a_namespace_survives_the_disk_and_is_never_rewritten(tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ def total_of(graph: Graph, parts: list[dict[str, list[int]]]) -> dict[str, np.nd
 def held(graph: Graph, parameters: Parameters) -> dict[str, np.ndarray]:
     table = parameters.table()
     items = {f":{item}": table.items[j] for j, item in enumerate(graph.items)}
-    pairs = [(c, item) for j, item in enumerate(graph.items) for c in graph.clusters_of(j)]
-    return items | {f"{c}:{item}": table.edges[row] for row, (c, item) in enumerate(pairs)}
+    pairs = [(c, j) for j in range(len(graph.items)) for c in graph.clusters_of(j)]
+    return items | {f"{c}:{graph.items[j]}": table.edges[graph.row(c, j)] for c, j in pairs}
 
 
 @given(base=_rows, changes=_changes, comes=st.integers(0, 12), order=st.randoms(use_true_random=False))

@@ -77,7 +77,7 @@ def test_published_is_exact_linucb_on_one_hot_contexts(trials: list[tuple[int, i
     a = np.stack([PUBLISHED.edge_prior * np.eye(clusters)] * arms)
     b = np.zeros((arms, clusters))
     for c, j, r in trials:
-        edges[j * clusters + c] += [1, 1, 1, r, 0]
+        edges[graph.row(c, j)] += [1, 1, 1, r, 0]
         x = np.eye(clusters)[c]
         a[j] += np.outer(x, x)
         b[j] += r * x

@@ -118,7 +118,7 @@ def test_diag_linucb_is_the_products_on_rows_summed_by_hand(kind: int, world: Wo
         for c, w in zip(world.clusters[user], world.weights[user], strict=True):
             for row in range(world.item_start[item], world.item_start[item + 1]):
                 if world.edge_cluster[row] == c:
-                    edges[row] += [w * w, learnt * w * w, learnt * w, learnt * w * reward, learnt * w * p]
+                    edges[state.rows[row]] += [w * w, learnt * w * w, learnt * w, learnt * w * reward, learnt * w * p]
     table = diag_linucb.Table(state.adjacency, edges, items, items.sum(axis=0))
     wanted = diag_linucb.score(
         settings,
