@@ -114,6 +114,7 @@ class Writer:
             self._producer = KafkaProducer(
                 bootstrap_servers=bootstrap,
                 acks="all",
+                metrics_enabled=False,  # its own: we have ours
                 linger_ms=0,
                 enable_idempotence=True,
                 max_request_size=16 << 20,
@@ -159,6 +160,7 @@ class Reader:
                 bootstrap_servers=bootstrap,
                 group_id=None,
                 enable_auto_commit=False,
+                metrics_enabled=False,
                 auto_offset_reset="none",
                 fetch_max_wait_ms=wait_ms,
                 max_partition_fetch_bytes=16 << 20,
