@@ -7,7 +7,7 @@ import numpy as np
 from feature_store.graph import Graph
 from feature_store.sums import Sums
 from infra.benchmarks.bandit.peers import MabWiser, VowpalWabbit
-from infra.benchmarks.bandit.rounds import Work, rates
+from infra.benchmarks.bandit.rounds import Rate, Work, rates
 from infra.benchmarks.bandit.world import ACTIVE_CLUSTERS, Choice, Size, build_graph, build_table, choices
 from streaming.bandit.diag_linucb import Table, score
 from streaming.bandit.exploration import choose_slate
@@ -22,7 +22,7 @@ _ROUNDS = 7
 
 
 def decisions(size: Size, seed: int) -> dict[str, Any]:
-    """Decisions a second with all items of the active clusters as candidates, also those of the peers."""
+    """Decisions with all items of the active clusters as candidates, also those of the peers."""
     rng = np.random.default_rng(seed)
     graph = build_graph(size, rng)
     table, made = build_table(graph, rng), choices(graph, _CHOICES, rng)
@@ -36,15 +36,15 @@ def decisions(size: Size, seed: int) -> dict[str, Any]:
         "edges": graph.n_edges,
         "active_clusters": ACTIVE_CLUSTERS,
         "candidates": float(np.mean([len(choice.candidates) for choice in made])),
-        "per_second": rates(works, _ROUNDS),
-        "peer_updates_per_second": rates(
-            {"vowpalwabbit": lambda: peers[0].learn(50), "mabwiser": lambda: peers[1].learn(1)}, _ROUNDS
+        "made": _named(rates(works, _ROUNDS)),
+        "peers_learnt": _named(
+            rates({"vowpalwabbit": lambda: peers[0].learn(50), "mabwiser": lambda: peers[1].learn(1)}, _ROUNDS)
         ),
     }
 
 
 def updates(size: Size, seed: int) -> dict[str, Any]:
-    """Edge updates a second: from trials in columns to sums, in a table that has all rows already. Each update adds
+    """Edge updates: from trials in columns to sums, in a table that has all rows already. Each update adds
     to five numbers; the rows of the items that are updated too are not counted."""
     rng = np.random.default_rng(seed)
     graph = build_graph(size, rng)
@@ -57,8 +57,12 @@ def updates(size: Size, seed: int) -> dict[str, Any]:
             sums.add(*shares.additions())
         return sum(count for _, count in batches)
 
-    found = rates({"edges": update}, _ROUNDS)
-    return {**size._asdict(), "edges_in_a_batch": batches[0][1], "batches": _BATCHES, "per_second": found["edges"]}
+    found = rates({"made": update}, _ROUNDS)
+    return {**size._asdict(), "edges_in_a_batch": batches[0][1], "batches": _BATCHES, **_named(found)}
+
+
+def _named(found: dict[str, Rate]) -> dict[str, dict[str, float]]:
+    return {name: rate._asdict() for name, rate in found.items()}
 
 
 def _ours(table: Table, made: list[Choice], rng: np.random.Generator) -> dict[str, Work]:
