@@ -26,7 +26,7 @@ from redis.exceptions import WatchError
 
 from feature_store.contracts.errors import Fenced, Unavailable
 from feature_store.settings import RedisSettings
-from feature_store.sums import COLUMNS, Rows, Sums
+from feature_store.sums import COLUMNS, Rows
 
 _Fields = dict[bytes, bytes]
 
@@ -97,7 +97,7 @@ class PartitionState(NamedTuple):
     logs: list[str]
     stream_time: int
     learning: bool
-    rows: Rows
+    rows: Rows  # to be added up: some come several times
     open: dict[str, bytes]
     tail: Tail = Tail()
 
@@ -134,7 +134,8 @@ class BanditStore:
         )
 
     def load_rows(self, namespace: str, partition: int) -> tuple[Position | None, Rows, str]:
-        """Position, rows, and the id of the last delta they include: where to follow from. One transaction."""
+        """Position, rows to be added up (some come several times), and the id of the last delta they include: where to
+        follow from. One transaction."""
         key = self._key(namespace, partition)
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(key("meta"))
@@ -224,7 +225,7 @@ class BanditStore:
     def _rows(
         self, namespace: str, partition: int, meta: _Fields, pieces: list[bytes], deltas: list[tuple[bytes, _Fields]]
     ) -> tuple[Rows, Tail]:
-        """The snapshot and what follows it, added up."""
+        """The snapshot and what follows it."""
         at, end = meta.get(b"snapshot", b""), meta.get(b"position", b"")
         parts = [_unpack(b"".join(pieces))] if pieces else []
         tail = Tail()
@@ -239,7 +240,7 @@ class BanditStore:
                 f"{at.decode() or 'nothing'}, it was at {end.decode()}. Was something evicted or deleted there? "
                 "`matchloop state rollback` builds the state anew from the lake."
             )
-        return (parts[0] if len(parts) == 1 else Sums.of(*parts).rows()), tail
+        return Rows.chain(parts), tail
 
     def _key(self, namespace: str, partition: int) -> Callable[[str], str]:
         return partial("{}:{{{}}}:{}:{}".format, self._settings.prefix, partition, namespace)

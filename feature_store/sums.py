@@ -8,7 +8,7 @@ the same sums with w = 1. Sums are additive: over events, batches, partitions an
 Rows travel as columns (`Rows`) and are added up in a hash table (`Sums`); no row has a Python object of its own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +38,18 @@ class Rows(NamedTuple):
     item: Int32  # (n,) index into items
     cluster: Int32  # (n,) ITEM for the item's own row
     values: Float64  # (n, 5)
+
+    @classmethod
+    def chain(cls, parts: Sequence["Rows"]) -> "Rows":
+        """Parts one behind the other: a row that several of them name comes several times."""
+        numbers = Numbers()
+        item = [numbers.of(part.items)[part.item] for part in parts]
+        return cls(
+            numbers.names,
+            np.concatenate([NO_ROWS.item, *item]),
+            np.concatenate([NO_ROWS.cluster, *(part.cluster for part in parts)]),
+            np.concatenate([NO_ROWS.values, *(part.values for part in parts)]),
+        )
 
     def save(self, path: Path) -> None:
         """Writes one Parquet file: item, cluster, and the row as five doubles."""

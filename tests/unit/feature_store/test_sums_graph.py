@@ -55,6 +55,9 @@ def test_a_table_is_a_dictionary_of_sums(parts: list[dict[tuple[str, int], list[
     sums = Sums.of(*map(as_rows, parts))
     assert as_dict(sums.rows()) == expected
     assert list(as_dict(sums.rows())) == list(expected)  # in order of arrival
+    chained = Rows.chain([as_rows(part) for part in parts])
+    assert len(set(chained.items)) == len(chained.items)
+    assert as_dict(Sums.of(chained).rows()) == expected
     for item, cluster in [("", ITEM), ("a", 7), ("ü:\n", 2**31 - 2), ("never", 0)]:
         assert sums.get(item, cluster).tolist() == expected.get((item, cluster), [0.0] * 5)
 
