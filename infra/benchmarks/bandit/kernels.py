@@ -22,7 +22,9 @@ _ROUNDS = 7
 
 
 def decisions(size: Size, seed: int) -> dict[str, Any]:
-    """Decisions with all items of the active clusters as candidates, also those of the peers."""
+    """Decisions with all items of the active clusters as candidates, also those of the peers: `score` is scoring alone,
+    `score_and_one` also draws one item with its probability, which is what a peer's decision is, and
+    `score_and_slate` fills SLATE slots."""
     rng = np.random.default_rng(seed)
     graph = build_graph(size, rng)
     table, made = build_table(graph, rng), choices(graph, _CHOICES, rng)
@@ -73,13 +75,13 @@ def _ours(table: Table, made: list[Choice], rng: np.random.Generator) -> dict[st
             score(settings, *choice, table)
         return len(made)
 
-    def slates() -> int:
+    def slates(size: int) -> int:
         for choice in made:
             mean, bonus, _ = score(settings, *choice, table)
-            choose_slate(mean, bonus, SLATE, settings.explore_top_k, settings.explore_share, rng)
+            choose_slate(mean, bonus, size, settings.explore_top_k, settings.explore_share, rng)
         return len(made)
 
-    return {"score": scores, "score_and_slate": slates}
+    return {"score": scores, "score_and_one": lambda: slates(1), "score_and_slate": lambda: slates(SLATE)}
 
 
 def _trials(graph: Graph, decisions: int, rng: np.random.Generator) -> tuple[Shares, int]:

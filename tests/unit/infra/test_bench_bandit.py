@@ -64,6 +64,6 @@ def test_peers_decide_on_the_same_candidates() -> None:
     from infra.benchmarks.bandit import kernels
 
     found = kernels.decisions(SIZE, 0)
-    assert found["made"].keys() == {"score", "score_and_slate", "vowpalwabbit", "mabwiser"}
+    assert found["made"].keys() == {"score", "score_and_one", "score_and_slate", "vowpalwabbit", "mabwiser"}
     assert all(min(rate.values()) > 0 for rate in found["made"].values())
     assert 100 < found["candidates"] <= 400
