@@ -135,9 +135,11 @@ def ridge_estimate(state, item, clusters, weights):  # type: ignore[no-untyped-d
     inverse, theta = state.inverse[item], state.theta[item]
     mean = variance = 0.0
     for k in range(len(clusters)):
+        row, half = inverse[clusters[k]], 0.5 * weights[k] * inverse[clusters[k], clusters[k]]
+        for m in range(k):
+            half += weights[m] * row[clusters[m]]
         mean += weights[k] * theta[clusters[k]]
-        for m in range(len(clusters)):
-            variance += weights[k] * weights[m] * inverse[clusters[k], clusters[m]]
+        variance += 2.0 * weights[k] * half
     return mean, variance
 
 

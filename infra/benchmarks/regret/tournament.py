@@ -57,11 +57,12 @@ def tournament(
     the same for all contenders, and so is what chance brings.
     """
     first = 10_000 * seed
+    longest = sorted(chosen, key=lambda scenario: -len(scenario.contenders))  # first, so that no process waits for one
     with _processes() as pool:
         tuning = {
             pool.submit(tune, scenario, data, sparse, first + _FIRST_TUNING_SEED + k, k == 0): (scenario.name, k)
             for k in range(TUNING_SEEDS)
-            for scenario in chosen
+            for scenario in longest
         }
         tried = _collect(tuning, section(progress, 0.0, 0.5), "tuning")
         rewards = {scenario.name: _means([tried[scenario.name, k] for k in range(TUNING_SEEDS)]) for scenario in chosen}
@@ -69,7 +70,7 @@ def tournament(
         measuring = {
             pool.submit(measure, scenario, data, sparse, first + k, best[scenario.name]): (scenario.name, k)
             for k in range(SEEDS)
-            for scenario in chosen
+            for scenario in longest
         }
         measured = _collect(measuring, section(progress, 0.5, 1.0), "measuring")
     return {

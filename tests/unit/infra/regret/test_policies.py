@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from feature_store.sums import ITEM
 from infra.benchmarks.regret import policies
 from infra.benchmarks.regret.policies import State, learn, new_state, score, serve
 from infra.benchmarks.regret.world import World
 from streaming.bandit import diag_linucb
+from streaming.bandit.update import Shares
 from streaming.settings import BanditSettings, ScoreForm
 
 Float64 = NDArray[np.float64]
@@ -102,7 +104,7 @@ def test_thompson_draws_from_its_posterior(world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", [policies.PUBLISHED, policies.OURS])
-def test_diag_linucb_is_the_products_on_rows_summed_by_hand(kind: int, world: World) -> None:
+def test_diag_linucb_is_the_products_update_and_score(kind: int, world: World) -> None:
     form = ScoreForm.PUBLISHED if kind == policies.PUBLISHED else BanditSettings().form
     settings = BanditSettings(form=form, alpha=0.4, edge_prior=2.0, item_prior=3.0)
     done, pending = trials(200), trials(20)
@@ -111,14 +113,20 @@ def test_diag_linucb_is_the_products_on_rows_summed_by_hand(kind: int, world: Wo
     for user, item, _ in pending:
         serve(kind, state, world, user, item)
     edges, items = np.zeros((len(world.edge_cluster), 5)), np.zeros((6, 5))
+    shares = Shares()
     for number, (user, item, reward) in enumerate(done + pending):
         learnt = float(number < len(done))
-        p = float(world.predicted[user, item])
-        items[item] += [1, learnt, learnt * reward, learnt * reward**2, learnt * p]
-        for c, w in zip(world.clusters[user], world.weights[user], strict=True):
-            for row in range(world.item_start[item], world.item_start[item + 1]):
-                if world.edge_cluster[row] == c:
-                    edges[state.rows[row]] += [w * w, learnt * w * w, learnt * w, learnt * w * reward, learnt * w * p]
+        clusters = world.clusters[user].tolist()
+        connected = world.edge_cluster[world.item_start[item] : world.item_start[item + 1]]
+        mask = sum(1 << k for k, c in enumerate(clusters) if c in connected)
+        share = (1.0, learnt, learnt * reward, learnt * reward**2)
+        shares.add([item], [float(world.predicted[user, item])], [mask], clusters, world.weights[user].tolist(), share)
+    for item, cluster, values in zip(*shares.additions(), strict=True):
+        first, end = world.item_start[item], world.item_start[item + 1]
+        row = min(first + int(np.searchsorted(world.edge_cluster[first:end], cluster)), end - 1)
+        (items if cluster == ITEM else edges)[item if cluster == ITEM else state.rows[row]] += values
+    assert state.items == pytest.approx(items, abs=1e-9)
+    assert state.edges == pytest.approx(edges, abs=1e-9)
     table = diag_linucb.Table(state.adjacency, edges, items, items.sum(axis=0))
     wanted = diag_linucb.score(
         settings,
