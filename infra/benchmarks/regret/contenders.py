@@ -29,7 +29,7 @@ class Contender(NamedTuple):
 
 
 _shipped = BanditSettings()
-_RIDGES = ((0.25, 0.1), (0.5, 0.1), (1.0, 0.1), (0.5, 1.0), (1.0, 1.0), (2.0, 1.0))  # width, ridge
+_RIDGES = ((0.5, 0.1), (1.0, 0.1), (2.0, 0.1), (1.0, 1.0), (2.0, 1.0), (4.0, 1.0))  # width, ridge
 
 BETA = Contender(
     THOMPSON, policies.BETA_THOMPSON, ((1.0, 1.0), (1.0, 3.0), (1.0, 10.0), (1.0, 30.0), (1.0, 100.0), (3.0, 3.0))
@@ -51,12 +51,12 @@ ALWAYS = (
     Contender("ucb1", policies.UCB1, ((0.03,), (0.1,), (0.2,), (0.4,), (0.7,), (1.0,)), scaled=True),
     Contender(LINUCB, policies.LINUCB, _RIDGES, scaled=True),
     Contender(
-        LINTS, policies.LINTS, ((0.1, 0.1), (0.25, 0.1), (0.5, 0.1), (0.25, 1.0), (0.5, 1.0), (1.0, 1.0)), scaled=True
+        LINTS, policies.LINTS, ((0.25, 0.1), (0.5, 0.1), (1.0, 0.1), (0.25, 1.0), (0.5, 1.0), (1.0, 1.0)), scaled=True
     ),
     Contender(
         PUBLISHED,
         policies.PUBLISHED,
-        ((0.3, 0.01), (1.0, 0.01), (0.1, 1.0), (0.3, 1.0), (1.0, 1.0), (2.0, 1.0)),
+        ((0.3, 0.01), (1.0, 0.01), (2.0, 0.01), (0.3, 1.0), (1.0, 1.0), (2.0, 1.0)),
         scaled=True,
     ),
     Contender(OURS, policies.OURS, ((_shipped.alpha, _shipped.edge_prior, _shipped.item_prior),)),
