@@ -53,7 +53,9 @@ def new_state(kind: int, parameters: Float64, world: World) -> State:
     graph = Graph(c, [str(j) for j in range(items)], world.item_start, world.edge_cluster)
     return State(
         adjacency=graph.adjacency,
-        rows=np.array([graph.row(int(cluster), j) for j in range(items) for cluster in graph.clusters_of(j)], np.int64),
+        rows=np.array(
+            [graph.row(int(c), j) for j in range(items * sparse) for c in graph.clusters_of(j)], dtype=np.int64
+        ),
         edges=np.zeros((len(world.edge_cluster) * sparse, COLUMNS)),
         items=np.zeros((items, COLUMNS)),
         total=np.zeros(COLUMNS),
