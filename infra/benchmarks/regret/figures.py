@@ -28,6 +28,7 @@ def report(scenario: Scenario, played: dict[str, Played]) -> dict[str, Any]:
         "policies": {
             name: {
                 "parameters": one.parameters,
+                "rounds": one.scores[0].rounds,
                 "reward": float(reward[name].mean()),
                 "interval": interval(reward[name]),
                 "share_of_gain": float((reward[name].mean() - low) / (high - low)),

@@ -26,7 +26,7 @@ _WITH_VOWPAL_WABBIT = {
     "jester/binary/arriving/1%",
 }
 _WITH_MABWISER = "jester/binary/static/none"
-AGENT_ROUNDS = 5_000  # for what needs a millisecond a round
+MABWISER_ROUNDS = 1_000  # of seven milliseconds each
 
 
 class Scenario(NamedTuple):
@@ -41,7 +41,7 @@ class Scenario(NamedTuple):
 
 def scenarios() -> list[Scenario]:
     """All of them. Vowpal Wabbit takes part in three of jester's and mabwiser in one, because they take longer than all
-    others together."""
+    others together; mabwiser plays the first MABWISER_ROUNDS rounds."""
     found = []
     for delay, share in _DELAYS.items():
         for items in ("static", "arriving"):

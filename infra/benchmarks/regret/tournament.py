@@ -14,7 +14,7 @@ from infra.benchmarks.regret.agents import agent, play_agent
 from infra.benchmarks.regret.contenders import MABWISER, Contender
 from infra.benchmarks.regret.loop import Run, Visits, play, visits
 from infra.benchmarks.regret.policies import new_state
-from infra.benchmarks.regret.scenarios import AGENT_ROUNDS, Scenario, worlds
+from infra.benchmarks.regret.scenarios import MABWISER_ROUNDS, Scenario, worlds
 from infra.benchmarks.regret.world import Float64, World
 from offline_training.progress import Progress, section
 from streaming.settings import RewardSettings
@@ -35,6 +35,7 @@ T = TypeVar("T")
 class Score(NamedTuple):
     """How one policy did with one seed."""
 
+    rounds: int
     reward: float  # mean expected reward of a round
     curve: list[float]  # the same up to each of CHECKPOINTS equal steps of the rounds played
     discovered: list[int]  # items with more than each of DISCOVERED positive rewards
@@ -124,6 +125,7 @@ def play_all(
     ends = np.arange(1, CHECKPOINTS + 1) * len(expected) // CHECKPOINTS
     positives = np.concatenate([np.bincount(run.shown[run.reward >= _POSITIVE]) for run in runs])
     return Score(
+        rounds=len(expected),
         reward=float(expected.mean()),
         curve=(np.cumsum(expected)[ends - 1] / ends).tolist(),
         discovered=[int((positives > x).sum()) for x in DISCOVERED],
@@ -135,7 +137,7 @@ def _play(contender: Contender, parameters: Float64, delay: int, world: World, c
         state = new_state(contender.kind, parameters, world)
         return play(contender.kind, parameters, state, world, came, delay, seed)
     if contender.name == MABWISER:
-        came = Visits(came.user[:AGENT_ROUNDS], came.luck[:AGENT_ROUNDS])
+        came = Visits(came.user[:MABWISER_ROUNDS], came.luck[:MABWISER_ROUNDS])
     return play_agent(agent(contender.name, parameters, world, seed), world, came, delay)
 
 

@@ -53,7 +53,7 @@ def test_scores_are_averaged_over_worlds(world: World) -> None:
 
 
 def played(reward: float, seeds: int = 3) -> Played:
-    scores = [Score(reward + 0.01 * (k - 1), [reward] * 50, [k] * len(DISCOVERED)) for k in range(seeds)]
+    scores = [Score(100, reward + 0.01 * (k - 1), [reward] * 50, [k] * len(DISCOVERED)) for k in range(seeds)]
     return Played([1.0], [([1.0], reward)], scores)
 
 
