@@ -1,5 +1,6 @@
 """What serves at this moment: one reference, replaced as a whole."""
 
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -100,8 +101,16 @@ def load_parameters(
         position, rows, stream_id = bandit.load_rows(namespace.id, partition)
         parameters.apply(partition, position.offset if position else first, rows)
         places.append(Place(position, stream_id))
-    pa.default_memory_pool().release_unused()  # what reading took is as large as what was read
+    _give_memory_back()
     return parameters, places
+
+
+def _give_memory_back() -> None:
+    """What loading took is as large as what was loaded: Arrow and glibc would keep it for the next time."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _warm_up(pipeline: Pipeline, snapshot: Snapshot, parameters: Parameters) -> None:
