@@ -29,7 +29,7 @@ class Contender(NamedTuple):
 
 
 _shipped = BanditSettings()
-_RIDGES = ((0.5, 0.1), (1.0, 0.1), (2.0, 0.1), (1.0, 1.0), (2.0, 1.0), (4.0, 1.0))  # width, ridge
+_RIDGES = ((0.5, 0.1), (1.0, 0.1), (2.0, 0.1), (0.5, 1.0), (1.0, 1.0), (2.0, 1.0))  # width, ridge
 
 BETA = Contender(
     THOMPSON, policies.BETA_THOMPSON, ((1.0, 1.0), (1.0, 3.0), (1.0, 10.0), (1.0, 30.0), (1.0, 100.0), (3.0, 3.0))
