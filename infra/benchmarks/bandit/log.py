@@ -72,23 +72,27 @@ def records(decisions: int, seed: int) -> list[tuple[str, bytes]]:
 class LogBench:
     """A log with records, and what reads them."""
 
-    def __init__(self, settings: Settings, decisions: int, seed: int) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.records = 2 * decisions
-        self.events = decisions * (1 + CLICKS)
+        self.records = self.events = 0
         self._bootstrap = kafka_bootstrap(settings)
         self._log = Log(settings.kafka, self._bootstrap)
         self._log.create_topics()
         self._namespaces = 0
+        self._ends = [0] * settings.kafka.partitions
+
+    def append(self, decisions: int, seed: int) -> None:
+        """Writes as many decisions, with their feedback."""
         writer = Writer(self._bootstrap)
         made = records(decisions, seed)
-        self._ends = [0] * settings.kafka.partitions
         for first in range(0, len(made), _AT_ONCE):
-            sent = [writer.send(settings.kafka.events_topic, *record) for record in made[first : first + _AT_ONCE]]
+            sent = [writer.send(self.settings.kafka.events_topic, *record) for record in made[first : first + _AT_ONCE]]
             for future in sent:
                 place = future.result(_WAIT_SECONDS)
                 self._ends[place.partition] = max(self._ends[place.partition], place.offset + 1)
         writer.close()
+        self.records += len(made)
+        self.events += decisions * (1 + CLICKS)
 
     def bare(self) -> int:
         """Reads all records with a bare kafka-python consumer; returns their number of events."""
