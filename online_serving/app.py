@@ -131,7 +131,7 @@ async def _following(
 
     follower = StateFollower(
         store,
-        loader(config.home, config.kafka.partitions, store, bandit, pipeline),
+        loader(config.home, config.kafka.partitions, store, bandit, config.bandit, pipeline),
         publish=lambda state: on_loop(lambda: current.publish(state)),
         swap=lambda state: on_loop(lambda: swap(state)),
         complain=lambda problem: on_loop(lambda: complain(problem)),

@@ -11,17 +11,21 @@ import numba
 import numpy as np
 
 from feature_store.graph import Graph, find_row
-from feature_store.sums import COLUMNS, ITEM, Float64, Rows
+from feature_store.sums import COLUMNS, ITEM, Float64, N, Rows
 from online_serving.growing import GrowingRows
 from streaming.bandit.diag_linucb import Table
+from streaming.bandit.prior import Prior, fit, refit_at
+from streaming.settings import BanditSettings
 
 
 class Parameters:
     """Base and partitions of one namespace over one graph, which may grow meanwhile. Used from one thread at a time."""
 
-    def __init__(self, graph: Graph, size: int, base: Iterable[Rows], offsets: Sequence[int]) -> None:
+    def __init__(
+        self, graph: Graph, size: int, base: Iterable[Rows], offsets: Sequence[int], bandit: BanditSettings
+    ) -> None:
         """size: items of the graph to hold. base: in parts, because nothing of it is kept. offsets: per partition, the
-        next log offset that the base does not hold."""
+        next log offset that the base does not hold. bandit: what the prior is fitted with."""
         self._graph = graph
         self._offsets = list(offsets)
         # Room for as many again, which costs nothing until it is used: the first live item must not copy everything.
@@ -30,6 +34,9 @@ class Parameters:
         self._items = GrowingRows(np.zeros((2 * size, COLUMNS)), used=size)
         self._total = np.zeros(COLUMNS)
         self._waiting: dict[str, dict[int, Float64]] = {}  # item -> cluster -> row
+        self._bandit = bandit
+        self._prior = Prior.unknown(graph.clusters)
+        self._refit_at = 1.0  # trials
         for rows in base:
             self._add(rows)
 
@@ -40,7 +47,13 @@ class Parameters:
 
     def table(self) -> Table:
         """The parameters by row number of the graph. A view: it changes with the next apply or extend."""
-        return Table(self._graph.adjacency, self._edges.rows, self._items.rows, self._total)
+        if self._total[N] >= self._refit_at:
+            self._prior = fit(
+                self._graph.adjacency, self._edges.rows, self._items.rows, self._total,
+                self._bandit.item_prior, self._bandit.cluster_prior,
+            )  # fmt: skip
+            self._refit_at = refit_at(self._total[N])
+        return Table(self._graph.adjacency, self._edges.rows, self._items.rows, self._total, self._prior)
 
     def apply(self, partition: int, offset: int, changes: Rows) -> None:
         """Adds what has changed in a partition, up to the log offset."""

@@ -18,6 +18,7 @@ from online_serving.parameters import Parameters
 from online_serving.pipeline.pipeline import Pipeline
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
+from streaming.settings import BanditSettings
 
 
 class Place(NamedTuple):
@@ -66,7 +67,14 @@ class Current:
 Loader = Callable[[Active], State]
 
 
-def loader(home: Path, partitions: int, online: OnlineStore, bandit: BanditStore, pipeline: Pipeline) -> Loader:
+def loader(
+    home: Path,
+    partitions: int,
+    online: OnlineStore,
+    store: BanditStore,
+    bandit: BanditSettings,
+    pipeline: Pipeline,
+) -> Loader:
     """Returns what reads a release, its namespace, the catalogue and the parameters from disk and Redis. It raises
     ReleaseRefused or LogMismatch if they do not fit each other or this program."""
 
@@ -83,7 +91,9 @@ def loader(home: Path, partitions: int, online: OnlineStore, bandit: BanditStore
                 f"{partitions}. Set kafka.partitions to what the log has, or retrain."
             )
         snapshot = Snapshot.load(home / "releases", active.release, online.items())
-        parameters, places = load_parameters(home / "namespaces", namespace, snapshot.graph, snapshot.size, bandit)
+        parameters, places = load_parameters(
+            home / "namespaces", namespace, snapshot.graph, snapshot.size, store, bandit
+        )
         _warm_up(pipeline, snapshot, parameters)
         return State(active, snapshot, parameters, places)
 
@@ -91,14 +101,14 @@ def loader(home: Path, partitions: int, online: OnlineStore, bandit: BanditStore
 
 
 def load_parameters(
-    namespaces: Path, namespace: Description, graph: Graph, size: int, bandit: BanditStore
+    namespaces: Path, namespace: Description, graph: Graph, size: int, store: BanditStore, bandit: BanditSettings
 ) -> tuple[Parameters, list[Place]]:
     """The parameters of a namespace over the first `size` items of the graph, and where to follow each partition
     from."""
-    parameters = Parameters(graph, size, read_base(namespaces, namespace.id), namespace.offsets)
+    parameters = Parameters(graph, size, read_base(namespaces, namespace.id), namespace.offsets, bandit)
     places = []
     for partition, first in enumerate(namespace.offsets):
-        position, rows, stream_id = bandit.load_rows(namespace.id, partition)
+        position, rows, stream_id = store.load_rows(namespace.id, partition)
         parameters.apply(partition, position.offset if position else first, rows)
         places.append(Place(position, stream_id))
     _give_memory_back()

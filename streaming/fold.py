@@ -290,11 +290,15 @@ class Fold:
             self._touched.discard(name)
             self._closed.append(name)
             client_reports_views = any(kind == VIEW for events in decision.events.values() for kind, _ in events)
-            if decision.learns and self.learning and not client_reports_views:
+            unresolved = [i for i, value in enumerate(decision.rewards) if value is None]
+            if not decision.learns or not unresolved:
+                continue
+            if self.learning and not client_reports_views:
                 silence = self._settings.silence
-                unresolved = [i for i, value in enumerate(decision.rewards) if value is None]
                 self.outcomes["silent"] += len(unresolved)
                 self._share(decision, unresolved, 0.0, 1.0, silence, silence * silence)
+            else:  # no feedback will come of it any more: it is not on its way
+                self._share(decision, unresolved, -1.0, 0.0, 0.0, 0.0)
 
     def _share(
         self, decision: OpenDecision, shown: Sequence[int], served: float, trials: float, reward: float, squared: float

@@ -119,12 +119,15 @@ class BanditSettings(BaseModel):
         default=ScoreForm.RESIDUAL, description="published (the paper's) or residual (see infra/decisions)."
     )
     alpha: float = Field(
-        default=0.3,
+        default=1.0,
         ge=0,
         description="Width of the bonus; for the residual form in units of the reward's standard deviation.",
     )
-    edge_prior: float = Field(default=5.0, gt=0, description="Pseudo-trials behind an edge's prior (lambda).")
-    item_prior: float = Field(default=10.0, gt=0, description="Pseudo-trials behind an item's prior.")
+    edge_prior: float = Field(
+        default=3.0, gt=0, description="Pseudo-trials of an edge in the bonus; in the published form in the mean, too."
+    )
+    item_prior: float = Field(default=3.0, gt=0, description="Pseudo-trials behind the level of an item.")
+    cluster_prior: float = Field(default=10.0, gt=0, description="Pseudo-trials behind the level of a user cluster.")
     explore_top_k: int = Field(
         default=20, ge=1, description="Exploration draws uniformly among this many items of the highest upper bound."
     )

@@ -4,16 +4,16 @@ Online Matching (Yi et al., RecSys 2023): E[r_uj] = <w_u, theta_j>, with w_u the
 10) and only the diagonal d_j of the covariance of arm j (Eqs. 7-9). Two forms of the score are here:
 
 published  mean = sum_c w_c b_cj / (d_cj + prior);  bonus = alpha sqrt(sum_c w_c^2 / (served_cj + prior))
-residual   the offline prediction p, corrected by what was observed beyond it, shrunk at each level:
-               g      = (R - P) / (N + l)                              all items
-               rho_j  = (R_j - P_j + l g) / (N_j + l)                  the item
-               mean   = p + rho_j + sum_c w_c (b_cj - f_cj - rho_j s_cj) / (d_cj + lambda)
-               bonus  = alpha sd sqrt( 1 / (served_j + l) + sum_c w_c^2 / (served_cj + lambda) )
-           with l = item_prior, lambda = edge_prior and sd the standard deviation of all rewards.
+residual   the offline prediction p, corrected by what was observed beyond it, level by level:
+               rho_j  = (R_j - P_j - base_j N_j + l g) / (N_j + l)                              the item
+               mean   = p + rho_j + sum_c w_c ( beta_c + (b_cj - f_cj - (rho_j + beta_c) s_cj) / (served_cj + lambda) )
+               bonus  = alpha sd sqrt( 1 / (served_j + l) + sum_c w_c^2 / (served_cj + edge_prior) )
+           with l = item_prior and sd the standard deviation of all rewards; g, beta, base and lambda are fitted to the
+           sums (prior.py). Derived in infra/decisions/bandit-form.md.
 
-The bonus counts trials when they are served, the mean when they are resolved: feedback that is on its way neither
-invites a stampede nor counts as zeros. Pure functions over arrays; the kernel is compiled, `score_reference` is its
-plain NumPy form.
+A trial is counted in `served` at once, and its reward when it is resolved. In the bonus, feedback that is on its way
+invites no stampede; in the mean, it stands for what the item gives elsewhere, until it says otherwise. Pure functions
+over arrays; the kernel is compiled, `score_reference` is its plain NumPy form.
 """
 
 import math
@@ -27,6 +27,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency
 from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
 from streaming.bandit.lookup import place, places
+from streaming.bandit.prior import Prior, item_level
 from streaming.settings import BanditSettings, ScoreForm
 
 Float32 = NDArray[np.float32]
@@ -45,6 +46,7 @@ class Table(NamedTuple):
     edges: Float64  # (edges, 5) edge rows
     items: Float64  # (items, 5) item rows
     total: Float64  # (5,) sum of all item rows
+    prior: Prior  # fitted to them, not necessarily a moment ago
 
 
 class Estimate(NamedTuple):
@@ -95,7 +97,7 @@ def score(
         table.adjacency,
         table.edges,
         table.items,
-        table.total,
+        table.prior,
         mean,
         bonus,
         edges,
@@ -124,19 +126,22 @@ def _score(  # type: ignore[no-untyped-def]  # numba infers the types from the a
     adjacency,
     edge_rows,
     item_rows,
-    total,
+    prior,
     mean,
     bonus,
     edges,
 ):
     n = len(candidates)
-    general = (total[REWARD] - total[PREDICTED]) / (total[N] + item_prior)
-    residual, width = np.empty(n), np.empty(n)
+    users = 0.0  # what this user's clusters give
+    for k in range(len(clusters)):
+        users += weights[k] * prior.cluster[clusters[k]]
+    level, width = np.empty(n), np.empty(n)
     for i in range(n):
-        item = item_rows[candidates[i]]
-        residual[i] = (item[REWARD] - item[PREDICTED] + item_prior * general) / (item[N] + item_prior)
-        mean[i] = 0.0 if published else predicted[i] + residual[i]
-        width[i] = 0.0 if published else 1.0 / (item[SERVED] + item_prior)
+        j = candidates[i]
+        base = prior.base[j] if j < len(prior.base) else 0.0
+        level[i] = item_level(item_rows[j], base, item_prior, prior.general)
+        mean[i] = 0.0 if published else predicted[i] + level[i] + users
+        width[i] = 0.0 if published else 1.0 / (item_rows[j, SERVED] + item_prior)
         edges[i] = 0
     # By cluster: what is read does not depend on how many clusters an item is connected to.
     slots, shift = places(candidates)
@@ -160,7 +165,8 @@ def _score(  # type: ignore[no-untyped-def]  # numba infers the types from the a
             if published:
                 mean[i] += w * row[B] / (row[D] + edge_prior)
             else:
-                mean[i] += w * (row[B] - row[F] - residual[i] * row[S]) / (row[D] + edge_prior)
+                common = level[i] + prior.cluster[clusters[k]]
+                mean[i] += w * (row[B] - row[F] - common * row[S]) / (row[SERVED] + prior.edge)
             width[i] += w * w / (row[SERVED] + edge_prior)
     for i in range(n):
         bonus[i] = alpha * math.sqrt(width[i]) * (1.0 if published else deviation)
@@ -170,8 +176,8 @@ def score_reference(
     settings: BanditSettings, clusters: Int64, weights: Float64, candidates: Int64, predicted: Float64, table: Table
 ) -> Estimate:
     """The same as score, written out one candidate at a time: the oracle of the tests."""
-    total = table.total
-    general = (total[REWARD] - total[PREDICTED]) / (total[N] + settings.item_prior)
+    prior, shrink = table.prior, settings.item_prior
+    users = sum(w * prior.cluster[c] for c, w in zip(clusters, weights, strict=True))
     row_of = [_rows_by_item(table.adjacency, int(c)) for c in clusters]
     estimates = []
     for j, p in zip(candidates, predicted, strict=True):
@@ -183,12 +189,15 @@ def score_reference(
             deviation = 1.0
         else:
             item = table.items[j]
-            rho = (item[REWARD] - item[PREDICTED] + settings.item_prior * general) / (item[N] + settings.item_prior)
-            edge = sum(w * (row[B] - row[F] - rho * row[S]) / (row[D] + settings.edge_prior) for _, w, row in active)
-            mean = p + rho + edge
-            width = 1 / (item[SERVED] + settings.item_prior)
+            base = prior.base[j] if j < len(prior.base) else 0.0
+            rho = (item[REWARD] - item[PREDICTED] - base * item[N] + shrink * prior.general) / (item[N] + shrink)
+            mean = p + rho + users
+            for k, w, row in active:
+                common = rho + prior.cluster[clusters[k]]
+                mean += w * (row[B] - row[F] - common * row[S]) / (row[SERVED] + prior.edge)
+            width = 1 / (item[SERVED] + shrink)
             width += sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
-            deviation = reward_deviation(total)
+            deviation = reward_deviation(table.total)
         estimates.append((mean, settings.alpha * deviation * math.sqrt(width), mask))
     return Estimate(
         np.array([mean for mean, _, _ in estimates], dtype=np.float64),

@@ -70,7 +70,7 @@ def _load(home: Path, store: BanditStore, name: str) -> Loaded:
     before, started, cpu = process.memory_info().rss, time.perf_counter(), time.process_time()
     namespace = Description.load(home / "namespaces", name)
     graph = Graph.load(home / "namespaces" / name / "graph.parquet")
-    parameters, _ = load_parameters(home / "namespaces", namespace, graph, len(graph.items), store)
+    parameters, _ = load_parameters(home / "namespaces", namespace, graph, len(graph.items), store, BanditSettings())
     choice = choices(graph, 1, np.random.default_rng(0))[0]
     assert score(BanditSettings(), *choice, parameters.table()).edges.all()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu

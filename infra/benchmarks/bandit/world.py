@@ -7,6 +7,7 @@ import numpy as np
 from feature_store.graph import Graph
 from feature_store.sums import COLUMNS, ITEM, Float64, Int64, Rows
 from streaming.bandit.diag_linucb import Table
+from streaming.bandit.prior import Prior
 
 ACTIVE_CLUSTERS = 10
 EDGES_PER_CLUSTER = 100
@@ -48,7 +49,8 @@ def build_graph(size: Size, rng: np.random.Generator) -> Graph:
 def build_table(graph: Graph, rng: np.random.Generator) -> Table:
     """Random rows for all of the graph."""
     items = rng.random((len(graph.items), COLUMNS)) + 1
-    return Table(graph.adjacency, rng.random((graph.n_edges, COLUMNS)), items, items.sum(axis=0))
+    total = items.sum(axis=0)
+    return Table(graph.adjacency, rng.random((graph.n_edges, COLUMNS)), items, total, Prior.unknown(graph.clusters))
 
 
 def all_rows(graph: Graph, rng: np.random.Generator) -> Rows:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from feature_store.graph import Graph
 from online_serving.parameters import Parameters
+from streaming.settings import BanditSettings
 from tests.rows import rows_of
 
 ITEMS = ["a", "b:c", "ü", "late"]
@@ -28,7 +29,7 @@ def row(value: float) -> np.ndarray:
 
 def test_by_hand() -> None:
     base = rows_of({":a": row(1), "2:a": row(10)})
-    parameters = Parameters(graph_of_three(), 3, [base], [5, 7])
+    parameters = Parameters(graph_of_three(), 3, [base], [5, 7], BanditSettings())
     table = parameters.table()
     np.testing.assert_array_equal(table.items[0], row(1))
     np.testing.assert_array_equal(table.edges[1], row(10))
@@ -43,7 +44,7 @@ def test_by_hand() -> None:
 
 
 def test_changes_add_up() -> None:
-    parameters = Parameters(graph_of_three(), 3, [], [0])
+    parameters = Parameters(graph_of_three(), 3, [], [0], BanditSettings())
     for value in (1.0, 2.0, 7.0):
         parameters.apply(0, int(value), rows_of({":a": row(value)}))
     np.testing.assert_array_equal(parameters.table().items[0], row(1) + row(2) + row(7))
@@ -52,7 +53,7 @@ def test_changes_add_up() -> None:
 
 def test_rows_of_an_item_that_comes_later_wait_for_it() -> None:
     graph = graph_of_three()
-    parameters = Parameters(graph, 3, [rows_of({"0:late": row(1)})], [0, 0])
+    parameters = Parameters(graph, 3, [rows_of({"0:late": row(1)})], [0, 0], BanditSettings())
     parameters.apply(0, 1, rows_of({":late": row(2), "0:late": row(3)}))
     assert len(parameters.table().items) == 3
     graph.append("late", EDGES["late"])
@@ -89,7 +90,7 @@ def test_always_base_plus_all_changes_in_any_order(
     parts = [base, *(rows for _, rows in changes)]
     for sequence in (changes, order.sample(changes, len(changes))):
         graph = graph_of_three()
-        parameters = Parameters(graph, 3, [rows_of(base)], [0, 0])
+        parameters = Parameters(graph, 3, [rows_of(base)], [0, 0], BanditSettings())
         for number, (partition, rows) in enumerate(sequence):
             if number == comes:
                 graph.append("late", EDGES["late"])
@@ -105,7 +106,7 @@ def test_always_base_plus_all_changes_in_any_order(
 
 def test_the_table_grows_without_moving_what_it_holds() -> None:
     graph = graph_of_three()
-    parameters = Parameters(graph, 3, [rows_of({"1:b:c": row(4)})], [0])
+    parameters = Parameters(graph, 3, [rows_of({"1:b:c": row(4)})], [0], BanditSettings())
     for n in range(100):
         graph.append(f"new {n}", [n % 3])
         parameters.extend(4 + n)

@@ -10,19 +10,20 @@ from hypothesis import strategies as st
 from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Graph
 from streaming.bandit.diag_linucb import Table, context, reward_deviation, score, score_reference
+from streaming.bandit.prior import Prior
 from streaming.settings import BanditSettings, ScoreForm
 
 PUBLISHED = BanditSettings(form=ScoreForm.PUBLISHED, alpha=1.5, edge_prior=0.25)
 RESIDUAL = BanditSettings(form=ScoreForm.RESIDUAL, alpha=2.0, edge_prior=1.0, item_prior=1.0)
 
 
-def _table(graph: Graph, edges: np.ndarray, items: np.ndarray) -> Table:
-    return Table(graph.adjacency, edges, items, items.sum(axis=0))
+def _table(graph: Graph, edges: np.ndarray, items: np.ndarray, prior: Prior | None = None) -> Table:
+    return Table(graph.adjacency, edges, items, items.sum(axis=0), prior or Prior.unknown(graph.clusters))
 
 
-def _one_item(edge: list[float], item: list[float]) -> Table:
+def _one_item(edge: list[float], item: list[float], prior: Prior | None = None) -> Table:
     graph = Graph.build(["a"], np.array([0]), np.array([0]), clusters=1)
-    return _table(graph, np.array([edge], dtype=float), np.array([item], dtype=float))
+    return _table(graph, np.array([edge], dtype=float), np.array([item], dtype=float), prior)
 
 
 CLUSTER, WEIGHT, CANDIDATE = np.array([0]), np.array([1.0]), np.array([0])
@@ -44,14 +45,32 @@ def test_published_score_by_hand() -> None:
 
 
 def test_residual_score_by_hand() -> None:
-    # item: 3 trials, 2 rewards, 1 predicted. g = (2-1)/(3+1) = 1/4; rho = (2-1+1/4)/(3+1) = 5/16
-    # edge, w = 1/2: d = 1, s = 2, b = 1, f = 1/2: 1/2 * (1 - 1/2 - 5/16*2)/(1+1) = -1/32
-    table = _one_item([1, 1, 2, 1, 0.5], [4, 3, 2, 2, 1])
+    # item: 3 trials, 2 rewards, 1 predicted, 1/3 a trial given by its users; g = 1/4: rho = (2-1-1+1/4)/(3+1) = 1/16
+    # edge, w = 1/2, beta = 3/16: served 5, s = 2, b = 1, f = 1/2, lambda = 3: 1/2 * (1 - 1/2 - (1/16+3/16)*2)/(5+3) = 0
+    prior = Prior(edge=3.0, general=1 / 4, cluster=np.array([3 / 16]), base=np.array([1 / 3]))
+    table = _one_item([5, 1, 2, 1, 0.5], [4, 3, 2, 2, 1], prior)
     estimate = score(RESIDUAL, CLUSTER, np.array([0.5]), CANDIDATE, np.array([0.3]), table)
-    assert estimate.mean[0] == pytest.approx(0.3 + 5 / 16 - 1 / 32)
-    # sd: 5 pseudo-and-real trials, mean 3/5, mean square 3/5; bonus: item 1/(4+1), edge 1/4/(1+1)
-    assert estimate.bonus[0] == pytest.approx(2 * math.sqrt(3 / 5 - 9 / 25) * math.sqrt(1 / 5 + 1 / 8))
+    assert estimate.mean[0] == pytest.approx(0.3 + 1 / 16 + 1 / 2 * 3 / 16)
+    # with b = 3 the edge adds 1/2 * 2 / 8
+    better = _one_item([5, 1, 2, 3, 0.5], [4, 3, 2, 2, 1], prior)
+    assert score(RESIDUAL, CLUSTER, np.array([0.5]), CANDIDATE, np.array([0.3]), better).mean[0] == pytest.approx(
+        0.3 + 1 / 16 + 3 / 32 + 1 / 8
+    )
+    # sd: 5 pseudo-and-real trials, mean 3/5, mean square 3/5; bonus: item 1/(4+1), edge 1/4/(5+1)
+    assert estimate.bonus[0] == pytest.approx(2 * math.sqrt(3 / 5 - 9 / 25) * math.sqrt(1 / 5 + 1 / 24))
     assert reward_deviation(table.total) == pytest.approx(math.sqrt(6 / 25))
+
+
+def test_residual_trials_on_their_way_hold_an_edge_at_its_item() -> None:
+    # the same two rewarded trials; the more further ones wait for feedback, the less the edge claims
+    item, prior = [50, 50, 25, 25, 25], Prior(edge=1.0, general=0.0, cluster=np.zeros(1), base=np.zeros(1))
+    means = [
+        score(RESIDUAL, CLUSTER, WEIGHT, CANDIDATE, np.array([0.5]), _one_item([served, 2, 2, 2, 1], item, prior)).mean[
+            0
+        ]
+        for served in (2, 9, 99)
+    ]
+    assert means == pytest.approx([0.5 + 1 / 3, 0.5 + 1 / 10, 0.5 + 1 / 100])
 
 
 def test_residual_without_trials_is_the_offline_prediction() -> None:
@@ -102,7 +121,8 @@ def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int) -> No
     graph = Graph.build([str(j) for j in range(built)], first[:, 0], first[:, 1], clusters)
     for j in range(built, items):
         graph.append(str(j), np.flatnonzero(connected[j]).tolist())
-    table = _table(graph, rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10)
+    prior = Prior(rng.random(), rng.random(), rng.random(clusters), rng.random(40))  # made before the last ten items
+    table = _table(graph, rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10, prior)
     active = np.sort(rng.choice(clusters, 5, replace=False))
     weights = rng.dirichlet(np.ones(5))
     candidates, predicted = rng.permutation(items)[:30], rng.random(30)
