@@ -19,13 +19,13 @@ class Contender(NamedTuple):
 
     name: str
     kind: int | None  # of policies.py; None: another library's
-    grid: tuple[tuple[float, ...], ...] = ((0.0, 1.0, 1.0),)
+    grid: tuple[tuple[float, ...], ...] = ((0.0,),)
     scaled: bool = False
 
     def candidates(self, spread: float) -> list[Float64]:
         """The parameters that are tried where rewards have this standard deviation."""
-        scale = np.array([spread if self.scaled else 1.0, 1.0, 1.0])
-        return [np.pad(np.array(values), (0, 3 - len(values)), constant_values=1.0) * scale for values in self.grid]
+        scale = np.array([spread if self.scaled else 1.0, 1.0, 1.0, 1.0])
+        return [np.pad(np.array(values), (0, 4 - len(values)), constant_values=1.0) * scale for values in self.grid]
 
 
 _shipped = BanditSettings()
@@ -59,7 +59,9 @@ ALWAYS = (
         ((0.3, 0.01), (1.0, 0.01), (2.0, 0.01), (0.3, 1.0), (1.0, 1.0), (2.0, 1.0)),
         scaled=True,
     ),
-    Contender(OURS, policies.OURS, ((_shipped.alpha, _shipped.edge_prior, _shipped.item_prior),)),
+    Contender(
+        OURS, policies.OURS, ((_shipped.alpha, _shipped.edge_prior, _shipped.item_prior, _shipped.cluster_prior),)
+    ),
 )
 OFFLINE = Contender("offline-greedy", policies.OFFLINE)
 VOWPAL_WABBIT = (

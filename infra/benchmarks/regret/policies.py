@@ -15,6 +15,7 @@ from feature_store.graph import Adjacency, Graph
 from feature_store.sums import COLUMNS, PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
 from infra.benchmarks.regret.world import Float64, Int64, World
 from streaming.bandit.diag_linucb import _score, reward_deviation
+from streaming.bandit.prior import Prior, fit_into, refit_at
 
 (
     RANDOM,
@@ -27,8 +28,8 @@ from streaming.bandit.diag_linucb import _score, reward_deviation
     GAUSSIAN_THOMPSON,  # parameters: deviation of a reward, mean of the prior (worth one trial)
     LINUCB,  # Li et al. 2010, Alg. 1, on the dense vector of cluster weights; parameters: alpha, ridge
     LINTS,  # Agrawal & Goyal 2013, one model for each item; parameters: v, ridge
-    PUBLISHED,  # parameters: alpha, edge_prior, item_prior
-    OURS,
+    PUBLISHED,  # parameters: alpha, edge_prior
+    OURS,  # parameters: alpha, edge_prior, item_prior, cluster_prior
 ) = range(12)
 
 _deviation = numba.njit(reward_deviation)
@@ -44,6 +45,8 @@ class State(NamedTuple):
     total: Float64  # (5,)
     inverse: Float64  # (items, C, C) of ridge I + sum x x'
     theta: Float64  # (items, C) ridge regression of the reward on x
+    prior: Prior  # its numbers are in `fitted`
+    fitted: Float64  # (3,) the prior's edge and general, and the trials at which it is fitted anew
 
 
 def new_state(kind: int, parameters: Float64, world: World) -> State:
@@ -61,6 +64,8 @@ def new_state(kind: int, parameters: Float64, world: World) -> State:
         total=np.zeros(COLUMNS),
         inverse=np.tile(np.eye(c) / (parameters[1] if dense else 1.0), (items * dense, 1, 1)),
         theta=np.zeros((items * dense, c)),
+        prior=Prior.unknown(c)._replace(base=np.zeros(items)),
+        fitted=np.array([Prior.unknown(c).edge, 0.0, 1.0]),
     )
 
 
@@ -70,6 +75,8 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
     """Fills mean and bonus (n,) of candidates (n,) for a user in round `now`. predicted (n,), masks (n,) uint64."""
     bonus[:] = 0.0
     if kind in (PUBLISHED, OURS):
+        if kind == OURS and state.total[N] >= state.fitted[2]:
+            _fit(parameters, state)
         _score(
             kind == PUBLISHED,
             parameters[0],
@@ -83,7 +90,7 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
             state.adjacency,
             state.edges,
             state.items,
-            state.total,
+            Prior(state.fitted[0], state.fitted[1], state.prior.cluster, state.prior.base),
             mean,
             bonus,
             masks,
@@ -105,6 +112,15 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
         mean[:] = predicted
     else:
         _score_items(kind, parameters, state, now, candidates, mean, bonus)
+
+
+@numba.njit
+def _fit(parameters, state):  # type: ignore[no-untyped-def]
+    cluster, base, total = state.prior.cluster, state.prior.base, state.total
+    state.fitted[0], state.fitted[1] = fit_into(
+        state.adjacency, state.edges, state.items, total, parameters[2], parameters[3], cluster, base
+    )
+    state.fitted[2] = refit_at(total[N])
 
 
 @numba.njit(cache=True)

@@ -1,6 +1,7 @@
 """Diag-LinUCB: hand-worked numbers, the laws of each form, and the kernel against its plain form."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def _table(graph: Graph, edges: np.ndarray, items: np.ndarray, prior: Prior | No
     return Table(graph.adjacency, edges, items, items.sum(axis=0), prior or Prior.unknown(graph.clusters))
 
 
-def _one_item(edge: list[float], item: list[float], prior: Prior | None = None) -> Table:
+def _one_item(edge: Sequence[float], item: Sequence[float], prior: Prior | None = None) -> Table:
     graph = Graph.build(["a"], np.array([0]), np.array([0]), clusters=1)
     return _table(graph, np.array([edge], dtype=float), np.array([item], dtype=float), prior)
 

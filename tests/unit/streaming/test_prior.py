@@ -30,7 +30,7 @@ class World:
         # Not every cluster sees every item as often: a mean over an item's trials says little about the item.
         taste = rng.dirichlet(np.full(ITEMS, 0.5), CLUSTERS)
         for _ in range(trials):
-            first = rng.integers(CLUSTERS)
+            first = int(rng.integers(CLUSTERS))
             active = [(first, 0.7), ((first + 1) % CLUSTERS, 0.3)]
             j, p = rng.choice(ITEMS, p=taste[first]), rng.uniform(0.3, 0.7)
             r = p + self.item[j] + sum(w * (self.cluster[c] + edge[j, c]) for c, w in active) + rng.normal(0, 0.02)

@@ -11,6 +11,7 @@ from infra.benchmarks.regret import policies
 from infra.benchmarks.regret.policies import State, learn, new_state, score, serve
 from infra.benchmarks.regret.world import World
 from streaming.bandit import diag_linucb
+from streaming.bandit.prior import fit
 from streaming.bandit.update import Shares
 from streaming.settings import BanditSettings, ScoreForm
 
@@ -106,9 +107,9 @@ def test_thompson_draws_from_its_posterior(world: World) -> None:
 @pytest.mark.parametrize("kind", [policies.PUBLISHED, policies.OURS])
 def test_diag_linucb_is_the_products_update_and_score(kind: int, world: World) -> None:
     form = ScoreForm.PUBLISHED if kind == policies.PUBLISHED else BanditSettings().form
-    settings = BanditSettings(form=form, alpha=0.4, edge_prior=2.0, item_prior=3.0)
+    settings = BanditSettings(form=form, alpha=0.4, edge_prior=2.0, item_prior=3.0, cluster_prior=4.0)
     done, pending = trials(200), trials(20)
-    parameters = np.array([0.4, 2.0, 3.0])
+    parameters = np.array([0.4, 2.0, 3.0, 4.0])
     state = after(kind, parameters, world, done)
     for user, item, _ in pending:
         serve(kind, state, world, user, item)
@@ -127,7 +128,9 @@ def test_diag_linucb_is_the_products_update_and_score(kind: int, world: World) -
         (items if cluster == ITEM else edges)[item if cluster == ITEM else state.rows[row]] += values
     assert state.items == pytest.approx(items, abs=1e-9)
     assert state.edges == pytest.approx(edges, abs=1e-9)
-    table = diag_linucb.Table(state.adjacency, edges, items, items.sum(axis=0))
+    total = items.sum(axis=0)
+    prior = fit(state.adjacency, edges, items, total, 3.0, 4.0)
+    table = diag_linucb.Table(state.adjacency, edges, items, total, prior)
     wanted = diag_linucb.score(
         settings,
         world.clusters[USER],

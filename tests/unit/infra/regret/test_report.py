@@ -38,7 +38,11 @@ def test_every_scenario_is_there_with_all_delays() -> None:
 
 def test_a_scaled_grid_is_in_units_of_the_rewards_spread() -> None:
     contender = Contender("a", policies.LINUCB, ((0.5, 0.1), (2.0, 1.0)), scaled=True)
-    assert [parameters.tolist() for parameters in contender.candidates(0.2)] == [[0.1, 0.1, 1.0], [0.4, 1.0, 1.0]]
+    tried = [parameters.tolist() for parameters in contender.candidates(0.2)]
+    assert tried == [
+        [0.1, 0.1, 1.0, 1.0],
+        [0.4, 1.0, 1.0, 1.0],
+    ]
 
 
 def test_scores_are_averaged_over_worlds(world: World) -> None:
