@@ -14,7 +14,7 @@ from feature_store.graph import Graph, find_row
 from feature_store.sums import COLUMNS, ITEM, Float64, N, Rows
 from online_serving.growing import GrowingRows
 from streaming.bandit.diag_linucb import Table
-from streaming.bandit.prior import Prior, fit, refit_at
+from streaming.bandit.prior import FIRST_FIT, Prior, fit, refit_at
 from streaming.settings import BanditSettings
 
 
@@ -36,7 +36,7 @@ class Parameters:
         self._waiting: dict[str, dict[int, Float64]] = {}  # item -> cluster -> row
         self._bandit = bandit
         self._prior = Prior.unknown(graph.clusters)
-        self._refit_at = 1.0  # trials
+        self._refit_at = FIRST_FIT
         for rows in base:
             self._add(rows)
 

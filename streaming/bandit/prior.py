@@ -23,6 +23,8 @@ _SWEEPS = 2
 _OPTIMISM = 0.003
 _LEAST, _MOST = 0.03, 30.0  # pseudo-trials behind an edge
 
+FIRST_FIT = 50.0  # trials: fewer say nothing about how edges differ
+
 
 class Prior(NamedTuple):
     """What edges and items are shrunk to, and how strongly."""

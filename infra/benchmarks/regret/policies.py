@@ -15,7 +15,7 @@ from feature_store.graph import Adjacency, Graph
 from feature_store.sums import COLUMNS, PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
 from infra.benchmarks.regret.world import Float64, Int64, World
 from streaming.bandit.diag_linucb import _score, reward_deviation
-from streaming.bandit.prior import Prior, fit_into, refit_at
+from streaming.bandit.prior import FIRST_FIT, Prior, fit_into, refit_at
 
 (
     RANDOM,
@@ -65,7 +65,7 @@ def new_state(kind: int, parameters: Float64, world: World) -> State:
         inverse=np.tile(np.eye(c) / (parameters[1] if dense else 1.0), (items * dense, 1, 1)),
         theta=np.zeros((items * dense, c)),
         prior=Prior.unknown(c)._replace(base=np.zeros(items)),
-        fitted=np.array([Prior.unknown(c).edge, 0.0, 1.0]),
+        fitted=np.array([Prior.unknown(c).edge, 0.0, FIRST_FIT]),
     )
 
 
