@@ -20,8 +20,8 @@ _SWEEPS = 2
 # Moments say how much edges differ in a log drawn at random. A policy that shows what it believes in, and so corrects
 # what it overestimates at once, does better with far less shrinkage: measured in closed loops, by the regret bench's
 # tuning seeds (infra/decisions/bandit-form.md).
-_OPTIMISM = 0.003
-_LEAST, _MOST = 0.03, 30.0  # pseudo-trials behind an edge
+_OPTIMISM = 0.001
+_LEAST, _MOST = 0.01, 30.0  # pseudo-trials behind an edge
 
 FIRST_FIT = 50.0  # trials: fewer say nothing about how edges differ
 
@@ -88,15 +88,16 @@ def fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster,
         for j in range(len(items)):
             base[j] = base[j] / items[j, N] if items[j, N] > 0.0 else 0.0
         general = _general(items, base, item_prior)
-    _levels(items, base, item_prior, general, level)
+    base_free = np.zeros(len(items))  # what edges show beyond their item, their clusters' share included
+    _levels(items, base_free, item_prior, general, level)
     variance = max(total[REWARD_SQ] / n - (total[REWARD] / n) ** 2, 1e-9)
-    excess = squares = 0.0  # Var(b - f - ...) = variance d + tau^2 d^2 over edges: method of moments
+    excess = squares = 0.0  # Var(b - f - rho s) = variance d + tau^2 d^2 over edges: method of moments
     for c in range(len(cluster)):
         at, newer = adjacency.start[c], adjacency.newest[c]
         while at < adjacency.start[c + 1] or newer >= 0:
             j, row, at, newer = _next(adjacency, c, at, newer)
             e = edges[row]
-            excess += (e[B] - e[F] - (level[j] + cluster[c]) * e[S]) ** 2 - variance * e[D]
+            excess += (e[B] - e[F] - level[j] * e[S]) ** 2 - variance * e[D]
             squares += e[D] * e[D]
     if excess <= 0.0 or squares <= 0.0:
         return (_MOST if squares > 0.0 else _LEAST), general
