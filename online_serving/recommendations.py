@@ -86,11 +86,9 @@ class Recommender:
         variant = self._experiment.assign(user)
         metrics.DECISIONS.labels(variant.name).inc()
         async with self._locks.holding(user):
-            return await self._decide(user, variant, request, body.surface, body.explain)
+            return await self._decide(user, variant, request, body.explain)
 
-    async def _decide(
-        self, user: str, variant: Variant, request: Request, surface: str, explain: bool
-    ) -> dict[str, Any]:
+    async def _decide(self, user: str, variant: Variant, request: Request, explain: bool) -> dict[str, Any]:
         degraded: list[str] = []
         features = await self._features(user, degraded)
         state = self._current.state  # one reference for the whole decision; nothing below waits before it is made
@@ -101,7 +99,7 @@ class Recommender:
         now = self._clock.now_ms()
         decision_id = self._keyring.decision_id(user, now)
         sampled = self._rng.random() < self._settings.candidate_log_share
-        decision = decisions.build(decision_id, user, now, surface, made_with, recommendation, sampled)
+        decision = decisions.build(decision_id, user, now, request.surface, made_with, recommendation, sampled)
         logged = await decisions.logged(self._log, decision, self._settings.decision_deadline_ms)
         if not logged:
             degraded.append("log")
@@ -133,6 +131,7 @@ class Recommender:
             exclude=_filter(body.exclude),
             only=None if body.only is None else _filter(body.only),
             context=tuple(attribute_tokens(body.context)),
+            surface=body.surface,
         )
 
     async def _features(self, user: str, degraded: list[str]) -> UserFeatures:

@@ -126,7 +126,7 @@ class Explanation(BaseModel):
 
     predicted: float = Field(description="The offline model's probability of a reward.")
     mean: float = Field(description="The policy's estimate of the reward.")
-    bonus: float = Field(description="The policy's exploration bonus.")
+    bonus: float = Field(description="The policy's exploration bonus; 0: it does not explore the item.")
     clusters: dict[str, float] = Field(description="Weights of the user's clusters that the item is connected to.")
 
 

@@ -9,6 +9,7 @@ _strict = ConfigDict(extra="forbid", frozen=True)
 
 VIEW = "view"  # the event type that says that a shown item was seen
 Worth = Annotated[float, Field(ge=-1e6, le=1e6)]  # finite, whatever value it is multiplied with
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class KafkaSettings(BaseModel):
@@ -121,7 +122,8 @@ class BanditSettings(BaseModel):
     alpha: float = Field(
         default=1.0,
         ge=0,
-        description="Width of the bonus; for the residual form in units of the reward's standard deviation.",
+        description="Width of the bonus; for the residual form in units of the reward's standard deviation. "
+        "0: nothing is explored.",
     )
     edge_prior: float = Field(
         default=3.0, gt=0, description="Pseudo-trials of an edge in the bonus; in the published form in the mean, too."
@@ -131,4 +133,23 @@ class BanditSettings(BaseModel):
     explore_top_k: int = Field(
         default=20, ge=1, description="Exploration draws uniformly among this many items of the highest upper bound."
     )
-    explore_share: float = Field(default=0.1, ge=0, le=1, description="Chance that a slot explores.")
+    explore_share: Share = Field(
+        default=0.1,
+        description="Chance that a slot explores. Which share of users meets exploration at all is up to the variants.",
+    )
+    explore_share_by_surface: dict[str, Share] = Field(
+        default={}, description="... where a surface has its own: {checkout = 0} for none there."
+    )
+    graduation_trials: int = Field(
+        default=1000, ge=0, description="An item with so many resolved trials is not explored any more. 0: never so."
+    )
+    item_centric_sigmas: float = Field(
+        default=2.0,
+        ge=0,
+        description="An item is not explored for a user who is expected to like it less than its average, "
+        "by so many standard deviations of what is known of that. 0: for everybody.",
+    )
+
+    def share_on(self, surface: str) -> float:
+        """The chance that a slot explores there."""
+        return self.explore_share_by_surface.get(surface, self.explore_share)

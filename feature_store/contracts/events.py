@@ -47,7 +47,7 @@ class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="kind", kw
     sources: list[str]  # where each candidate came from
     predicted: list[float]  # the offline model's calibrated probability of a reward
     mean: list[float]  # the policy's estimate of the reward
-    bonus: list[float]  # the policy's exploration bonus
+    bonus: list[float]  # the policy's exploration bonus; 0: not to be explored
     edges: list[Mask]  # bit k is set if the edge (clusters[k], item) exists and will be updated
     probabilities: list[float]  # of each shown item at its position, given the slate so far
     candidates: list[str] | None = None  # the whole candidate list, for a sampled share of decisions

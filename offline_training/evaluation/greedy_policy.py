@@ -14,22 +14,23 @@ Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class Exploration:
+    """How the exploring policy fills a slot: streaming/bandit/exploration.py."""
+
+    top_k: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedSlate:
     """One decision of the exploring policy and what came of it. m items in the exploration set, s of them shown."""
 
     user: str
     mean: Float64  # (m,) estimates, the slate first, in position order
-    bonus: Float64  # (m,)
+    bonus: Float64  # (m,) 0: not explored
     probabilities: Float64  # (s,) of each shown item at its position given the slots before it
     rewards: Float64  # (s,)
-
-
-@dataclass(frozen=True, slots=True)
-class Exploration:
-    """How the exploring policy fills a slot: with chance `share` uniformly among the `top_k` left by mean + bonus."""
-
-    top_k: int
-    share: float
+    exploration: Exploration
 
 
 def greedy_choice(mean: Float64, slots: int) -> tuple[Float64, Float64]:
@@ -63,32 +64,33 @@ def logging_marginals(
     upper_rank = np.empty(m, dtype=np.int64)
     upper_rank[upper_order] = np.arange(m)
     left = np.ones((rollouts, m), dtype=bool)  # in descending order of mean + bonus
-    mean_by_upper = mean[upper_order]
+    mean_by_upper, explorable = mean[upper_order], bonus[upper_order] > 0
     tied = len(np.unique(mean)) < m
     rows = np.arange(rollouts)
     marginals = np.empty(s)
     for position in range(s):
-        among = np.cumsum(left, axis=1)
-        k = min(exploration.top_k, m - position)
+        pool = left & explorable
+        among = np.cumsum(pool, axis=1)
+        k = np.minimum(exploration.top_k, among[:, -1])
+        share = np.where(k > 0, exploration.share, 0.0)
+        k = np.maximum(k, 1)
         remaining = np.where(left, mean_by_upper, -np.inf)
         is_best = remaining == remaining.max(axis=1, keepdims=True)
         best = (is_best * (1 + rng.random((rollouts, m))) if tied else is_best).argmax(axis=1)
         wanted = upper_rank[slate[position]]
         exploit = is_best[:, wanted] / is_best.sum(axis=1)
-        explore = left[:, wanted] & (among[:, wanted] <= k)
-        marginals[position] = np.mean((1 - exploration.share) * exploit + exploration.share / k * explore)
-        drawn = (among == rng.integers(1, k + 1, size=(rollouts, 1))).argmax(axis=1)
-        chosen = np.where(rng.random(rollouts) < exploration.share, drawn, best)
+        explore = pool[:, wanted] & (among[:, wanted] <= k)
+        marginals[position] = np.mean((1 - share) * exploit + share / k * explore)
+        drawn = (among == rng.integers(1, k + 1)[:, None]).argmax(axis=1)
+        chosen = np.where(rng.random(rollouts) < share, drawn, best)
         left[rows, chosen] = False
     return marginals
 
 
-def slate_log(
-    slates: Sequence[LoggedSlate], exploration: Exploration | None, rollouts: int, rng: np.random.Generator
-) -> SlateLog:
+def slate_log(slates: Sequence[LoggedSlate], rollouts: int, rng: np.random.Generator) -> SlateLog:
     """The log of an exploring policy as the evaluation of the greedy one needs it.
 
-    exploration: how the log was made, for the item-position weights; None leaves these out. Raises InvalidInput if a
+    rollouts: per slate, for the item-position weights; 0 leaves these out. Raises InvalidInput if a
     slate has fewer estimates than shown items.
     """
     n, width = len(slates), max((len(slate.rewards) for slate in slates), default=0)
@@ -106,10 +108,10 @@ def slate_log(
         present[row, :s] = True
         rewards[row, :s], logging[row, :s], model[row, :s] = slate.rewards, slate.probabilities, slate.mean[:s]
         target[row, :s], best[row, :s] = greedy_choice(slate.mean, s)
-        if exploration is not None:
+        if rollouts:
             wanted = greedy_slate(slate.mean, s, rng)
             here[row, :s] = wanted == np.arange(s)
-            simulated = logging_marginals(slate.mean, slate.bonus, wanted, exploration, rollouts, rng)
+            simulated = logging_marginals(slate.mean, slate.bonus, wanted, slate.exploration, rollouts, rng)
             # What did happen counts as one more rollout, so that nothing that was shown had no chance.
             there[row, :s] = np.where(
                 here[row, :s] > 0, (rollouts * simulated + slate.probabilities) / (rollouts + 1), simulated
@@ -122,6 +124,6 @@ def slate_log(
         logging=logging,
         model=model,
         model_target=best,
-        target_marginal=None if exploration is None else here,
-        logging_marginal=None if exploration is None else there,
+        target_marginal=here if rollouts else None,
+        logging_marginal=there if rollouts else None,
     )

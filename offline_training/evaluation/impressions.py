@@ -17,7 +17,7 @@ from feature_store.contracts.events import MAX_VALUE
 from streaming.bandit.rewards import reward
 from streaming.settings import RewardSettings
 
-_DECISION = ["id", "user", "time", "variant", "items", "shown", "mean", "bonus", "probabilities"]
+_DECISION = ["id", "user", "time", "surface", "variant", "items", "shown", "mean", "bonus", "probabilities"]
 _FEEDBACK = ["id", "user", "decision", "item", "type", "value", "received"]
 
 
@@ -27,6 +27,7 @@ class RewardedDecision:
 
     user: str
     time: int  # ms since the epoch
+    surface: str
     variant: str
     shown: list[str]  # the slate, in position order
     mean: NDArray[np.float64]  # (m,) of the exploration set, the slate first
@@ -76,6 +77,7 @@ def _join(
         yield RewardedDecision(
             user=row["user"],
             time=row["time"],
+            surface=row["surface"],
             variant=row["variant"],
             shown=shown,
             mean=np.array(row["mean"], dtype=np.float64),

@@ -24,7 +24,7 @@ class ExploredShare(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: str
     explored: float  # share of impressions whose item was not the best by mean of those left
-    configured: float  # chance that a slot explores; exploring may hit the best item, so `explored` is lower
+    configured: float  # mean chance that a slot explores; exploring may hit the best item, so `explored` is lower
 
 
 class Discovery(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +93,9 @@ def loop_metrics(
         reward=float(sum(d.rewards.sum() for d in decisions)),
         seconds=(decisions[-1].time - decisions[0].time) / 1000,
         comparison=_compare(decisions, experiment, control, planned_users),
-        exploration=[explored_share(name, rows, _configured(experiment, name, bandit)) for name, rows in met.items()],
+        exploration=[
+            explored_share(name, rows, _configured(experiment, name, rows, bandit)) for name, rows in met.items()
+        ],
         new_items=len(set(new_items)),
         discovery=discovery(met, new_items, rewards.positive),
         cumulative_reward=[cumulative_reward(name, rows) for name, rows in met.items()],
@@ -186,9 +188,15 @@ def greedy_value(decisions: Sequence[RewardedDecision], bandit: BanditSettings, 
     It answers for the states in which the exploring variant's users were: which items they had seen already is part of
     them.
     """
-    slates = [LoggedSlate(d.user, d.mean, d.bonus, d.probabilities, d.rewards) for d in decisions if d.shown]
-    exploration = Exploration(bandit.explore_top_k, bandit.explore_share)
-    return evaluate(slate_log(slates, exploration, _ROLLOUTS, np.random.default_rng(seed)))
+    slates = [
+        LoggedSlate(
+            d.user, d.mean, d.bonus, d.probabilities, d.rewards,
+            Exploration(bandit.explore_top_k, bandit.share_on(d.surface)),
+        )
+        for d in decisions
+        if d.shown
+    ]  # fmt: skip
+    return evaluate(slate_log(slates, _ROLLOUTS, np.random.default_rng(seed)))
 
 
 def _compare(
@@ -210,9 +218,14 @@ def _variant(experiment: Experiment, mode: BanditMode, met: Collection[str]) -> 
     return next((v.name for v in experiment.variants if v.bandit is mode and v.name in met), None)
 
 
-def _configured(experiment: Experiment, name: str, bandit: BanditSettings) -> float:
+def _configured(
+    experiment: Experiment, name: str, decisions: Sequence[RewardedDecision], bandit: BanditSettings
+) -> float:
     mode = next(variant.bandit for variant in experiment.variants if variant.name == name)
-    return bandit.explore_share if mode is BanditMode.EXPLORE else 0.0
+    if mode is not BanditMode.EXPLORE:
+        return 0.0
+    slots = sum(len(d.shown) for d in decisions)
+    return sum(bandit.share_on(d.surface) * len(d.shown) for d in decisions) / max(slots, 1)
 
 
 def _positives(

@@ -3,7 +3,8 @@
 import numpy as np
 
 from feature_store.contracts.experiments import BanditMode
-from online_serving.pipeline.request import Float64, Int64
+from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, N
+from online_serving.pipeline.request import Bool, Float64, Int64
 from streaming.bandit.diag_linucb import Estimate, Table, score
 from streaming.bandit.exploration import Slate, choose_slate
 from streaming.settings import BanditSettings
@@ -18,14 +19,39 @@ def estimate(
     predicted: Float64,
     table: Table,
 ) -> Estimate:
-    """The policy's view of the candidates: the bandit's, or the offline prediction where the bandit is off."""
+    """The policy's view of the candidates: the bandit's, or the offline prediction where the bandit is off. What is not
+    worth exploring has a bonus of 0, which keeps exploration from it and tells the log so."""
     if mode is BanditMode.OFF:
         nothing = np.zeros(len(candidates))
         return Estimate(predicted, nothing, np.zeros(len(candidates), dtype=np.uint64))
-    return score(settings, clusters, weights, candidates, predicted, table)
+    view = score(settings, clusters, weights, candidates, predicted, table)
+    return view._replace(bonus=view.bonus * worth_exploring(settings, predicted, table.items[candidates]))
 
 
-def draw(settings: BanditSettings, mode: BanditMode, view: Estimate, size: int, rng: np.random.Generator) -> Slate:
+def worth_exploring(settings: BanditSettings, predicted: Float64, items: Float64) -> Bool:
+    """(n,) whether showing an item to this user is worth it for what is learnt: predicted (n,), item rows (n, 5).
+
+    Not if it has graduated, with as many resolved trials as settings.graduation_trials. And not if this user very
+    probably likes it less than most (item-centric exploration, RecSys 2025): p < mu - sigmas sigma, with mu and sigma
+    of the item's posterior, Beta(1 + R, 1 + N - R) for rewards of 0 and 1. p is the prediction with what the item
+    earned beyond its predictions so far: an item that the model thinks too little of is not this user's dislike.
+    """
+    trials, reward = items[:, N], items[:, REWARD]
+    worth = np.ones(len(items), dtype=np.bool_)
+    if settings.graduation_trials:
+        worth &= trials < settings.graduation_trials
+    if settings.item_centric_sigmas:
+        mu = (reward + 1) / (trials + 2)
+        # mu (1 - mu) for rewards of 0 and 1, and right for others.
+        variance = np.maximum((items[:, REWARD_SQ] + 1) / (trials + 2) - mu**2, 0)
+        p = predicted + (reward - items[:, PREDICTED]) / (trials + 2)
+        worth &= p >= mu - settings.item_centric_sigmas * np.sqrt(variance / (trials + 3))
+    return worth
+
+
+def draw(
+    settings: BanditSettings, mode: BanditMode, surface: str, view: Estimate, size: int, rng: np.random.Generator
+) -> Slate:
     """Fills the slate; only the explore mode draws at random (and greedy between equals)."""
-    share = settings.explore_share if mode is BanditMode.EXPLORE else 0.0
+    share = settings.share_on(surface) if mode is BanditMode.EXPLORE else 0.0
     return choose_slate(view.mean, view.bonus, size, settings.explore_top_k, share, rng)

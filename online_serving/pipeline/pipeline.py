@@ -55,7 +55,7 @@ class Pipeline:
         with _stage("explore"):
             mode = variant.bandit
             view = estimate(self._bandit, mode, encoded.clusters, encoded.weights, candidates, predicted, table)
-            slate = draw(self._bandit, mode, view, request.slate_size, rng)
+            slate = draw(self._bandit, mode, request.surface, view, request.slate_size, rng)
         with _stage("columns"):
             return _columns(snapshot, encoded, candidates, sources, predicted, view, slate, hits)
 

@@ -43,6 +43,7 @@ class Request:
     exclude: Filter = Filter()
     only: Filter | None = None  # None: no such rule
     context: tuple[str, ...] = ()  # tokens of what the request says about the user
+    surface: str = "default"  # where the slate will be shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 Slots are filled one after the other. With probability 1 - share a slot exploits: it takes the candidate of the
 highest mean. With probability share it explores: it draws uniformly among the top_k candidates left by mean + bonus
-(the randomisation of Online Matching that spreads traffic while feedback is on its way). Ties are broken uniformly,
-at the boundary of the top_k too, and the probability logged for a slot is the marginal over the coin and the ties,
-given the slots before it. The kernel is compiled; `slot_probabilities` is the plain NumPy form of its law.
+(the randomisation of Online Matching that spreads traffic while feedback is on its way), out of those whose bonus is
+above 0: the others have nothing to be learnt about. Where none of these is left, the slot exploits. Ties are broken
+uniformly, at the boundary of the top_k too, and the probability logged for a slot is the marginal over the coin and the
+ties, given the slots before it. The kernel is compiled; `slot_probabilities` is the plain NumPy form of its law.
 """
 
 from typing import NamedTuple
@@ -29,19 +30,24 @@ class Slate(NamedTuple):
 def choose_slate(
     mean: Float64, bonus: Float64, slate_size: int, top_k: int, share: float, rng: np.random.Generator
 ) -> Slate:
-    """Fills min(slate_size, n) slots from n candidates with mean (n,) and bonus (n,). share = 0 is the greedy
-    policy."""
+    """Fills min(slate_size, n) slots from n candidates with mean (n,) and bonus (n,), at least 0. share = 0 is the
+    greedy policy."""
     slots = min(slate_size, len(mean))
     shown, probabilities = np.empty(slots, dtype=np.int64), np.empty(slots)
     chance = np.zeros(len(mean), dtype=np.bool_)
-    _fill(mean, mean + bonus, top_k, share, rng.random(slots), shown, probabilities, chance)
+    _fill(mean, bonus, top_k, share, rng.random(slots), shown, probabilities, chance)
     return Slate(shown, probabilities, np.flatnonzero(chance))
 
 
-def slot_probabilities(mean: Float64, upper: Float64, left: Bool, top_k: int, share: float) -> Float64:
-    """(n,) the chance of each candidate to fill the next slot. upper (n,): mean + bonus; left (n,): not shown yet."""
-    p = np.zeros(len(mean))
-    p[left] = (1 - share) * _uniform_top(mean[left], 1) + share * _uniform_top(upper[left], top_k)
+def slot_probabilities(mean: Float64, bonus: Float64, left: Bool, top_k: int, share: float) -> Float64:
+    """(n,) the chance of each candidate to fill the next slot. mean (n,), bonus (n,); left (n,): not shown yet."""
+    explorable = left & (bonus > 0)
+    exploit, explore = np.zeros(len(mean)), np.zeros(len(mean))
+    exploit[left] = _uniform_top(mean[left], 1)
+    if not explorable.any():
+        return exploit
+    explore[explorable] = _uniform_top((mean + bonus)[explorable], top_k)
+    p: Float64 = (1 - share) * exploit + share * explore
     return p
 
 
@@ -56,15 +62,17 @@ def _uniform_top(values: Float64, k: int) -> Float64:
 
 
 @numba.njit(cache=True)
-def _fill(mean, upper, top_k, share, uniform, shown, probabilities, chance):  # type: ignore[no-untyped-def]
+def _fill(mean, bonus, top_k, budget, uniform, shown, probabilities, chance):  # type: ignore[no-untyped-def]
     slots = len(shown)
-    left = np.ones(len(mean), dtype=np.bool_)
+    left, explorable = np.ones(len(mean), dtype=np.bool_), bonus > 0
+    upper = np.where(explorable, mean + bonus, -np.inf)
     by_mean, by_upper = _highest(mean, slots), _highest(upper, slots - 1 + top_k)
     best, top = np.empty(len(mean), dtype=np.int64), np.empty(len(mean), dtype=np.int64)
     for slot in range(slots):
         # Exploiting is drawing among the top 1 by mean, exploring among the top k by mean + bonus.
         exploit = _top(by_mean, mean, left, 1, best)
-        explore = _top(by_upper, upper, left, top_k, top)
+        explore = _top(by_upper, upper, explorable, top_k, top)
+        share = budget if explore[2] > 0 else 0.0
         if share < 1:
             chance[best[: exploit[2]]] = True
         if share > 0:
@@ -76,7 +84,7 @@ def _fill(mean, upper, top_k, share, uniform, shown, probabilities, chance):  # 
             chosen = top[_draw(explore, (u - (1 - share)) / share)]
         shown[slot] = chosen
         probabilities[slot] = (1 - share) * _chance(exploit, best, chosen) + share * _chance(explore, top, chosen)
-        left[chosen] = False
+        left[chosen] = explorable[chosen] = False
     chance[by_mean[:slots]] = True  # the greedy slate: to evaluate that policy is what the set is logged for
     chance[shown] = False
 
@@ -119,6 +127,8 @@ def _top(order, values, left, k, members):  # type: ignore[no-untyped-def]
             found += 1
     k = min(k, found)
     inside = 0
+    if found == 0:
+        return k, inside, found
     while values[members[inside]] > values[members[k - 1]]:
         inside += 1
     return k, inside, found

@@ -5,17 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import beta
 
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.definitions import USER_TOKENS, ranker_features, token_ids
 from feature_store.online import NOBODY, UserFeatures
-from feature_store.sums import COLUMNS
+from feature_store.sums import COLUMNS, N
 from infra.benchmarks.small_release import build_release, items
 from online_serving.metrics import STAGE
 from online_serving.parameters import Parameters
+from online_serving.pipeline.explore import worth_exploring
 from online_serving.pipeline.pipeline import Pipeline, unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.settings import ServingSettings
@@ -51,10 +53,11 @@ def recommend(
     mode: BanditMode = BanditMode.EXPLORE,
     serving: ServingSettings = SERVING,
     seed: int = 0,
+    bandit: BanditSettings = BANDIT,
 ) -> Recommendation:
     variant = Variant(name="v", share=1, bandit=mode)
     rng = np.random.default_rng(seed)
-    return Pipeline(serving, BANDIT).recommend(snapshot, parameters.table(), request, user, variant, rng)
+    return Pipeline(serving, bandit).recommend(snapshot, parameters.table(), request, user, variant, rng)
 
 
 def test_logged_values_equal_recomputed_ones(snapshot: Snapshot, parameters: Parameters) -> None:
@@ -72,7 +75,8 @@ def test_logged_values_equal_recomputed_ones(snapshot: Snapshot, parameters: Par
         BANDIT, np.array(r.clusters), np.array(r.weights), positions, np.array(r.predicted), parameters.table()
     )
     np.testing.assert_allclose(r.mean, again.mean, rtol=1e-9)
-    np.testing.assert_allclose(r.bonus, again.bonus, rtol=1e-9)
+    worth = worth_exploring(BANDIT, np.array(r.predicted), parameters.table().items[positions])
+    np.testing.assert_allclose(r.bonus, again.bonus * worth, rtol=1e-9)
     assert r.edges == again.edges.tolist()
 
 
@@ -94,6 +98,61 @@ def test_greedy_takes_the_best_means(snapshot: Snapshot, parameters: Parameters)
     r = recommend(snapshot, parameters, Request(10), mode=BanditMode.GREEDY)
     assert r.mean[:10] == sorted(r.mean[:10], reverse=True)
     assert r.probabilities == [1.0] * 10
+
+
+def test_an_item_graduates_by_its_resolved_trials() -> None:
+    rows = np.array([[5000, 999, 0, 0, 0], [1000, 1000, 0, 0, 0]], dtype=np.float64)  # served, resolved
+    settled = BanditSettings(graduation_trials=1000, item_centric_sigmas=0)
+    assert worth_exploring(settled, np.zeros(2), rows).tolist() == [True, False]
+    never = settled.model_copy(update={"graduation_trials": 0})
+    assert worth_exploring(never, np.zeros(2), rows).tolist() == [True, True]
+
+
+def test_an_item_is_not_explored_for_whom_will_probably_dislike_it() -> None:
+    # 48 of 96 rewarded: mu = 49/98 = 0.5, sigma = sqrt(0.25/99) = 0.0503, so the bound of two sigmas is 0.3995.
+    fair = [96, 96, 48, 48, 48]  # the model's predictions came out right on average
+    modest = [96, 96, 48, 48, 9.6]  # it predicted 0.1 each, and is 38.4/98 = 0.3918 too low
+    unknown = [0, 0, 0, 0, 0]
+    rows = np.array([fair, fair, modest, modest, unknown], dtype=np.float64)
+    predicted = np.array([0.41, 0.39, 0.01, 0.005, 0.0])
+    settled = BanditSettings(graduation_trials=0, item_centric_sigmas=2.0)
+    assert worth_exploring(settled, predicted, rows).tolist() == [True, False, True, False, True]
+    off = settled.model_copy(update={"item_centric_sigmas": 0.0})
+    assert worth_exploring(off, predicted, rows).all()
+
+
+@settings(max_examples=50)
+@given(
+    st.integers(0, 500).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.floats(0, 1))),
+    st.floats(0, 1),
+    st.floats(0.1, 4),
+)
+def test_the_bound_is_that_of_the_beta_posterior(item: tuple[int, int, float], predicted: float, sigmas: float) -> None:
+    n, positive, mean_prediction = item
+    row = np.array([[n, n, positive, positive, n * mean_prediction]], dtype=np.float64)
+    posterior = beta(1 + positive, 1 + n - positive)
+    p = predicted + (positive - n * mean_prediction) / (n + 2)
+    margin = p - (posterior.mean() - sigmas * posterior.std())
+    assume(abs(margin) > 1e-9)
+    settled = BanditSettings(graduation_trials=0, item_centric_sigmas=sigmas)
+    assert worth_exploring(settled, np.array([predicted]), row).tolist() == [margin >= 0]
+
+
+def test_what_is_not_worth_exploring_is_shown_for_its_mean_only(snapshot: Snapshot, parameters: Parameters) -> None:
+    settled = BanditSettings(explore_share=1.0, graduation_trials=1, item_centric_sigmas=0)
+    trials = dict(zip(snapshot.graph.items, parameters.table().items[:, N].tolist(), strict=True))
+    r = recommend(snapshot, parameters, Request(10), bandit=settled)
+    graduated = [trials[item] >= 1 for item in r.items]
+    assert any(graduated)
+    assert [bonus == 0 for bonus in r.bonus] == graduated
+    assert not any(graduated[: r.shown])  # there is enough left to explore
+
+
+def test_a_surface_has_its_own_share(snapshot: Snapshot, parameters: Parameters) -> None:
+    quiet = BanditSettings(explore_share=1.0, explore_share_by_surface={"checkout": 0.0})
+    r = recommend(snapshot, parameters, Request(10, surface="checkout"), bandit=quiet)
+    assert r.probabilities == [1.0] * 10
+    assert max(recommend(snapshot, parameters, Request(10), bandit=quiet).probabilities) <= 0.5
 
 
 def test_rules_come_first_and_are_counted(snapshot: Snapshot, parameters: Parameters) -> None:

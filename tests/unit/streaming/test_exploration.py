@@ -12,9 +12,8 @@ from streaming.bandit.exploration import choose_slate, slot_probabilities
 
 
 def _first_slot(mean: list[float], bonus: list[float], top_k: int, share: float) -> list[float]:
-    m, upper = np.array(mean), np.array(mean) + np.array(bonus)
-    left = np.ones(len(m), dtype=bool)
-    chances: list[float] = slot_probabilities(m, upper, left, top_k, share).tolist()
+    left = np.ones(len(mean), dtype=bool)
+    chances: list[float] = slot_probabilities(np.array(mean), np.array(bonus), left, top_k, share).tolist()
     return chances
 
 
@@ -26,8 +25,21 @@ def test_greedy_takes_the_best_means_in_order() -> None:
 
 
 def test_probabilities_by_hand() -> None:
-    # best mean: item 1; top 2 by upper bound (1.1, 0.9, 0.7): items 0 and 1
-    assert _first_slot([0.1, 0.9, 0.5], [1.0, 0.0, 0.2], top_k=2, share=0.2) == pytest.approx([0.1, 0.9, 0])
+    # best mean: item 1; top 2 by upper bound (1.1, 1.0, 0.7): items 0 and 1
+    assert _first_slot([0.1, 0.9, 0.5], [1.0, 0.1, 0.2], top_k=2, share=0.2) == pytest.approx([0.1, 0.9, 0])
+
+
+def test_what_has_no_bonus_is_shown_for_its_mean_only() -> None:
+    # best mean: item 1; top 2 by upper bound of those with a bonus: items 0 and 2
+    assert _first_slot([0.1, 0.9, 0.5], [1.0, 0.0, 0.2], top_k=2, share=0.2) == pytest.approx([0.1, 0.8, 0.1])
+    assert _first_slot([0.1, 0.9, 0.5], [0.0, 0.0, 0.2], top_k=2, share=0.2) == pytest.approx([0, 0.8, 0.2])
+
+
+def test_where_nothing_is_left_to_explore_every_slot_exploits() -> None:
+    assert _first_slot([0.1, 0.9, 0.5], [0.0] * 3, top_k=2, share=0.7) == [0, 1, 0]
+    slate = choose_slate(np.array([0.1, 0.9, 0.5]), np.array([0.3, 0, 0]), 3, 2, 1.0, np.random.default_rng(0))
+    assert slate.shown.tolist() == [0, 1, 2]  # the one to explore, and then the best
+    assert slate.probabilities.tolist() == [1, 1, 1]
 
 
 def test_ties_share_their_chance() -> None:
@@ -67,7 +79,7 @@ def test_the_kernel_follows_its_plain_form_slot_by_slot(
     possible = np.zeros(len(arms), dtype=bool)
     possible[np.argsort(-mean, kind="stable")[:size]] = True
     for chosen, probability in zip(slate.shown, slate.probabilities, strict=True):
-        chances = slot_probabilities(mean, mean + bonus, left, top_k, share)
+        chances = slot_probabilities(mean, bonus, left, top_k, share)
         assert chances.sum() == pytest.approx(1)
         assert probability == pytest.approx(chances[chosen])
         possible |= chances > 0
@@ -75,15 +87,17 @@ def test_the_kernel_follows_its_plain_form_slot_by_slot(
     assert slate.explored.tolist() == np.flatnonzero(possible & left).tolist()
 
 
-def test_logged_probabilities_are_the_real_frequencies() -> None:
-    """Every sequence of three items out of five, against the product of the logged probabilities; 60,000 draws."""
-    mean, bonus = np.array([0.5, 0.5, 0.4, 0.2, 0.1]), np.array([0.0, 0.1, 0.2, 0.4, 0.3])
+@pytest.mark.parametrize("bonus", [[0.01, 0.1, 0.2, 0.4, 0.3], [0.0, 0.1, 0.0, 0.4, 0.0]])
+def test_logged_probabilities_are_the_real_frequencies(bonus: list[float]) -> None:
+    """Every sequence of three items out of five, against the product of the logged probabilities; 60,000 draws. With
+    all items explored, and with two of them, so that the last slot may find none left."""
+    mean = np.array([0.5, 0.5, 0.4, 0.2, 0.1])
     rng = np.random.default_rng(7)
     draws = 60_000
     counts: dict[tuple[int, ...], int] = {}
     expected: dict[tuple[int, ...], float] = {}
     for _ in range(draws):
-        slate = choose_slate(mean, bonus, 3, 3, 0.5, rng)
+        slate = choose_slate(mean, np.array(bonus), 3, 3, 0.5, rng)
         sequence = tuple(slate.shown.tolist())
         counts[sequence] = counts.get(sequence, 0) + 1
         expected[sequence] = slate.probabilities.prod()
@@ -95,7 +109,7 @@ def test_logged_probabilities_are_the_real_frequencies() -> None:
 
 
 def test_an_explored_slot_leaves_the_best_for_the_next() -> None:
-    mean, bonus = np.array([0.9, 0.1, 0.1]), np.zeros(3)
+    mean, bonus = np.array([0.9, 0.1, 0.1]), np.ones(3)
     for seed in range(50):
         slate = choose_slate(mean, bonus, 3, 3, 1.0, np.random.default_rng(seed))
         assert slate.probabilities.tolist() == pytest.approx([1 / 3, 1 / 2, 1])

@@ -112,12 +112,21 @@ def test_greedy_choice_looks_at_what_is_left() -> None:
 
 
 def test_marginals_by_hand() -> None:
-    # Three items, means .3 > .2 > .1, no bonus, top 2, share 1/2. Slot one: P(a) = 1/2 + 1/4, P(b) = 1/4.
+    # Three items, means .3 > .2 > .1, one bonus, top 2, share 1/2. Slot one: P(a) = 1/2 + 1/4, P(b) = 1/4.
     # b at slot two: after a it is the best left: 1/2 + 1/4; after b it is gone. So 3/4 * 3/4.
     mean, slate = np.array([0.3, 0.2, 0.1]), np.array([0, 1], dtype=np.int64)
-    found = logging_marginals(mean, np.zeros(3), slate, Exploration(2, 0.5), 200_000, np.random.default_rng(0))
+    found = logging_marginals(mean, np.ones(3), slate, Exploration(2, 0.5), 200_000, np.random.default_rng(0))
     assert found[0] == pytest.approx(3 / 4)
     assert found[1] == pytest.approx(9 / 16, abs=0.005)
+
+
+def test_marginals_follow_the_serving_code_where_some_items_are_not_explored() -> None:
+    mean, bonus = np.array([0.5, 0.4, 0.3, 0.2, 0.1]), np.array([0.0, 0.0, 0.1, 0.3, 0.0])
+    wanted, draws = np.array([0, 1, 3], dtype=np.int64), 40_000
+    rng = np.random.default_rng(3)
+    hits = sum(choose_slate(mean, bonus, 3, 3, 0.5, rng).shown == wanted for _ in range(draws))
+    found = logging_marginals(mean, bonus, wanted, Exploration(3, 0.5), draws, rng)
+    assert found == pytest.approx(hits / draws, abs=0.015)
 
 
 def test_ties_are_broken_by_chance_in_the_marginals_too() -> None:
@@ -142,7 +151,9 @@ def synthetic(seed: int, n: int, truth: Float64, mean: Float64, share: float, ch
         for position, item in enumerate(slate.shown):
             p = truth[item] * (1 - chain if position and rewards[position - 1] else 1)
             rewards[position] = rng.random() < p
-        slates.append(LoggedSlate(f"u{row // 3}", mean[items], bonus[items], slate.probabilities, rewards))
+        slates.append(
+            LoggedSlate(f"u{row // 3}", mean[items], bonus[items], slate.probabilities, rewards, Exploration(4, share))
+        )
     return slates
 
 
@@ -161,7 +172,7 @@ def test_estimators_are_unbiased_where_their_assumption_holds() -> None:
     found: dict[str, list[float]] = {}
     for seed in range(80):
         slates = synthetic(seed, 90, TRUTH, WRONG, share=0.5, chain=0.0)
-        for estimate in ope.evaluate(slate_log(slates, Exploration(4, 0.5), 100, rng)).estimates:
+        for estimate in ope.evaluate(slate_log(slates, 100, rng)).estimates:
             found.setdefault(estimate.estimator, []).append(estimate.value.value)
     truth = greedy_value(TRUTH, WRONG, 0.0)
     for name in ("RIPS", "IIPS", "doubly robust"):
@@ -178,7 +189,7 @@ def test_sequential_estimators_stay_unbiased_when_rewards_interact() -> None:
     values: dict[str, list[float]] = {"RIPS": [], "doubly robust": []}
     for seed in range(100):
         slates = synthetic(1_000 + seed, 90, TRUTH, WRONG, share=0.5, chain=0.8)
-        log = slate_log(slates, None, 0, np.random.default_rng(0))
+        log = slate_log(slates, 0, np.random.default_rng(0))
         values["RIPS"].append(ope.rips(log)[0].value)
         values["doubly robust"].append(ope.doubly_robust(log)[0].value)
     for name, found in values.items():
@@ -190,7 +201,7 @@ def test_intervals_cover_the_true_value() -> None:
     truth = greedy_value(TRUTH, WRONG, 0.0)
     covered, runs = 0, 100
     for seed in range(runs):
-        log = slate_log(synthetic(5_000 + seed, 240, TRUTH, WRONG, 0.4, 0.0), None, 0, np.random.default_rng(0))
+        log = slate_log(synthetic(5_000 + seed, 240, TRUTH, WRONG, 0.4, 0.0), 0, np.random.default_rng(0))
         value = ope.evaluate(log).read_first().value
         assert value.low is not None
         assert value.high is not None
