@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from feature_store.contracts.errors import ReleaseRefused
+from feature_store.decay import Decay
 from feature_store.graph import Graph
 from feature_store.sums import Float64, Rows
 
@@ -40,6 +41,12 @@ class Description(msgspec.Struct, frozen=True):
     offsets: list[int]
     created: int
     translations: list[str]
+    memory_days: float | None = None
+
+    @property
+    def decay(self) -> Decay:
+        """How trials fade in its sums."""
+        return Decay(self.memory_days, self.created)
 
     @classmethod
     def load(cls, namespaces: Path, namespace: str) -> "Description":
@@ -54,7 +61,8 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     log, offsets: the log id, and per partition the first offset that the base does not hold. starts: per partition,
     what else the fold begins with. translations: by release
     id, a row-stochastic (clusters there, clusters here) matrix; a decision of that release is folded onto this
-    release's clusters by it. A decision of a release without a translation updates its item rows only.
+    release's clusters by it. A decision of a release without a translation updates its item rows only. memory_days:
+    what a trial counts fades to 1/e in so many days, with `created` as the landmark; None: never.
     """
 
     id: str
@@ -66,6 +74,12 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     base: Rows
     starts: list[Start]
     translations: dict[str, Float64] = {}
+    memory_days: float | None = None
+
+    @property
+    def decay(self) -> Decay:
+        """How trials fade in its sums."""
+        return Decay(self.memory_days, self.created)
 
     def save(self, namespaces: Path) -> None:
         """Writes `<namespaces>/<id>/`, whole or not at all. Raises ReleaseRefused if it exists."""
@@ -81,7 +95,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
         for release, matrix in self.translations.items():
             np.save(draft / f"translation-{release}.npy", matrix, allow_pickle=False)
         description = Description(
-            self.id, self.release, self.log, self.offsets, self.created, sorted(self.translations)
+            self.id, self.release, self.log, self.offsets, self.created, sorted(self.translations), self.memory_days
         )
         (draft / _DESCRIPTION).write_bytes(msgspec.json.encode(description))
         draft.rename(final)
@@ -104,6 +118,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
                     release: np.load(directory / f"translation-{release}.npy", allow_pickle=False)
                     for release in description.translations
                 },
+                memory_days=description.memory_days,
             )
 
 

@@ -40,4 +40,5 @@ def training_job(
             offsets=[coverage(lake, log_id, partition) for partition in range(settings.kafka.partitions)],
             until_ms=until_ms,
             exclude_items=exclude_items,
+            memory_days=settings.bandit.memory_days,
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store.decay import Decay
 from feature_store.online import UserFeatures
 from feature_store.sums import Numbers, Rows, Sums
 from offline_training.data.lake import parquet_files
@@ -21,11 +22,11 @@ MAX_CORRECTION = 10.0  # truncated importance weights (Ionides 2008): no trial c
 _COLUMNS = ["time", "history", "profile", "items", "rewards", "probabilities"]
 
 
-def logged_prior(snapshot: Snapshot, impressions: Path, before_ms: int, discount: float) -> Rows:
+def logged_prior(snapshot: Snapshot, impressions: Path, before_ms: int, discount: float, decay: Decay) -> Rows:
     """Sums of the logged trials of decisions made before the time (ms since the epoch).
 
-    Each counts `discount / propensity` times, with 1 / propensity at most MAX_CORRECTION, as if the decision had been
-    made by this release: its user in this release's clusters, its items with this release's predictions and edges.
+    Each counts `discount / propensity` times, with 1 / propensity at most MAX_CORRECTION, and fades, as if the decision
+    had been made by this release: its user in this release's clusters, its items with its predictions and edges.
     impressions: the training set of that name. Items that the release does not know are left out.
     """
     sums = Sums()
@@ -34,7 +35,7 @@ def logged_prior(snapshot: Snapshot, impressions: Path, before_ms: int, discount
             for batch in source.iter_batches(columns=_COLUMNS):
                 shares = Shares()
                 for row in batch.filter(pc.less(batch["time"], before_ms)).to_pylist():
-                    _add(shares, sums.numbers, snapshot, row, discount)
+                    _add(shares, sums.numbers, snapshot, row, discount * decay.trial(row["time"]))
                 sums.add(*shares.additions())
     return sums.rows()
 

@@ -100,7 +100,7 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
 
         ticks = loop.create_task(log.tick())
         cleanup.push_async_callback(_cancelled, ticks)
-        await cleanup.enter_async_context(_following(config, blocking, pipeline, current, loop))
+        await cleanup.enter_async_context(_following(config, blocking, pipeline, current, clock, loop))
         yield
 
 
@@ -110,6 +110,7 @@ async def _following(
     client: "redis.Redis",
     pipeline: Pipeline,
     current: Current,
+    clock: Clock,
     loop: asyncio.AbstractEventLoop,
 ) -> AsyncIterator[None]:
     store, bandit = OnlineStore(client, config.redis), BanditStore(client, config.redis)
@@ -131,7 +132,7 @@ async def _following(
 
     follower = StateFollower(
         store,
-        loader(config.home, config.kafka.partitions, store, bandit, config.bandit, pipeline),
+        loader(config.home, config.kafka.partitions, store, bandit, config.bandit, pipeline, clock),
         publish=lambda state: on_loop(lambda: current.publish(state)),
         swap=lambda state: on_loop(lambda: swap(state)),
         complain=lambda problem: on_loop(lambda: complain(problem)),

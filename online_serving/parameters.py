@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numba
 import numpy as np
 
+from feature_store.decay import NOTHING_FADES, Decay
 from feature_store.graph import Graph, find_row
 from feature_store.sums import COLUMNS, ITEM, Float64, N, Rows
 from online_serving.growing import GrowingRows
@@ -22,10 +23,16 @@ class Parameters:
     """Base and partitions of one namespace over one graph, which may grow meanwhile. Used from one thread at a time."""
 
     def __init__(
-        self, graph: Graph, size: int, base: Iterable[Rows], offsets: Sequence[int], bandit: BanditSettings
+        self,
+        graph: Graph,
+        size: int,
+        base: Iterable[Rows],
+        offsets: Sequence[int],
+        bandit: BanditSettings,
+        decay: Decay = NOTHING_FADES,
     ) -> None:
         """size: items of the graph to hold. base: in parts, because nothing of it is kept. offsets: per partition, the
-        next log offset that the base does not hold. bandit: what the prior is fitted with."""
+        next log offset that the base does not hold. bandit: what the prior is fitted with. decay: the namespace's."""
         self._graph = graph
         self._offsets = list(offsets)
         # Room for as many again, which costs nothing until it is used: the first live item must not copy everything.
@@ -36,7 +43,8 @@ class Parameters:
         self._waiting: dict[str, dict[int, Float64]] = {}  # item -> cluster -> row
         self._bandit = bandit
         self._prior = Prior.unknown(graph.clusters)
-        self._refit_at = FIRST_FIT
+        self._decay = decay
+        self._refit_at = 0.0  # in units of the sums, which only grow: fading changes all of them alike
         for rows in base:
             self._add(rows)
 
@@ -45,15 +53,17 @@ class Parameters:
         """Per partition, the next log offset that the parameters do not hold."""
         return list(self._offsets)
 
-    def table(self) -> Table:
-        """The parameters by row number of the graph. A view: it changes with the next apply or extend."""
-        if self._total[N] >= self._refit_at:
+    def table(self, now: int) -> Table:
+        """The parameters by row number of the graph, for a reader at a time (ms since the epoch). A view: it changes
+        with the next apply or extend."""
+        trial = self._decay.trial(now)
+        if self._total[N] >= max(self._refit_at, FIRST_FIT * trial):
             self._prior = fit(
                 self._graph.adjacency, self._edges.rows, self._items.rows, self._total,
-                self._bandit.item_prior, self._bandit.cluster_prior,
+                self._bandit.item_prior, self._bandit.cluster_prior, trial,
             )  # fmt: skip
-            self._refit_at = refit_at(self._total[N])
-        return Table(self._graph.adjacency, self._edges.rows, self._items.rows, self._total, self._prior)
+            self._refit_at = trial * refit_at(self._total[N] / trial)
+        return Table(self._graph.adjacency, self._edges.rows, self._items.rows, self._total, self._prior, trial)
 
     def apply(self, partition: int, offset: int, changes: Rows) -> None:
         """Adds what has changed in a partition, up to the log offset."""

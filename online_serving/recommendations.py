@@ -93,10 +93,10 @@ class Recommender:
         features = await self._features(user, degraded)
         state = self._current.state  # one reference for the whole decision; nothing below waits before it is made
         made_with = Provenance(*state.active, state.parameters.offsets, variant)
-        recommendation = self._pipeline.recommend(
-            state.snapshot, state.parameters.table(), request, features, variant, self._rng
-        )
         now = self._clock.now_ms()
+        recommendation = self._pipeline.recommend(
+            state.snapshot, state.parameters.table(now), request, features, variant, self._rng
+        )
         decision_id = self._keyring.decision_id(user, now)
         sampled = self._rng.random() < self._settings.candidate_log_share
         decision = decisions.build(decision_id, user, now, request.surface, made_with, recommendation, sampled)

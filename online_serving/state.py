@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.bandit_state import BanditStore, Position
+from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import LogMismatch, ReleaseRefused, Unavailable
 from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.graph import Graph
@@ -74,6 +75,7 @@ def loader(
     store: BanditStore,
     bandit: BanditSettings,
     pipeline: Pipeline,
+    clock: Clock,
 ) -> Loader:
     """Returns what reads a release, its namespace, the catalogue and the parameters from disk and Redis. It raises
     ReleaseRefused or LogMismatch if they do not fit each other or this program."""
@@ -94,7 +96,7 @@ def loader(
         parameters, places = load_parameters(
             home / "namespaces", namespace, snapshot.graph, snapshot.size, store, bandit
         )
-        _warm_up(pipeline, snapshot, parameters)
+        _warm_up(pipeline, snapshot, parameters, clock.now_ms())
         return State(active, snapshot, parameters, places)
 
     return load
@@ -105,7 +107,8 @@ def load_parameters(
 ) -> tuple[Parameters, list[Place]]:
     """The parameters of a namespace over the first `size` items of the graph, and where to follow each partition
     from."""
-    parameters = Parameters(graph, size, read_base(namespaces, namespace.id), namespace.offsets, bandit)
+    base = read_base(namespaces, namespace.id)
+    parameters = Parameters(graph, size, base, namespace.offsets, bandit, namespace.decay)
     places = []
     for partition, first in enumerate(namespace.offsets):
         position, rows, stream_id = store.load_rows(namespace.id, partition)
@@ -123,7 +126,8 @@ def _give_memory_back() -> None:
         trim(0)
 
 
-def _warm_up(pipeline: Pipeline, snapshot: Snapshot, parameters: Parameters) -> None:
+def _warm_up(pipeline: Pipeline, snapshot: Snapshot, parameters: Parameters, now: int) -> None:
     """Compiles kernels and fills allocators before the first request has to wait for it."""
     variant = Variant(name="warm-up", share=1.0, bandit=BanditMode.EXPLORE)
-    pipeline.recommend(snapshot, parameters.table(), Request(slate_size=1), NOBODY, variant, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    pipeline.recommend(snapshot, parameters.table(now), Request(slate_size=1), NOBODY, variant, rng)

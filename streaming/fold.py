@@ -83,6 +83,7 @@ class Fold:
         self.learning = start.learning
         self.outcomes: Counter[str] = Counter()
         self._namespace = namespace
+        self._decay = namespace.decay
         self._settings = settings
         self._window = int(settings.window_seconds * 1000)
         self._open = {name: unpack(state) for name, state in start.opened.items()}
@@ -308,7 +309,8 @@ class Fold:
         if len(shown) < len(items):
             items, predicted = [items[i] for i in shown], [predicted[i] for i in shown]
             edges = [edges[i] for i in shown]
-        share = (served, trials, reward, squared)
+        counts = self._decay.trial(decision.time)  # of the decision: what is taken back or corrected is what was added
+        share = (counts * served, counts * trials, counts * reward, counts * squared)
         self._shares.add([numbers[i] for i in items], predicted, edges, decision.clusters, decision.weights, share)
         if len(self._shares) > _WAITING_ROWS:
             self._add_up()

@@ -130,6 +130,12 @@ class BanditSettings(BaseModel):
     )
     item_prior: float = Field(default=3.0, gt=0, description="Pseudo-trials behind the level of an item.")
     cluster_prior: float = Field(default=10.0, gt=0, description="Pseudo-trials behind the level of a user cluster.")
+    memory_days: float | None = Field(
+        default=None,
+        ge=1,
+        description="What a trial counts fades to 1/e in so many days; empty: never. Holds from the next train or "
+        "retrain on. Retrain before 50 times as long has passed: from then on nothing fades.",
+    )
     explore_top_k: int = Field(
         default=20, ge=1, description="Exploration draws uniformly among this many items of the highest upper bound."
     )

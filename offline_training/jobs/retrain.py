@@ -52,6 +52,8 @@ def next_namespace(
     """The namespace of a release that follows the parent: transported and mixed base, offsets, translations. ends: per
     partition, up to where the parent's log, and those that followed it, go into the base."""
     state, starts = replay(parent, job.lake, job.rewards, ends)
+    created = job.clock.now_ms()
+    state = state.times(1 / parent.decay.trial(created))  # in trials of the new landmark
 
     old, new = Snapshot.load(job.releases, parent.release), Snapshot.load(job.releases, release)
     before = nearest_cluster(_vectors_under(old, trained)[0], old.centroids)
@@ -69,11 +71,12 @@ def next_namespace(
         release=release,
         log=job.log,
         offsets=[stops[-1].offset for stops in ends],
-        created=job.clock.now_ms(),
+        created=created,
         graph=graph,
         base=base,
         starts=[translate(start, matrix, graph) for start in starts],
         translations=_translations(parent, matrix),
+        memory_days=job.memory_days,
     )
 
 

@@ -101,16 +101,18 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
     decisions, feedback = sum(one.decisions for one in kept), sum(told)
     if not decisions and not feedback:
         raise InvalidInput("There is nothing to leave out: no such decision and no such feedback taught anything.")
+    created = at.clock.now_ms()
     namespace = Namespace(
         id=_next_id(at.home / "namespaces", parent.release),
         release=parent.release,
         log=log_id,
         offsets=offsets,
-        created=at.clock.now_ms(),
+        created=created,
         graph=parent.graph,
-        base=after.rows(),
+        base=after.rows().times(1 / parent.decay.trial(created)),  # in trials of the new landmark
         starts=[one.parts[-1].start() for one in kept],
         translations=parent.translations,
+        memory_days=parent.memory_days,
     )
     return Rollback(namespace, parent.id, decisions, feedback, int((gaps > _SAME).sum()), len(before))
 

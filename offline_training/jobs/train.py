@@ -10,6 +10,7 @@ import numpy as np
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.manifest import open_release
+from feature_store.decay import Decay
 from feature_store.definitions import features_hash
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start, namespace_id
@@ -37,7 +38,7 @@ class TrainJob:
 
     home: the installation's directory. log, offsets: the event log's id and, per partition, the first offset that a new
     namespace folds. until_ms: imported interactions from here on are not read, they measure the release (None: all are
-    read). exclude_items: what was imported about them is not read.
+    read). exclude_items: what was imported about them is not read. memory_days: of the namespace that is made.
     """
 
     home: Path
@@ -52,6 +53,7 @@ class TrainJob:
     offsets: list[int]
     until_ms: int | None = None
     exclude_items: frozenset[str] = frozenset()
+    memory_days: float | None = None
 
     @property
     def lake(self) -> Path:
@@ -93,22 +95,25 @@ def train(job: TrainJob, progress: Progress) -> TrainResult:
     began = job.clock.now_ms()
     summary = build_sets(job, section(progress, 0.0, 0.4))
     trained = train_models(job.sets, job.training, section(progress, 0.4, 0.85))
-    release = write_release(job.releases, trained, job.training, None, job.clock.now_ms())
+    created = job.clock.now_ms()
+    release = write_release(job.releases, trained, job.training, None, created)
     base = NO_ROWS
     if job.training.prior_discount:
         # Only what is over: the namespace may fold what comes from here on.
         over = began - int(job.rewards.window_seconds * 1000)
         snapshot = Snapshot.load(job.releases, release)
-        base = logged_prior(snapshot, job.sets / "impressions", over, job.training.prior_discount)
+        decay = Decay(job.memory_days, created)
+        base = logged_prior(snapshot, job.sets / "impressions", over, job.training.prior_discount, decay)
     namespace = Namespace(
         id=namespace_id(release, 1),
         release=release,
         log=job.log,
         offsets=list(job.offsets),
-        created=job.clock.now_ms(),
+        created=created,
         graph=Graph.load(job.releases / release / "graph.parquet"),
         base=base,
         starts=[Start() for _ in job.offsets],
+        memory_days=job.memory_days,
     )
     return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))
 

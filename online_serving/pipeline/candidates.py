@@ -37,7 +37,7 @@ def fresh(snapshot: Snapshot, table: Table, allowed: Bool, count: int, trials: f
     equals the newest."""
     newest = snapshot.unknown[: -_FRESH_LOOKED_AT - 1 : -1]
     newest = newest[allowed[newest]]
-    served = table.items[newest, SERVED]
+    served = table.items[newest, SERVED] / table.trial
     order = np.argsort(served, kind="stable")[:count]
     chosen: Int64 = newest[order[served[order] < trials]]
     return chosen

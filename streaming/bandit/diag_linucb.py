@@ -47,6 +47,7 @@ class Table(NamedTuple):
     items: Float64  # (items, 5) item rows
     total: Float64  # (5,) sum of all item rows
     prior: Prior  # fitted to them, not necessarily a moment ago
+    trial: float = 1.0  # what a trial of now adds to sums; pseudo-trials are trials of now
 
 
 class Estimate(NamedTuple):
@@ -84,12 +85,13 @@ def score(
     _check(clusters, weights)
     mean, bonus = np.empty(len(candidates)), np.empty(len(candidates))
     edges = np.empty(len(candidates), dtype=np.uint64)
+    trial = table.trial
     _score(
         settings.form is ScoreForm.PUBLISHED,
-        settings.alpha,
-        settings.edge_prior,
-        settings.item_prior,
-        reward_deviation(table.total),
+        settings.alpha * math.sqrt(trial),  # the bonus is of 1 / trials: of now, not of the sums'
+        settings.edge_prior * trial,
+        settings.item_prior * trial,
+        reward_deviation(table.total, trial),
         clusters,
         weights,
         candidates,
@@ -97,7 +99,7 @@ def score(
         table.adjacency,
         table.edges,
         table.items,
-        table.prior,
+        table.prior._replace(edge=table.prior.edge * trial),
         mean,
         bonus,
         edges,
@@ -105,11 +107,12 @@ def score(
     return Estimate(mean, bonus, edges)
 
 
-def reward_deviation(total: Float64) -> float:
-    """Standard deviation of the rewards summed in an item row, with two pseudo-trials of a fair coin."""
-    n = total[N] + 2.0
-    mean = (total[REWARD] + 1.0) / n
-    return math.sqrt(max((total[REWARD_SQ] + 1.0) / n - mean * mean, 0.0)) or _DEFAULT_SD
+def reward_deviation(total: Float64, trial: float = 1.0) -> float:
+    """Standard deviation of the rewards summed in an item row, with two pseudo-trials of a fair coin. trial: what a
+    trial of now adds to the row."""
+    n = total[N] + 2.0 * trial
+    mean = (total[REWARD] + trial) / n
+    return math.sqrt(max((total[REWARD_SQ] + trial) / n - mean * mean, 0.0)) or _DEFAULT_SD
 
 
 @numba.njit(cache=True)
@@ -181,14 +184,14 @@ def score_reference(
     row_of = [_rows_by_item(table.adjacency, int(c)) for c in clusters]
     estimates = []
     for j, p in zip(candidates, predicted, strict=True):
-        active = [(k, w, table.edges[row_of[k][j]]) for k, w in enumerate(weights) if j in row_of[k]]
+        active = [(k, w, table.edges[row_of[k][j]] / table.trial) for k, w in enumerate(weights) if j in row_of[k]]
         mask = sum(1 << k for k, _, _ in active)
         if settings.form is ScoreForm.PUBLISHED:
             mean = sum(w * row[B] / (row[D] + settings.edge_prior) for _, w, row in active)
             width = sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
             deviation = 1.0
         else:
-            item = table.items[j]
+            item = table.items[j] / table.trial
             base = prior.base[j] if j < len(prior.base) else 0.0
             rho = (item[REWARD] - item[PREDICTED] - base * item[N] + shrink * prior.general) / (item[N] + shrink)
             mean = p + rho + users
@@ -197,7 +200,7 @@ def score_reference(
                 mean += w * (row[B] - row[F] - common * row[S]) / (row[SERVED] + prior.edge)
             width = 1 / (item[SERVED] + shrink)
             width += sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
-            deviation = reward_deviation(table.total)
+            deviation = reward_deviation(table.total / table.trial)
         estimates.append((mean, settings.alpha * deviation * math.sqrt(width), mask))
     return Estimate(
         np.array([mean for mean, _, _ in estimates], dtype=np.float64),

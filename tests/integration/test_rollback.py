@@ -1,9 +1,11 @@
 """A rollback on real servers: what is left out teaches nothing, everything else stays, and the law holds."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 
@@ -11,11 +13,12 @@ from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import ManualClock, SystemClock
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.contracts.events import Event, encode
+from feature_store.decay import Decay
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.online import Active, OnlineStore
 from feature_store.settings import RedisSettings
-from feature_store.sums import Sums
+from feature_store.sums import SERVED, N, Sums
 from offline_training.jobs.rollback import Exclusion, Installation, activate, perform, plan_rollback
 from streaming import sink
 from streaming.kafka import Log, Reader, Writer
@@ -52,7 +55,7 @@ def _until(condition: Callable[[], bool]) -> None:
 class Running:
     """A log of its own with what VISITS say in it, folded by an updater and kept by a sink, and a namespace serving."""
 
-    def __init__(self, broker: str, redis_url: str, home: Path, name: str) -> None:
+    def __init__(self, broker: str, redis_url: str, home: Path, name: str, memory_days: float | None) -> None:
         self.kafka = KafkaSettings(partitions=2, events_topic=name, catalogue_topic=f"{name}-c")
         self.broker, self.stop = broker, threading.Event()
         log = Log(self.kafka, broker)
@@ -62,7 +65,7 @@ class Running:
         self.at = Installation(home, REWARDS, store, bandit, log, ManualClock(AFTER + 1_000))
         namespace = Namespace(
             id="r-1", release="r", log=log.log_id(), offsets=[0, 0], created=0, graph=Graph(4), base=BASE,
-            starts=[Start(stream_time=1_000)] * 2,
+            starts=[Start(stream_time=1_000)] * 2, memory_days=memory_days,
         )  # fmt: skip
         namespace.save(home / "namespaces")
         store.activate(Active("r", "r-1"))
@@ -103,7 +106,8 @@ class Running:
 
 @pytest.fixture
 def running(broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
-    made = Running(broker, redis_url, tmp_path, request.node.name.replace("_", "-")[:38])
+    name = request.node.name.replace("_", "-")[:38]
+    made = Running(broker, redis_url, tmp_path, name, getattr(request, "param", None))
     yield made
     made.close()
 
@@ -151,6 +155,23 @@ def test_what_some_users_did_is_left_out(running: Running) -> None:
     assert running.rows("r-2").get("b").tolist() == [1, 0, 0, 0, 0]
     assert running.rows("r-2").get("a").tolist() == [12, 12, 6, 6, 6]
     assert running.law_holds("r-2")
+
+
+@pytest.mark.parametrize("running", [1_000_000 / 86_400_000], indirect=True)  # a memory of 1000 s
+def test_trials_count_after_a_rollback_for_as_much_as_before(running: Running) -> None:
+    plan = plan_rollback(running.at, Exclusion(None, _excluded("bot")))
+    assert plan.rows == 2
+    now = AFTER + 1_000
+    assert plan.namespace.decay == Decay(1_000_000 / 86_400_000, now)
+    perform(running.at, plan)
+    end = running.append(feedback(EARLY, "b", received=AFTER + 2))
+    _until(lambda: running.folded("r-2", end))
+    early, late = math.exp(-(now - BEFORE) / 1_000_000), math.exp(-(now - AFTER) / 1_000_000)
+    based = 10 * math.exp(-now / 1_000_000)
+    assert running.rows("r-2").get("a")[[SERVED, N]] == pytest.approx([based + early + late] * 2)
+    assert running.rows("r-2").get("b") == pytest.approx(early * np.array([1, 1, 1, 1, 0.5])), "its decision's time"
+    assert running.law_holds("r-2")
+    assert running.law_holds("r-1")
 
 
 def test_what_makes_no_sense_is_refused_with_the_remedy(running: Running) -> None:

@@ -72,7 +72,7 @@ def _load(home: Path, store: BanditStore, name: str) -> Loaded:
     graph = Graph.load(home / "namespaces" / name / "graph.parquet")
     parameters, _ = load_parameters(home / "namespaces", namespace, graph, len(graph.items), store, BanditSettings())
     choice = choices(graph, 1, np.random.default_rng(0))[0]
-    assert score(BanditSettings(), *choice, parameters.table()).edges.all()
+    assert score(BanditSettings(), *choice, parameters.table(0)).edges.all()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     after, peak = process.memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Loaded(

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
+from feature_store.decay import Decay
 from feature_store.graph import Graph
-from feature_store.namespace import Namespace, Start
+from feature_store.namespace import Description, Namespace, Start
 from feature_store.sums import ITEM, NO_ROWS, Rows, Sums
 from tests.rows import by_name, rows_of
 
@@ -174,12 +175,14 @@ def test_a_namespace_survives_the_disk_and_is_never_rewritten(tmp_path: Path) ->
         base=base,
         starts=[Start(5, False, {"d": b"x"}), Start()],
         translations={"older": np.array([[0.25, 0.75, 0.0]])},
+        memory_days=30.0,
     )
     namespace.save(tmp_path)
     loaded = Namespace.load(tmp_path, "r-1")
     assert (loaded.release, loaded.log, loaded.offsets, loaded.created) == ("r", "log", [3, 4], 7)
     assert loaded.starts == [Start(5, False, {"d": b"x"}), Start()]
     assert by_name(loaded.base) == {"0:a": [1, 2, 3, 4, 5]}
+    assert loaded.decay == Description.load(tmp_path, "r-1").decay == Decay(30.0, 7)
     assert loaded.translations["older"].tolist() == [[0.25, 0.75, 0.0]]
     with pytest.raises(ReleaseRefused, match="exists already"):
         namespace.save(tmp_path)

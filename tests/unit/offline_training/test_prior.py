@@ -1,11 +1,13 @@
 """The prior from logged decisions, by hand."""
 
+import math
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from feature_store.decay import NOTHING_FADES, Decay
 from feature_store.online import UserFeatures
 from feature_store.sums import NO_ROWS, PREDICTED, B, D, F, N, S, Sums
 from offline_training.models import Trained
@@ -43,7 +45,7 @@ def test_a_logged_trial_counts_by_its_propensity_in_todays_clusters(snapshot: Sn
         (20, ["drama05"], [0.0], [1.0]),
         (30, ["drama05"], [1.0], [1.0]),  # not over yet
     )
-    seeded = Sums.of(logged_prior(snapshot, logged, 30, 0.5))
+    seeded = Sums.of(logged_prior(snapshot, logged, 30, 0.5, NOTHING_FADES))
     # 0.5 / 0.5 with reward 1, and 0.5 / 1 with reward 0; 0.5 times at most 10 for the rare one with reward 0.5.
     row = seeded.get("drama05")
     assert row[:PREDICTED].tolist() == [1.5, 1.5, 1.0, 1.0]
@@ -68,7 +70,14 @@ def test_a_logged_trial_counts_by_its_propensity_in_todays_clusters(snapshot: Sn
     )  # fmt: skip
 
 
+def test_a_logged_trial_fades(snapshot: Snapshot, tmp_path: Path) -> None:
+    logged = _write(tmp_path / "sets", (10, ["drama05"], [1.0], [1.0]), (20, ["drama05"], [0.0], [1.0]))
+    faded = Sums.of(logged_prior(snapshot, logged, 30, 0.5, Decay(10 / 86_400_000, 20)))
+    older, newer = 0.5 / math.e, 0.5
+    assert faded.get("drama05")[:PREDICTED] == pytest.approx([older + newer, older + newer, older, older])
+
+
 def test_without_logged_decisions_there_is_no_prior(snapshot: Snapshot, tmp_path: Path) -> None:
     logged = _write(tmp_path / "sets", (10, ["gone"], [1.0], [1.0]))
-    assert len(logged_prior(snapshot, logged, 30, 1.0).item) == len(NO_ROWS.item)
-    assert len(logged_prior(snapshot, tmp_path / "nothing", 30, 1.0).item) == 0
+    assert len(logged_prior(snapshot, logged, 30, 1.0, NOTHING_FADES).item) == len(NO_ROWS.item)
+    assert len(logged_prior(snapshot, tmp_path / "nothing", 30, 1.0, NOTHING_FADES).item) == 0

@@ -1,7 +1,9 @@
 """What the next namespace begins with, from a lake with real decisions in it."""
 
+import math
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,11 +14,12 @@ from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.events import Event, encode
+from feature_store.decay import Decay
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.settings import RedisSettings
-from feature_store.sums import ITEM, NO_ROWS, REWARD, N, Sums
+from feature_store.sums import ITEM, NO_ROWS, PREDICTED, REWARD, SERVED, N, Sums
 from offline_training.jobs.retrain import next_namespace
 from offline_training.jobs.train import TrainJob
 from offline_training.models import Trained
@@ -95,6 +98,21 @@ def test_what_was_learnt_is_carried_over_and_mixed(job: TrainJob, trained: Train
     item = learnt.get(name)
     assert item[N] == pytest.approx(3 * keep)
     assert item[REWARD] == pytest.approx(b, rel=1e-9), "the item has this one edge, so its value is the edge's"
+
+
+def test_what_was_learnt_counts_for_as_much_as_a_moment_before(job: TrainJob, trained: Trained) -> None:
+    """The parent's trials of 1, 2 and 3 ms have faded until 9 ms, the job's time, and fade on by the job's memory."""
+    memory = 8 / 86_400_000  # 8 ms
+    parent = msgspec.structs.replace(parent_of(job, trained), memory_days=memory)
+    ends = [[Position(LOG, offset)] for offset in fill_lake(job.lake, parent.graph, parent.release)]
+    release = write_release(job.releases, trained, job.training, parent.release, 2)
+    after = next_namespace(TrainJob(**{**vars(job), "memory_days": 30.0}), parent, ends, trained, release)
+    assert after.decay == Decay(30.0, 9)
+    learnt = Sums.of(after.base).get(after.base.items[0])
+    counts = [math.exp(-(9 - time) / 8) for time in (1, 2, 3)]
+    assert learnt[[SERVED, N]] == pytest.approx([job.training.ensemble_keep * sum(counts)] * 2)
+    residual = job.training.ensemble_omega * (counts[0] / sum(counts) - learnt[PREDICTED] / learnt[N])
+    assert learnt[REWARD] - learnt[PREDICTED] == pytest.approx(residual * learnt[N])
 
 
 def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:

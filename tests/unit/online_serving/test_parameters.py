@@ -1,13 +1,19 @@
 """Parameters in memory: always base plus the changes of every partition, whatever came in which order."""
 
+import math
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_store.decay import Decay
 from feature_store.graph import Graph
+from feature_store.sums import N
 from online_serving.parameters import Parameters
+from streaming.bandit.diag_linucb import Estimate, Table, score
+from streaming.bandit.prior import Prior, fit
 from streaming.settings import BanditSettings
 from tests.rows import rows_of
 
@@ -30,13 +36,13 @@ def row(value: float) -> np.ndarray:
 def test_by_hand() -> None:
     base = rows_of({":a": row(1), "2:a": row(10)})
     parameters = Parameters(graph_of_three(), 3, [base], [5, 7], BanditSettings())
-    table = parameters.table()
+    table = parameters.table(0)
     np.testing.assert_array_equal(table.items[0], row(1))
     np.testing.assert_array_equal(table.edges[1], row(10))
 
     changes = {":a": row(2), ":b:c": row(3), "1:b:c": row(4), "0:b:c": row(5), ":unknown": row(6)}
     parameters.apply(1, 9, rows_of(changes))
-    table = parameters.table()
+    table = parameters.table(0)
     np.testing.assert_array_equal(table.items[0], row(1) + row(2))
     np.testing.assert_array_equal(table.edges[2], row(4))  # b:c has no edge to cluster 0
     np.testing.assert_array_equal(table.total, row(1) + row(2) + row(3))
@@ -47,21 +53,66 @@ def test_changes_add_up() -> None:
     parameters = Parameters(graph_of_three(), 3, [], [0], BanditSettings())
     for value in (1.0, 2.0, 7.0):
         parameters.apply(0, int(value), rows_of({":a": row(value)}))
-    np.testing.assert_array_equal(parameters.table().items[0], row(1) + row(2) + row(7))
-    np.testing.assert_array_equal(parameters.table().total, row(1) + row(2) + row(7))
+    np.testing.assert_array_equal(parameters.table(0).items[0], row(1) + row(2) + row(7))
+    np.testing.assert_array_equal(parameters.table(0).total, row(1) + row(2) + row(7))
 
 
 def test_rows_of_an_item_that_comes_later_wait_for_it() -> None:
     graph = graph_of_three()
     parameters = Parameters(graph, 3, [rows_of({"0:late": row(1)})], [0, 0], BanditSettings())
     parameters.apply(0, 1, rows_of({":late": row(2), "0:late": row(3)}))
-    assert len(parameters.table().items) == 3
+    assert len(parameters.table(0).items) == 3
     graph.append("late", EDGES["late"])
     parameters.extend(4)
-    table = parameters.table()
+    table = parameters.table(0)
     np.testing.assert_array_equal(table.items[3], row(2))
     np.testing.assert_array_equal(table.edges[3:], [row(1) + row(3), np.zeros(5)])
     np.testing.assert_array_equal(table.total, row(2))
+
+
+DAY = 86_400_000
+HALF_LIFE = round(DAY * math.log(2))  # of a memory of a day
+DECAY = Decay(1.0, 5 * DAY)
+SETTINGS = BanditSettings()
+
+
+def seen_by(table: Table) -> Estimate:
+    return score(SETTINGS, np.arange(3), np.array([0.2, 0.3, 0.5]), np.arange(3), np.array([0.1, 0.2, 0.3]), table)
+
+
+def counted(trials: float) -> dict[str, np.ndarray]:
+    half_clicked = np.array([1.0, 1.0, 0.5, 0.5, 0.2])  # weights 1, predicted 0.2
+    edge = np.array([1.0, 1.0, 1.0, 0.5, 0.2])
+    rows = {":a": 2 * half_clicked, ":b:c": half_clicked, "0:a": edge, "2:a": edge, "1:b:c": edge}
+    return {name: trials * values for name, values in rows.items()}
+
+
+def test_after_a_half_life_every_trial_counts_half() -> None:
+    fading = Parameters(graph_of_three(), 3, [rows_of(counted(4))], [0], SETTINGS, DECAY)
+    for trials, now in ((4, 0), (2, HALF_LIFE), (1, 2 * HALF_LIFE), (0.5, 3 * HALF_LIFE)):
+        lasting = Parameters(graph_of_three(), 3, [rows_of(counted(trials))], [0], SETTINGS)
+        found, wanted = seen_by(fading.table(5 * DAY + now)), seen_by(lasting.table(0))
+        assert found.mean == pytest.approx(wanted.mean, rel=1e-7)
+        assert found.bonus == pytest.approx(wanted.bonus, rel=1e-7)
+    assert fading.table(6 * DAY).items[0].tolist() == [8, 8, 4, 4, 1.6], "no row is gone over"
+
+
+def test_the_prior_is_fitted_to_trials_of_now() -> None:
+    fading = Parameters(graph_of_three(), 3, [rows_of(counted(30))], [0], SETTINGS, DECAY)  # 90 trials in all
+    now = 5 * DAY + HALF_LIFE
+    assert fading.table(now).prior.edge == Prior.unknown(3).edge, "45 are left: too few"
+    fading.apply(0, 1, rows_of(counted(10)))
+    table = fading.table(now)
+    assert table.total[N] == 120
+    graph = graph_of_three()
+    wanted = fit(
+        graph.adjacency, table.edges / 2, table.items / 2, table.total / 2, SETTINGS.item_prior, SETTINGS.cluster_prior
+    )
+    assert wanted.edge > Prior.unknown(3).edge
+    assert table.prior.edge == pytest.approx(wanted.edge, rel=1e-6)
+    assert table.prior.general == pytest.approx(wanted.general, rel=1e-6)
+    assert table.prior.cluster == pytest.approx(wanted.cluster, rel=1e-6)
+    assert table.prior.base == pytest.approx(wanted.base, rel=1e-6)
 
 
 _rows = st.dictionaries(st.sampled_from(KEYS), st.lists(st.integers(-1000, 1000), min_size=5, max_size=5), max_size=8)
@@ -76,7 +127,7 @@ def total_of(graph: Graph, parts: list[dict[str, list[int]]]) -> dict[str, np.nd
 
 
 def held(graph: Graph, parameters: Parameters) -> dict[str, np.ndarray]:
-    table = parameters.table()
+    table = parameters.table(0)
     items = {f":{item}": table.items[j] for j, item in enumerate(graph.items)}
     pairs = [(c, j) for j in range(len(graph.items)) for c in graph.clusters_of(j)]
     return items | {f"{c}:{graph.items[j]}": table.edges[graph.row(c, j)] for c, j in pairs}
@@ -90,7 +141,9 @@ def test_always_base_plus_all_changes_in_any_order(
     parts = [base, *(rows for _, rows in changes)]
     for sequence in (changes, order.sample(changes, len(changes))):
         graph = graph_of_three()
-        parameters = Parameters(graph, 3, [rows_of(base)], [0, 0], BanditSettings())
+        # Any whole number of trials, below 0 too: halves behind them never cancel it.
+        priors = BanditSettings(item_prior=0.5, cluster_prior=0.5)
+        parameters = Parameters(graph, 3, [rows_of(base)], [0, 0], priors)
         for number, (partition, rows) in enumerate(sequence):
             if number == comes:
                 graph.append("late", EDGES["late"])
@@ -101,7 +154,7 @@ def test_always_base_plus_all_changes_in_any_order(
         assert found.keys() == expected.keys()
         for key, values in expected.items():
             np.testing.assert_array_equal(found[key], values)
-        np.testing.assert_array_equal(parameters.table().total, parameters.table().items.sum(axis=0))
+        np.testing.assert_array_equal(parameters.table(0).total, parameters.table(0).items.sum(axis=0))
 
 
 def test_the_table_grows_without_moving_what_it_holds() -> None:
@@ -111,7 +164,7 @@ def test_the_table_grows_without_moving_what_it_holds() -> None:
         graph.append(f"new {n}", [n % 3])
         parameters.extend(4 + n)
         parameters.apply(0, n, rows_of({f"{n % 3}:new {n}": row(n), f":new {n}": row(n)}))
-    table = parameters.table()
+    table = parameters.table(0)
     np.testing.assert_array_equal(table.edges[2], row(4))
     np.testing.assert_array_equal(table.edges[3:], [row(n) for n in range(100)])
     np.testing.assert_array_equal(table.items[3:], [row(n) for n in range(100)])

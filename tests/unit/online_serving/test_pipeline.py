@@ -57,7 +57,7 @@ def recommend(
 ) -> Recommendation:
     variant = Variant(name="v", share=1, bandit=mode)
     rng = np.random.default_rng(seed)
-    return Pipeline(serving, bandit).recommend(snapshot, parameters.table(), request, user, variant, rng)
+    return Pipeline(serving, bandit).recommend(snapshot, parameters.table(0), request, user, variant, rng)
 
 
 def test_logged_values_equal_recomputed_ones(snapshot: Snapshot, parameters: Parameters) -> None:
@@ -72,10 +72,10 @@ def test_logged_values_equal_recomputed_ones(snapshot: Snapshot, parameters: Par
     features = ranker_features(vector, history, snapshot.vectors[positions], snapshot.item_features[positions])
     np.testing.assert_allclose(r.predicted, snapshot.towers.predict(features), rtol=1e-5)
     again = score(
-        BANDIT, np.array(r.clusters), np.array(r.weights), positions, np.array(r.predicted), parameters.table()
+        BANDIT, np.array(r.clusters), np.array(r.weights), positions, np.array(r.predicted), parameters.table(0)
     )
     np.testing.assert_allclose(r.mean, again.mean, rtol=1e-9)
-    worth = worth_exploring(BANDIT, np.array(r.predicted), parameters.table().items[positions])
+    worth = worth_exploring(BANDIT, np.array(r.predicted), parameters.table(0).items[positions])
     np.testing.assert_allclose(r.bonus, again.bonus * worth, rtol=1e-9)
     assert r.edges == again.edges.tolist()
 
@@ -140,7 +140,7 @@ def test_the_bound_is_that_of_the_beta_posterior(item: tuple[int, int, float], p
 
 def test_what_is_not_worth_exploring_is_shown_for_its_mean_only(snapshot: Snapshot, parameters: Parameters) -> None:
     settled = BanditSettings(explore_share=1.0, graduation_trials=1, item_centric_sigmas=0)
-    trials = dict(zip(snapshot.graph.items, parameters.table().items[:, N].tolist(), strict=True))
+    trials = dict(zip(snapshot.graph.items, parameters.table(0).items[:, N].tolist(), strict=True))
     r = recommend(snapshot, parameters, Request(10), bandit=settled)
     graduated = [trials[item] >= 1 for item in r.items]
     assert any(graduated)

@@ -112,8 +112,9 @@ def test_published_is_exact_linucb_on_one_hot_contexts(trials: list[tuple[int, i
 
 
 @pytest.mark.parametrize("form", [PUBLISHED, RESIDUAL])
+@pytest.mark.parametrize("trial", [1.0, 7.5])
 @pytest.mark.parametrize("seed", range(5))
-def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int) -> None:
+def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int, trial: float) -> None:
     rng = np.random.default_rng(seed)
     clusters, items = 20, 50
     connected = rng.random((items, clusters)) < 0.3
@@ -123,7 +124,7 @@ def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int) -> No
     for j in range(built, items):
         graph.append(str(j), np.flatnonzero(connected[j]).tolist())
     prior = Prior(rng.random(), rng.random(), rng.random(clusters), rng.random(40))  # made before the last ten items
-    table = _table(graph, rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10, prior)
+    table = _table(graph, rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10, prior)._replace(trial=trial)
     active = np.sort(rng.choice(clusters, 5, replace=False))
     weights = rng.dirichlet(np.ones(5))
     candidates, predicted = rng.permutation(items)[:30], rng.random(30)

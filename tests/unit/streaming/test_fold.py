@@ -27,6 +27,8 @@ NAMESPACE = Namespace(
     id="r-1", release="r", log="log", offsets=[0], created=0, graph=Graph(4), base=NO_ROWS, starts=[Start()]
 )
 
+FADING = msgspec.structs.replace(NAMESPACE, memory_days=1e-5, created=2_000)  # 864 ms
+
 
 def _fold(*events: Event, settings: RewardSettings = REWARDS, namespace: Namespace = NAMESPACE) -> Fold:
     fold = Fold(namespace, settings, Start())
@@ -258,29 +260,67 @@ def test_a_fold_of_the_next_namespace_knows_the_decisions_that_were_open() -> No
     assert by_name(fold.sums.rows()).keys() == {":a", "2:a"}
 
 
+DAY = 86_400_000
+
+
+def _fading(log_time: int) -> tuple[Namespace, Start]:
+    return msgspec.structs.replace(NAMESPACE, memory_days=1.0), Start(stream_time=log_time)
+
+
+def test_a_trial_counts_by_the_time_of_its_decision() -> None:
+    """A day after the landmark it counts e times, whenever its feedback comes."""
+    namespace, start = _fading(DAY)
+    d = decision("ada", DAY, ["a", "b"], clusters=[1], weights=[0.5], predicted=[0.25, 0.5])
+    fold = Fold(namespace, REWARDS, start)
+    fold.apply([d, feedback(d, "a", received=DAY + 50_000), Tick(time=DAY + 60_000)])
+    assert fold.sums.get("a") == pytest.approx(math.e * np.array([1, 1, 1, 1, 0.25]), rel=1e-15)
+    assert fold.sums.get("a", 1) == pytest.approx(math.e * np.array([0.25, 0.25, 0.5, 0.5, 0.125]), rel=1e-15)
+    assert fold.sums.get("b") == pytest.approx(math.e * np.array([1, 1, 0, 0, 0.5]), rel=1e-15)  # silence
+
+
+def test_what_is_corrected_or_taken_back_is_what_was_added() -> None:
+    namespace, start = _fading(5 * DAY)
+    corrected, shown, withdrawn = (decision(user, 5 * DAY + 7, ["a"]) for user in ("ada", "bob", "eve"))
+    taken_back = Withdrawal(decision=withdrawn.id, user=withdrawn.user, time=5 * DAY + 30_000)
+    events: list[Event] = [
+        corrected, withdrawn, shown, feedback(corrected, "a", "click", event="1"), feedback(shown, "a", "view"),
+        feedback(corrected, "a", "dislike", event="2", received=5 * DAY + 30_000),
+        taken_back,
+    ]  # fmt: skip
+    fold = Fold(namespace, RewardSettings(window_seconds=60, aggregation=Aggregation.LATEST), start)
+    fold.apply(events)
+    assert fold.outcomes["corrected"] == fold.outcomes["withdrawn"] == 1
+    trial = math.exp(5 + 7 / DAY)
+    assert fold.sums.get("a") == pytest.approx(trial * np.array([2, 2, 0, 0, 1]), abs=1e-12)
+    alone = Fold(namespace, REWARDS, start)
+    alone.apply([withdrawn, taken_back])
+    assert not alone.sums.get("a").any()
+
+
 # Laws
 
+NAMESPACES = st.sampled_from([NAMESPACE, FADING])
 CLICK_OR_VIEW = st.sampled_from(["click", "view"])
 STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), CLICK_OR_VIEW, st.integers(0, 9)), max_size=30)
 
 
 def _log(steps: Sequence[tuple[int, int, str, int]]) -> list[Event]:
     decisions = [
-        decision(f"user {u}", 0, ["a", "b", "c"], clusters=[0, 2], weights=[0.3, 0.7], predicted=[0.1, 0.2, 0.3])
+        decision(f"user {u}", u * 1000, ["a", "b", "c"], clusters=[0, 2], weights=[0.3, 0.7], predicted=[0.1, 0.2, 0.3])
         for u in range(4)
     ]
     return [*decisions, *(feedback(decisions[u], "abc"[i], kind, event=str(e)) for u, i, kind, e in steps)]
 
 
-@given(STEPS, st.integers(1, 7))
+@given(STEPS, st.integers(1, 7), NAMESPACES)
 def test_stopping_and_going_on_from_the_stored_state_changes_nothing(
-    steps: list[tuple[int, int, str, int]], batch: int
+    steps: list[tuple[int, int, str, int]], batch: int, namespace: Namespace
 ) -> None:
-    events = [*_log(steps), Tick(time=60_000)]
-    whole = _fold(*events)
+    events = [*_log(steps), Tick(time=63_000)]
+    whole = _fold(*events, namespace=namespace)
     stored, opened, stream_time = Sums(), dict[str, bytes](), 0
     for start in range(0, len(events), batch):
-        fold = Fold(NAMESPACE, REWARDS, Start(stream_time, True, opened), stored.rows())
+        fold = Fold(namespace, REWARDS, Start(stream_time, True, opened), stored.rows())
         fold.apply(events[start : start + batch])
         changes = fold.take()
         stored.merge(changes.rows)  # as a store does: only what commits carried
@@ -295,19 +335,21 @@ def assert_equal(one: Sums, other: Sums) -> None:
     assert one.select(keys) == pytest.approx(other.select(keys), abs=1e-12)
 
 
-@given(STEPS)
-def test_the_order_of_events_of_different_users_does_not_matter(steps: list[tuple[int, int, str, int]]) -> None:
+@given(STEPS, NAMESPACES)
+def test_the_order_of_events_of_different_users_does_not_matter(
+    steps: list[tuple[int, int, str, int]], namespace: Namespace
+) -> None:
     events = _log(steps)
     by_user = sorted(events, key=lambda event: getattr(event, "user", ""))
-    assert_equal(_fold(*events).sums, _fold(*by_user).sums)
+    assert_equal(_fold(*events, namespace=namespace).sums, _fold(*by_user, namespace=namespace).sums)
 
 
-@given(STEPS, st.integers(1, 4))
-def test_the_number_of_partitions_does_not_matter(steps: list[tuple[int, int, str, int]], partitions: int) -> None:
+@given(STEPS, st.integers(1, 4), NAMESPACES)
+def test_the_number_of_partitions_does_not_matter(
+    steps: list[tuple[int, int, str, int]], partitions: int, namespace: Namespace
+) -> None:
     events = _log(steps)
     users = sorted({getattr(event, "user", "") for event in events})
-    parts = [
-        _fold(*(e for e in events if users.index(getattr(e, "user", "")) % partitions == p)).sums.rows()
-        for p in range(partitions)
-    ]
-    assert_equal(_fold(*events).sums, Sums.of(*parts))
+    parts = [[e for e in events if users.index(getattr(e, "user", "")) % partitions == p] for p in range(partitions)]
+    sums = [_fold(*part, namespace=namespace).sums.rows() for part in parts]
+    assert_equal(_fold(*events, namespace=namespace).sums, Sums.of(*sums))
