@@ -98,8 +98,8 @@ def fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster,
     base_free = np.zeros(len(items))  # what edges show beyond their item, their clusters' share included
     _levels(items, base_free, item_prior, general, level)
     variance = max(total[REWARD_SQ] / n - (total[REWARD] / n) ** 2, 1e-9)
-    # Var(b - f - rho s) = variance d + tau^2 d^2 over edges: method of moments. Of trials that fade it is less, at steady
-    # traffic half the variance: then edges are shrunk a little more than they need be.
+    # Var(b - f - rho s) = variance d + tau^2 d^2 over edges: method of moments. Of trials that fade it is less, down to
+    # half the variance: then edges are shrunk a little more than they need be.
     noise = variance * trial
     excess = squares = 0.0
     for c in range(len(cluster)):

@@ -164,7 +164,7 @@ def test_trials_count_after_a_rollback_for_as_much_as_before(running: Running) -
     now = AFTER + 1_000
     assert plan.namespace.decay == Decay(1_000_000 / 86_400_000, now)
     perform(running.at, plan)
-    end = running.append(feedback(EARLY, "b", received=AFTER + 2))
+    end = running.append(feedback(EARLY, "b", event="5", received=AFTER + 2))
     _until(lambda: running.folded("r-2", end))
     early, late = math.exp(-(now - BEFORE) / 1_000_000), math.exp(-(now - AFTER) / 1_000_000)
     based = 10 * math.exp(-now / 1_000_000)

@@ -97,3 +97,15 @@ def test_nothing_seen_says_nothing() -> None:
     prior = fit(graph.adjacency, np.zeros((1, COLUMNS)), np.zeros((1, COLUMNS)), np.zeros(COLUMNS), 3.0, 10.0)
     assert (prior.general, prior.cluster.tolist(), prior.base.tolist()) == (0.0, [0.0], [0.0])
     assert np.isfinite(prior.edge)
+
+
+def test_a_prior_is_fitted_in_trials_of_now() -> None:
+    """Sums in another unit are the same trials."""
+    world = World(2, 3_000, edge_deviation=0.005)
+    once, graph, k = world.fit(3.0, 10.0), world.graph, 7.5
+    again = fit(graph.adjacency, k * world.edges, k * world.items, k * world.items.sum(axis=0), 3.0, 10.0, k)
+    assert 0.01 < once.edge < 30, "at neither bound"
+    assert again.edge == pytest.approx(once.edge)
+    assert again.general == pytest.approx(once.general)
+    assert again.cluster == pytest.approx(once.cluster)
+    assert again.base == pytest.approx(once.base)
