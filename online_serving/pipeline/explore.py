@@ -25,7 +25,8 @@ def estimate(
         nothing = np.zeros(len(candidates))
         return Estimate(predicted, nothing, np.zeros(len(candidates), dtype=np.uint64))
     view = score(settings, clusters, weights, candidates, predicted, table)
-    return view._replace(bonus=view.bonus * worth_exploring(settings, predicted, table.items[candidates]))
+    items = table.items[candidates] / table.trial
+    return view._replace(bonus=view.bonus * worth_exploring(settings, predicted, items))
 
 
 def worth_exploring(settings: BanditSettings, predicted: Float64, items: Float64) -> Bool:

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_store.contracts.experiments import BanditMode
 from feature_store.decay import Decay
 from feature_store.graph import Graph
 from feature_store.sums import N
 from online_serving.parameters import Parameters
-from streaming.bandit.diag_linucb import Estimate, Table, score
+from online_serving.pipeline.explore import estimate
+from streaming.bandit.diag_linucb import Estimate, Table
 from streaming.bandit.prior import Prior, fit
 from streaming.settings import BanditSettings
 from tests.rows import rows_of
@@ -73,11 +75,12 @@ def test_rows_of_an_item_that_comes_later_wait_for_it() -> None:
 DAY = 86_400_000
 HALF_LIFE = round(DAY * math.log(2))  # of a memory of a day
 DECAY = Decay(1.0, 5 * DAY)
-SETTINGS = BanditSettings()
+SETTINGS = BanditSettings(graduation_trials=3)
 
 
 def seen_by(table: Table) -> Estimate:
-    return score(SETTINGS, np.arange(3), np.array([0.2, 0.3, 0.5]), np.arange(3), np.array([0.1, 0.2, 0.3]), table)
+    clusters, weights, predicted = np.arange(3), np.array([0.2, 0.3, 0.5]), np.array([0.1, 0.2, 0.3])
+    return estimate(SETTINGS, BanditMode.EXPLORE, clusters, weights, np.arange(3), predicted, table)
 
 
 def counted(trials: float) -> dict[str, np.ndarray]:
