@@ -128,7 +128,11 @@ class BanditSettings(BaseModel):
     edge_prior: float = Field(
         default=3.0, gt=0, description="Pseudo-trials of an edge in the bonus; in the published form in the mean, too."
     )
-    item_prior: float = Field(default=3.0, gt=0, description="Pseudo-trials behind the level of an item.")
+    item_prior: float = Field(
+        default=3.0,
+        gt=0,
+        description="Pseudo-trials behind the level of an item: at least in the mean, exactly in the bonus.",
+    )
     cluster_prior: float = Field(default=10.0, gt=0, description="Pseudo-trials behind the level of a user cluster.")
     memory_days: float | None = Field(
         default=None,

@@ -7,9 +7,9 @@ published  mean = sum_c w_c b_cj / (d_cj + prior);  bonus = alpha sqrt(sum_c w_c
 residual   the offline prediction p, corrected by what was observed beyond it, level by level:
                rho_j  = (R_j - P_j - base_j N_j + l g) / (N_j + l)                              the item
                mean   = p + rho_j + sum_c w_c ( beta_c + (b_cj - f_cj - (rho_j + beta_c) s_cj) / (served_cj + lambda) )
-               bonus  = alpha sd sqrt( 1 / (served_j + l) + sum_c w_c^2 / (served_cj + edge_prior) )
-           with l = item_prior and sd the standard deviation of all rewards; g, beta, base and lambda are fitted to the
-           sums (prior.py). Derived in infra/decisions/bandit-form.md.
+               bonus  = alpha sd sqrt( 1 / (served_j + item_prior) + sum_c w_c^2 / (served_cj + edge_prior) )
+           with sd the standard deviation of all rewards; g, l, beta, base and lambda are fitted to the sums (prior.py).
+           Derived in infra/decisions/bandit-form.md.
 
 A trial is counted in `served` at once, and its reward when it is resolved. In the bonus, feedback that is on its way
 invites no stampede; in the mean, it stands for what the item gives elsewhere, until it says otherwise. Pure functions
@@ -99,7 +99,7 @@ def score(
         table.adjacency,
         table.edges,
         table.items,
-        table.prior._replace(edge=table.prior.edge * trial),
+        table.prior._replace(edge=table.prior.edge * trial, item=table.prior.item * trial),
         mean,
         bonus,
         edges,
@@ -142,7 +142,7 @@ def _score(  # type: ignore[no-untyped-def]  # numba infers the types from the a
     for i in range(n):
         j = candidates[i]
         base = prior.base[j] if j < len(prior.base) else 0.0
-        level[i] = item_level(item_rows[j], base, item_prior, prior.general)
+        level[i] = item_level(item_rows[j], base, prior.item, prior.general)
         mean[i] = 0.0 if published else predicted[i] + level[i] + users
         width[i] = 0.0 if published else 1.0 / (item_rows[j, SERVED] + item_prior)
         edges[i] = 0
@@ -179,7 +179,7 @@ def score_reference(
     settings: BanditSettings, clusters: Int64, weights: Float64, candidates: Int64, predicted: Float64, table: Table
 ) -> Estimate:
     """The same as score, written out one candidate at a time: the oracle of the tests."""
-    prior, shrink = table.prior, settings.item_prior
+    prior = table.prior
     users = sum(w * prior.cluster[c] for c, w in zip(clusters, weights, strict=True))
     row_of = [_rows_by_item(table.adjacency, int(c)) for c in clusters]
     estimates = []
@@ -193,12 +193,13 @@ def score_reference(
         else:
             item = table.items[j] / table.trial
             base = prior.base[j] if j < len(prior.base) else 0.0
-            rho = (item[REWARD] - item[PREDICTED] - base * item[N] + shrink * prior.general) / (item[N] + shrink)
+            rho = item[REWARD] - item[PREDICTED] - base * item[N] + prior.item * prior.general
+            rho /= item[N] + prior.item
             mean = p + rho + users
             for k, w, row in active:
                 common = rho + prior.cluster[clusters[k]]
                 mean += w * (row[B] - row[F] - common * row[S]) / (row[SERVED] + prior.edge)
-            width = 1 / (item[SERVED] + shrink)
+            width = 1 / (item[SERVED] + settings.item_prior)
             width += sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
             deviation = reward_deviation(table.total / table.trial)
         estimates.append((mean, settings.alpha * deviation * math.sqrt(width), mask))

@@ -22,6 +22,7 @@ _SWEEPS = 2
 # tuning seeds (infra/decisions/bandit-form.md).
 _OPTIMISM = 0.001
 _LEAST, _MOST = 0.01, 30.0  # pseudo-trials behind an edge
+_MOST_ITEM = 100.0  # pseudo-trials behind an item; its level is exploited for long: moments are taken at their word
 
 FIRST_FIT = 50.0  # trials: fewer say nothing about how edges differ
 
@@ -30,6 +31,7 @@ class Prior(NamedTuple):
     """What edges and items are shrunk to, and how strongly."""
 
     edge: float  # pseudo-trials behind an edge
+    item: float  # pseudo-trials behind the level of an item
     general: float  # what an item of which nothing is known earns beyond its prediction
     cluster: Float64  # (C,) what a cluster's users give beyond prediction and item
     base: Float64  # (items,) the mean of what the clusters of its trials' users give; items after these have none
@@ -37,7 +39,7 @@ class Prior(NamedTuple):
     @classmethod
     def unknown(cls, clusters: int) -> "Prior":
         """Before anything was seen."""
-        return cls(_LEAST, 0.0, np.zeros(clusters), np.zeros(0))
+        return cls(_LEAST, _MOST_ITEM, 0.0, np.zeros(clusters), np.zeros(0))
 
 
 def fit(
@@ -50,10 +52,10 @@ def fit(
     trial: float = 1.0,
 ) -> Prior:
     """Fits the prior to edge rows (E, 5), item rows (n, 5) and their sum (5,). item_prior, cluster_prior: pseudo-trials
-    behind the level of an item and of a cluster. trial: what a trial of now adds to the rows."""
+    behind the level of an item, at least, and of a cluster. trial: what a trial of now adds to the rows."""
     cluster, base = np.zeros(len(adjacency.newest)), np.zeros(len(items))
-    edge, general = fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster, base, trial)
-    return Prior(edge, general, cluster, base)
+    edge, item, general = fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster, base, trial)
+    return Prior(edge, item, general, cluster, base)
 
 
 @numba.njit(cache=True)
@@ -64,10 +66,11 @@ def refit_at(trials):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster, base, trial=1.0):  # type: ignore[no-untyped-def]
-    """fit, for compiled code: fills cluster (C,) and base (items,), and returns (edge, general)."""
+    """fit, for compiled code: fills cluster (C,) and base (items,), and returns (edge, item, general)."""
     n = total[N]
     if n <= 0.0:
-        return _LEAST, 0.0
+        return _LEAST, _MOST_ITEM, 0.0
+    least_item = item_prior
     item_prior, cluster_prior = item_prior * trial, cluster_prior * trial
     base[:] = 0.0
     level = np.empty(len(items))
@@ -98,9 +101,15 @@ def fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster,
     base_free = np.zeros(len(items))  # what edges show beyond their item, their clusters' share included
     _levels(items, base_free, item_prior, general, level)
     variance = max(total[REWARD_SQ] / n - (total[REWARD] / n) ** 2, 1e-9)
-    # Var(b - f - rho s) = variance d + tau^2 d^2 over edges: method of moments. Of trials that fade it is less, down to
-    # half the variance: then edges are shrunk a little more than they need be.
+    # Var(b - f - rho s) = variance d + tau^2 d^2 over edges, and over items alike: method of moments. Of trials that
+    # fade it is less, down to half the variance: then both are shrunk a little more than they need be.
     noise = variance * trial
+    excess = squares = 0.0
+    for j in range(len(items)):
+        beyond = items[j, REWARD] - items[j, PREDICTED] - (general + base[j]) * items[j, N]
+        excess += beyond * beyond - noise * items[j, N]
+        squares += items[j, N] * items[j, N]
+    item = _shrinkage(variance * squares, excess, least_item, _MOST_ITEM)
     excess = squares = 0.0
     for c in range(len(cluster)):
         at, newer = adjacency.start[c], adjacency.newest[c]
@@ -109,9 +118,13 @@ def fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster,
             e = edges[row]
             excess += (e[B] - e[F] - level[j] * e[S]) ** 2 - noise * e[D]
             squares += e[D] * e[D]
-    if excess <= 0.0 or squares <= 0.0:
-        return (_MOST if squares > 0.0 else _LEAST), general
-    return min(max(_OPTIMISM * variance * squares / excess, _LEAST), _MOST), general
+    edge = _shrinkage(_OPTIMISM * variance * squares, excess, _LEAST, _MOST) if squares > 0.0 else _LEAST
+    return edge, item, general
+
+
+@numba.njit(cache=True)
+def _shrinkage(noise, excess, least, most):  # type: ignore[no-untyped-def]
+    return most if excess <= 0.0 else min(max(noise / excess, least), most)
 
 
 @numba.njit(cache=True)

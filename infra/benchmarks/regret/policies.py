@@ -46,7 +46,7 @@ class State(NamedTuple):
     inverse: Float64  # (items, C, C) of ridge I + sum x x'
     theta: Float64  # (items, C) ridge regression of the reward on x
     prior: Prior  # its numbers are in `fitted`
-    fitted: Float64  # (3,) the prior's edge and general, and the trials at which it is fitted anew
+    fitted: Float64  # (4,) the prior's edge, item and general, and the trials at which it is fitted anew
 
 
 def new_state(kind: int, parameters: Float64, world: World) -> State:
@@ -65,7 +65,7 @@ def new_state(kind: int, parameters: Float64, world: World) -> State:
         inverse=np.tile(np.eye(c) / (parameters[1] if dense else 1.0), (items * dense, 1, 1)),
         theta=np.zeros((items * dense, c)),
         prior=Prior.unknown(c)._replace(base=np.zeros(items)),
-        fitted=np.array([Prior.unknown(c).edge, 0.0, FIRST_FIT]),
+        fitted=np.array([Prior.unknown(c).edge, Prior.unknown(c).item, 0.0, FIRST_FIT]),
     )
 
 
@@ -75,7 +75,7 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
     """Fills mean and bonus (n,) of candidates (n,) for a user in round `now`. predicted (n,), masks (n,) uint64."""
     bonus[:] = 0.0
     if kind in (PUBLISHED, OURS):
-        if kind == OURS and state.total[N] >= state.fitted[2]:
+        if kind == OURS and state.total[N] >= state.fitted[3]:
             _fit(parameters, state)
         _score(
             kind == PUBLISHED,
@@ -90,7 +90,7 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
             state.adjacency,
             state.edges,
             state.items,
-            Prior(state.fitted[0], state.fitted[1], state.prior.cluster, state.prior.base),
+            Prior(state.fitted[0], state.fitted[1], state.fitted[2], state.prior.cluster, state.prior.base),
             mean,
             bonus,
             masks,
@@ -117,10 +117,10 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
 @numba.njit
 def _fit(parameters, state):  # type: ignore[no-untyped-def]
     cluster, base, total = state.prior.cluster, state.prior.base, state.total
-    state.fitted[0], state.fitted[1] = fit_into(
+    state.fitted[0], state.fitted[1], state.fitted[2] = fit_into(
         state.adjacency, state.edges, state.items, total, parameters[2], parameters[3], cluster, base
     )
-    state.fitted[2] = refit_at(total[N])
+    state.fitted[3] = refit_at(total[N])
 
 
 @numba.njit(cache=True)

@@ -48,7 +48,7 @@ def test_published_score_by_hand() -> None:
 def test_residual_score_by_hand() -> None:
     # item: 3 trials, 2 rewards, 1 predicted, 1/3 a trial given by its users; g = 1/4: rho = (2-1-1+1/4)/(3+1) = 1/16
     # edge, w = 1/2, beta = 3/16: served 5, s = 2, b = 1, f = 1/2, lambda = 3: 1/2 * (1 - 1/2 - (1/16+3/16)*2)/(5+3) = 0
-    prior = Prior(edge=3.0, general=1 / 4, cluster=np.array([3 / 16]), base=np.array([1 / 3]))
+    prior = Prior(edge=3.0, item=1.0, general=1 / 4, cluster=np.array([3 / 16]), base=np.array([1 / 3]))
     table = _one_item([5, 1, 2, 1, 0.5], [4, 3, 2, 2, 1], prior)
     estimate = score(RESIDUAL, CLUSTER, np.array([0.5]), CANDIDATE, np.array([0.3]), table)
     assert estimate.mean[0] == pytest.approx(0.3 + 1 / 16 + 1 / 2 * 3 / 16)
@@ -64,7 +64,7 @@ def test_residual_score_by_hand() -> None:
 
 def test_residual_trials_on_their_way_hold_an_edge_at_its_item() -> None:
     # the same two rewarded trials; the more further ones wait for feedback, the less the edge claims
-    item, prior = [50, 50, 25, 25, 25], Prior(edge=1.0, general=0.0, cluster=np.zeros(1), base=np.zeros(1))
+    item, prior = [50, 50, 25, 25, 25], Prior(edge=1.0, item=1.0, general=0.0, cluster=np.zeros(1), base=np.zeros(1))
     means = [
         score(RESIDUAL, CLUSTER, WEIGHT, CANDIDATE, np.array([0.5]), _one_item([served, 2, 2, 2, 1], item, prior)).mean[
             0
@@ -123,7 +123,8 @@ def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int, trial
     graph = Graph.build([str(j) for j in range(built)], first[:, 0], first[:, 1], clusters)
     for j in range(built, items):
         graph.append(str(j), np.flatnonzero(connected[j]).tolist())
-    prior = Prior(rng.random(), rng.random(), rng.random(clusters), rng.random(40))  # made before the last ten items
+    edge, item, general = rng.random(3)
+    prior = Prior(edge, item, general, rng.random(clusters), rng.random(40))  # made before the last ten items
     table = _table(graph, rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10, prior)._replace(trial=trial)
     active = np.sort(rng.choice(clusters, 5, replace=False))
     weights = rng.dirichlet(np.ones(5))

@@ -77,6 +77,15 @@ def test_edges_that_differ_more_are_trusted_more() -> None:
     assert 0.01 <= different.edge < alike.edge <= 30
 
 
+def test_items_that_differ_more_are_trusted_more_and_none_more_than_the_setting_says() -> None:
+    alike, different = (
+        World(5, 2_000, edge_deviation=0.0, levels=0.002),
+        World(5, 2_000, edge_deviation=0.0, levels=1.0),
+    )
+    assert different.fit(item_prior=3.0).item < alike.fit(item_prior=3.0).item <= 100
+    assert different.fit(item_prior=3.0).item == 3.0
+
+
 def test_strong_priors_leave_nothing_to_clusters() -> None:
     prior = World(3, 500, edge_deviation=0.1).fit(cluster_prior=1e9)
     assert np.abs(prior.cluster).max() < 1e-5
