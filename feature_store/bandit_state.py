@@ -238,7 +238,7 @@ class BanditStore:
             raise Unavailable(
                 f"The state of partition {partition} of {namespace} has a gap in Redis: its changes lead to "
                 f"{at.decode() or 'nothing'}, it was at {end.decode()}. Was something evicted or deleted there? "
-                "`matchloop state rollback` builds the state anew from the lake."
+                "With its keys deleted, an updater folds the partition anew from the log."
             )
         return Rows.chain(parts), tail
 

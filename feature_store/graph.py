@@ -181,7 +181,7 @@ def _transposed(item_start, edge_cluster, clusters):  # type: ignore[no-untyped-
 
 
 @numba.njit(cache=True)
-def find_row(adjacency, item_start, edge_cluster, item, cluster):  # type: ignore[no-untyped-def]
+def find_row(adjacency, item_start, edge_cluster, item, cluster):  # type: ignore[no-untyped-def]  # numba infers it
     """The edge row of an item and a cluster, -1 if there is no such edge."""
     if not 0 <= cluster < len(adjacency.newest):
         return _NONE

@@ -182,7 +182,7 @@ class Sums:
 
 
 @numba.njit(cache=True, inline="always")
-def _find(key, index, keys):  # type: ignore[no-untyped-def]
+def _find(key, index, keys):  # type: ignore[no-untyped-def]  # numba infers it
     """Where in the index a key is, or would be."""
     mask = np.uint64(len(index) - 1)
     hashed = np.uint64(key) * _GOLDEN
@@ -193,13 +193,13 @@ def _find(key, index, keys):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _build_index(keys, index, size):  # type: ignore[no-untyped-def]
+def _build_index(keys, index, size):  # type: ignore[no-untyped-def]  # numba infers it
     for place in range(size):
         index[_find(keys[place], index, keys)] = place
 
 
 @numba.njit(cache=True)
-def _add(item, cluster, added, index, keys, values, size):  # type: ignore[no-untyped-def]
+def _add(item, cluster, added, index, keys, values, size):  # type: ignore[no-untyped-def]  # numba infers it
     for i in range(len(item)):
         key = (np.int64(item[i]) << 32) | (np.int64(cluster[i]) + 1)
         at = _find(key, index, keys)
@@ -216,7 +216,7 @@ def _add(item, cluster, added, index, keys, values, size):  # type: ignore[no-un
 
 
 @numba.njit(cache=True)
-def _select(item, cluster, index, keys, values, selected):  # type: ignore[no-untyped-def]
+def _select(item, cluster, index, keys, values, selected):  # type: ignore[no-untyped-def]  # numba infers it
     for i in range(len(item)):
         key = (np.int64(item[i]) << 32) | (np.int64(cluster[i]) + 1)
         place = index[_find(key, index, keys)]

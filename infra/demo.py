@@ -22,19 +22,17 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import MatchLoopError, Unavailable
 from feature_store.contracts.experiments import BanditMode, Experiment, Variant
-from feature_store.namespace import Namespace
-from feature_store.online import OnlineStore
-from infra.connections import kafka_bootstrap, mlflow_uri, redis_client
+from infra.connections import mlflow_uri, redis_client
 from infra.drain import drain
 from infra.leash import leashed
 from infra.programs import API, BROKER, MLFLOW, REDIS, SINK, UPDATER
 from infra.settings import Settings
 from infra.stack import Stack
 from infra.training import training_job
+from infra.verification import verify
 from offline_training.data.importer import import_data
 from offline_training.data.lake import read_catalogue, split_time
 from offline_training.data.movielens import fetch
@@ -48,7 +46,6 @@ from offline_training.evaluation.simulator import Simulator
 from offline_training.evaluation.world import World, withheld_items
 from offline_training.jobs.train import train
 from offline_training.progress import Progress, section
-from streaming.replay import Comparison, compare
 
 _KEPT = ("cache", "mlflow")
 _TRAIN_SHARE = 0.8  # of the time span; what comes later are the visitors' tastes
@@ -157,7 +154,8 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         progress(0.0, "waiting until everything is folded and stored")
         log_id = drain(live).log_id
         progress(0.3, "replaying the log")
-        comparisons = _replay(live)
+        with redis_client(live) as client:
+            comparisons = [found for partitions in verify(live, client).values() for found in partitions]
         progress(0.5, "computing the figures")
         experiment, seed, users = live.experiment, live.training.seed, len(world.likes)
         report = LoopReport(
@@ -261,24 +259,6 @@ class _Retrain:
                 self.message = line.strip()
         if process.wait() == 0:
             self.message = "release 2 serves"
-
-
-def _replay(settings: Settings) -> list[Comparison]:
-    """Every namespace's state held against its base and log."""
-    with redis_client(settings) as client:
-        store = BanditStore(client, settings.redis)
-        return [
-            comparison
-            for name in OnlineStore(client, settings.redis).namespaces()
-            for comparison in compare(
-                Namespace.load(settings.home / "namespaces", name),
-                store,
-                settings.home / "lake",
-                settings.rewards,
-                kafka_bootstrap(settings),
-                settings.kafka.events_topic,
-            )
-        ]
 
 
 def _quality(release: str, metrics: Mapping[str, float]) -> list[ModelQuality]:

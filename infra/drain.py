@@ -6,12 +6,11 @@ from typing import NamedTuple
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unavailable
-from feature_store.contracts.events import Tick, encode
 from feature_store.online import OnlineStore
 from infra.connections import kafka_bootstrap, redis_client
 from infra.settings import Settings
+from streaming import sink
 from streaming.kafka import Log
-from streaming.sink import coverage
 
 _SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -27,30 +26,23 @@ class Drained(NamedTuple):
 def drain(settings: Settings) -> Drained:
     """Marks the present end of the log with ticks, and waits until every namespace and the lake have reached them.
 
-    Raises Unavailable, naming who is behind, after a minute.
+    Raises Unavailable, naming who is behind, after a minute of either.
     """
     log = Log(settings.kafka, kafka_bootstrap(settings))
-    log_id = log.log_id()
-    ends = log.append_everywhere(encode([Tick(time=SystemClock().now_ms())]))
+    ends = sink.drain(log, settings.home / "lake", SystemClock())
     deadline = time.monotonic() + _SECONDS
     with redis_client(settings) as client:
         store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
         while True:
             behind = [
-                f"{what} of partition {partition} is at offset {at} of {end}"
+                f"namespace {name} of partition {partition} is at offset {position.offset if position else 0} of {end}"
+                for name in online.namespaces()
                 for partition, end in enumerate(ends)
-                for what, at in (
-                    ("the lake", coverage(settings.home / "lake", log_id, partition)),
-                    *(
-                        (f"namespace {name}", position.offset if position else 0)
-                        for name in online.namespaces()
-                        for position in [store.position(name, partition)]
-                    ),
-                )
-                if at < end
+                for position in [store.position(name, partition)]
+                if position is None or position.offset < end
             ]
             if not behind:
-                return Drained(log_id, ends)
+                return Drained(log.log_id(), ends)
             if time.monotonic() > deadline:
                 raise Unavailable(f"After {_SECONDS:.0f} s {'; '.join(behind)}. See the logs in {settings.home}.")
             time.sleep(_POLL_SECONDS)

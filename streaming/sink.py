@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import CATALOGUE, EVENTS
 from feature_store.contracts.errors import InvalidInput, Unavailable
-from feature_store.contracts.events import Decision, Event, Feedback, Switch, Tick, Withdrawal
+from feature_store.contracts.events import Decision, Event, Feedback, Switch, Tick, Withdrawal, encode
 from streaming import catalogue_log, dead_letter
 from streaming.admission import events_of
 from streaming.dead_letter import Letter, Source
@@ -40,6 +41,8 @@ _TYPES = {kind: event for event, kind in _KINDS.items()}
 _FIELDS = {event: msgspec.structs.fields(event) for event in _KINDS}
 _POLL_MS = 200
 _DRAIN_POLLS = 25
+_DRAIN_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
 _FETCH_WAIT_MS = 500
 
 
@@ -162,6 +165,21 @@ class TopicSink:
 def coverage(lake: Path, log_id: str, partition: int) -> int:
     """The first offset of the events topic that the lake does not hold."""
     return _covered(_folder(lake / "events", log_id, partition))
+
+
+def drain(log: Log, lake: Path, clock: Clock) -> list[int]:
+    """Marks the present end of the log with ticks and waits until the lake holds it. Returns the offset behind it, per
+    partition. Raises Unavailable, naming what is missing, after a minute."""
+    ends, log_id = log.append_everywhere(encode([Tick(time=clock.now_ms())])), log.log_id()
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    while behind := {p: end for p, end in enumerate(ends) if coverage(lake, log_id, p) < end}:
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"After {_DRAIN_SECONDS:.0f} s the lake {lake} does not hold partitions {sorted(behind)} up to their "
+                f"offsets {list(behind.values())}. Is the sink running?"
+            )
+        time.sleep(_LOOK_SECONDS)
+    return ends
 
 
 def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator[tuple[int, Event]]:

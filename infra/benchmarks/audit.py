@@ -8,16 +8,15 @@ import redis
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.events import Decision, Feedback, Withdrawal
-from feature_store.namespace import Namespace
 from feature_store.online import OnlineStore
 from feature_store.sums import ITEM, SERVED, N
 from infra.benchmarks.visitors import Promises
 from infra.connections import kafka_bootstrap
 from infra.drain import Drained
 from infra.settings import Settings
+from infra.verification import verify
 from streaming.admission import events_of
 from streaming.kafka import Reader
-from streaming.replay import compare
 
 _POLL_MS = 200
 
@@ -53,14 +52,7 @@ def audit(settings: Settings, client: redis.Redis, promises: Promises, drained: 
                 found[rows.items[item], SERVED] += round(values[SERVED])
                 found[rows.items[item], N] += round(values[N])
     wanted = trials(decisions, feedback)
-    comparisons = compare(
-        Namespace.load(settings.home / "namespaces", active.namespace),
-        store,
-        settings.home / "lake",
-        settings.rewards,
-        kafka_bootstrap(settings),
-        settings.kafka.events_topic,
-    )
+    comparisons = verify(settings, client)[active.namespace]
     return Audit(
         logged_decisions=len(decisions),
         logged_events=len(feedback),

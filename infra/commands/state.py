@@ -31,39 +31,28 @@ def verify(context: typer.Context, as_json: Json = False) -> None:
 
     Example: `matchloop state verify --json`
     """
-    from feature_store.bandit_state import BanditStore
     from feature_store.contracts.errors import Unavailable
-    from feature_store.namespace import Namespace
-    from feature_store.online import OnlineStore
-    from infra.connections import kafka_bootstrap, redis_client
-    from streaming.replay import compare
+    from infra.connections import redis_client
+    from infra.verification import verify as compared
 
     settings = options(context).connected_settings()
     with redis_client(settings) as client:
-        store = BanditStore(client, settings.redis)
-        names = OnlineStore(client, settings.redis).namespaces()
-        if not names:
-            raise Unavailable("Nothing is being learnt yet: no namespace is active. Run `matchloop train`.")
-        found = [
-            {
-                "namespace": name,
-                "partition": partition.partition,
-                "offset": partition.position.offset,
-                "log": partition.position.log,
-                "rows": partition.rows,
-                "largest_difference": partition.largest_difference,
-                "differing": partition.differing,
-            }
-            for name in names
-            for partition in compare(
-                Namespace.load(settings.home / "namespaces", name),
-                store,
-                settings.home / "lake",
-                settings.rewards,
-                kafka_bootstrap(settings),
-                settings.kafka.events_topic,
-            )
-        ]
+        comparisons = compared(settings, client)
+    if not comparisons:
+        raise Unavailable("Nothing is being learnt yet: no namespace is active. Run `matchloop train`.")
+    found = [
+        {
+            "namespace": name,
+            "partition": partition.partition,
+            "offset": partition.position.offset,
+            "log": partition.position.log,
+            "rows": partition.rows,
+            "largest_difference": partition.largest_difference,
+            "differing": partition.differing,
+        }
+        for name, partitions in comparisons.items()
+        for partition in partitions
+    ]
     equal = not any(partition["differing"] for partition in found)
     lines = [
         f"{part['namespace']} partition {part['partition']} at offset {part['offset']}: {part['rows']} rows, "

@@ -4,7 +4,6 @@ Its base is the serving namespace's base plus the fold of the lake without what 
 where the lake ends: the law holds for it as for any other. The log, the lake and users' histories stay as they are.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ import msgspec
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock
-from feature_store.contracts.errors import InvalidInput, ReleaseRefused, Unavailable
-from feature_store.contracts.events import Decision, Event, Tick, encode, event_time
+from feature_store.contracts.errors import InvalidInput, ReleaseRefused
+from feature_store.contracts.events import Decision, Event, event_time
 from feature_store.namespace import Namespace, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.sums import Sums
@@ -26,10 +25,8 @@ from streaming.kafka import Log
 from streaming.open_decisions import without
 from streaming.replay import events_from, gaps_between, lake_ends
 from streaming.settings import RewardSettings
-from streaming.sink import coverage
+from streaming.sink import drain
 
-_DRAIN_SECONDS = 60.0
-_POLL_SECONDS = 0.1
 _NAMED_USERS = 3
 _SAME = 1e-9  # relative: smaller differences are rounding
 
@@ -86,7 +83,7 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
     parent = Namespace.load(at.home / "namespaces", active.namespace)
     _check_time(at, parent, exclusion.after)
     lake, log_id = at.home / "lake", at.log.log_id()
-    _drain(at.log, log_id, lake, at.clock)
+    drain(at.log, lake, at.clock)
 
     kept, offsets = [], []
     for n in range(len(parent.offsets)):
@@ -187,18 +184,6 @@ def _check_users(parent: Namespace, users: dict[str, str], met: set[str]) -> Non
             f"{len(unknown)} of {len(users)} users have no events since the base of namespace {parent.id} was made: "
             f"{', '.join(map(repr, unknown[:_NAMED_USERS]))}{more}. Take them out of the file."
         )
-
-
-def _drain(log: Log, log_id: str, lake: Path, clock: Clock) -> None:
-    """Waits until the lake holds what the log holds now."""
-    ends = log.append_everywhere(encode([Tick(time=clock.now_ms())]))
-    deadline = time.monotonic() + _DRAIN_SECONDS
-    while any(coverage(lake, log_id, partition) < end for partition, end in enumerate(ends)):
-        if time.monotonic() > deadline:
-            raise Unavailable(
-                f"The lake {lake} does not come to the log's end within {_DRAIN_SECONDS:.0f} s. Is the sink running?"
-            )
-        time.sleep(_POLL_SECONDS)
 
 
 def _next_id(namespaces: Path, release: str) -> str:

@@ -62,7 +62,7 @@ def _uniform_top(values: Float64, k: int) -> Float64:
 
 
 @numba.njit(cache=True)
-def _fill(mean, bonus, top_k, budget, uniform, shown, probabilities, chance):  # type: ignore[no-untyped-def]
+def _fill(mean, bonus, top_k, budget, uniform, shown, probabilities, chance):  # type: ignore[no-untyped-def]  # numba infers it
     slots = len(shown)
     left, explorable = np.ones(len(mean), dtype=np.bool_), bonus > 0
     upper = np.where(explorable, mean + bonus, -np.inf)
@@ -90,7 +90,7 @@ def _fill(mean, bonus, top_k, budget, uniform, shown, probabilities, chance):  #
 
 
 @numba.njit(cache=True)
-def _highest(values, count):  # type: ignore[no-untyped-def]
+def _highest(values, count):  # type: ignore[no-untyped-def]  # numba infers it
     """Indexes of the `count` highest values and of all that tie with the last of them: descending, ties ascending."""
     count = min(count, len(values))
     order = np.empty(len(values), dtype=np.int64)
@@ -115,7 +115,7 @@ def _highest(values, count):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _top(order, values, left, k, members):  # type: ignore[no-untyped-def]
+def _top(order, values, left, k, members):  # type: ignore[no-untyped-def]  # numba infers it
     """Fills members with the top k of what is left, ties at the boundary included. Returns (k or how many are left,
     members above the boundary, members)."""
     found = 0
@@ -135,7 +135,7 @@ def _top(order, values, left, k, members):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _draw(top, u):  # type: ignore[no-untyped-def]
+def _draw(top, u):  # type: ignore[no-untyped-def]  # numba infers it
     """A place among the members, by u uniform in [0, 1): each one above the boundary has the chance 1/k, those at it
     share the rest."""
     k, inside, members = top
@@ -145,7 +145,7 @@ def _draw(top, u):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _chance(top, members, chosen):  # type: ignore[no-untyped-def]
+def _chance(top, members, chosen):  # type: ignore[no-untyped-def]  # numba infers it
     """The chance that _draw takes a candidate."""
     k, inside, found = top
     for place in range(found):

@@ -25,7 +25,7 @@ def places(candidates):  # type: ignore[no-untyped-def]  # numba infers the type
 
 
 @numba.njit(cache=True)
-def place(slots, shift, candidates, item):  # type: ignore[no-untyped-def]
+def place(slots, shift, candidates, item):  # type: ignore[no-untyped-def]  # numba infers it
     """The index of an item among the candidates, -1 if it is not one of them."""
     at = (np.uint64(item) * _GOLDEN) >> shift
     while slots[at] >= 0 and candidates[slots[at]] != item:

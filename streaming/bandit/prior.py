@@ -59,13 +59,13 @@ def fit(
 
 
 @numba.njit(cache=True)
-def refit_at(trials):  # type: ignore[no-untyped-def]
+def refit_at(trials):  # type: ignore[no-untyped-def]  # numba infers it
     """How many trials there must be before a fit to so many is made anew: it goes over all edges."""
     return 1.1 * trials + 10.0
 
 
 @numba.njit(cache=True)
-def fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster, base, trial=1.0):  # type: ignore[no-untyped-def]
+def fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster, base, trial=1.0):  # type: ignore[no-untyped-def]  # numba infers it
     """fit, for compiled code: fills cluster (C,) and base (items,), and returns (edge, item, general)."""
     n = total[N]
     if n <= 0.0:
@@ -123,24 +123,24 @@ def fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster,
 
 
 @numba.njit(cache=True)
-def _shrinkage(noise, excess, least, most):  # type: ignore[no-untyped-def]
+def _shrinkage(noise, excess, least, most):  # type: ignore[no-untyped-def]  # numba infers it
     return most if excess <= 0.0 else min(max(noise / excess, least), most)
 
 
 @numba.njit(cache=True)
-def item_level(row, base, item_prior, general):  # type: ignore[no-untyped-def]
+def item_level(row, base, item_prior, general):  # type: ignore[no-untyped-def]  # numba infers it
     """rho of an item's row (5,): its worth beyond prediction and users, shrunk to the general one."""
     return (row[REWARD] - row[PREDICTED] - base * row[N] + item_prior * general) / (row[N] + item_prior)
 
 
 @numba.njit(cache=True)
-def _levels(items, base, item_prior, general, level):  # type: ignore[no-untyped-def]
+def _levels(items, base, item_prior, general, level):  # type: ignore[no-untyped-def]  # numba infers it
     for j in range(len(items)):
         level[j] = item_level(items[j], base[j], item_prior, general)
 
 
 @numba.njit(cache=True)
-def _general(items, base, item_prior):  # type: ignore[no-untyped-def]
+def _general(items, base, item_prior):  # type: ignore[no-untyped-def]  # numba infers it
     """The mean over items, not over trials: a good policy's trials are of its best items, a new item is like any."""
     total, weight = 0.0, 1.0
     for j in range(len(items)):
@@ -153,7 +153,7 @@ def _general(items, base, item_prior):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _next(adjacency, cluster, at, newer):  # type: ignore[no-untyped-def]
+def _next(adjacency, cluster, at, newer):  # type: ignore[no-untyped-def]  # numba infers it
     """(item, row) of a cluster's next edge, and where to go on: the first edges, then those appended."""
     if at < adjacency.start[cluster + 1]:
         return np.int64(adjacency.items[at]), np.int64(at), at + 1, newer

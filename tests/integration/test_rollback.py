@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from streaming import sink
 from streaming.kafka import Log, Reader, Writer
 from streaming.replay import compare
 from streaming.settings import KafkaSettings, LakeSettings, RewardSettings
+from tests.api_server import wait_until
 from tests.events import KEYRING, decision, feedback
 from tests.rows import rows_of
 from tests.updaters import start_updater
@@ -41,15 +42,6 @@ VISITS: list[Event] = [
     EARLY, feedback(EARLY, "a"), OPEN, BOT, feedback(BOT, "b"), FEVERISH,
     feedback(FEVERISH, "a", received=AFTER + 1), feedback(OPEN, "c", received=AFTER + 2),
 ]  # fmt: skip
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        pause.wait(0.02)
-    raise AssertionError("the condition did not come true in 20 s")
 
 
 class Running:
@@ -128,7 +120,7 @@ def test_what_came_after_a_time_is_left_out_and_the_way_back_stays_open(running:
     later = decision("ada", AFTER + 10, ["d"])
     told = [feedback(FEVERISH, "a", "like", event="2", received=AFTER + 20), feedback(OPEN, "c", received=AFTER + 20)]
     end = running.append(*told, later, feedback(later, "d", received=AFTER + 30))
-    _until(lambda: running.folded("r-2", end) and running.folded("r-1", end))
+    wait_until(lambda: running.folded("r-2", end) and running.folded("r-1", end))
     rows = running.rows("r-2")
     assert rows.get("a").tolist() == [11, 11, 5, 5, 5.5]
     assert rows.get("c").tolist() == [1, 0, 0, 0, 0]
@@ -151,7 +143,7 @@ def test_what_some_users_did_is_left_out(running: Running) -> None:
     assert (plan.decisions, plan.feedback, plan.rows) == (1, 1, 2)
     perform(running.at, plan)
     end = running.append(feedback(BOT, "b", "view", event="9"))
-    _until(lambda: running.folded("r-2", end))
+    wait_until(lambda: running.folded("r-2", end))
     assert running.rows("r-2").get("b").tolist() == [1, 0, 0, 0, 0]
     assert running.rows("r-2").get("a").tolist() == [12, 12, 6, 6, 6]
     assert running.law_holds("r-2")
@@ -165,7 +157,7 @@ def test_trials_count_after_a_rollback_for_as_much_as_before(running: Running) -
     assert plan.namespace.decay == Decay(1_000_000 / 86_400_000, now)
     perform(running.at, plan)
     end = running.append(feedback(EARLY, "b", event="5", received=AFTER + 2))
-    _until(lambda: running.folded("r-2", end))
+    wait_until(lambda: running.folded("r-2", end))
     early, late = math.exp(-(now - BEFORE) / 1_000_000), math.exp(-(now - AFTER) / 1_000_000)
     based = 10 * math.exp(-now / 1_000_000)
     assert running.rows("r-2").get("a")[[SERVED, N]] == pytest.approx([based + early + late] * 2)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from feature_store.contracts.events import encode
 from streaming import catalogue_log, dead_letter, sink
 from streaming.kafka import Log, Reader, Writer
 from streaming.settings import KafkaSettings, LakeSettings
+from tests.api_server import wait_until
 from tests.events import decision
 
 KAFKA = KafkaSettings(partitions=2)
@@ -38,15 +39,6 @@ def writer(broker: str) -> Iterator[Writer]:
     made.close()
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        pause.wait(0.02)
-    raise AssertionError("the condition did not come true in 20 s")
-
-
 def _covers(lake: Path, log_id: str, offsets: dict[int, int]) -> bool:
     return all(sink.coverage(lake, log_id, partition) > offset for partition, offset in offsets.items())
 
@@ -61,7 +53,7 @@ def test_a_sink_that_is_killed_leaves_every_event_once(broker: str, writer: Writ
                 sent[place.partition].append(place.offset)
             # In the middle of the work, and at last when all is done.
             enough = {n: offsets[-1] - (100 if attempt < 3 else 0) for n, offsets in sent.items()}
-            _until(partial(_covers, tmp_path, log_id, enough))
+            wait_until(partial(_covers, tmp_path, log_id, enough))
             process.kill()
     for partition, offsets in sent.items():
         expected = [offset for offset in offsets for _ in range(2)]
@@ -83,7 +75,7 @@ def test_unreadable_records_of_either_topic_become_letters_and_stop_nothing(
     running = threading.Thread(target=sink.run, args=arguments)
     running.start()
     written = tmp_path / "catalogue" / f"log={log.log_id('catalogue')}" / "partition=0" / f"0-{last + 1}.parquet"
-    _until(lambda: sink.coverage(tmp_path, log.log_id(), 0) > end and written.exists())
+    wait_until(lambda: sink.coverage(tmp_path, log.log_id(), 0) > end and written.exists())
     with pytest.raises(Unavailable, match="Another sink writes to the lake"):
         sink.run(*arguments)
     stop.set()

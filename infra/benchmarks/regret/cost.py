@@ -44,7 +44,7 @@ def costs(scenario: Scenario, data: Path, seed: int, parameters: Parameters) -> 
 
 
 @numba.njit  # not cached, see policies.score
-def _decide(kind, parameters, state, world, count):  # type: ignore[no-untyped-def]
+def _decide(kind, parameters, state, world, count):  # type: ignore[no-untyped-def]  # numba infers it
     users, n = world.reward.shape
     candidates, predicted = np.arange(n), np.zeros(n)
     mean, bonus, masks = np.empty(n), np.empty(n), np.empty(n, np.uint64)

@@ -39,7 +39,7 @@ def play(kind: int, parameters: Float64, state: State, world: World, came: Visit
 
 
 @numba.njit(cache=True)
-def available(world, seen, user, now, candidates):  # type: ignore[no-untyped-def]
+def available(world, seen, user, now, candidates):  # type: ignore[no-untyped-def]  # numba infers it
     """Fills candidates with the items that can be shown to the user in round `now`; returns how many there are."""
     n = 0
     for at in range(world.menu_start[user], world.menu_start[user + 1]):
@@ -50,7 +50,7 @@ def available(world, seen, user, now, candidates):  # type: ignore[no-untyped-de
 
 
 @numba.njit(cache=True)
-def best(mean, bonus):  # type: ignore[no-untyped-def]
+def best(mean, bonus):  # type: ignore[no-untyped-def]  # numba infers it
     """The position of the highest mean + bonus, one of them at random."""
     chosen, ties, highest = 0, 0, -np.inf
     for i in range(len(mean)):
@@ -59,14 +59,14 @@ def best(mean, bonus):  # type: ignore[no-untyped-def]
             chosen, ties, highest = i, 1, value
         elif value == highest:
             ties += 1
-            if np.random.random() * ties < 1.0:  # noqa: NPY002
+            if np.random.random() * ties < 1.0:  # noqa: NPY002 - seeded
                 chosen = i
     return chosen
 
 
 @numba.njit  # not cached, see policies.score
-def _play(kind, parameters, state, world, came, delay, seed):  # type: ignore[no-untyped-def]
-    np.random.seed(seed)  # noqa: NPY002
+def _play(kind, parameters, state, world, came, delay, seed):  # type: ignore[no-untyped-def]  # numba infers it
+    np.random.seed(seed)  # noqa: NPY002 - seeded
     rounds, items = len(came.user), len(world.arrival)
     shown, reward, expected = np.empty(rounds, np.int64), np.empty(rounds), np.empty(rounds)
     seen = np.zeros(len(world.menu), np.bool_)

@@ -71,7 +71,7 @@ def new_state(kind: int, parameters: Float64, world: World) -> State:
 
 # Not cached, nor what calls it: a cache does not notice that the product's kernel has changed.
 @numba.njit
-def score(kind, parameters, state, world, user, now, candidates, predicted, mean, bonus, masks):  # type: ignore[no-untyped-def]
+def score(kind, parameters, state, world, user, now, candidates, predicted, mean, bonus, masks):  # type: ignore[no-untyped-def]  # numba infers it
     """Fills mean and bonus (n,) of candidates (n,) for a user in round `now`. predicted (n,), masks (n,) uint64."""
     bonus[:] = 0.0
     if kind in (PUBLISHED, OURS):
@@ -102,7 +102,7 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
             if kind == LINUCB:
                 bonus[i] = parameters[0] * math.sqrt(variance)
             else:
-                mean[i] += parameters[0] * math.sqrt(variance) * np.random.standard_normal()  # noqa: NPY002
+                mean[i] += parameters[0] * math.sqrt(variance) * np.random.standard_normal()  # noqa: NPY002 - seeded
     elif kind == RANDOM:
         mean[:] = 0.0
     elif kind == ORACLE:
@@ -115,7 +115,7 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
 
 
 @numba.njit
-def _fit(parameters, state):  # type: ignore[no-untyped-def]
+def _fit(parameters, state):  # type: ignore[no-untyped-def]  # numba infers it
     cluster, base, total = state.prior.cluster, state.prior.base, state.total
     state.fitted[0], state.fitted[1], state.fitted[2] = fit_into(
         state.adjacency, state.edges, state.items, total, parameters[2], parameters[3], cluster, base
@@ -124,8 +124,8 @@ def _fit(parameters, state):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _score_items(kind, parameters, state, now, candidates, mean, bonus):  # type: ignore[no-untyped-def]
-    if kind in (POPULARITY, EPSILON_GREEDY) and np.random.random() < parameters[0]:  # noqa: NPY002
+def _score_items(kind, parameters, state, now, candidates, mean, bonus):  # type: ignore[no-untyped-def]  # numba infers it
+    if kind in (POPULARITY, EPSILON_GREEDY) and np.random.random() < parameters[0]:  # noqa: NPY002 - seeded
         mean[:] = 0.0
         return
     general = state.total[REWARD] / state.total[N] if state.total[N] else 0.0
@@ -135,9 +135,9 @@ def _score_items(kind, parameters, state, now, candidates, mean, bonus):  # type
         if kind == POPULARITY:
             mean[i] = reward
         elif kind == BETA_THOMPSON:
-            mean[i] = np.random.beta(parameters[0] + reward, parameters[1] + n - reward)  # noqa: NPY002
+            mean[i] = np.random.beta(parameters[0] + reward, parameters[1] + n - reward)  # noqa: NPY002 - seeded
         elif kind == GAUSSIAN_THOMPSON:
-            noise = parameters[0] / math.sqrt(n + 1) * np.random.standard_normal()  # noqa: NPY002
+            noise = parameters[0] / math.sqrt(n + 1) * np.random.standard_normal()  # noqa: NPY002 - seeded
             mean[i] = (reward + parameters[1]) / (n + 1) + noise
         elif n == 0:  # epsilon-greedy and UCB1
             mean[i] = general
@@ -148,7 +148,7 @@ def _score_items(kind, parameters, state, now, candidates, mean, bonus):  # type
 
 
 @numba.njit(cache=True)
-def ridge_estimate(state, item, clusters, weights):  # type: ignore[no-untyped-def]
+def ridge_estimate(state, item, clusters, weights):  # type: ignore[no-untyped-def]  # numba infers it
     """(x'theta, x'A^-1 x) of an item for the context x with `weights` at `clusters`."""
     inverse, theta = state.inverse[item], state.theta[item]
     mean = variance = 0.0
@@ -162,7 +162,7 @@ def ridge_estimate(state, item, clusters, weights):  # type: ignore[no-untyped-d
 
 
 @numba.njit(cache=True)
-def serve(kind, state, world, user, item):  # type: ignore[no-untyped-def]
+def serve(kind, state, world, user, item):  # type: ignore[no-untyped-def]  # numba infers it
     """Counts a trial when the item is shown."""
     state.items[item, SERVED] += 1.0
     state.total[SERVED] += 1.0
@@ -175,7 +175,7 @@ def serve(kind, state, world, user, item):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def learn(kind, state, world, user, item, reward):  # type: ignore[no-untyped-def]
+def learn(kind, state, world, user, item, reward):  # type: ignore[no-untyped-def]  # numba infers it
     """Takes in the reward of a trial when its feedback arrives."""
     predicted = world.predicted[user, item]
     for row in (state.items[item], state.total):
@@ -198,7 +198,7 @@ def learn(kind, state, world, user, item, reward):  # type: ignore[no-untyped-de
 
 
 @numba.njit(cache=True)
-def learn_ridge(state, item, clusters, weights, reward):  # type: ignore[no-untyped-def]
+def learn_ridge(state, item, clusters, weights, reward):  # type: ignore[no-untyped-def]  # numba infers it
     """A <- A + x x' and b <- b + r x, on A^-1 (Sherman-Morrison) and theta = A^-1 b themselves."""
     inverse, theta = state.inverse[item], state.theta[item]
     c = len(theta)

@@ -176,12 +176,10 @@ def _processes() -> Iterator[ProcessPoolExecutor]:
     try:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         pool = ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn"))
-        with pool:
-            try:
-                yield pool
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
     finally:
         for name, value in before.items():
             if value is None:

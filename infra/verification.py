@@ -1,0 +1,26 @@
+"""The law held against a running installation: every namespace's state, and its base plus a replay of the log."""
+
+import redis
+
+from feature_store.bandit_state import BanditStore
+from feature_store.namespace import Namespace
+from feature_store.online import OnlineStore
+from infra.connections import kafka_bootstrap
+from infra.settings import Settings
+from streaming.replay import Comparison, compare
+
+
+def verify(settings: Settings, client: redis.Redis) -> dict[str, list[Comparison]]:
+    """By namespace that is folded, how each partition's stored state compares with its replay."""
+    store = BanditStore(client, settings.redis)
+    return {
+        name: compare(
+            Namespace.load(settings.home / "namespaces", name),
+            store,
+            settings.home / "lake",
+            settings.rewards,
+            kafka_bootstrap(settings),
+            settings.kafka.events_topic,
+        )
+        for name in OnlineStore(client, settings.redis).namespaces()
+    }
