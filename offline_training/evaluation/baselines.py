@@ -1,7 +1,5 @@
-"""Simple recommenders to be better than. One interface: fit on positive interactions, score every item for
-histories."""
+"""Simple recommenders to be better than. One interface: fit on interactions, score every item for users with a past."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -16,8 +14,9 @@ _MS_PER_DAY = 86_400_000
 
 
 @dataclass(frozen=True)
-class Positives:
-    """Positive interactions: user, item, time (ms) run parallel, (n,); users and items are numbered from 0."""
+class Interactions:
+    """What users did that counts: user, item, time (ms) run parallel, (n,), each user's rows together, oldest first.
+    Users and items are numbered from 0."""
 
     user: Int64
     item: Int64
@@ -25,78 +24,90 @@ class Positives:
     users: int
     items: int
 
+    def take(self, rows: Int64) -> "Interactions":
+        """The chosen rows, which must keep the order."""
+        return Interactions(self.user[rows], self.item[rows], self.time[rows], self.users, self.items)
 
-class Baseline(Protocol):
-    """A recommender that needs no training to speak of."""
+    def matrix(self) -> sparse.csr_matrix:
+        """(users, items), 1 where there is an interaction, however many there are."""
+        shape = (self.users, self.items)
+        found = sparse.csr_matrix((np.ones(len(self.user)), (self.user, self.item)), shape=shape)
+        found.data[:] = 1.0
+        return found
 
-    def fit(self, positives: Positives) -> Self:
-        """Learns from all positives."""
 
-    def score(self, histories: Sequence[Int64]) -> Float64:
-        """Scores (len(histories), items), higher is better, for users who liked these items (numbers, in any order)."""
+class Recommender(Protocol):
+    """A model that ranks items."""
+
+    def fit(self, train: Interactions) -> Self:
+        """Learns from all interactions."""
+
+    def score(self, users: Int64, past: Interactions) -> Float64:
+        """Scores (n, items), higher is better. users: (n,) ascending, by their numbers in training or beyond them;
+        past: what they did before, which may be more than what was trained on, or nothing."""
 
 
 class Popularity:
-    """Users who liked the item."""
+    """Users who had to do with the item."""
 
-    def fit(self, positives: Positives) -> Self:
-        self._scores = _users_per_item(positives.user, positives.item, positives.items)
+    def fit(self, train: Interactions) -> Self:
+        self._scores = _users_per_item(train.user, train.item, train.items)
         return self
 
-    def score(self, histories: Sequence[Int64]) -> Float64:
-        return np.tile(self._scores, (len(histories), 1))
+    def score(self, users: Int64, past: Interactions) -> Float64:  # noqa: ARG002 - the interface
+        return np.tile(self._scores, (len(users), 1))
 
 
 class RecentPopularity:
-    """Users who liked the item in the last `days` of the data; a strong baseline where taste drifts."""
+    """Users who had to do with the item in the last `days` of the data; a strong baseline where taste drifts."""
 
     def __init__(self, days: float) -> None:
         self._days = days
 
-    def fit(self, positives: Positives) -> Self:
-        newest = positives.time.max() if len(positives.time) else 0
-        recent = positives.time >= newest - self._days * _MS_PER_DAY
-        self._scores = _users_per_item(positives.user[recent], positives.item[recent], positives.items)
+    def fit(self, train: Interactions) -> Self:
+        newest = train.time.max() if len(train.time) else 0
+        recent = train.time >= newest - self._days * _MS_PER_DAY
+        self._scores = _users_per_item(train.user[recent], train.item[recent], train.items)
         return self
 
-    def score(self, histories: Sequence[Int64]) -> Float64:
-        return np.tile(self._scores, (len(histories), 1))
+    def score(self, users: Int64, past: Interactions) -> Float64:  # noqa: ARG002 - the interface
+        return np.tile(self._scores, (len(users), 1))
 
 
 class ItemKnn:
-    """Sum over the history of the cosine between items' columns of the user-item matrix (Sarwar et al., WWW 2001), over
-    each item's `neighbours` most similar items."""
+    """Sum over the newest of the past of the cosine between items' columns of the user-item matrix (Sarwar et al.,
+    WWW 2001), over each item's `neighbours` most similar items."""
 
-    def __init__(self, neighbours: int = 100) -> None:
-        self._neighbours = neighbours
+    def __init__(self, neighbours: int = 100, newest: int | None = None, decay: float = 1.0) -> None:
+        self._neighbours, self._newest, self._decay = neighbours, newest, decay
 
-    def fit(self, positives: Positives) -> Self:
-        shape = (positives.users, positives.items)
-        liked = sparse.csr_matrix((np.ones(len(positives.user)), (positives.user, positives.item)), shape=shape)
-        liked.data[:] = 1.0  # a repeated interaction counts once
-        norm = np.sqrt(np.asarray(liked.sum(axis=0)).ravel())
-        unit = liked @ sparse.diags(1 / np.maximum(norm, 1.0))
+    def fit(self, train: Interactions) -> Self:
+        matrix = train.matrix()
+        norm = np.sqrt(np.asarray(matrix.sum(axis=0)).ravel())
+        unit = matrix @ sparse.diags(1 / np.maximum(norm, 1.0))
         similarity = unit.T @ unit
         others = similarity - sparse.diags(similarity.diagonal())
-        self._similarity = _largest_per_row(others.tocsr(), self._neighbours)
-        self._items = positives.items
+        self._similarity = largest_per_row(others.tocsr(), self._neighbours)
         return self
 
-    def score(self, histories: Sequence[Int64]) -> Float64:
-        rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-        items = np.concatenate([np.zeros(0, np.int64), *histories])
-        shape = (len(histories), self._items)
-        context = sparse.csr_matrix((np.ones(len(rows)), (rows, items)), shape=shape)
-        scores: Float64 = (context @ self._similarity).toarray()
+    def score(self, users: Int64, past: Interactions) -> Float64:
+        scores: Float64 = (weighted_past(users, past, self._newest, self._decay) @ self._similarity).toarray()
         return scores
 
 
-def _users_per_item(user: Int64, item: Int64, items: int) -> Float64:
-    pairs = np.unique(np.stack([user, item]), axis=1)
-    return np.bincount(pairs[1], minlength=items).astype(np.float64)
+def weighted_past(users: Int64, past: Interactions, newest: int | None = None, decay: float = 1.0) -> sparse.csr_matrix:
+    """(n, items): each user's newest interactions, at most `newest` of them (None: all), the last with weight 1, the
+    one before it with weight `decay`, and so on."""
+    end = np.searchsorted(past.user, past.user, side="right")
+    age = end - 1 - np.arange(len(past.user))
+    read = age < (len(age) if newest is None else newest)
+    row = np.searchsorted(users, past.user[read])
+    shape = (len(users), past.items)
+    return sparse.csr_matrix((decay ** age[read].astype(np.float64), (row, past.item[read])), shape=shape)
 
 
-def _largest_per_row(matrix: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
+def largest_per_row(matrix: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
+    """The `count` largest entries of each row."""
     keep = np.ones(matrix.nnz, dtype=np.bool_)
     for row in range(matrix.shape[0]):
         part = slice(matrix.indptr[row], matrix.indptr[row + 1])
@@ -105,3 +116,8 @@ def _largest_per_row(matrix: sparse.csr_matrix, count: int) -> sparse.csr_matrix
             keep[part.start + np.argpartition(matrix.data[part], surplus)[:surplus]] = False
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))[keep]
     return sparse.csr_matrix((matrix.data[keep], (rows, matrix.indices[keep])), shape=matrix.shape)
+
+
+def _users_per_item(user: Int64, item: Int64, items: int) -> Float64:
+    pairs = np.unique(np.stack([user, item]), axis=1)
+    return np.bincount(pairs[1], minlength=items).astype(np.float64)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
 from feature_store.online import UserFeatures
-from offline_training.evaluation.baselines import Baseline, ItemKnn, Popularity, Positives, RecentPopularity
-from offline_training.evaluation.metrics import hit_rate, ndcg, recall
+from offline_training.evaluation.baselines import Interactions, ItemKnn, Popularity, RecentPopularity, Recommender
+from offline_training.evaluation.metrics import hit_rate, ndcg, places, recall
 from offline_training.retrieval.dataset import Catalogue, Examples, Users
 from offline_training.retrieval.two_tower import TwoTower
 from online_serving.pipeline.candidates import from_clusters, from_index
@@ -62,16 +62,21 @@ def baseline_scores(
     catalogue: Catalogue, examples: Examples, questions: Sequence[Question], rows: Int64, recent_days: float
 ) -> dict[str, Float64]:
     """Scores (questions, items) of popularity, recent popularity and item-kNN, fitted on the given rows of examples."""
-    positives = Positives(
-        examples.user[rows], examples.item[rows], examples.time[rows], len(examples.users), len(catalogue.items)
+    order = rows[np.lexsort((examples.time[rows], examples.user[rows]))]
+    train = Interactions(
+        examples.user[order], examples.item[order], examples.time[order], len(examples.users), len(catalogue.items)
     )
-    models: dict[str, Baseline] = {
+    people = len(examples.users) + np.arange(len(questions))  # what they did before is all that these models ask about
+    histories = [question.history[::-1] for question in questions]
+    user = np.repeat(people, [len(history) for history in histories])
+    item = np.concatenate([np.zeros(0, np.int64), *histories])
+    past = Interactions(user, item, np.zeros(len(item), np.int64), len(examples.users), len(catalogue.items))
+    models: dict[str, Recommender] = {
         "popularity": Popularity(),
         "recent_popularity": RecentPopularity(recent_days),
         "item_knn": ItemKnn(),
     }
-    histories = [question.history for question in questions]
-    return {name: model.fit(positives).score(histories) for name, model in models.items()}
+    return {name: model.fit(train).score(people, past) for name, model in models.items()}
 
 
 def quality(scores: Float64, questions: Sequence[Question]) -> dict[str, float]:
@@ -85,14 +90,8 @@ def quality(scores: Float64, questions: Sequence[Question]) -> dict[str, float]:
     for question, row in zip(questions, scores, strict=True):
         masked = row.copy()
         masked[question.seen] = -np.inf
-        ranked = np.argsort(-masked, kind="stable")[:RECALL_SIZE].tolist()
-        rows.append(
-            (
-                recall(ranked, question.positives, RECALL_SIZE),
-                hit_rate(ranked, question.positives, TOP_SIZE),
-                ndcg(ranked, question.positives, TOP_SIZE),
-            )
-        )
+        found = places(masked, np.array(sorted(question.positives), np.int64))
+        rows.append((recall(found, RECALL_SIZE), hit_rate(found, TOP_SIZE), ndcg(found, TOP_SIZE)))
     table = np.array(rows)
     error = table[:, 0].std(ddof=1) / np.sqrt(len(table)) if len(table) > 1 else float("inf")
     means = table.mean(axis=0)

@@ -1,36 +1,39 @@
 """Offline metrics. Pure: NumPy in, numbers out."""
 
-from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def recall(ranked: Sequence[int], positives: Collection[int], size: int) -> float:
-    """Recall@size: share of the positives among the first `size` of the ranking. NaN without positives."""
-    if not positives:
-        return float("nan")
-    wanted = set(positives)
-    return sum(item in wanted for item in ranked[:size]) / len(wanted)
+def places(scores: NDArray[np.floating[Any]], positives: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places, from 1, of the positives (p,) in the ranking of all scores (I,), highest first.
+
+    A tie ranks against the positive, and so does a score that is not a number. What must not be ranked scores -inf.
+    """
+    own = np.sort(scores[positives])[::-1]
+    ahead = np.count_nonzero(~(scores < own[:, None]), axis=1) - np.count_nonzero(~(own < own[:, None]), axis=1)
+    found: NDArray[np.int64] = ahead + np.arange(1, len(own) + 1)
+    return found
 
 
-def hit_rate(ranked: Sequence[int], positives: Collection[int], size: int) -> float:
-    """HitRate@size: 1 if any positive is among the first `size` of the ranking, else 0. NaN without positives."""
-    if not positives:
-        return float("nan")
-    wanted = set(positives)
-    return float(any(item in wanted for item in ranked[:size]))
+def recall(places: NDArray[np.int64], size: int) -> float:
+    """Recall@size: share of the positives within the first `size` places. NaN without positives, as below."""
+    return float(np.mean(places <= size)) if len(places) else float("nan")
 
 
-def ndcg(ranked: Sequence[int], positives: Collection[int], size: int) -> float:
+def hit_rate(places: NDArray[np.int64], size: int) -> float:
+    """HitRate@size: 1 if any positive is within the first `size` places, else 0."""
+    return float(np.any(places <= size)) if len(places) else float("nan")
+
+
+def ndcg(places: NDArray[np.int64], size: int) -> float:
     """NDCG@size with gain 1 for a positive and discount 1/log2(place + 1) (Jaervelin & Kekaelaeinen 2002), divided by
-    that of the best ranking, which has min(size, positives) hits in front. NaN without positives."""
-    if not positives:
+    that of the best ranking, which has min(size, positives) hits in front."""
+    if not len(places):
         return float("nan")
-    wanted = set(positives)
-    gain = sum(1 / np.log2(place + 2) for place, item in enumerate(ranked[:size]) if item in wanted)
-    best = sum(1 / np.log2(place + 2) for place in range(min(size, len(wanted))))
-    return float(gain / best)
+    best = np.arange(1, min(size, len(places)) + 1)
+    return float(np.sum(1 / np.log2(places[places <= size] + 1)) / np.sum(1 / np.log2(best + 1)))
 
 
 def auc(scores: ArrayLike, labels: ArrayLike) -> float:

@@ -1,35 +1,57 @@
 """Metrics against numbers worked by hand."""
 
-from math import log, log2
+from math import isnan, log, log2
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline_training.evaluation.metrics import auc, calibration_curve, ece, hit_rate, log_loss, ndcg, recall
+from offline_training.evaluation.metrics import auc, calibration_curve, ece, hit_rate, log_loss, ndcg, places, recall
 
-RANKED = [7, 3, 9, 1]
+PLACES = np.array([2, 4, 9])  # of three positives
+
+
+def test_places_are_those_of_the_ranking() -> None:
+    scores = np.array([0.1, 0.9, 0.5, 0.3, -np.inf])
+    assert places(scores, np.array([0, 1])).tolist() == [1, 4]
+    assert places(scores, np.array([4])).tolist() == [5], "what is not ranked comes last"
+    assert places(scores, np.array([], np.int64)).tolist() == []
+
+
+def test_ties_and_nonsense_rank_against_the_model() -> None:
+    assert places(np.zeros(5), np.array([2])).tolist() == [5]
+    assert places(np.array([1.0, 1.0, 1.0, 0.0]), np.array([0, 1])).tolist() == [2, 3]
+    assert places(np.full(4, np.nan), np.array([1])).tolist() == [4]
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
+def test_places_agree_with_sorting(values: list[int], data: st.DataObject) -> None:
+    positives = data.draw(st.sets(st.integers(0, len(values) - 1)))
+    ranked = sorted(range(len(values)), key=lambda item: (-values[item], item in positives))
+    expected = [place for place, item in enumerate(ranked, 1) if item in positives]
+    assert places(np.array(values, np.float32), np.array(sorted(positives), np.int64)).tolist() == expected
 
 
 def test_recall() -> None:
-    assert recall(RANKED, {3, 1, 5}, 2) == 1 / 3
-    assert recall(RANKED, {3, 1, 5}, 4) == 2 / 3
+    assert recall(PLACES, 2) == 1 / 3
+    assert recall(PLACES, 4) == 2 / 3
 
 
 def test_hit_rate() -> None:
-    assert hit_rate(RANKED, {9}, 2) == 0.0
-    assert hit_rate(RANKED, {9}, 3) == 1.0
+    assert hit_rate(PLACES, 1) == 0.0
+    assert hit_rate(PLACES, 2) == 1.0
 
 
 def test_ndcg() -> None:
-    assert ndcg(RANKED, {3, 1, 5}, 4) == pytest.approx((1 / log2(3) + 1 / log2(5)) / (1 + 1 / log2(3) + 1 / 2))
-    assert ndcg(RANKED, {7}, 1) == 1.0
-    assert ndcg(RANKED, {7, 3, 9}, 2) == 1.0, "the best ranking of the first two places has two hits"
+    assert ndcg(PLACES, 4) == pytest.approx((1 / log2(3) + 1 / log2(5)) / (1 + 1 / log2(3) + 1 / 2))
+    assert ndcg(np.array([1]), 1) == 1.0
+    assert ndcg(np.array([1, 2, 3]), 2) == 1.0, "the best ranking of the first two places has two hits"
 
 
 def test_without_positives_nothing_is_measured() -> None:
     for metric in (recall, hit_rate, ndcg):
-        assert metric(RANKED, set(), 3) != metric(RANKED, set(), 3)  # NaN
+        assert isnan(metric(np.array([], np.int64), 3))
 
 
 def test_auc_counts_ties_half() -> None:
