@@ -1,6 +1,4 @@
-"""User clusters, the cluster->item graph and the item index, all made from the towers' vectors."""
-
-from typing import Any
+"""User clusters and the cluster->item graph, made from the towers' vectors."""
 
 import faiss
 import numpy as np
@@ -13,7 +11,6 @@ Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 USERS_PER_CLUSTER = 10
-EXACT_UP_TO = 50_000  # items; beyond, an inverted file is several times faster
 _ITERATIONS = 20
 _BLOCK = 1024
 
@@ -56,33 +53,6 @@ def build_graph(items: list[str], vectors: Float32, centroids: Float32, edges_pe
     ]
     item = np.concatenate(nearest).ravel().astype(np.int64)
     return Graph.build(items, item, np.repeat(np.arange(len(centroids)), width), len(centroids))
-
-
-def build_index(vectors: Float32) -> Any:
-    """FAISS inner-product index over item vectors (I, d): exact up to EXACT_UP_TO items, then an inverted file of about
-    4 sqrt(I) lists, of which a sixteenth is searched."""
-    points = np.ascontiguousarray(vectors, dtype=np.float32)
-    d = points.shape[1]
-    faiss.omp_set_num_threads(THREADS)
-    if len(points) <= EXACT_UP_TO:
-        index: Any = faiss.IndexFlatIP(d)
-    else:
-        lists = int(4 * np.sqrt(len(points)))
-        index = faiss.index_factory(d, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
-        index.cp.min_points_per_centroid = 1
-        index.train(points)
-        index.nprobe = max(1, lists // 16)
-    index.add(points)
-    return index
-
-
-def index_recall(index: Any, vectors: Float32, queries: Float32, size: int) -> float:
-    """Share of the exact `size` nearest items (I, d) of the queries (n, d) that the index finds."""
-    exact = faiss.IndexFlatIP(vectors.shape[1])
-    exact.add(np.ascontiguousarray(vectors))
-    size = min(size, len(vectors))
-    wanted, found = exact.search(queries, size)[1], index.search(queries, size)[1]
-    return float(np.mean([len(np.intersect1d(a, b)) / size for a, b in zip(wanted, found, strict=True)]))
 
 
 def unit(vectors: Float32) -> Float32:

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from feature_store.contracts.manifest import Manifest, seal
 from feature_store.definitions import ITEM_FEATURES, USER_TOKENS, features_hash
-from offline_training.build_graph import build_graph, build_index, cluster_users, index_recall
+from offline_training.build_graph import build_graph, cluster_users
+from offline_training.build_index import RECALL_SIZE, build_index
 from offline_training.encoding import encode_users
 from offline_training.export import export_ranker, export_towers
 from offline_training.models import Trained
@@ -19,15 +20,13 @@ from offline_training.retrieval.dataset import Catalogue, Float32
 from offline_training.settings import TrainingSettings
 from online_serving.towers import Towers
 
-RECALL_QUERIES, RECALL_SIZE = 200, 100
-
 
 def write_release(releases: Path, trained: Trained, settings: TrainingSettings, parent: str | None, now_ms: int) -> str:
     """Writes `<releases>/<id>/`, whole or not at all, and returns the id.
 
     Vectors come from the exported towers, so they are the ones that serving would compute. The manifest holds
-    trained.metrics and `index_recall_at_100`, the index's agreement with exact search. parent: the release whose online
-    statistics go into this one's base.
+    trained.metrics, and what build_index found: `index_recall_at_100` and `index_probes`. parent: the release whose
+    online statistics go into this one's base.
     """
     draft = releases / f".draft-{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
@@ -44,13 +43,13 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
             people = encode_users(towers, vectors, *nobody)
 
         centroids = cluster_users(people, settings.clusters, settings.seed)
-        index = build_index(vectors)
+        index = build_index(vectors, people)
         _write_items(catalogue, vectors, draft / "items.parquet")
-        faiss.write_index(index, str(draft / "index.faiss"))
+        faiss.write_index(index.index, str(draft / "index.faiss"))
         np.save(draft / "centroids.npy", centroids, allow_pickle=False)
         build_graph(catalogue.items, vectors, centroids, settings.edges_per_cluster).save(draft / "graph.parquet")
 
-        found = index_recall(index, vectors, people[:: max(1, len(people) // RECALL_QUERIES)], RECALL_SIZE)
+        measured = {f"index_recall_at_{RECALL_SIZE}": index.recall, "index_probes": float(index.probes)}
         manifest = Manifest(
             created=now_ms,
             features=features_hash(),
@@ -63,7 +62,7 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
             parent=parent,
             files={},
             parameters=parameters(settings),
-            metrics=trained.metrics | {f"index_recall_at_{RECALL_SIZE}": found},
+            metrics=trained.metrics | measured,
         )
         release = seal(draft, manifest)
         if (releases / release).exists():  # the same bytes, because the id is their hash

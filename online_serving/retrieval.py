@@ -16,18 +16,19 @@ _EDGES_AT_ONCE = 1 << 18
 
 
 class ItemIndex:
-    """The release's FAISS index, and exact search over the items that came after it."""
+    """The release's FAISS index, flat or an inverted file, and exact search over the items that came after it."""
 
     def __init__(self, index: faiss.Index) -> None:
-        self._index = index
+        self._index: Any = index
         self._indexed = int(index.ntotal)
+        self._lists: int = index.nlist if isinstance(index, faiss.IndexIVF) else 0  # 0: it searches all items
         faiss.omp_set_num_threads(1)
 
     def nearest(self, user: Float32, vectors: Float32, allowed: Bool, count: int) -> Int64:
         """At most `count` positions of the largest inner products with user (d,), best first.
 
         vectors (n, d): all items, the indexed ones first. allowed (n,): the filter goes into the search, so that a user
-        who has seen the nearest items still gets `count` others.
+        who has seen the nearest items still gets `count` others, if so many are allowed.
         """
         scores, positions = self._search(user, allowed[: self._indexed], count)
         if len(vectors) > self._indexed:
@@ -38,18 +39,26 @@ class ItemIndex:
         return best
 
     def _search(self, user: Float32, allowed: Bool, count: int) -> tuple[Float32, Int64]:
-        bitmap = np.packbits(allowed, bitorder="little")
-        parameters = self._parameters(_faiss.IDSelectorBitmap(bitmap))
-        scores, positions = self._index.search(user[None], min(count, max(self._indexed, 1)), params=parameters)
+        """Scores and positions of the nearest allowed items, `count` of them if there are so many."""
+        left = int(np.count_nonzero(allowed))
+        count = min(count, left)
+        if not count:
+            return np.empty(0, np.float32), np.empty(0, np.int64)
+        selector = _faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        if not self._lists:
+            return self._found(user, count, _faiss.SearchParameters(sel=selector))
+        # The narrower the filter, the fewer allowed items a list holds, and the more lists are searched.
+        probes = min(self._lists, self._index.nprobe * self._indexed // left)
+        scores, positions = self._found(user, count, _faiss.SearchParametersIVF(sel=selector, nprobe=probes))
+        if len(positions) < count:
+            everywhere = _faiss.SearchParametersIVF(sel=selector, nprobe=self._lists)
+            scores, positions = self._found(user, count, everywhere)
+        return scores, positions
+
+    def _found(self, user: Float32, count: int, parameters: Any) -> tuple[Float32, Int64]:
+        scores, positions = self._index.search(user[None], count, params=parameters)
         found = positions[0] >= 0  # FAISS fills short lists with -1
         return scores[0][found], positions[0][found]
-
-    def _parameters(self, selector: Any) -> Any:
-        if isinstance(self._index, faiss.IndexIVF):
-            return _faiss.SearchParametersIVF(sel=selector, nprobe=self._index.nprobe)
-        if isinstance(self._index, faiss.IndexHNSW):
-            return _faiss.SearchParametersHNSW(sel=selector, efSearch=self._index.hnsw.efSearch)
-        return _faiss.SearchParameters(sel=selector)
 
 
 def cluster_thresholds(vectors: Float32, centroids: Float32, item_start: Int64, edge_cluster: Int32) -> Float32:

@@ -1,4 +1,4 @@
-"""Clusters, graph and index from vectors whose structure is known."""
+"""Clusters and graph from vectors whose structure is known."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,7 @@ import pytest
 from offline_training.build_graph import (
     USERS_PER_CLUSTER,
     build_graph,
-    build_index,
     cluster_users,
-    index_recall,
     nearest_cluster,
     unit,
 )
@@ -47,19 +45,6 @@ def test_edges_are_the_items_of_the_largest_inner_product() -> None:
     assert [sorted(graph.items_of(cluster)) for cluster in range(2)] == [[0, 1], [1, 2]]
     assert graph.n_edges == 4
     assert build_graph(["a"], items[:1], items[:2], 100).n_edges == 2, "no more edges than items"
-
-
-def test_the_small_index_is_exact() -> None:
-    vectors = corners(200, spread=1.0)
-    assert index_recall(build_index(vectors), vectors, vectors[:20], 10) == 1.0
-
-
-def test_the_large_index_is_measured_against_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("offline_training.build_graph.EXACT_UP_TO", 100)
-    vectors = corners(2_000, spread=0.3)
-    index = build_index(vectors)
-    assert index.ntotal == 2_000
-    assert 0.5 < index_recall(index, vectors, vectors[:50], 10) <= 1.0
 
 
 def test_a_zero_vector_gets_a_direction() -> None:

@@ -33,23 +33,6 @@ def everything(snapshot: Snapshot) -> np.ndarray:
     return np.ones(snapshot.size, dtype=np.bool_)
 
 
-def test_nearest_items_are_those_of_exact_search(snapshot: Snapshot) -> None:
-    user = snapshot.centroids[0]
-    exact = np.argsort(-(snapshot.vectors @ user))[:7]
-    assert snapshot.index.nearest(user, snapshot.vectors, everything(snapshot), 7).tolist() == exact.tolist()
-
-
-def test_filtering_happens_inside_the_search(snapshot: Snapshot) -> None:
-    user = snapshot.centroids[0]
-    order = np.argsort(-(snapshot.vectors @ user))
-    allowed = everything(snapshot)
-    allowed[order[:30]] = False
-    assert snapshot.index.nearest(user, snapshot.vectors, allowed, 7).tolist() == order[30:37].tolist()
-    assert len(snapshot.index.nearest(user, snapshot.vectors, allowed, 100)) == 10
-    allowed[:] = False
-    assert len(snapshot.index.nearest(user, snapshot.vectors, allowed, 7)) == 0
-
-
 def test_only_items_of_the_catalogue_are_available(home: Path, release: str) -> None:
     taken_out = Item(id="i1", available=False)
     loaded = Snapshot.load(home, release, [CATALOGUE[0], taken_out])
