@@ -136,7 +136,7 @@ class RecommendedItem(BaseModel):
     id: str
     position: int = Field(description="1 is the first.")
     score: float = Field(description="The policy's estimate of the reward.")
-    source: str = Field(description="What found the item: index, cluster, fresh, popular, named.")
+    source: str = Field(description="What found the item: index, cluster, fresh, named.")
     probability: float = Field(description="Of this item being put at this position, given the items before it.")
     explanation: Explanation | None = None
 

@@ -28,7 +28,6 @@ Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
-_POPULARITY = [feature.name for feature in ITEM_FEATURES].index("popularity")
 _KNOWN = [feature.name for feature in ITEM_FEATURES].index("known")
 
 CatalogueChange = tuple[str, Item | None]  # item id, None: deleted
@@ -42,7 +41,6 @@ class _Growing:
         self.vectors = GrowingRows(vectors)
         self.item_features = GrowingRows(item_features)
         self.unknown = GrowingRows(np.flatnonzero(item_features[:, _KNOWN] == 0))
-        self.popular = GrowingRows(np.argsort(-item_features[:, _POPULARITY], kind="stable"))
         self.content: dict[str, list[str]] = {}  # of live items: their content tokens
         self.categories: dict[str, list[str]] = {}  # of items in the catalogue
         self.thresholds = cluster_thresholds(vectors, centroids, graph.item_start, graph.edge_cluster)
@@ -68,7 +66,6 @@ class Snapshot:
     available: Bool  # (size,) in the catalogue and available
     categories: Mapping[str, Int64]  # positions of the items of each category, ascending
     unknown: Int64  # positions of the items that training knew nothing of, oldest first
-    popular: Int64  # (size,) all positions, most popular first
     _growing: _Growing = field(repr=False)
     _version: int = 0
 
@@ -104,7 +101,6 @@ class Snapshot:
             available=np.full(len(items), catalogue is None),
             categories={},
             unknown=growing.unknown.rows,
-            popular=growing.popular.rows,
             _growing=growing,
         )
         return snapshot if catalogue is None else snapshot.with_items((item.id, item) for item in catalogue)
@@ -180,7 +176,6 @@ class Snapshot:
         growing.vectors.append(vectors)
         growing.item_features.append(np.tile(UNKNOWN_ITEM, (len(items), 1)))
         growing.unknown.append(added)
-        growing.popular.append(added)
         growing.content.update((item.id, item.tokens()) for item in items)
         return replace(
             self,
@@ -189,7 +184,6 @@ class Snapshot:
             item_features=growing.item_features.rows,
             available=np.append(self.available, np.ones(len(items), dtype=np.bool_)),
             unknown=growing.unknown.rows,
-            popular=growing.popular.rows,
         )
 
 

@@ -10,8 +10,8 @@ from online_serving.pipeline.request import Bool, Int64, Uint8
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Table
 
-INDEX, CLUSTER, FRESH, POPULAR, NAMED = (1 << i for i in range(5))
-_NAMES = {INDEX: "index", CLUSTER: "cluster", FRESH: "fresh", POPULAR: "popular", NAMED: "named"}
+INDEX, CLUSTER, FRESH, NAMED = (1 << i for i in range(4))
+_NAMES = {INDEX: "index", CLUSTER: "cluster", FRESH: "fresh", NAMED: "named"}
 _FRESH_LOOKED_AT = 10_000  # newest unknown items among which those with the fewest trials are sought
 
 
@@ -41,12 +41,6 @@ def fresh(snapshot: Snapshot, table: Table, allowed: Bool, count: int, trials: f
     order = np.argsort(served, kind="stable")[:count]
     chosen: Int64 = newest[order[served[order] < trials]]
     return chosen
-
-
-def popular(snapshot: Snapshot, allowed: Bool, count: int) -> Int64:
-    """The most popular allowed items."""
-    order = snapshot.popular
-    return order[allowed[order]][:count]
 
 
 def merge(sources: dict[int, Int64], size: int) -> tuple[Int64, Uint8]:

@@ -72,11 +72,7 @@ class Pipeline:
             # An item counts as fresh until its own trials outweigh the prior.
             retrieve.FRESH: retrieve.fresh(snapshot, table, allowed, limit.fresh_candidates, self._bandit.item_prior),
         }
-        found, bits = retrieve.merge(sources, snapshot.size)
-        if len(found) < request.slate_size:  # an approximate index looked past what is left
-            sources[retrieve.POPULAR] = retrieve.popular(snapshot, allowed, request.slate_size)
-            found, bits = retrieve.merge(sources, snapshot.size)
-        return found, bits
+        return retrieve.merge(sources, snapshot.size)
 
 
 def unexplored(recommendation: Recommendation, slate_size: int) -> Recommendation:

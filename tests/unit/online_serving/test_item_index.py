@@ -56,10 +56,10 @@ def test_as_many_as_asked_for_allowed_distinct_and_best_first(
     snapshot: Snapshot, seed: int, share: float, count: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    user = rng.normal(size=snapshot.vectors.shape[1]).astype(np.float32)
+    user = rng.normal(size=(snapshot.vectors.shape[1],)).astype(np.float32)
     allowed = np.less(rng.random(snapshot.size), share)
     found = nearest(snapshot, user, allowed, count)
-    assert len(set(found)) == len(found) == min(count, allowed.sum())
+    assert len(set(found)) == len(found) == min(count, np.count_nonzero(allowed))
     assert allowed[found].all()
     assert (np.diff(snapshot.vectors[found] @ user) <= 1e-6).all()
 

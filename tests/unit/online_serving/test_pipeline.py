@@ -1,6 +1,5 @@
 """The pipeline on a small genuine release."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -188,21 +187,6 @@ def test_new_items_are_candidates_until_their_trials_outweigh_the_prior(snapshot
     assert "n7" not in r.candidates or "fresh" not in r.sources[r.items.index("n7")]
     fewer = few.model_copy(update={"fresh_candidates": 2})
     assert {"n5", "n4"} <= set(recommend(snapshot, parameters, Request(1), serving=fewer).candidates)
-
-
-def test_popular_items_fill_what_retrieval_leaves_open(snapshot: Snapshot, parameters: Parameters) -> None:
-    nothing_near = dataclasses.replace(snapshot, index=_Blind())  # type: ignore[arg-type]
-    serving = SERVING.model_copy(update={"cluster_candidates": 0, "fresh_candidates": 0})
-    r = recommend(nothing_near, parameters, Request(4), serving=serving)
-    assert set(r.slate) == {"i0", "i1", "i2", "i3"}
-    assert set(r.sources) == {"popular"}
-
-
-class _Blind:
-    """An approximate index that probes the wrong lists."""
-
-    def nearest(self, *_: object) -> np.ndarray:
-        return np.empty(0, dtype=np.int64)
 
 
 def test_what_the_request_says_takes_the_place_of_what_is_stored(snapshot: Snapshot, parameters: Parameters) -> None:
