@@ -8,6 +8,7 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,31 @@ Int64 = NDArray[np.int64]
 TOKEN_BUCKETS = 8_191  # prime; id 0 is padding, ids 1..TOKEN_BUCKETS are hashes
 ITEM_TOKENS = 24
 USER_TOKENS = 12
+GAP_BUCKETS = 32  # the last one begins at 34 years
+
+POSITIVE, NEGATIVE = "+", "-"  # how the kinds of a history end
+
+
+class HistoryEvent(NamedTuple):
+    """Something a user did with an item, as the models read it.
+
+    A history holds the newest event of each item and kind, in the order in which they became known: by time, of the
+    same time by item, then by kind (by code point, as Redis and Spark do).
+    """
+
+    item: str
+    kind: str  # the interaction's type, and whether it was positive: `rating+`, `click+`, `dislike-`
+    time: int  # ms since the epoch: when it became known, strictly after which it is history
+
+    @property
+    def positive(self) -> bool:
+        """Whether the interaction was positive."""
+        return self.kind.endswith(POSITIVE)
+
+
+def kind_of(interaction: str, positive: bool) -> str:
+    """The kind of an interaction of the type."""
+    return interaction + (POSITIVE if positive else NEGATIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +76,20 @@ _RECENT = 5
 
 def features_hash() -> str:
     """Identifies the declarations above: the same in training and serving, or the release is refused."""
-    declared = repr(([astuple(f) for f in RANKER_FEATURES], TOKEN_BUCKETS, ITEM_TOKENS, USER_TOKENS))
+    declared = repr(([astuple(f) for f in RANKER_FEATURES], TOKEN_BUCKETS, ITEM_TOKENS, USER_TOKENS, GAP_BUCKETS))
     return hashlib.sha256(declared.encode()).hexdigest()[:16]
+
+
+def gap_buckets(times: Int64) -> Int64:
+    """The time since the event before, in buckets: 0 for the first event, then 1 + floor(log2(1 + seconds)), at most
+    GAP_BUCKETS - 1.
+
+    times: (..., L) ms, oldest first; the result has its shape. What stands after a list's end is the caller's to mask.
+    """
+    seconds = np.maximum(np.diff(times, axis=-1), 0) // 1000
+    buckets = np.zeros(times.shape, dtype=np.int64)
+    buckets[..., 1:] = np.minimum(1 + np.floor(np.log2(1.0 + seconds)), GAP_BUCKETS - 1)
+    return buckets
 
 
 def token_ids(tokens: Sequence[str], length: int) -> Int64:

@@ -1,7 +1,7 @@
 """Users, catalogue and switches in Redis.
 
     <prefix>:user:{<user key>}:profile   string: profile tokens
-    <prefix>:user:{<user key>}:history   sorted set: positive items by time
+    <prefix>:user:{<user key>}:history   sorted set: item and kind of interactions, by time
     <prefix>:user:{<user key>}:shown     sorted set: items not to show again, by time
     <prefix>:catalogue                   hash: item id -> item
     <prefix>:active                      hash: release, namespace: what serves
@@ -19,10 +19,12 @@ import redis
 import redis.asyncio
 
 from feature_store.contracts.catalogue import Item, UserProfile
+from feature_store.definitions import HistoryEvent
 from feature_store.settings import RedisSettings
 
 _CHANGES_KEPT = 100_000
 _BATCH = 500
+_BETWEEN = "\0"  # item and kind: below every other character, so that Redis orders ties by item, then by kind
 
 _tokens_encoder = msgspec.json.Encoder()
 _tokens_decoder = msgspec.json.Decoder(list[str])
@@ -35,7 +37,7 @@ class UserFeatures(NamedTuple):
     """What a request needs to know about its user."""
 
     profile: list[str]  # tokens
-    history: list[str]  # positive items, newest first
+    history: list[HistoryEvent]  # newest first
     shown: frozenset[str]  # items not to show again
 
 
@@ -62,7 +64,7 @@ class UserRecord(NamedTuple):
 
     user: str
     profile: list[str]
-    history: list[ItemTime]
+    history: list[HistoryEvent]
     shown: list[ItemTime]
 
 
@@ -93,19 +95,20 @@ class OnlineStore:
             for record in batch:
                 if record.profile:
                     pipe.set(self._keys.user(record.user, "profile"), _tokens_encoder.encode(record.profile))
-                _add(pipe, self._keys.user(record.user, "history"), record.history, self._settings.history_kept)
+                history = _members(record.history)
+                _add(pipe, self._keys.user(record.user, "history"), history, self._settings.history_kept)
                 _add(pipe, self._keys.user(record.user, "shown"), record.shown, self._settings.shown_kept)
             pipe.execute()
 
-    def add_history(self, positives: Iterable[tuple[str, str, int]]) -> None:
-        """Adds positive interactions, (user, item, ms), to users' histories."""
-        by_user: dict[str, list[ItemTime]] = {}
-        for user, item, time in positives:
-            by_user.setdefault(user, []).append((item, time))
+    def add_history(self, events: Iterable[tuple[str, HistoryEvent]]) -> None:
+        """Adds what users (by key) did to their histories."""
+        by_user: dict[str, list[HistoryEvent]] = {}
+        for user, event in events:
+            by_user.setdefault(user, []).append(event)
         for batch in _batches(by_user.items()):
             pipe = self._redis.pipeline(transaction=False)
-            for user, entries in batch:
-                _add(pipe, self._keys.user(user, "history"), entries, self._settings.history_kept)
+            for user, found in batch:
+                _add(pipe, self._keys.user(user, "history"), _members(found), self._settings.history_kept)
             pipe.execute()
 
     def items(self) -> Iterator[Item]:
@@ -177,12 +180,12 @@ class AsyncOnlineStore:
         """A user's features in one round trip; empty ones for somebody unknown."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.get(self._keys.user(user, "profile"))
-        pipe.zrange(self._keys.user(user, "history"), 0, self._settings.history_kept - 1, desc=True)
+        pipe.zrange(self._keys.user(user, "history"), 0, self._settings.history_kept - 1, desc=True, withscores=True)
         pipe.zrange(self._keys.user(user, "shown"), 0, -1)
         profile, history, shown = await pipe.execute()
         return UserFeatures(
             profile=_tokens_decoder.decode(profile) if profile else [],
-            history=[item.decode() for item in history],
+            history=[_event(member, time) for member, time in history],
             shown=frozenset(item.decode() for item in shown),
         )
 
@@ -229,6 +232,15 @@ def _add(pipe: Any, key: str, entries: Sequence[ItemTime], kept: int) -> None:
     if entries:
         pipe.zadd(key, dict(sorted(entries, key=lambda entry: entry[1])), gt=True)
         pipe.zremrangebyrank(key, 0, -kept - 1)
+
+
+def _members(events: Sequence[HistoryEvent]) -> list[ItemTime]:
+    return [(f"{event.item}{_BETWEEN}{event.kind}", event.time) for event in events]
+
+
+def _event(member: bytes, time: float) -> HistoryEvent:
+    item, _, kind = member.decode().rpartition(_BETWEEN)
+    return HistoryEvent(item, kind, int(time))
 
 
 def _put_items(pipe: Any, keys: _Keys, items: Sequence[Item]) -> None:

@@ -34,7 +34,7 @@ class RedisSettings(BaseModel):
         ge=10,
         description="Commits between two snapshots of a partition's rows, at most; a reader further behind reloads.",
     )
-    history_kept: int = Field(default=50, ge=1, description="Newest positive items kept per user.")
+    history_kept: int = Field(default=200, ge=1, description="Newest interactions kept per user, as history.")
     shown_kept: int = Field(
         default=5_000, ge=1, description="Newest shown items kept per user, so that none is shown twice."
     )

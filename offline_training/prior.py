@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.decay import Decay
+from feature_store.definitions import HistoryEvent
 from feature_store.online import UserFeatures
 from feature_store.sums import Numbers, Rows, Sums
 from offline_training.data.lake import parquet_files
@@ -19,7 +20,7 @@ from streaming.bandit.update import Shares
 from streaming.open_decisions import edge_mask
 
 MAX_CORRECTION = 10.0  # truncated importance weights (Ionides 2008): no trial counts for more
-_COLUMNS = ["time", "history", "profile", "items", "rewards", "probabilities"]
+_COLUMNS = ["time", "history", "history_kinds", "history_times", "profile", "items", "rewards", "probabilities"]
 
 
 def logged_prior(snapshot: Snapshot, impressions: Path, before_ms: int, discount: float, decay: Decay) -> Rows:
@@ -48,7 +49,8 @@ def _add(shares: Shares, numbers: Numbers, snapshot: Snapshot, row: dict[str, An
     ]
     if not trials:
         return
-    user = encode_user(snapshot, UserFeatures(row["profile"], row["history"], frozenset()), Request(slate_size=1))
+    history = list(map(HistoryEvent, row["history"], row["history_kinds"], row["history_times"]))
+    user = encode_user(snapshot, UserFeatures(row["profile"], history, frozenset()), Request(slate_size=1))
     positions = np.array([at for _, at, _, _ in trials])
     predicted = snapshot.towers.predict(candidate_features(snapshot, user, positions)).tolist()
     clusters, weights = user.clusters.tolist(), user.weights.tolist()

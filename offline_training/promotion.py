@@ -12,7 +12,7 @@ from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
-from feature_store.definitions import features_hash
+from feature_store.definitions import HistoryEvent, features_hash
 from feature_store.namespace import Namespace
 from feature_store.online import Active, OnlineStore, UserRecord
 from offline_training.data.lake import interacted_items, read_catalogue
@@ -130,13 +130,9 @@ def publish_catalogue(lake: Path, exclude: frozenset[str], store: OnlineStore) -
 
 
 def user_records(sets: Path) -> Iterator[UserRecord]:
-    """Users' features as the training sets have them: profile, newest positives, everything interacted with."""
+    """Users' features as the training sets have them: profile, history, everything interacted with."""
     for file in sorted((sets / "users").glob("*.parquet")):
         for batch in pq.ParquetFile(file).iter_batches(batch_size=1_000):
             for row in batch.to_pylist():
-                yield UserRecord(
-                    row["user"],
-                    row["profile"] or [],
-                    list(zip(row["history"] or [], row["history_times"] or [], strict=True)),
-                    list(zip(row["seen"] or [], row["seen_times"] or [], strict=True)),
-                )
+                history = list(map(HistoryEvent, row["items"], row["kinds"], row["times"]))
+                yield UserRecord(row["user"], row["profile"], history, [(e.item, e.time) for e in history])

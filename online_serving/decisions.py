@@ -45,6 +45,8 @@ def build(
         clusters=r.clusters,
         weights=r.weights,
         history=r.history,
+        history_kinds=r.history_kinds,
+        history_times=r.history_times,
         profile=r.profile,
         items=r.items,
         shown=r.shown,

@@ -33,10 +33,11 @@ from feature_store.contracts.events import (
     event_time,
 )
 from feature_store.contracts.identity import read_decision_id
+from feature_store.definitions import HistoryEvent, kind_of
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import Rows, Sums
 from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
-from streaming.bandit.rewards import reward
+from streaming.bandit.rewards import is_positive, reward
 from streaming.bandit.update import Shares
 from streaming.open_decisions import OpenDecision, pack, translated, unpack
 from streaming.settings import VIEW, RewardSettings
@@ -59,7 +60,7 @@ class Changes(NamedTuple):
     rows: Rows  # what they added
     opened: dict[str, bytes]
     closed: list[str]
-    positives: list[tuple[str, str, int]]  # user, item, ms: for users' histories
+    history: list[tuple[str, HistoryEvent]]  # of users, by key: all counted feedback but views
 
 
 class Fold:
@@ -141,7 +142,7 @@ class Fold:
             rows=self._added.rows(),
             opened={name: pack(self._open[name]) for name in sorted(self._touched)},
             closed=self._closed,
-            positives=self._positives,
+            history=self._history,
         )
         self._forget_changes()
         return changes
@@ -155,7 +156,7 @@ class Fold:
         self._added.clear()
         self._touched: set[str] = set()
         self._closed: list[str] = []
-        self._positives: list[tuple[str, str, int]] = []
+        self._history: list[tuple[str, HistoryEvent]] = []
 
     def _decide(self, decision: Decision) -> None:
         if problem := self._fault(decision):
@@ -242,7 +243,10 @@ class Fold:
         decision.event_ids[feedback.id] = None
         decision.events.setdefault(i, []).append((feedback.type, feedback.value))
         self._touched.add(feedback.decision)
-        self._resolve(decision, i, reward(self._settings, decision.events[i]), feedback)
+        if feedback.type != VIEW:
+            kind = kind_of(feedback.type, is_positive(self._settings, decision.events[i]))
+            self._history.append((decision.user, HistoryEvent(feedback.item, kind, feedback.received)))
+        self._resolve(decision, i, reward(self._settings, decision.events[i]))
 
     def _problem(self, feedback: Feedback, decision: OpenDecision | None) -> str | None:
         """Why feedback cannot be processed. Signatures were checked before it came into the log; here an id is believed
@@ -266,10 +270,8 @@ class Fold:
             return f"its decision has had {_MOST_EVENTS} events already"
         return None
 
-    def _resolve(self, decision: OpenDecision, i: int, now: float, feedback: Feedback) -> None:
+    def _resolve(self, decision: OpenDecision, i: int, now: float) -> None:
         before = decision.rewards[i]
-        if now >= self._settings.positive and (before is None or before < self._settings.positive):
-            self._positives.append((decision.user, feedback.item, feedback.received))
         if not (decision.learns and self.learning):
             self.outcomes["seen"] += 1
             return

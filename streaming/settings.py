@@ -90,7 +90,7 @@ class RewardSettings(BaseModel):
         default=1800.0, gt=0, description="Feedback counts this long after the decision; later it is 'late'."
     )
     positive: float = Field(
-        default=0.5, description="A reward from here on is a positive interaction: it enters the user's history."
+        default=0.5, description="A reward from here on is a positive interaction: what models learn to predict."
     )
 
     @model_validator(mode="after")

@@ -109,7 +109,7 @@ class PartitionUpdater:
         if self._position == self._stored:
             return
         changes = self._fold.take()
-        online.add_history(changes.positives)
+        online.add_history(changes.history)
         tail = Tail(self._tail.deltas + 1, self._tail.rows + len(changes.rows.item))
         snapshot = None
         if self._store.wants_snapshot(tail, len(self._fold.sums)):

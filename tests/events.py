@@ -36,6 +36,8 @@ def decision(
         clusters=list(clusters),
         weights=list(weights),
         history=[],
+        history_kinds=[],
+        history_times=[],
         profile=[],
         items=list(items),
         shown=n,

@@ -52,6 +52,8 @@ EVENTS = pa.schema(
         pa.field("clusters", _LIST_OF_INT),
         pa.field("weights", _LIST_OF_FLOAT),
         pa.field("history", _LIST_OF_STRING),
+        pa.field("history_kinds", _LIST_OF_STRING),
+        pa.field("history_times", _LIST_OF_INT),
         pa.field("profile", _LIST_OF_STRING),
         pa.field("items", _LIST_OF_STRING),
         pa.field("shown", pa.int32()),

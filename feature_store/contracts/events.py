@@ -12,7 +12,7 @@ import msgspec
 
 from feature_store.contracts.errors import UNREADABLE, InvalidInput
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_VALUE = 1e12  # of feedback, either way: times a weight and squared it is still far from infinite
 
 # Bounds that every reader, Parquet included, can hold.
@@ -40,7 +40,9 @@ class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="kind", kw
     offsets: list[Offset]  # parameters in use: the log offset folded so far, one per partition
     clusters: list[Count]  # the user's active clusters
     weights: list[float]  # w, parallel to clusters (Online Matching, Eq. 10)
-    history: list[str]  # the user features used: recent items, newest first
+    history: list[str]  # the user features used: items of the history that the model read, newest first ...
+    history_kinds: list[str]  # ... their kinds (definitions.HistoryEvent) ...
+    history_times: list[Milliseconds]  # ... and when they became known
     profile: list[str]  # the user features used: profile tokens
     items: list[str]
     shown: Count  # the first `shown` of items are the slate

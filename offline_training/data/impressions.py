@@ -11,28 +11,32 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from feature_store.contracts.events import MAX_VALUE
+from feature_store.definitions import NEGATIVE, POSITIVE
 from offline_training.data.lake import parquet_files
 from streaming.settings import VIEW, Aggregation, RewardSettings
 
 # Of contracts.columns.EVENTS what is read here, and the directory's log.
 _EVENTS = (
     "log string, offset bigint, position int, kind string, time bigint, id string, user string, variant string, "
-    "history array<string>, profile array<string>, items array<string>, shown int, predicted array<double>, "
-    "probabilities array<double>, decision string, item string, type string, value double, received bigint"
+    "history array<string>, history_kinds array<string>, history_times array<bigint>, profile array<string>, "
+    "items array<string>, shown int, predicted array<double>, probabilities array<double>, decision string, "
+    "item string, type string, value double, received bigint"
 )
 _IMPRESSIONS = (
-    "user string, decision string, time bigint, variant string, history array<string>, profile array<string>, "
-    "items array<string>, rewards array<double>, probabilities array<double>, predicted array<double>, "
-    "positives array<struct<item: string, time: bigint>>"
+    "user string, decision string, time bigint, variant string, history array<string>, history_kinds array<string>, "
+    "history_times array<bigint>, profile array<string>, items array<string>, rewards array<double>, "
+    "probabilities array<double>, predicted array<double>, "
+    "events array<struct<item: string, kind: string, positive: boolean, time: bigint>>"
 )
+HISTORY = ("history", "history_kinds", "history_times")
 _DECISION = ("log", "decision")
 _SO_FAR = (Window.unboundedPreceding, Window.currentRow)
 
 
 def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -> DataFrame:
-    """One row per decision of the log: user, decision, time, variant, history, profile; items (the slate), rewards,
-    probabilities and predicted in parallel; positives (item and time at which its reward first reached
-    `rewards.positive`).
+    """One row per decision of the log: user, decision, time, variant, profile; history, history_kinds and history_times
+    in parallel, newest first; items (the slate), rewards, probabilities and predicted in parallel; events: item, kind,
+    positive and time (ms, when it was received) of all feedback that counts but views.
 
     The reward of an item without feedback is `rewards.silence`. But in the decisions of a client that reports views,
     items that it reported nothing of were not seen: they are no impressions, and are left out. So are decisions that
@@ -47,12 +51,13 @@ def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -
         .withColumn("slots", _slots(rewards))
         .withColumn("slots", F.filter("slots", lambda slot: slot["reward"].isNotNull()))
         .select(
-            *("made.user", "decision", "made.time", "made.variant", "made.history", "made.profile"),
+            *("made.user", "decision", "made.time", "made.variant", "made.profile"),
+            *(f"made.{name}" for name in HISTORY),
             F.col("slots.item").alias("items"),
             F.col("slots.reward").alias("rewards"),
             F.col("slots.probability").alias("probabilities"),
             F.col("slots.predicted").alias("predicted"),
-            _positives().alias("positives"),
+            "events",
         )
     )
 
@@ -60,7 +65,7 @@ def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -
 def _rows(log: DataFrame, rewards: RewardSettings) -> DataFrame:
     """Decisions and usable feedback under the id of the decision: `made` is the decision, null in feedback."""
     made = F.struct(
-        *("user", "time", "variant", "history", "profile", "probabilities"),
+        *("user", "time", "variant", *HISTORY, "profile", "probabilities"),
         F.slice("items", 1, F.col("shown")).alias("items"),
         F.slice("predicted", 1, F.col("shown")).alias("predicted"),
     )
@@ -68,7 +73,7 @@ def _rows(log: DataFrame, rewards: RewardSettings) -> DataFrame:
     bounded = F.abs("value") <= MAX_VALUE  # NaN is the largest of all to Spark
     worth = [F.when(F.col("type") == kind, _worth(kind, rewards)) for kind in rewards.weights]
     return log.select(
-        *("log", "offset", "position", "user", "item", "received"),
+        *("log", "offset", "position", "user", "item", "type", "received"),
         F.when(decides, F.col("id")).otherwise(F.col("decision")).alias("decision"),
         F.when(decides, made).alias("made"),
         F.when(tells, F.col("id")).alias("id"),
@@ -113,30 +118,34 @@ def _counted(rows: DataFrame, rewards: RewardSettings) -> DataFrame:
 
 
 def _outcomes(counted: DataFrame, rewards: RewardSettings) -> DataFrame:
-    """log, decision, made; outcomes, a map from the items with feedback to their reward and the time at which it first
-    reached `positive` (null if it did not); views, whether the client reports them."""
+    """log, decision, made; outcomes, a map from the items with feedback to their reward; events, as read_impressions
+    has them; views, whether the client reports them."""
     item = Window.partitionBy(*_DECISION, "item").orderBy("place").rowsBetween(*_SO_FAR)
     counts = ~F.col("view") | ~F.bool_or(~F.col("view")).over(item)  # a view does while nothing else has come
     alike = Window.partitionBy(*_DECISION, "item", "view").orderBy("place").rowsBetween(*_SO_FAR)
-    so_far = F.sum("worth").over(alike) if rewards.aggregation is Aggregation.SUM else F.col("worth")
+    adds = rewards.aggregation is Aggregation.SUM
+    so_far = F.sum("worth").over(alike) if adds else F.col("worth")
     final = F.coalesce(_final(rewards, ~F.col("view")), _final(rewards, F.col("view")))
-    # Of the maximum and the latest, the first event that is worth that much takes the reward there.
-    there = F.when(_cut(F.col("so_far"), rewards) >= rewards.positive, F.col("place"))
+    # As streaming.bandit.rewards.is_positive has it.
+    reached = F.when(F.col("worth") > 0, F.col("so_far")).otherwise(F.col("worth")) if adds else F.col("worth")
+    positive = _cut(reached, rewards) >= rewards.positive
+    kind = F.concat("type", F.when(positive, POSITIVE).otherwise(NEGATIVE))
+    event = F.struct("item", kind.alias("kind"), positive.alias("positive"), F.col("received").alias("time"))
     by_item = (
         counted.withColumn("so_far", F.when(counts, so_far))
         .groupBy(*_DECISION, "item")
         .agg(
             F.first("made", ignorenulls=True).alias("made"),
-            F.struct(_cut(final, rewards).alias("reward"), F.min_by("received", there).alias("reached")).alias(
-                "outcome"
-            ),
+            _cut(final, rewards).alias("reward"),
+            F.collect_list(F.when(F.col("item").isNotNull() & ~F.col("view"), event)).alias("events"),
             F.bool_or("view").alias("view"),
         )
     )
-    outcome = F.when(F.col("item").isNotNull(), F.struct("item", "outcome"))
+    outcome = F.when(F.col("item").isNotNull(), F.struct("item", "reward"))
     return by_item.groupBy(*_DECISION).agg(
         F.first("made", ignorenulls=True).alias("made"),
         F.map_from_entries(F.collect_list(outcome)).alias("outcomes"),
+        F.flatten(F.collect_list("events")).alias("events"),
         F.coalesce(F.bool_or("view"), F.lit(False)).alias("views"),
     )
 
@@ -159,16 +168,8 @@ def _slots(rewards: RewardSettings) -> Column:
         F.arrays_zip("made.items", "made.probabilities", "made.predicted"),
         lambda slot: F.struct(
             slot["items"].alias("item"),
-            F.coalesce(F.col("outcomes")[slot["items"]]["reward"], silence).alias("reward"),
+            F.coalesce(F.col("outcomes")[slot["items"]], silence).alias("reward"),
             slot["probabilities"].alias("probability"),
             slot["predicted"].alias("predicted"),
         ),
     )
-
-
-def _positives() -> Column:
-    """Items whose reward reached `positive`, with the time of the event that made it so."""
-    times = F.transform(
-        "made.items", lambda item: F.struct(item.alias("item"), F.col("outcomes")[item]["reached"].alias("time"))
-    )
-    return F.filter(times, lambda positive: positive["time"].isNotNull())

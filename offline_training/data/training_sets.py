@@ -1,24 +1,25 @@
 """The Spark job: from the lake to the training sets, point-in-time correct.
 
-Everything an example holds was known strictly before its time; item features are computed as of the end of the training
-time and, for training the ranker without leakage, as of the start of the validation time.
+A user's interactions stand in the order in which they became known, so what was known at a moment are those strictly
+before it; item features are computed as of the end of the training time and, for training the ranker without leakage,
+as of the start of the validation time.
 """
 
 import json
 import logging
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from feature_store.contracts.errors import InvalidInput
-from offline_training.data.impressions import read_impressions
+from feature_store.definitions import NEGATIVE, POSITIVE
+from offline_training.data.impressions import HISTORY, read_impressions
 from offline_training.data.item_features import (
     all_items,
     count_interactions,
@@ -27,6 +28,7 @@ from offline_training.data.item_features import (
     write_items,
 )
 from offline_training.data.lake import no_interactions, parquet_files, read_catalogue, write_profiles
+from offline_training.data.summary import TrainingSetSummary
 from offline_training.progress import Progress
 from offline_training.settings import TrainingSettings
 from streaming.settings import RewardSettings
@@ -34,29 +36,11 @@ from streaming.settings import RewardSettings
 logger = logging.getLogger(__name__)
 
 VALIDATION_SHARE = 0.1  # of the positives, the newest
-USER_HISTORY = 50  # newest positives per user
-USER_SEEN = 5_000  # newest items per user
-_LOOK_BACK = 10  # positives read per place in a history: repeated ones leave that many for other items
+USER_EVENTS = 5_000  # newest interactions per user
 _MAX_RANK_ERROR = 1_000_000  # the validation start is exact for fewer positives, and within one in a million for more
 _DAY_MS = 86_400_000
 _IMPORTED = "user string, item string, type string, value double, time bigint"
 _PROFILES = "user string, profile array<string>"
-
-
-@dataclass(frozen=True)
-class TrainingSetSummary:
-    """What was written; times in ms."""
-
-    users: int
-    items: int
-    interactions: int
-    positives: int
-    examples: int
-    validation_examples: int
-    impressions: int
-    first_time: int
-    last_time: int
-    validation_time: int
 
 
 def build_training_sets(
@@ -70,12 +54,12 @@ def build_training_sets(
     exclude_items: frozenset[str] | None,
     progress: Progress,
 ) -> TrainingSetSummary:
-    """Writes items, items_at_validation, users, examples and impressions below `out`, in place of what is there.
+    """Writes items, items_at_validation, users, impressions and the summary below `out`, in place of what is there.
 
     Of the imported interactions those before until_ms count; of the event log all do. What was imported about excluded
     items does not count, only what the log and the catalogue log say of them; items deleted from the catalogue appear
-    nowhere. Positive feedback is an interaction at the time it was received. Raises
-    InvalidInput if there is nothing to learn from.
+    nowhere. Feedback is an interaction at the time it was received. Raises InvalidInput if there is nothing to learn
+    from.
     """
     if not parquet_files(lake / "interactions"):
         raise no_interactions(lake)
@@ -110,28 +94,24 @@ def build_training_sets(
 
         progress(0.6, "collecting users")
         _write(_users(interactions, profiles), out / "users", "user")
-        progress(0.75, "collecting examples")
-        _write(_examples(interactions, profiles, training, validation), out / "examples", "time", "user", "item")
-        progress(0.9, "collecting impressions")
+        progress(0.8, "collecting impressions")
         _write(_without_items(impressions, gone), out / "impressions", "time", "decision")
     finally:
         interactions.unpersist()
         impressions.unpersist()
         shutil.rmtree(scratch, ignore_errors=True)
 
-    examples = ds.dataset(out / "examples")
     summary = TrainingSetSummary(
         users=ds.dataset(out / "users").count_rows(),
         items=len(items),
         interactions=span.interactions,
         positives=span.positives,
-        examples=examples.count_rows(),
-        validation_examples=examples.count_rows(filter=ds.field("validation")),
         impressions=ds.dataset(out / "impressions").count_rows(),
         first_time=span.first,
         last_time=span.last,
         validation_time=validation,
     )
+    summary.save(out)
     logger.info("training sets at %s: %s", out, summary)
     progress(1.0, "training sets are written")
     return summary
@@ -152,19 +132,22 @@ def _span(interactions: DataFrame, lake: Path, until_ms: int | None) -> _Span:
 
 
 def _imported(spark: SparkSession, lake: Path, training: TrainingSettings, until_ms: int | None) -> DataFrame:
-    """user, item, time, positive, imported: of what was imported."""
+    """user, item, kind, time, positive, imported: of what was imported."""
     imported = spark.read.schema(_IMPORTED).parquet(str(lake / "interactions"))
     if until_ms is not None:
         imported = imported.where(F.col("time") < until_ms)
     named = [F.when(F.col("type") == kind, F.col("value") >= least) for kind, least in training.positive_value.items()]
     positive = F.coalesce(*named, F.col("value") > 0)
-    return imported.select("user", "item", "time", positive.alias("positive"), F.lit(True).alias("imported"))
+    kind = F.concat("type", F.when(positive, POSITIVE).otherwise(NEGATIVE))
+    return imported.select(
+        "user", "item", kind.alias("kind"), "time", positive.alias("positive"), F.lit(True).alias("imported")
+    )
 
 
 def _logged(impressions: DataFrame) -> DataFrame:
-    """The same of the event log's positive feedback."""
-    log = impressions.select("user", F.inline("positives").alias("item", "time"))
-    return log.select("user", "item", "time", F.lit(True).alias("positive"), F.lit(False).alias("imported"))
+    """The same of the event log's feedback."""
+    log = impressions.select("user", F.inline("events"))
+    return log.select("user", "item", "kind", "time", "positive", F.lit(False).alias("imported"))
 
 
 def _validation_time(interactions: DataFrame, positives: int, training: TrainingSettings) -> int:
@@ -188,52 +171,20 @@ def _validation_time(interactions: DataFrame, positives: int, training: Training
 
 
 def _users(interactions: DataFrame, profiles: DataFrame) -> DataFrame:
-    """Everybody with an interaction or a profile; lists newest first, items once, with their newest time."""
-    by_item = interactions.groupBy("user", "item").agg(
-        F.max("time").alias("time"), F.max(F.when(F.col("positive"), F.col("time"))).alias("liked")
-    )
-    liked = F.when(F.col("liked").isNotNull(), F.struct(F.col("liked").alias("time"), "item"))
-    lists = by_item.groupBy("user").agg(
-        F.slice(F.sort_array(F.collect_list(liked), asc=False), 1, USER_HISTORY).alias("history"),
-        F.slice(F.sort_array(F.collect_list(F.struct("time", "item")), asc=False), 1, USER_SEEN).alias("seen"),
-    )
-    nothing = F.array().cast("array<struct<time: bigint, item: string>>")
-    history, seen = F.coalesce("history", nothing), F.coalesce("seen", nothing)
-    return lists.join(profiles, "user", "full").select(
-        "user",
-        F.coalesce("profile", F.array().cast("array<string>")).alias("profile"),
-        history["item"].alias("history"),
-        history["time"].alias("history_times"),
-        seen["item"].alias("seen"),
-        seen["time"].alias("seen_times"),
-    )
-
-
-def _examples(interactions: DataFrame, profiles: DataFrame, training: TrainingSettings, validation: int) -> DataFrame:
-    """One row per positive, with the distinct positives strictly before its time, newest first."""
-    length, look_back = training.history_length, training.history_length * _LOOK_BACK
-    positives = interactions.where("positive").select("user", "time", "item").distinct()
-    earlier = F.rank().over(Window.partitionBy("user").orderBy("time")) - 1
-    lists = (
-        positives.withColumn("earlier", earlier)
-        .groupBy("user")
-        .agg(F.sort_array(F.collect_list(F.struct("time", "item", "earlier"))).alias("positives"))
-    )
-
-    def example(positive: Column) -> Column:
-        start = F.greatest(positive["earlier"] - look_back, F.lit(0)) + 1
-        before = F.slice(F.col("positives.item"), start, F.least(positive["earlier"], F.lit(look_back)))
-        history = F.slice(F.array_distinct(F.reverse(before)), 1, length)
-        return F.struct(positive["item"].alias("item"), positive["time"].alias("time"), history.alias("history"))
-
+    """Everybody with an interaction or a profile: items, kinds, positives and times of the newest USER_EVENTS
+    interactions in parallel, oldest first, an item again as often as it was met at another time."""
+    event = F.struct("time", "item", "kind", "positive")
+    newest = F.slice(F.sort_array(F.collect_set(event), asc=False), 1, USER_EVENTS)
+    found = interactions.groupBy("user").agg(F.reverse(newest).alias("events"))
+    nothing = F.array().cast("array<struct<time: bigint, item: string, kind: string, positive: boolean>>")
+    columns = {"item": "items", "kind": "kinds", "positive": "positives", "time": "times"}
     return (
-        lists.select("user", F.inline(F.transform("positives", example)))
-        .join(profiles, "user", "left")
+        found.join(profiles, "user", "full")
+        .withColumn("events", F.coalesce("events", nothing))
         .select(
-            *("user", "item", "time"),
+            "user",
             F.coalesce("profile", F.array().cast("array<string>")).alias("profile"),
-            "history",
-            (F.col("time") >= validation).alias("validation"),
+            *(F.col("events")[name].alias(column) for name, column in columns.items()),
         )
     )
 
@@ -249,14 +200,15 @@ def _without(rows: DataFrame, gone: frozenset[str], scratch: Path) -> DataFrame:
 
 def _without_items(impressions: DataFrame, gone: frozenset[str]) -> DataFrame:
     """Impressions of items that are not gone, with histories that hold none that is; without those left empty."""
-    columns = [name for name in impressions.columns if name != "positives"]
+    columns = [name for name in impressions.columns if name != "events"]
     if gone:
         names = F.from_json(F.lit(json.dumps(sorted(gone))), "array<string>")
         parallel = ["items", "rewards", "probabilities", "predicted"]
         slots = F.filter(F.arrays_zip(*parallel), lambda slot: ~F.array_contains(names, slot["items"]))
-        history = F.filter("history", lambda item: ~F.array_contains(names, item))
-        impressions = impressions.withColumn("slots", slots).withColumn("history", history)
+        past = F.filter(F.arrays_zip(*HISTORY), lambda event: ~F.array_contains(names, event["history"]))
+        impressions = impressions.withColumns({"slots": slots, "past": past})
         impressions = impressions.withColumns({name: F.col(f"slots.{name}") for name in parallel})
+        impressions = impressions.withColumns({name: F.col(f"past.{name}") for name in HISTORY})
     return impressions.where(F.size("items") > 0).select(*columns)
 
 

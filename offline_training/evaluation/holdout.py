@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
+from feature_store.definitions import HistoryEvent, kind_of
 from feature_store.online import UserFeatures
 from offline_training.evaluation.baselines import Interactions, ItemKnn, Popularity, RecentPopularity, Recommender
 from offline_training.evaluation.metrics import hit_rate, ndcg, places, recall
@@ -114,7 +115,7 @@ def evaluate_release(
     two_stage = np.full((len(questions), len(catalogue.items)), -np.inf)
     retrieval = np.empty_like(two_stage)
     for row, question in enumerate(questions):
-        history = [catalogue.items[item] for item in question.history]
+        history = [HistoryEvent(catalogue.items[item], kind_of("", positive=True), 0) for item in question.history]
         user = encode_user(snapshot, UserFeatures(question.profile, history, frozenset()), Request(slate_size=TOP_SIZE))
         retrieval[row] = snapshot.vectors @ user.vector
         allowed = snapshot.available.copy()

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
-from feature_store.definitions import ITEM_FEATURES, USER_TOKENS, token_ids
+from feature_store.definitions import ITEM_FEATURES, POSITIVE, USER_TOKENS, token_ids
+from offline_training.data.summary import TrainingSetSummary
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -50,7 +51,7 @@ class Examples:
 @dataclass(frozen=True)
 class Users:
     """Everybody known at the end of the training time. profile_tokens: the texts behind profile; history (U, L) as in
-    Examples; seen: ragged item numbers and the times (ms) they were met at."""
+    Examples; seen: ragged item numbers and the times (ms) they were met at, oldest first."""
 
     users: list[str]
     index: dict[str, int]
@@ -93,24 +94,26 @@ def read_features_at_validation(sets: Path, catalogue: Catalogue) -> Float32:
 
 
 def read_examples(sets: Path, catalogue: Catalogue, history_length: int) -> Examples:
-    """Reads `examples/`, oldest first. Raises InvalidInput if there are fewer than two."""
-    table = _read(sets / "examples").sort_by([("time", "ascending"), ("user", "ascending"), ("item", "ascending")])
-    item = _numbers(table["item"], catalogue)
-    table, item = table.filter(pa.array(item >= 0)), item[item >= 0]
-    if len(table) < 2:
+    """The positives in `users/`, oldest first. Raises InvalidInput if there are fewer than two."""
+    table = _read(sets / "users").sort_by("user")
+    user, item, time = _positives(table, catalogue)
+    if len(item) < 2:
         raise InvalidInput(
-            f"The training set {sets / 'examples'} holds {len(table)} positive interactions, at least 2 are needed. "
+            f"The training set {sets / 'users'} holds {len(item)} positive interactions, at least 2 are needed. "
             "Import more interactions, or check training.positive_value."
         )
-    names, user = np.unique(np.array(table["user"].to_pylist(), dtype=object), return_inverse=True)
+    start = np.flatnonzero(np.diff(user, prepend=-1) | np.diff(time, prepend=-1))  # of what happened at one time
+    before = np.repeat(start, np.diff(start, append=len(user)))
+    history = _newest_before(before, user, user, item, history_length)
+    order = np.lexsort((item, user, time))
     return Examples(
-        user=user.astype(np.int64),
-        users=names.tolist(),
-        item=item,
-        time=table["time"].to_numpy().astype(np.int64),
-        profile=profile_ids(table["profile"].to_pylist()),
-        history=_padded(table["history"], catalogue, history_length),
-        validation=table["validation"].to_numpy().astype(np.bool_),
+        user=user[order],
+        users=table["user"].to_pylist(),
+        item=item[order],
+        time=time[order],
+        profile=profile_ids(table["profile"].to_pylist())[user[order]],
+        history=history[order],
+        validation=time[order] >= TrainingSetSummary.load(sets).validation_time,
     )
 
 
@@ -119,21 +122,24 @@ def read_users(sets: Path, catalogue: Catalogue, history_length: int) -> Users:
     table = _read(sets / "users").sort_by("user")
     users = table["user"].to_pylist()
     profiles = [profile or [] for profile in table["profile"].to_pylist()]
-    seen = _ragged(table["seen"], catalogue)
-    times = [np.array(row, dtype=np.int64) for row in table["seen_times"].to_pylist()]
+    seen = _ragged(table["items"], catalogue)
+    times = [np.array(row, dtype=np.int64) for row in table["times"].to_pylist()]
+    user, item, _ = _positives(table, catalogue)
+    rows = np.arange(len(users))
     return Users(
         users=users,
         index={user: row for row, user in enumerate(users)},
         profile_tokens=profiles,
         profile=profile_ids(profiles),
-        history=_padded(table["history"], catalogue, history_length),
+        history=_newest_before(np.searchsorted(user, rows, side="right"), rows, user, item, history_length),
         seen=[row[row >= 0] for row in seen],
         seen_times=[time[row >= 0] for time, row in zip(times, seen, strict=True)],
     )
 
 
 def read_impressions(sets: Path, catalogue: Catalogue, history_length: int) -> Impressions:
-    """Reads `impressions/`, oldest first. Shown items that the catalogue does not hold are dropped."""
+    """Reads `impressions/`, oldest first, of the histories what was liked. Shown items that the catalogue does not hold
+    are dropped."""
     table = _read(sets / "impressions").sort_by([("time", "ascending"), ("decision", "ascending")])
     items = _ragged(table["items"], catalogue)
     rewards = [np.array(row, dtype=np.float64) for row in table["rewards"].to_pylist()]
@@ -141,7 +147,7 @@ def read_impressions(sets: Path, catalogue: Catalogue, history_length: int) -> I
         user=table["user"].to_pylist(),
         time=table["time"].to_numpy().astype(np.int64),
         profile=profile_ids(table["profile"].to_pylist()),
-        history=_padded(table["history"], catalogue, history_length),
+        history=_liked(table, catalogue, history_length),
         items=[row[row >= 0] for row in items],
         rewards=[reward[row >= 0] for reward, row in zip(rewards, items, strict=True)],
     )
@@ -183,11 +189,44 @@ def _ragged(column: pa.ChunkedArray, catalogue: Catalogue) -> list[Int64]:
     return np.split(numbers, np.cumsum(lengths)[:-1]) if len(lengths) else []
 
 
-def _padded(column: pa.ChunkedArray, catalogue: Catalogue, width: int) -> Int64:
-    numbers = _numbers(pc.list_flatten(column), catalogue)
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    row = np.repeat(np.arange(len(lengths)), lengths)[numbers >= 0]
-    numbers = numbers[numbers >= 0]
+def _positives(table: pa.Table, catalogue: Catalogue) -> tuple[Int64, Int64, Int64]:
+    """Row, item number and time (ms) of the positives in rows of `users/`, oldest first in each row."""
+    items, times = _numbers(pc.list_flatten(table["items"]), catalogue), pc.list_flatten(table["times"]).to_numpy()
+    keep = pc.list_flatten(table["positives"]).to_numpy().astype(np.bool_) & (items >= 0)
+    row = np.repeat(np.arange(len(table)), pc.list_value_length(table["items"]).to_numpy())
+    return row[keep], items[keep], times[keep].astype(np.int64)
+
+
+def _newest_before(before: Int64, row: Int64, user: Int64, item: Int64, width: int) -> Int64:
+    """Item numbers plus one, newest first, (n, width): what stands before position `before` (n,) of the lists user and
+    item, of the user `row` (n,), the newest of each item."""
+    order = np.lexsort((np.arange(len(item)), item, user))
+    again = np.full(len(item), len(item))  # where the same user's same item stands next
+    same = (np.diff(user[order]) == 0) & (np.diff(item[order]) == 0)
+    again[order[:-1][same]] = order[1:][same]
+    out = np.zeros((len(before), width), dtype=np.int64)
+    place = np.zeros(len(before), dtype=np.int64)
+    rows, at = np.arange(len(before)), before - 1
+    while len(rows):
+        ours = (at >= 0) & (place[rows] < width)
+        ours[ours] = user[at[ours]] == row[rows[ours]]
+        rows, at = rows[ours], at[ours]
+        newest = again[at] >= before[rows]
+        out[rows[newest], place[rows[newest]]] = item[at[newest]] + 1
+        place[rows[newest]] += 1
+        at = at - 1
+    return out
+
+
+def _liked(table: pa.Table, catalogue: Catalogue, width: int) -> Int64:
+    """Logged histories' positive items, numbers plus one, (n, width)."""
+    numbers = _numbers(pc.list_flatten(table["history"]), catalogue)
+    lengths = pc.fill_null(pc.list_value_length(table["history"]), 0).to_numpy()
+    keep = pc.ends_with(pc.list_flatten(table["history_kinds"]).cast(pa.string()), POSITIVE).to_numpy(
+        zero_copy_only=False
+    )
+    keep = keep.astype(np.bool_) & (numbers >= 0)
+    row, numbers = np.repeat(np.arange(len(lengths)), lengths)[keep], numbers[keep]
     position = np.arange(len(row)) - np.searchsorted(row, row)
     out = np.zeros((len(lengths), width), dtype=np.int64)
     keep = position < width

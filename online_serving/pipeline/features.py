@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from feature_store.definitions import USER_TOKENS, ranker_features, token_ids
+from feature_store.definitions import USER_TOKENS, HistoryEvent, ranker_features, token_ids
 from online_serving.pipeline.request import Float32, Float64, Int64, Request, UserFeatures
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import context
@@ -15,7 +15,8 @@ class EncodedUser(NamedTuple):
     """A user as the models see them."""
 
     vector: Float32  # (d,)
-    history: Int64  # positions of the history items that were read, newest first
+    events: list[HistoryEvent]  # the history that was read, newest first, items that nothing is known of included
+    history: Int64  # positions of the others' items
     profile: list[str]  # the tokens that were read
     clusters: Int64  # (K,)
     weights: Float64  # (K,)
@@ -25,7 +26,8 @@ def encode_user(snapshot: Snapshot, user: UserFeatures, request: Request) -> Enc
     """User vector and context (Online Matching, Eq. 10). Somebody unknown has an empty history, which the user tower
     has an answer for."""
     manifest = snapshot.manifest
-    history = snapshot.positions(user.history)[: manifest.history_length]
+    events = events_read(user.history, manifest.history_length)
+    history = snapshot.positions([event.item for event in events])
     profile = _merged(user.profile, request.context)
     padded = np.zeros((1, manifest.history_length, manifest.dimensions), dtype=np.float32)
     mask = np.zeros((1, manifest.history_length), dtype=np.float32)
@@ -33,7 +35,12 @@ def encode_user(snapshot: Snapshot, user: UserFeatures, request: Request) -> Enc
     mask[0, : len(history)] = 1
     vector = snapshot.towers.user_vectors(padded, mask, token_ids(profile, USER_TOKENS)[None])[0]
     clusters, weights = context(vector, snapshot.centroids, manifest.active_clusters, manifest.context_temperature)
-    return EncodedUser(vector, history, profile, clusters, weights)
+    return EncodedUser(vector, events, history, profile, clusters, weights)
+
+
+def events_read(history: Sequence[HistoryEvent], length: int) -> list[HistoryEvent]:
+    """What the user tower reads of a history, newest first: what the user liked, the newest `length` of it."""
+    return [event for event in history if event.positive][:length]
 
 
 def candidate_features(snapshot: Snapshot, user: EncodedUser, candidates: Int64) -> Float32:

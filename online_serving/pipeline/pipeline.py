@@ -108,7 +108,9 @@ def _columns(
     return Recommendation(
         clusters=user.clusters.tolist(),
         weights=user.weights.tolist(),
-        history=[names[j] for j in user.history.tolist()],
+        history=[event.item for event in user.events],
+        history_kinds=[event.kind for event in user.events],
+        history_times=[event.time for event in user.events],
         profile=user.profile,
         items=[names[j] for j in candidates[logged].tolist()],
         shown=len(slate.shown),

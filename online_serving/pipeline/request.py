@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions import HistoryEvent
+
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -21,7 +23,7 @@ class UserFeatures(Protocol):
     def profile(self) -> Sequence[str]: ...  # tokens
 
     @property
-    def history(self) -> Sequence[str]: ...  # positive items, newest first
+    def history(self) -> Sequence[HistoryEvent]: ...  # newest first
 
     @property
     def shown(self) -> frozenset[str]: ...  # items not to show again
@@ -57,6 +59,8 @@ class Recommendation:
     clusters: list[int]
     weights: list[float]
     history: list[str]
+    history_kinds: list[str]
+    history_times: list[int]
     profile: list[str]
     items: list[str]
     shown: int

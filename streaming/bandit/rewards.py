@@ -25,6 +25,13 @@ def reward(settings: RewardSettings, events: Sequence[tuple[str, float]]) -> flo
     return min(max(combined, settings.minimum), settings.maximum)
 
 
+def is_positive(settings: RewardSettings, events: Sequence[tuple[str, float]]) -> bool:
+    """Whether the latest of one item's events says that the user likes it: its worth reaches `positive`, by itself or,
+    where events add up, together with those before it. Raises KeyError for an undeclared type."""
+    adds = settings.aggregation is Aggregation.SUM and _worth(settings, *events[-1]) > 0
+    return reward(settings, events if adds else events[-1:]) >= settings.positive
+
+
 def _worth(settings: RewardSettings, kind: str, value: float) -> float:
     threshold = settings.thresholds.get(kind)
     if threshold is None:

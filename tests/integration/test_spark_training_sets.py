@@ -19,7 +19,8 @@ from feature_store.definitions import ITEM_TOKENS, UNKNOWN_ITEM, token_ids
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import NO_ROWS
-from offline_training.data.training_sets import TrainingSetSummary, build_training_sets
+from offline_training.data.summary import TrainingSetSummary
+from offline_training.data.training_sets import USER_EVENTS, build_training_sets
 from offline_training.progress import silent
 from offline_training.settings import TrainingSettings
 from streaming.fold import Fold
@@ -89,74 +90,62 @@ def lake(tmp_path: Path) -> Path:
     return tmp_path / "lake"
 
 
-def test_history_is_what_was_liked_strictly_before(spark: SparkSession, lake: Path) -> None:
+def test_users_are_what_they_did_in_the_order_it_became_known(spark: SparkSession, lake: Path) -> None:
     put_ratings(
         lake,
-        ("u", "a", 5, 10),
-        ("u", "b", 3, 20),  # not positive: in no history
-        ("u", "c", 4, 30),
-        ("u", "d", 4, 30),  # at the same time as c: neither knows of the other
-        ("u", "e", 5, 40),
-        ("u", "a", 5, 50),  # liked again: now the newest
         ("u", "f", 5, 60),
+        ("u", "b", 3, 20),
+        ("u", "d", 4, 30),
+        ("u", "c", 4, 30),  # at the same time as d: by item
+        ("u", "a", 5, 10),
+        ("u", "a", 5, 50),
         ("v", "a", 5, 35),
     )
     out, summary = build(spark, lake)
-    examples = read(out, "examples", "user", "item", "time")
-    assert {key: row["history"] for key, row in examples.items()} == {
-        ("u", "a", 10): [],
-        ("u", "c", 30): ["a"],
-        ("u", "d", 30): ["a"],
-        ("u", "e", 40): ["d", "c", "a"],
-        ("u", "a", 50): ["e", "d", "c", "a"],
-        ("u", "f", 60): ["a", "e", "d", "c"],
-        ("v", "a", 35): [],
-    }
     users = read(out, "users", "user")
-    assert users["u"]["history"] == ["f", "a", "e", "d", "c"]
-    assert users["u"]["history_times"] == [60, 50, 40, 30, 30]
-    assert users["u"]["seen"] == ["f", "a", "e", "d", "c", "b"]
-    assert users["u"]["seen_times"] == [60, 50, 40, 30, 30, 20]
+    assert users["u"] == {
+        "user": "u",
+        "profile": [],
+        "items": ["a", "b", "c", "d", "a", "f"],
+        "kinds": ["rating+", "rating-", "rating+", "rating+", "rating+", "rating+"],
+        "positives": [True, False, True, True, True, True],
+        "times": [10, 20, 30, 30, 50, 60],
+    }
+    assert users["v"]["items"] == ["a"]
     assert summary == TrainingSetSummary(
         users=2,
-        items=6,
-        interactions=8,
-        positives=7,
-        examples=7,
-        validation_examples=1,
+        items=5,
+        interactions=7,
+        positives=6,
         impressions=0,
         first_time=10,
         last_time=60,
         validation_time=60,
     )
+    assert TrainingSetSummary.load(out) == summary
     assert read(out, "impressions", "decision") == {}
     assert build(spark, lake) == (out, summary)  # in place of what was there
-    assert read(out, "examples", "user", "item", "time") == examples
+    assert read(out, "users", "user") == users
     assert not (out / "scratch").exists()
 
 
-def test_histories_are_cut_to_the_newest(spark: SparkSession, lake: Path) -> None:
-    put_ratings(lake, *(("u", f"i{t:03}", 5, t) for t in range(60)))
-    out, _ = build(spark, lake, training=TrainingSettings(history_length=2))
-    assert read(out, "examples", "item")["i050"]["history"] == ["i049", "i048"]
-    user = read(out, "users", "user")["u"]
-    assert user["history"] == [f"i{t:03}" for t in range(59, 9, -1)]
-    assert len(user["seen"]) == 60
+def test_users_keep_their_newest_interactions(spark: SparkSession, lake: Path) -> None:
+    put_ratings(lake, *(("u", f"i{t:04}", 5, t) for t in range(USER_EVENTS + 10)))
+    out, _ = build(spark, lake)
+    assert read(out, "users", "user")["u"]["times"] == list(range(10, USER_EVENTS + 10))
 
 
 def test_the_newest_tenth_of_the_positives_is_for_validation(spark: SparkSession, lake: Path) -> None:
     times = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]  # the 19th of 20 is at 16
     put_ratings(lake, *((f"u{n}", "i", 5, time) for n, time in enumerate(times)), ("z", "i", 1, 99))
-    out, summary = build(spark, lake)
-    validation = {row["time"] for row in read(out, "examples", "user").values() if row["validation"]}
-    assert validation == {16, 17}
-    assert (summary.validation_time, summary.validation_examples) == (16, 2)
+    _, summary = build(spark, lake)
+    assert summary.validation_time == 16
 
 
 def test_positives_that_begin_all_at_once_leave_some_for_training(spark: SparkSession, lake: Path) -> None:
     put_ratings(lake, *((f"u{n}", "i", 5, 7) for n in range(30)), ("v", "i", 5, 9))
     _, summary = build(spark, lake)
-    assert (summary.validation_time, summary.validation_examples) == (9, 1)
+    assert summary.validation_time == 9
 
 
 def test_item_features_as_of_two_moments(spark: SparkSession, lake: Path) -> None:
@@ -199,12 +188,11 @@ def test_descriptions_and_profiles_become_tokens(spark: SparkSession, lake: Path
     assert items["new"]["known"] == 0
     assert set(items) == {"used", "b", "new"} == set(read(out, "items_at_validation", "item"))
     users = read(out, "users", "user")
-    assert {name: (row["profile"], row["seen"]) for name, row in users.items()} == {
-        "u": (["sex=f"], ["b", "used"]),
+    assert {name: (row["profile"], row["items"]) for name, row in users.items()} == {
+        "u": (["sex=f"], ["used", "b"]),
         "v": ([], ["b"]),
         "w": (["sex=f"], []),
     }
-    assert [read(out, "examples", "user", "item")[user, "b"]["profile"] for user in "uv"] == [["sex=f"], []]
 
 
 def test_excluded_and_deleted_items_are_nowhere(spark: SparkSession, lake: Path) -> None:
@@ -214,23 +202,28 @@ def test_excluded_and_deleted_items_are_nowhere(spark: SparkSession, lake: Path)
     deletion = {"offset": 0, "time": 9, "item": "deleted", "deleted": True}
     put(lake / "catalogue" / "log=x" / "partition=0" / "0-1.parquet", columns.CATALOGUE, [deletion])
     shown = msgspec.structs.replace(
-        decision("u", 100, ["hidden", "a", "c"], predicted=[0.1, 0.2, 0.3]), history=["hidden", "b", "deleted"]
+        decision("u", 100, ["hidden", "a", "c"], predicted=[0.1, 0.2, 0.3]),
+        history=["hidden", "b", "deleted"],
+        history_kinds=["rating+", "rating-", "rating+"],
+        history_times=[3, 2, 1],
     )
     alone = decision("v", 100, ["hidden"])
     put_log(lake, shown, alone, feedback(shown, "hidden"), feedback(shown, "c", event="f"))
     out, summary = build(spark, lake, exclude_items=frozenset({"hidden"}))
     assert set(read(out, "items", "item")) == set(read(out, "items_at_validation", "item")) == {"a", "b", "c"}
-    examples = read(out, "examples", "user", "item")
-    assert examples["u", "b"]["history"] == ["a"]
-    assert {row["item"] for row in examples.values()} == {"a", "b", "c"}
     users = read(out, "users", "user")
-    assert users["u"]["seen"] == ["b", "a"]
-    assert users[shown.user]["seen"] == ["c"]
+    assert users["u"]["items"] == ["a", "b"]
+    assert users["v"]["items"] == ["b"]
+    assert users[shown.user]["items"] == ["c"]
     [impression] = read(out, "impressions", "decision").values()
     assert impression["items"] == ["a", "c"]
     assert impression["rewards"] == [0.0, 1.0]
     assert impression["predicted"] == [0.2, 0.3]
-    assert impression["history"] == ["b"]
+    assert (impression["history"], impression["history_kinds"], impression["history_times"]) == (
+        ["b"],
+        ["rating-"],
+        [2],
+    )
     assert summary.impressions == 1
 
 
@@ -282,10 +275,17 @@ def test_feedback_is_joined_as_documented(spark: SparkSession, lake: Path) -> No
     # This client reports views, and reported nothing of a: it was not seen.
     assert impressions[viewed.id]["items"] == ["b", "c"]
     assert impressions[viewed.id]["rewards"] == [0.0, 1.0]
-    examples = read(out, "examples", "user", "item", "time")
-    positives = {(item, time) for user, item, time in examples if user == d.user}
-    assert positives == {("a", 60_999), ("e", 5_000), ("c", 4_000)}
-    assert summary.interactions == 2 + 3
+    done = read(out, "users", "user")[d.user]
+    assert list(zip(done["items"], done["kinds"], done["times"], strict=True)) == [
+        ("c", "dislike-", 2_000),
+        ("d", "click-", 2_000),
+        ("e", "click-", 2_000),
+        ("c", "click+", 4_000),
+        ("e", "click+", 5_000),
+        ("e", "click+", 6_000),
+        ("a", "click+", 60_999),
+    ]
+    assert (summary.interactions, summary.positives) == (2 + 7, 2 + 4)
     assert read(out, "items", "item")["a"]["popularity"] == pytest.approx(math.log(2))
 
 
@@ -293,7 +293,8 @@ def test_feedback_is_joined_as_documented(spark: SparkSession, lake: Path) -> No
 def test_what_is_trained_on_is_what_the_bandit_learnt(
     spark: SparkSession, lake: Path, aggregation: Aggregation
 ) -> None:
-    """A random log, joined by Spark and by the fold: the same trials and rewards per item, the same positives."""
+    """A random log, joined by Spark and by the fold: the same trials and rewards per item, the same
+    histories."""
     rng = np.random.default_rng(7)
     settings = RewardSettings(
         weights={"view": 0.2, "click": 0.4, "buy": 1.0, "dislike": -1.0},
@@ -339,10 +340,16 @@ def test_what_is_trained_on_is_what_the_bandit_learnt(
         assert len(rewards) == resolved
         assert sum(rewards) == pytest.approx(total, abs=1e-9)
         assert sum(reward**2 for reward in rewards) == pytest.approx(squares, abs=1e-9)
-    reached = {(user, item) for user, item, _ in fold.take().positives}
-    interactions = {(row["user"], item) for row in read(out, "users", "user").values() for item in row["seen"]}
-    assert len(reached) > 10
-    assert interactions - {("u", "x"), ("u", "y")} == reached
+    online = {(user, *event) for user, event in fold.take().history}
+    users = read(out, "users", "user")
+    assert users.pop("u")["items"] == ["x", "y"]
+    offline = {
+        (row["user"], *event)
+        for row in users.values()
+        for event in zip(row["items"], row["kinds"], row["times"], strict=True)
+    }
+    assert len(offline) > 50
+    assert offline == online
 
 
 def test_a_lake_without_anything_to_learn_is_explained(spark: SparkSession, lake: Path) -> None:

@@ -53,7 +53,8 @@ def records(decisions: int, seed: int) -> list[tuple[str, bytes]]:
             id=keyring.decision_id(user, now), user=user, time=now, surface="home", release=_RELEASE,
             namespace=f"{_RELEASE}-0", variant="online-matching", learns=True, offsets=[0, 0],
             clusters=np.sort(rng.choice(_ALL_CLUSTERS, CLUSTERS, replace=False)).tolist(),
-            weights=rng.dirichlet(np.full(CLUSTERS, 5.0)).tolist(), history=items[:10], profile=["age:25", "sex:f"],
+            weights=rng.dirichlet(np.full(CLUSTERS, 5.0)).tolist(), history=items[:10],
+            history_kinds=["click+"] * 10, history_times=[now] * 10, profile=["age:25", "sex:f"],
             items=items, shown=SLATE, sources=["index"] * len(items), predicted=floats[0], mean=floats[1],
             bonus=floats[2], edges=[(1 << CLUSTERS) - 1] * len(items), probabilities=[0.5] * SLATE,
         )  # fmt: skip

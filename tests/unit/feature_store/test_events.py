@@ -25,9 +25,9 @@ def test_stream_time_is_the_servers_not_the_clients() -> None:
         (b"", "is not an event record"),
         (b"\xc1junk", "is not an event record"),
         (b"{}", "is not an event record"),
-        (msgspec.msgpack.encode((2, [])), "schema version 2, this program reads 1"),
-        (msgspec.msgpack.encode((1, [{"kind": "tick", "time": "soon"}])), "breaks the event schema"),
-        (msgspec.msgpack.encode((1, [{"kind": "poem"}])), "breaks the event schema"),
+        (msgspec.msgpack.encode((1, [])), "schema version 1, this program reads 2"),
+        (msgspec.msgpack.encode((2, [{"kind": "tick", "time": "soon"}])), "breaks the event schema"),
+        (msgspec.msgpack.encode((2, [{"kind": "poem"}])), "breaks the event schema"),
     ],
 )
 def test_other_bytes_are_refused_with_the_reason(value: bytes, complaint: str) -> None:
@@ -35,7 +35,7 @@ def test_other_bytes_are_refused_with_the_reason(value: bytes, complaint: str) -
         decode(value)
 
 
-@pytest.mark.parametrize("value", [b"\x92\x01\x91\x82\xa4kind\xa4\x80ick", b"\x92\x01" + b"\x91" * 100_000])
+@pytest.mark.parametrize("value", [b"\x92\x02\x91\x82\xa4kind\xa4\x80ick", b"\x92\x02" + b"\x91" * 100_000])
 def test_text_that_is_not_utf8_and_bottomless_nesting_are_refused_like_any_junk(value: bytes) -> None:
     with pytest.raises(InvalidInput, match=r"is not an event record|breaks the event schema"):
         decode(value)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, token_ids
+from offline_training.data.summary import TrainingSetSummary
 from offline_training.models import Trained, train_models
 from offline_training.progress import silent
 from offline_training.settings import TrainingSettings
@@ -56,24 +57,29 @@ def write_sets(directory: Path, impressions: int = 0) -> Path:
     tokens = [token_ids([f"category={genre(item)}", f"title={item}"], ITEM_TOKENS).tolist() for item in ITEMS]
     _write(directory, "items", {"item": pa.array(ITEMS), "tokens": pa.array(tokens)} | features)
     _write(directory, "items_at_validation", {"item": pa.array(ITEMS)} | features)
-    rows = [(user, day) for day in range(LIKED_PER_USER) for user in USERS]
+    days = list(range(LIKED_PER_USER))
     _write(
         directory,
-        "examples",
+        "users",
         {
-            "user": pa.array([user for user, _ in rows]),
-            "item": pa.array([likes[user][day] for user, day in rows]),
-            "time": pa.array([day * DAY_MS for _, day in rows]),
-            "profile": _strings([profile[user] for user, _ in rows]),
-            "history": _strings([likes[user][:day][::-1] for user, day in rows]),
-            "validation": pa.array([day >= LIKED_PER_USER - 3 for _, day in rows]),
+            "user": pa.array(USERS),
+            "profile": _strings([profile[user] for user in USERS]),
+            "items": _strings([likes[user] for user in USERS]),
+            "kinds": _strings([["click+"] * LIKED_PER_USER for _ in USERS]),
+            "positives": pa.array([[True] * LIKED_PER_USER for _ in USERS]),
+            "times": pa.array([[day * DAY_MS for day in days] for _ in USERS]),
         },
     )
-    times = pa.array([[day * DAY_MS for day in reversed(range(LIKED_PER_USER))] for _ in USERS])
-    newest = _strings([likes[user][::-1] for user in USERS])
-    people = {"user": pa.array(USERS), "profile": _strings([profile[user] for user in USERS])}
-    past = {"history": newest, "history_times": times, "seen": newest, "seen_times": times}
-    _write(directory, "users", people | past)
+    TrainingSetSummary(
+        users=len(USERS),
+        items=len(ITEMS),
+        interactions=len(USERS) * LIKED_PER_USER,
+        positives=len(USERS) * LIKED_PER_USER,
+        impressions=impressions,
+        first_time=0,
+        last_time=days[-1] * DAY_MS,
+        validation_time=days[-3] * DAY_MS,
+    ).save(directory)
     shown = [rng.choice(ITEMS, 4, replace=False).tolist() for _ in range(impressions)]
     who = [USERS[n % len(USERS)] for n in range(impressions)]
     rewards = [[float(genre(i) == taste(user)) for i in items] for user, items in zip(who, shown, strict=True)]
@@ -85,6 +91,8 @@ def write_sets(directory: Path, impressions: int = 0) -> Path:
             "decision": pa.array([f"d{n}" for n in range(impressions)], pa.string()),
             "time": pa.array([LIKED_PER_USER * DAY_MS + n for n in range(impressions)], pa.int64()),
             "history": _strings([likes[user][::-1] for user in who]),
+            "history_kinds": _strings([["click+"] * LIKED_PER_USER for _ in who]),
+            "history_times": pa.array([[day * DAY_MS for day in days[::-1]] for _ in who], pa.list_(pa.int64())),
             "profile": _strings([profile[user] for user in who]),
             "items": _strings(shown),
             "rewards": pa.array(rewards, pa.list_(pa.float64())),

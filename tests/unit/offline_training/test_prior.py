@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.decay import NOTHING_FADES, Decay
+from feature_store.definitions import HistoryEvent
 from feature_store.online import UserFeatures
 from feature_store.sums import NO_ROWS, PREDICTED, B, D, F, N, S, Sums
 from offline_training.models import Trained
@@ -18,7 +19,8 @@ from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
 
-HISTORY, PROFILE = ["drama03", "drama01"], ["group=drama"]
+HISTORY = [HistoryEvent("drama03", "click+", 9), HistoryEvent("drama01", "click+", 8)]
+PROFILE = ["group=drama"]
 
 
 @pytest.fixture
@@ -29,10 +31,9 @@ def snapshot(tmp_path: Path, trained: Trained, settings: TrainingSettings) -> Sn
 
 def _write(directory: Path, *rows: tuple[int, list[str], list[float], list[float]]) -> Path:
     directory.mkdir()
-    named = [
-        {"time": time, "history": HISTORY, "profile": PROFILE, "items": i, "rewards": r, "probabilities": p}
-        for time, i, r, p in rows
-    ]
+    items, kinds, times = (list(column) for column in zip(*HISTORY, strict=True))
+    user = {"history": items, "history_kinds": kinds, "history_times": times, "profile": PROFILE}
+    named = [user | {"time": time, "items": i, "rewards": r, "probabilities": p} for time, i, r, p in rows]
     pq.write_table(pa.Table.from_pylist(named), directory / "part-0.parquet")
     return directory
 

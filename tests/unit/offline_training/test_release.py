@@ -8,7 +8,7 @@ import pytest
 
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
-from feature_store.definitions import ITEM_TOKENS, features_hash
+from feature_store.definitions import ITEM_TOKENS, HistoryEvent, features_hash
 from offline_training.encoding import encode_users, renumber
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
 from offline_training.models import Trained
@@ -82,7 +82,8 @@ def test_users_are_published_with_times(sets: Path) -> None:
     first = next(iter(user_records(sets)))
     assert (first.user, first.profile) == ("user00", ["group=drama"])
     assert len(first.history) == len(first.shown) == 12
-    assert first.history[0][1] > first.history[-1][1]
+    assert first.history[-1] == HistoryEvent(first.shown[-1][0], "click+", first.shown[-1][1])
+    assert first.history[0].time < first.history[-1].time
 
 
 def test_renumbering_drops_items_and_closes_gaps() -> None:

@@ -10,7 +10,7 @@ from scipy.stats import beta
 
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.experiments import BanditMode, Variant
-from feature_store.definitions import USER_TOKENS, ranker_features, token_ids
+from feature_store.definitions import USER_TOKENS, HistoryEvent, ranker_features, token_ids
 from feature_store.online import NOBODY, UserFeatures
 from feature_store.sums import COLUMNS, N
 from infra.benchmarks.small_release import build_release, items
@@ -60,13 +60,24 @@ def recommend(
 
 
 def test_logged_values_equal_recomputed_ones(snapshot: Snapshot, parameters: Parameters) -> None:
-    user = UserFeatures(["age=5.1"], ["i7", "gone", "n3", *[f"i{k}" for k in range(10, 20)]], frozenset())
+    past = [HistoryEvent(f"i{k}", "click+", 90 - k) for k in range(10, 20)]
+    first = [HistoryEvent("i7", "click+", 99), HistoryEvent("i8", "dislike-", 98)]
+    user = UserFeatures(
+        ["age=5.1"],
+        [*first, HistoryEvent("gone", "click+", 97), HistoryEvent("n3", "like+", 96), *past],
+        frozenset(),
+    )
     r = recommend(snapshot, parameters, Request(6), user)
-    assert r.history == ["i7", "n3", "i10", "i11", "i12"]  # known ones, newest first, as many as the tower reads
+    # What was liked, newest first, as much as the tower reads; of that it knows all but one.
+    assert r.history == ["i7", "gone", "n3", "i10", "i11"]
+    assert r.history_kinds == ["click+", "click+", "like+", "click+", "click+"]
+    assert r.history_times == [99, 97, 96, 80, 79]
 
     history = snapshot.vectors[snapshot.positions(r.history)]
+    padded = np.concatenate([history, np.zeros((1, snapshot.manifest.dimensions), np.float32)])
+    mask = np.array([[1, 1, 1, 1, 0]], dtype=np.float32)
     tokens = token_ids(r.profile, USER_TOKENS)[None]
-    vector = snapshot.towers.user_vectors(history[None], np.ones((1, 5), dtype=np.float32), tokens)[0]
+    vector = snapshot.towers.user_vectors(padded[None], mask, tokens)[0]
     positions = snapshot.positions(r.items)
     features = ranker_features(vector, history, snapshot.vectors[positions], snapshot.item_features[positions])
     np.testing.assert_allclose(r.predicted, snapshot.towers.predict(features), rtol=1e-5)

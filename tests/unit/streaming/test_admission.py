@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.events import Event, Feedback, Switch, Tick, encode
+from feature_store.contracts.events import SCHEMA_VERSION, Event, Feedback, Switch, Tick, encode
 from streaming import sink
 from streaming.admission import MAX_AHEAD_MS, events_of
 from streaming.kafka import Record
@@ -51,9 +51,9 @@ BROKEN_FIELDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("change", BROKEN_FIELDS)
 def test_fields_out_of_bounds_are_refused(change: dict[str, Any]) -> None:
     raw = msgspec.to_builtins(D, builtin_types=(bytes,))
-    events_of(_record(msgspec.msgpack.encode((1, [raw]))))
+    events_of(_record(msgspec.msgpack.encode((SCHEMA_VERSION, [raw]))))
     with pytest.raises(InvalidInput, match=r"A record of .* (is not an event record|breaks the event schema)"):
-        events_of(_record(msgspec.msgpack.encode((1, [raw | change]))))
+        events_of(_record(msgspec.msgpack.encode((SCHEMA_VERSION, [raw | change]))))
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_fields_out_of_bounds_are_refused(change: dict[str, Any]) -> None:
     [
         (b"", "A record of 0 bytes is not an event record"),
         (b"\x00junk\xff" * 1000, "is not an event record"),
-        (msgspec.msgpack.encode((2, [{"kind": "tick", "time": 1}])), "schema version 2, this program reads 1"),
-        (msgspec.msgpack.encode((1, [{"kind": "tick"}])), "breaks the event schema"),
+        (msgspec.msgpack.encode((1, [{"kind": "tick", "time": 1}])), "schema version 1, this program reads 2"),
+        (msgspec.msgpack.encode((SCHEMA_VERSION, [{"kind": "tick"}])), "breaks the event schema"),
         (b"x" * (10 << 20), "A record of 10485760 bytes is not an event record"),
     ],
 )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from feature_store.contracts.events import MAX_VALUE, Event, Feedback, Switch, Tick, Withdrawal
+from feature_store.definitions import HistoryEvent
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import NO_ROWS, Sums
@@ -202,8 +203,46 @@ def test_variants_without_the_bandit_teach_nothing_but_histories_grow() -> None:
     fold = _fold(d, feedback(d, "a"), feedback(d, "b", "view", event="v"), Tick(time=60_000))
     changes = fold.take()
     assert len(fold.sums) == 0
-    assert changes.positives == [(d.user, "a", 1000)]
+    assert changes.history == [(d.user, HistoryEvent("a", "click+", 1000))]
     assert fold.outcomes["seen"] == 2
+
+
+def test_all_feedback_that_counts_is_history_except_views() -> None:
+    d = decision("ada", 0, ["a", "b"])
+    fold = _fold(
+        d,
+        feedback(d, "a", "view", event="1"),
+        feedback(d, "a", event="2", value=0.4),  # below rewards.positive
+        feedback(d, "b", event="3"),
+        feedback(d, "b", event="3"),  # a duplicate
+        feedback(d, "b", "dislike", event="4"),  # the maximum stays at 1, but this event is no sign of liking it
+        feedback(d, "c", event="5"),  # not shown
+        Tick(time=60_000),
+        feedback(d, "a", event="6"),  # late
+    )
+    assert [event[1:] for event in fold.take().history] == [
+        (HistoryEvent("a", "click-", 1000),),
+        (HistoryEvent("b", "click+", 1000),),
+        (HistoryEvent("b", "dislike-", 1000),),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "kinds"),
+    [
+        (Aggregation.MAX, ["watch-", "watch-", "watch+", "dislike-"]),
+        (Aggregation.LATEST, ["watch-", "watch-", "watch+", "dislike-"]),
+        (Aggregation.SUM, ["watch-", "watch+", "watch+", "dislike-"]),  # 0.3 + 0.3 is enough; a dislike adds nothing
+    ],
+)
+def test_an_event_is_positive_by_itself_or_where_events_add_up_with_those_before(
+    aggregation: Aggregation, kinds: list[str]
+) -> None:
+    d = decision("ada", 0, ["a"])
+    told = [feedback(d, "a", "watch", event=str(n), value=value) for n, value in enumerate([0.3, 0.3, 0.5])]
+    settings = RewardSettings(aggregation=aggregation, window_seconds=60)
+    fold = _fold(d, *told, feedback(d, "a", "dislike", event="d"), settings=settings)
+    assert [event.kind for _, event in fold.take().history] == kinds
 
 
 def test_the_switch_stops_learning_from_its_place_in_the_log() -> None:

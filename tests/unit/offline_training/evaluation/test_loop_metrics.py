@@ -51,6 +51,8 @@ def decision(
         clusters=[0],
         weights=[1.0],
         history=[],
+        history_kinds=[],
+        history_times=[],
         profile=[],
         items=items,
         shown=shown,
