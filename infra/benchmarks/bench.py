@@ -17,12 +17,14 @@ from feature_store.contracts.errors import InvalidInput
 from offline_training.progress import Progress
 
 # Name -> module with `run(data, seed, progress, **options)`; imported when it is asked for. Options are keyword-only.
+# A module may have `rows(results)`: a table of them for people.
 BENCHES = {
     "bandit": "infra.benchmarks.bandit.bench",
     "chaos": "infra.benchmarks.chaos",
     "freshness": "infra.benchmarks.freshness",
     "loop": "infra.benchmarks.loop",
     "regret": "infra.benchmarks.regret.bench",
+    "retrieval": "infra.benchmarks.retrieval.bench",
 }
 
 
@@ -90,6 +92,12 @@ def run(name: str, data: Path | None, seed: int, progress: Progress, **options: 
         results=results,
         goals=goals,
     )
+
+
+def rows(result: Result) -> list[list[str]]:
+    """The table for people that the bench makes of its results; empty if it makes none."""
+    make = getattr(importlib.import_module(BENCHES[result.name]), "rows", None)
+    return make(result.results) if make else []
 
 
 def machine() -> dict[str, str | int | float]:
