@@ -14,7 +14,8 @@ INTERACTIONS = pa.schema(
         pa.field("item", pa.string(), nullable=False),
         pa.field("type", pa.string(), nullable=False),  # what happened: rating, click, purchase, ...
         pa.field("value", pa.float64(), nullable=False),  # rating, watch time, ...; 1 where the data has none
-        pa.field("time", pa.int64(), nullable=False),  # ms since the epoch
+        pa.field("time", pa.int64(), nullable=False),  # ms since the epoch: when it happened
+        pa.field("written", pa.int64()),  # ... and when it was recorded; null: at once. Known at the later of both
     ]
 )
 USERS = pa.schema(

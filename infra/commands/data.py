@@ -28,7 +28,8 @@ def import_data(
     """Import interactions, items and users (Parquet or CSV) into the lake.
 
     Rows that break a rule are left out, counted, and listed with the reason in a rejects file. User ids are replaced
-    by pseudonyms. Importing the same files again changes nothing.
+    by pseudonyms. Importing the same files again changes nothing. A column `written` says when a row was recorded, if
+    that was after its timestamp: only from then on is it known to anything that learns.
 
     Example: `matchloop import ./export --map user_id=customer --map item_id=sku --map timestamp=bought_at`
     """

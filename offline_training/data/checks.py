@@ -109,6 +109,7 @@ def kinds(column: pa.Array, name: str, verdict: Verdict) -> pa.StringArray:
         raise InvalidInput(f"Column {name} holds {column.type}, types must be text like 'click'. Convert the column.")
     text = pc.fill_null(column.cast(pa.string()), "")
     verdict.refuse(_mask(pc.equal(pc.utf8_trim_whitespace(text), "")), f"{name} is missing")
+    verdict.refuse(_mask(pc.match_substring(text, "\0")), f"{name} holds a NUL character")
     return text
 
 

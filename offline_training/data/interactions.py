@@ -27,7 +27,7 @@ _IDENTITY = ["user", "item", "type", "time"]
 def columns_of(file: SourceFile, mapping: Mapping) -> dict[str, str]:
     """Our column names -> the file's. Raises InvalidInput if a required one is missing."""
     columns = {ours: file.require(ours, mapping) for ours in ("user_id", "item_id", "timestamp")}
-    optional = {ours: mapping.find(ours, file.schema.names) for ours in ("type", "value")}
+    optional = {ours: mapping.find(ours, file.schema.names) for ours in ("type", "value", "written")}
     return columns | {ours: theirs for ours, theirs in optional.items() if theirs}
 
 
@@ -104,9 +104,13 @@ def _check(batch: Batch, columns: dict[str, str], file: SourceFile, rejects: Rej
         value = checks.values(column("value"), columns["value"], verdict)
     else:
         value = pa.repeat(pa.scalar(1.0), len(table))
+    if "written" in columns:  # a row without it is refused: taken as known at once, it might tell of its future
+        written = checks.times(column("written"), columns["written"], verdict)
+    else:
+        written = pa.nulls(len(table), pa.int64())
     passed = pa.array(verdict.passed)
     rejects.add(file.path, batch.rows.filter(pc.invert(passed)), verdict.reasons)
-    return pa.table([user, item, kind, value, time], schema=INTERACTIONS).filter(passed)
+    return pa.table([user, item, kind, value, time, written], schema=INTERACTIONS).filter(passed)
 
 
 def _pseudonymised(table: pa.Table, keyring: Keyring) -> tuple[pa.Table, NDArray[np.int64]]:

@@ -2,7 +2,8 @@
 
 The import format is a directory with
 
-    interactions.parquet or .csv (also `ratings`)   user_id, item_id, timestamp, and optionally type, value or rating
+    interactions.parquet or .csv (also `ratings`)   user_id, item_id, timestamp, and optionally type, value or rating,
+                                                    written (when the row was recorded, if that was later)
     items.parquet or .csv, optional                 item_id, title, categories or genres; other columns are attributes
     users.parquet or .csv, optional                 user_id; other columns are attributes
 
@@ -32,6 +33,7 @@ COLUMNS = {
     "user_id": ("user_id",),
     "item_id": ("item_id",),
     "timestamp": ("timestamp",),
+    "written": ("written",),
     "type": ("type",),
     "value": ("value", "rating"),
     "title": ("title",),

@@ -39,7 +39,7 @@ VALIDATION_SHARE = 0.1  # of the positives, the newest
 USER_EVENTS = 5_000  # newest interactions per user
 _MAX_RANK_ERROR = 1_000_000  # the validation start is exact for fewer positives, and within one in a million for more
 _DAY_MS = 86_400_000
-_IMPORTED = "user string, item string, type string, value double, time bigint"
+_IMPORTED = "user string, item string, type string, value double, time bigint, written bigint"
 _PROFILES = "user string, profile array<string>"
 
 
@@ -56,10 +56,10 @@ def build_training_sets(
 ) -> TrainingSetSummary:
     """Writes items, items_at_validation, users, impressions and the summary below `out`, in place of what is there.
 
-    Of the imported interactions those before until_ms count; of the event log all do. What was imported about excluded
-    items does not count, only what the log and the catalogue log say of them; items deleted from the catalogue appear
-    nowhere. Feedback is an interaction at the time it was received. Raises InvalidInput if there is nothing to learn
-    from.
+    Of the imported interactions those known before until_ms count; of the event log all do. What was imported about
+    excluded items does not count, only what the log and the catalogue log say of them; items deleted from the catalogue
+    appear nowhere. Feedback is an interaction at the time it was received. Raises InvalidInput if there is nothing to
+    learn from.
     """
     if not parquet_files(lake / "interactions"):
         raise no_interactions(lake)
@@ -132,8 +132,9 @@ def _span(interactions: DataFrame, lake: Path, until_ms: int | None) -> _Span:
 
 
 def _imported(spark: SparkSession, lake: Path, training: TrainingSettings, until_ms: int | None) -> DataFrame:
-    """user, item, kind, time, positive, imported: of what was imported."""
+    """user, item, kind, time (ms, when it became known), positive, imported: of what was imported."""
     imported = spark.read.schema(_IMPORTED).parquet(str(lake / "interactions"))
+    imported = imported.withColumn("time", F.greatest("time", "written"))  # of a null and a number, the number
     if until_ms is not None:
         imported = imported.where(F.col("time") < until_ms)
     named = [F.when(F.col("type") == kind, F.col("value") >= least) for kind, least in training.positive_value.items()]

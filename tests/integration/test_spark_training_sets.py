@@ -46,6 +46,12 @@ def put_ratings(lake: Path, *ratings: Interaction) -> None:
     put(lake / "interactions" / "a-0.parquet", columns.INTERACTIONS, rows)
 
 
+def put_written(lake: Path, item: str, time: int, written: int) -> None:
+    """A rating of 5 by u that was written later than it was made."""
+    row = {"user": "u", "item": item, "type": "rating", "value": 5.0, "time": time, "written": written}
+    put(lake / "interactions" / f"late-{item}.parquet", columns.INTERACTIONS, [row])
+
+
 def put_log(lake: Path, *events: Event) -> None:
     kinds = {Decision: "decision", Feedback: "feedback", Withdrawal: "withdrawal", Tick: "tick"}
     rows = [
@@ -127,6 +133,68 @@ def test_users_are_what_they_did_in_the_order_it_became_known(spark: SparkSessio
     assert build(spark, lake) == (out, summary)  # in place of what was there
     assert read(out, "users", "user") == users
     assert not (out / "scratch").exists()
+
+
+def known_before(user: dict[str, Any], moment: int) -> list[tuple[str, str]]:
+    """Items and kinds that were known strictly before the moment."""
+    done = zip(user["times"], user["items"], user["kinds"], strict=True)
+    return [(item, kind) for time, item, kind in done if time < moment]
+
+
+def test_nothing_is_visible_before_it_was_known(spark: SparkSession, lake: Path) -> None:
+    put_ratings(lake, ("u", "a", 5, 10), ("u", "same moment", 5, 50), ("u", "after", 5, 51))
+    put_written(lake, "late", time=20, written=50)
+    put_written(lake, "early", time=40, written=1)  # a row cannot have been known before it happened
+    out, summary = build(spark, lake)
+    user = read(out, "users", "user")["u"]
+    assert (summary.first_time, summary.last_time) == (10, 51)
+    before = [("a", "rating+"), ("early", "rating+")]
+    assert known_before(user, 40) == before[:1]
+    assert known_before(user, 50) == before, "neither what was written late nor what happens in the same moment"
+    assert known_before(user, 51) == [*before, ("late", "rating+"), ("same moment", "rating+")]
+
+
+@pytest.mark.parametrize(("last", "visible"), [(50, 0.0), (51, 1.0)])
+def test_item_features_know_a_row_from_right_after_it_was_written(
+    spark: SparkSession, lake: Path, last: int, visible: float
+) -> None:
+    put_ratings(lake, ("u", "a", 5, 10), ("u", "b", 5, 30), ("u", "last", 5, last))
+    put_written(lake, "late", time=20, written=50)
+    out, summary = build(spark, lake)
+    assert summary.validation_time == last
+    assert read(out, "items_at_validation", "item")["late"]["known"] == visible
+    assert read(out, "items", "item")["late"]["known"] == 1
+
+
+def test_until_is_a_time_of_knowing(spark: SparkSession, lake: Path) -> None:
+    put_ratings(lake, ("u", "a", 5, 10), ("u", "b", 5, 30), ("u", "c", 5, 60))
+    put_written(lake, "late", time=20, written=50)
+    _, summary = build(spark, lake, until_ms=50)
+    assert summary.interactions == 2
+    _, summary = build(spark, lake, until_ms=51)
+    assert summary.interactions == 3
+
+
+def test_feedback_is_visible_from_right_after_it_was_received(spark: SparkSession, lake: Path) -> None:
+    """Also to the decision that it answers, and to those made before it came: their logged histories stay as they
+    are."""
+    first, second = decision("u", 100, ["x"]), decision("u", 150, ["y"], nonce=b"second78")
+    user = first.user
+    rows = [
+        {"user": user, "item": item, "type": "rating", "value": 5.0, "time": time}
+        for item, time in (("a", 10), ("b", 200), ("c", 201))
+    ]
+    put(lake / "interactions" / "a-0.parquet", columns.INTERACTIONS, rows)
+    knew = {"history": ["a"], "history_kinds": ["rating+"], "history_times": [10]}
+    decisions = [msgspec.structs.replace(made, **knew) for made in (first, second)]
+    put_log(lake, *decisions, feedback(first, "x", received=200), feedback(second, "y", received=160))
+    out, _ = build(spark, lake)
+    found = read(out, "users", "user")[user]
+    assert known_before(found, 160) == [("a", "rating+")]
+    assert known_before(found, 161) == known_before(found, 200) == [("a", "rating+"), ("y", "click+")]
+    assert known_before(found, 201)[2:] == [("b", "rating+"), ("x", "click+")]
+    for impression in read(out, "impressions", "decision").values():
+        assert {name: impression[name] for name in knew} == knew
 
 
 def test_users_keep_their_newest_interactions(spark: SparkSession, lake: Path) -> None:

@@ -58,7 +58,7 @@ def test_interactions_enter_under_the_contract_with_user_keys(source: Path, home
     report = run(source, home)
     ann, bob = KEYRING.user_key("ann"), KEYRING.user_key("bob")
     assert lake_rows(home, "interactions") == sorted(
-        [(ann, "ü1", "rating", 4.5, 10_000), (bob, "2", "click", 1.0, 20_000)]
+        [(ann, "ü1", "rating", 4.5, 10_000, None), (bob, "2", "click", 1.0, 20_000, None)]
     )
     for file in (home / "lake" / "interactions").iterdir():
         assert pq.read_schema(file).equals(columns.INTERACTIONS)
@@ -85,12 +85,28 @@ def test_missing_types_and_values_have_defaults(
     assert [entry[2:4] for entry in lake_rows(home, "interactions")] == [(kind, value)]
 
 
+def test_when_a_row_was_written_is_kept_beside_when_it_happened(source: Path, home: Path) -> None:
+    write_csv(
+        source / "interactions.csv",
+        ("user_id", "item_id", "timestamp", "loaded"),
+        ("ann", "1", 10, 30),
+        ("ann", "2", 10, "1970-01-01"),  # a date only: known at the later of both
+        ("ann", "3", 10, ""),
+    )
+    report = run(source, home, written="loaded")
+    assert [row[1:] for row in lake_rows(home, "interactions")] == [
+        ("1", "click", 1.0, 10_000, 30_000),
+        ("2", "click", 1.0, 10_000, 0),
+    ]
+    assert report.interactions.rejected == {"loaded is missing": 1}
+
+
 def test_columns_are_mapped_in_the_files_that_have_them(source: Path, home: Path) -> None:
     write_csv(source / "interactions.csv", ("Kunde", "sku", "wann", "Sterne"), ("Jürgen", "a", 5, 4))
     write_csv(source / "users.csv", ("user_id", "city"), ("Jürgen", "Köln"))
     run(source, home, user_id="Kunde", item_id="sku", timestamp="wann", value="Sterne")
     key = KEYRING.user_key("Jürgen")
-    assert lake_rows(home, "interactions") == [(key, "a", "rating", 4.0, 5_000)]
+    assert lake_rows(home, "interactions") == [(key, "a", "rating", 4.0, 5_000, None)]
     assert lake_rows(home, "users") == [(key, '{"city":"Köln"}')]
 
 

@@ -19,7 +19,7 @@ IDS = {"A": "ann", "B": "bob", "E": "eve"}
 
 def write_lake(lake: Path, rows: list[tuple[str, str, str, float, int]]) -> None:
     (lake / "interactions").mkdir(parents=True, exist_ok=True)
-    columns = list(zip(*rows, strict=True))
+    columns = [*zip(*rows, strict=True), [None] * len(rows)]
     pq.write_table(pa.table([pa.array(c) for c in columns], schema=INTERACTIONS), lake / "interactions" / "a-0.parquet")
 
 
