@@ -19,6 +19,7 @@ Int64 = NDArray[np.int64]
 TOKEN_BUCKETS = 8_191  # prime; id 0 is padding, ids 1..TOKEN_BUCKETS are hashes
 ITEM_TOKENS = 24
 USER_TOKENS = 12
+KIND_BUCKETS = 127
 GAP_BUCKETS = 32  # the last one begins at 34 years
 
 POSITIVE, NEGATIVE = "+", "-"  # how the kinds of a history end
@@ -76,8 +77,14 @@ _RECENT = 5
 
 def features_hash() -> str:
     """Identifies the declarations above: the same in training and serving, or the release is refused."""
-    declared = repr(([astuple(f) for f in RANKER_FEATURES], TOKEN_BUCKETS, ITEM_TOKENS, USER_TOKENS, GAP_BUCKETS))
+    sizes = (TOKEN_BUCKETS, ITEM_TOKENS, USER_TOKENS, KIND_BUCKETS, GAP_BUCKETS)
+    declared = repr(([astuple(f) for f in RANKER_FEATURES], sizes))
     return hashlib.sha256(declared.encode()).hexdigest()[:16]
+
+
+def kind_id(kind: str) -> int:
+    """The number by which the user tower knows a kind, from 1; different kinds may share one, as tokens do."""
+    return zlib.crc32(kind.encode()) % KIND_BUCKETS + 1
 
 
 def gap_buckets(times: Int64) -> Int64:

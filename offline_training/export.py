@@ -18,10 +18,15 @@ OPSET = 17
 def export_towers(model: TwoTower, directory: Path) -> None:
     """Writes user_tower.onnx and item_tower.onnx, each one file, with a dynamic batch."""
     length, d = model.history_length, model.dimensions
-    history, mask = torch.zeros(2, length, d), torch.zeros(2, length)
-    tokens = torch.zeros(2, USER_TOKENS, dtype=torch.int64)
-    user_inputs = ("history", "mask", "tokens")
-    _export(model.user_tower, (history, mask, tokens), directory / "user_tower.onnx", user_inputs, "vector")
+    user_inputs = {
+        "history": torch.zeros(2, length, d),
+        "kinds": torch.zeros(2, length, dtype=torch.int64),
+        "gaps": torch.zeros(2, length, dtype=torch.int64),
+        "length": torch.zeros(2, dtype=torch.int64),
+        "tokens": torch.zeros(2, USER_TOKENS, dtype=torch.int64),
+    }
+    inputs = tuple(user_inputs.values())
+    _export(model.user_tower, inputs, directory / "user_tower.onnx", tuple(user_inputs), "vector")
     item = (torch.zeros(2, dtype=torch.int64), torch.zeros(2, ITEM_TOKENS, dtype=torch.int64))
     _export(model.item_tower, item, directory / "item_tower.onnx", ("id", "tokens"), "vector")
 

@@ -6,20 +6,20 @@ from feature_store.definitions import ranker_features
 from feature_store.sums import ITEM, Rows
 from offline_training.ensemble import with_item_values
 from offline_training.retrieval.dataset import Float32, Float64, Int64
+from offline_training.retrieval.sequences import Sequences
 from online_serving.snapshot import Snapshot
 
 USERS_PER_CLUSTER = 16
 
 
 def offline_values(
-    snapshot: Snapshot, rows: Rows, user_vectors: Float32, history: Int64, cluster: Int64, rng: np.random.Generator
+    snapshot: Snapshot, rows: Rows, user_vectors: Float32, people: Sequences, cluster: Int64, rng: np.random.Generator
 ) -> Float64:
     """Offline value (n,) of every row: for an edge the ranker's mean prediction over up to USERS_PER_CLUSTER sampled
     users of the cluster (for a cluster without users, over the user nearest to it), for an item the mean over its
     edges' trials; NaN for items that the release does not know.
 
-    user_vectors (U, d), history (U, L) padded item positions plus one, cluster (U,): the users under this release, U >=
-    1.
+    user_vectors (U, d), people (in positions of the release), cluster (U,): the users under this release, U >= 1.
     """
     known = [snapshot.position(item) for item in rows.items]
     position = np.array([-1 if at is None else at for at in known], dtype=np.int64)[rows.item]
@@ -36,7 +36,8 @@ def offline_values(
         sampled = rng.choice(members, min(len(members), USERS_PER_CLUSTER), replace=False)
         predictions = np.zeros(len(positions))
         for user in sampled:
-            past = history[user][history[user] > 0] - 1
+            events = np.diff(people.start)[user]
+            past = people.histories(user[None], events[None], snapshot.manifest.history_length).liked_items(0)
             features = ranker_features(
                 user_vectors[user],
                 snapshot.vectors[past],

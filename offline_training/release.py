@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.contracts.manifest import Manifest, seal
-from feature_store.definitions import ITEM_FEATURES, USER_TOKENS, features_hash
+from feature_store.definitions import ITEM_FEATURES, features_hash
 from offline_training.build_graph import build_graph, cluster_users
 from offline_training.build_index import RECALL_SIZE, build_index
 from offline_training.encoding import encode_users
@@ -35,12 +35,10 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
         export_towers(trained.two_tower, draft)
         export_ranker(trained.ranker.ranker, settings.dimensions, draft)
         towers = Towers(draft)
-        catalogue, users = trained.catalogue, trained.users
+        catalogue, sequences = trained.catalogue, trained.sequences
         vectors = towers.item_vectors(trained.two_tower.ids.numpy()[1:], catalogue.tokens)
-        people = encode_users(towers, vectors, users.history, users.profile)
-        if not len(people):  # then there is one cluster, around the user nothing is known of
-            nobody = np.zeros((1, settings.history_length), np.int64), np.zeros((1, USER_TOKENS), np.int64)
-            people = encode_users(towers, vectors, *nobody)
+        everybody, events = np.arange(len(sequences.users)), np.diff(sequences.start)
+        people = encode_users(towers, vectors, sequences, everybody, events, settings.history_length)
 
         centroids = cluster_users(people, settings.clusters, settings.seed)
         index = build_index(vectors, people)

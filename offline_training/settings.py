@@ -1,6 +1,9 @@
 """Settings of the batch engine, the tracking server and training."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _strict = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,6 +30,15 @@ class MlflowSettings(BaseModel):
     model: str = Field(default="matchloop", description="Registered model; the alias `champion` is what serves.")
 
 
+class Loss(StrEnum):
+    """What the two-tower model minimises."""
+
+    AUTO = "auto"  # the full softmax for catalogues that it is quick for, else the corrected one
+    FULL_SOFTMAX = "full_softmax"
+    IN_BATCH = "in_batch"
+    CORRECTED_IN_BATCH = "corrected_in_batch"
+
+
 class TrainingSettings(BaseModel):
     """The two-stage model and the graph."""
 
@@ -38,11 +50,26 @@ class TrainingSettings(BaseModel):
         description="An interaction of the type is positive from this value on; types not named above 0.",
     )
     dimensions: int = Field(default=64, ge=4, description="Length of user and item vectors.")
-    history_length: int = Field(default=30, ge=1, description="Items of history that the user tower reads.")
+    history_length: int = Field(default=50, ge=1, description="Events of history that the user tower reads.")
+    layers: int = Field(default=2, ge=1, description="Attention blocks of the user tower.")
+    heads: int = Field(default=2, ge=1, description="Attention heads; twice their number divides `dimensions`.")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout of the user tower.")
     epochs: int = Field(default=8, ge=1, description="Passes of the two-tower model over the training set.")
-    batch_size: int = Field(default=512, ge=2, description="Training batch of the two-tower model.")
-    learning_rate: float = Field(default=2e-3, gt=0, description="Adam's step size.")
-    temperature: float = Field(default=0.07, gt=0, description="Softmax temperature of the two-tower loss.")
+    batch_size: int = Field(default=6_000, ge=2, description="Events in a batch of the two-tower model.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Adam's largest step size.")
+    temperature: float = Field(default=0.05, gt=0, description="Softmax temperature of the two-tower loss.")
+    loss: Loss = Field(
+        default=Loss.AUTO,
+        description="auto, full_softmax, in_batch (logQ from the stream) or corrected_in_batch; auto: full_softmax up "
+        "to 50,000 items, then corrected_in_batch.",
+    )
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        default="32-true", description="Arithmetic of the two-tower training; bf16-mixed is quicker where supported."
+    )
+    accelerator: Literal["auto", "cpu", "gpu"] = Field(
+        default="auto", description="What the two-tower model is trained on; auto: a GPU if there is one."
+    )
+    devices: int = Field(default=1, ge=1, description="Accelerators (or processes) that train together.")
     ranker_epochs: int = Field(default=3, ge=1, description="Passes of the ranker over its training set.")
     ranker_negatives: int = Field(
         default=50, ge=1, description="Sampled candidates per positive in the ranker's training set."
@@ -67,3 +94,12 @@ class TrainingSettings(BaseModel):
     ensemble_keep: float = Field(
         default=0.5, ge=0, le=1, description="Share kappa of the online trials that a change point keeps."
     )
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.dimensions % (2 * self.heads):
+            raise ValueError(
+                f"training.dimensions is {self.dimensions} and training.heads {self.heads}: twice the heads must "
+                "divide the dimensions"
+            )
+        return self

@@ -3,6 +3,7 @@
 Training's batch jobs encode and rank through this module too, so that there is one implementation of both.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +29,18 @@ class Towers:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._user = _session(directory / USER_TOWER, ["history", "mask", "tokens"])
+        self._user = _session(directory / USER_TOWER, ["gaps", "history", "kinds", "length", "tokens"])
         self._item = _session(directory / ITEM_TOWER, ["id", "tokens"])
         self._ranker = _session(directory / RANKER, ["features"])
 
-    def user_vectors(self, history: Float32, mask: Float32, tokens: Int64) -> Float32:
+    def user_vectors(self, history: Float32, kinds: Int64, gaps: Int64, length: Int64, tokens: Int64) -> Float32:
         """User vectors (B, d), L2-normalised.
 
-        history: (B, L, d) item vectors, newest first, zero padded. mask: (B, L), 1 where the history holds an item.
-        tokens: (B, USER_TOKENS) profile token ids.
+        history: (B, L, d) vectors of the items that the user met, oldest first, zeros behind the newest. kinds, gaps:
+        (B, L) definitions.kind_id and gap_buckets. length: (B,) events. tokens: (B, USER_TOKENS) profile token ids.
         """
-        return _run(self._user, "vector", {"history": history, "mask": mask, "tokens": tokens})
+        inputs: dict[str, Float32 | Int64] = {"history": history, "kinds": kinds, "gaps": gaps}
+        return _run(self._user, "vector", inputs | {"length": length, "tokens": tokens})
 
     def item_vectors(self, ids: Int64, tokens: Int64) -> Float32:
         """Item vectors (B, d), L2-normalised. ids: (B,), 0 for an item that training has not seen.
@@ -50,8 +52,8 @@ class Towers:
         return _run(self._ranker, "probability", {"features": features})
 
 
-def _run(session: ort.InferenceSession, output: str, inputs: dict[str, NDArray[np.float32] | Int64]) -> Float32:
-    result: Float32 = session.run([output], inputs)[0]
+def _run(session: ort.InferenceSession, output: str, inputs: Mapping[str, Float32 | Int64]) -> Float32:
+    result: Float32 = session.run([output], dict(inputs))[0]
     return result
 
 

@@ -1,6 +1,6 @@
 """Small genuine releases for tests: real ONNX models with simple arithmetic, so that answers can be worked out by hand.
 
-user tower   the mean of the history vectors plus a token embedding, L2-normalised
+user tower   the sum of the history vectors plus a token embedding, L2-normalised
 item tower   the mean of token embeddings, L2-normalised
 ranker       sigmoid(2 * affinity + 0.2 * popularity - 2)
 """
@@ -125,9 +125,7 @@ def _unit(vectors: NDArray[np.float64]) -> Float32:
 def _user_tower(embedding: Float32, history_length: int) -> onnx.ModelProto:
     dimensions = embedding.shape[1]
     nodes = [
-        helper.make_node("Unsqueeze", ["mask", "last"], ["mask3"]),
-        helper.make_node("Mul", ["history", "mask3"], ["masked"]),
-        helper.make_node("ReduceSum", ["masked", "axis1"], ["summed"], keepdims=0),
+        helper.make_node("ReduceSum", ["history", "axis1"], ["summed"], keepdims=0),
         helper.make_node("Gather", ["embedding", "tokens"], ["embedded"]),
         helper.make_node("ReduceSum", ["embedded", "axis1"], ["profile"], keepdims=0),
         helper.make_node("Add", ["summed", "profile"], ["both"]),
@@ -137,7 +135,9 @@ def _user_tower(embedding: Float32, history_length: int) -> onnx.ModelProto:
     bias = np.full(dimensions, 0.01, dtype=np.float32)
     inputs = [
         helper.make_tensor_value_info("history", _FLOAT, ["batch", history_length, dimensions]),
-        helper.make_tensor_value_info("mask", _FLOAT, ["batch", history_length]),
+        helper.make_tensor_value_info("kinds", _INT, ["batch", history_length]),
+        helper.make_tensor_value_info("gaps", _INT, ["batch", history_length]),
+        helper.make_tensor_value_info("length", _INT, ["batch"]),
         helper.make_tensor_value_info("tokens", _INT, ["batch", USER_TOKENS]),
     ]
     constants = {"embedding": embedding, "bias": bias, "axis1": np.array([1]), "last": np.array([-1])}

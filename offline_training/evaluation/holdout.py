@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
-from feature_store.definitions import HistoryEvent, kind_of
+from feature_store.definitions import HistoryEvent
 from feature_store.online import UserFeatures
 from offline_training.evaluation.baselines import Interactions, ItemKnn, Popularity, RecentPopularity, Recommender
 from offline_training.evaluation.metrics import hit_rate, ndcg, places, recall
-from offline_training.retrieval.dataset import Catalogue, Examples, Users
+from offline_training.retrieval.dataset import Catalogue
+from offline_training.retrieval.sequences import Sequences
 from offline_training.retrieval.two_tower import TwoTower
 from online_serving.pipeline.candidates import from_clusters, from_index
 from online_serving.pipeline.features import candidate_features, encode_user
@@ -31,47 +32,62 @@ CANDIDATES = 200  # of each source, as serving takes them unless told otherwise
 
 @dataclass(frozen=True)
 class Question:
-    """One user to recommend to: what they liked before (item numbers, newest first), saw before, and liked
-    afterwards."""
+    """One user to recommend to: what they did before (newest first, items by id), liked before (item numbers, oldest
+    first), met before, and liked afterwards."""
 
-    user: str
     profile: list[str]
-    history: Int64
+    events: list[HistoryEvent]
+    liked: Int64
     seen: Int64
     positives: frozenset[int]
 
 
-def held_out_questions(catalogue: Catalogue, users: Users, held_out: Mapping[str, AbstractSet[str]]) -> list[Question]:
-    """Questions from users' later positives. Items that training did not hold, and items seen before, do not count; a
+def held_out_questions(
+    catalogue: Catalogue, sequences: Sequences, held_out: Mapping[str, AbstractSet[str]]
+) -> list[Question]:
+    """Questions from users' later positives. Items that training did not hold, and items met before, do not count; a
     user with nothing left is left out, a user unknown to training is asked about with an empty history."""
     questions = []
     for user in sorted(held_out):
-        row = users.index.get(user)
-        profile: list[str] = []
-        history, seen = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        if row is not None:
-            profile = users.profile_tokens[row]
-            history, seen = users.history[row][users.history[row] > 0] - 1, users.seen[row]
+        row = sequences.index.get(user)
         known = {catalogue.index[item] for item in held_out[user] if item in catalogue.index}
-        positives = frozenset(known.difference(seen.tolist()))
-        if positives:
-            questions.append(Question(user, profile, history, seen, positives))
+        if row is None:
+            nothing = np.zeros(0, np.int64)
+            question = Question([], [], nothing, nothing, frozenset(known))
+        else:
+            events = int(sequences.start[row + 1] - sequences.start[row])
+            question = _question(catalogue, sequences, row, events, known)
+        if question.positives:
+            questions.append(question)
     return _spread(questions, len(catalogue.items))
 
 
-def baseline_scores(
-    catalogue: Catalogue, examples: Examples, questions: Sequence[Question], rows: Int64, recent_days: float
-) -> dict[str, Float64]:
-    """Scores (questions, items) of popularity, recent popularity and item-kNN, fitted on the given rows of examples."""
-    order = rows[np.lexsort((examples.time[rows], examples.user[rows]))]
-    train = Interactions(
-        examples.user[order], examples.item[order], examples.time[order], len(examples.users), len(catalogue.items)
+def _question(
+    catalogue: Catalogue, sequences: Sequences, user: int, known: int, positives: AbstractSet[int]
+) -> Question:
+    """Asks about a user after the first `known` of their events."""
+    past = slice(sequences.start[user], sequences.start[user] + known)
+    item, events = sequences.item[past], sequences.events(user, known)
+    return Question(
+        profile=sequences.profile_tokens[user],
+        events=[event._replace(item=catalogue.items[int(event.item)]) for event in events],
+        liked=item[sequences.positive[past]],
+        seen=np.unique(item),
+        positives=frozenset(positives).difference(item.tolist()),
     )
-    people = len(examples.users) + np.arange(len(questions))  # what they did before is all that these models ask about
-    histories = [question.history[::-1] for question in questions]
-    user = np.repeat(people, [len(history) for history in histories])
-    item = np.concatenate([np.zeros(0, np.int64), *histories])
-    past = Interactions(user, item, np.zeros(len(item), np.int64), len(examples.users), len(catalogue.items))
+
+
+def baseline_scores(
+    catalogue: Catalogue, sequences: Sequences, questions: Sequence[Question], rows: Int64, recent_days: float
+) -> dict[str, Float64]:
+    """Scores (questions, items) of popularity, recent popularity and item-kNN, fitted on the given events."""
+    count = len(catalogue.items)
+    train = Interactions(sequences.user[rows], sequences.item[rows], sequences.time[rows], len(sequences.users), count)
+    # Strangers: all that these models ask about is what somebody did before.
+    people = len(sequences.users) + np.arange(len(questions))
+    user = np.repeat(people, [len(question.liked) for question in questions])
+    item = np.concatenate([np.zeros(0, np.int64), *(question.liked for question in questions)])
+    past = Interactions(user, item, np.zeros(len(item), np.int64), len(sequences.users), count)
     models: dict[str, Recommender] = {
         "popularity": Popularity(),
         "recent_popularity": RecentPopularity(recent_days),
@@ -105,7 +121,7 @@ def quality(scores: Float64, questions: Sequence[Question]) -> dict[str, float]:
 
 
 def evaluate_release(
-    snapshot: Snapshot, catalogue: Catalogue, examples: Examples, questions: Sequence[Question], recent_days: float
+    snapshot: Snapshot, catalogue: Catalogue, sequences: Sequences, questions: Sequence[Question], recent_days: float
 ) -> dict[str, float]:
     """Metrics `held_out_<model>_<metric>` of a release (two_stage and retrieval) as it would serve, and of the
     baselines.
@@ -115,8 +131,8 @@ def evaluate_release(
     two_stage = np.full((len(questions), len(catalogue.items)), -np.inf)
     retrieval = np.empty_like(two_stage)
     for row, question in enumerate(questions):
-        history = [HistoryEvent(catalogue.items[item], kind_of("", positive=True), 0) for item in question.history]
-        user = encode_user(snapshot, UserFeatures(question.profile, history, frozenset()), Request(slate_size=TOP_SIZE))
+        features = UserFeatures(question.profile, question.events, frozenset())
+        user = encode_user(snapshot, features, Request(slate_size=TOP_SIZE))
         retrieval[row] = snapshot.vectors @ user.vector
         allowed = snapshot.available.copy()
         allowed[question.seen] = False
@@ -124,9 +140,8 @@ def evaluate_release(
             from_index(snapshot, user, allowed, CANDIDATES), from_clusters(snapshot, user, allowed, CANDIDATES)
         )
         two_stage[row, offered] = snapshot.towers.predict(candidate_features(snapshot, user, offered))
-    everything = np.arange(len(examples.item))
     scores = {"two_stage": two_stage, "retrieval": retrieval}
-    scores |= baseline_scores(catalogue, examples, questions, everything, recent_days)
+    scores |= baseline_scores(catalogue, sequences, questions, np.flatnonzero(sequences.positive), recent_days)
     metrics = {"held_out_users": float(len(questions))}
     for name, values in scores.items():
         metrics |= {f"held_out_{name}_{metric}": value for metric, value in quality(values, questions).items()}
@@ -134,42 +149,34 @@ def evaluate_release(
 
 
 def evaluate_retrieval(
-    model: TwoTower, catalogue: Catalogue, examples: Examples, users: Users, recent_days: float
+    model: TwoTower, catalogue: Catalogue, sequences: Sequences, before: Int64, recent_days: float
 ) -> dict[str, float]:
-    """Metrics `validation_<model>_<metric>` of a model that has not seen the validation window, and of the baselines.
+    """Metrics `validation_<model>_<metric>` of a model that has seen the first before[u] events of each user, and of
+    the baselines.
 
-    A user is asked about once, as of their first positive in the window. No metrics without a window, or nothing
-    before.
+    A user is asked about once, as of their first positive after those. No metrics if there is none, or nothing before.
     """
-    before = np.flatnonzero(~examples.validation)
-    asked: list[tuple[Question, int]] = []
-    window = np.flatnonzero(examples.validation)
-    if not len(before) or not len(window):
+    known = np.arange(len(sequences.item)) - sequences.start[sequences.user] < before[sequences.user]
+    earlier = np.flatnonzero(known & sequences.positive)
+    later = np.flatnonzero(~known & sequences.positive)
+    if not len(earlier) or not len(later):
         return {}
-    for own in np.split(
-        window[np.argsort(examples.user[window], kind="stable")],
-        np.cumsum(np.bincount(examples.user[window], minlength=len(examples.users)))[:-1],
-    ):
-        if not len(own):
-            continue
-        first, user = int(own[0]), examples.users[examples.user[own[0]]]
-        history = examples.history[first][examples.history[first] > 0] - 1
-        seen = history
-        known = users.index.get(user)
-        if known is not None:
-            earlier = users.seen[known][users.seen_times[known] < examples.time[first]]
-            seen = np.union1d(history, earlier)
-        positives = frozenset(set(examples.item[own].tolist()).difference(seen.tolist()))
-        if positives:
-            asked.append((Question(user, [], history, seen, positives), first))
+    asked = []
+    for own in np.split(later, np.flatnonzero(np.diff(sequences.user[later])) + 1):
+        user, seen = int(sequences.user[own[0]]), int(sequences.visible[own[0]])
+        question = _question(catalogue, sequences, user, seen, set(sequences.item[own].tolist()))
+        if question.positives:
+            asked.append((question, user, seen))
     if not asked:
         return {}
     asked = _spread(asked, len(catalogue.items))
-    questions, rows = [question for question, _ in asked], [row for _, row in asked]
+    questions = [question for question, _, _ in asked]
+    users, visible = np.array([row[1] for row in asked]), np.array([row[2] for row in asked])
     vectors = model.item_vectors()
-    people = model.user_vectors(vectors, examples.history[rows], examples.profile[rows])
+    histories = sequences.histories(users, visible, model.history_length)
+    people = model.user_vectors(vectors, histories, sequences.profile[users])
     scores = {"retrieval": (people @ vectors.T).astype(np.float64)}
-    scores |= baseline_scores(catalogue, examples, questions, before, recent_days)
+    scores |= baseline_scores(catalogue, sequences, questions, earlier, recent_days)
     metrics = {"validation_users": float(len(questions))}
     for name, values in scores.items():
         metrics |= {f"validation_{name}_{metric}": value for metric, value in quality(values, questions).items()}

@@ -10,14 +10,15 @@ from feature_store.graph import Graph
 from feature_store.namespace import Namespace, namespace_id
 from feature_store.sums import Float64
 from offline_training.build_graph import nearest_cluster
-from offline_training.encoding import encode_users, renumber
+from offline_training.encoding import encode_users
 from offline_training.ensemble import mix, translation, transport
 from offline_training.jobs.train import TrainJob, TrainResult, build_sets, finish
 from offline_training.models import Trained, train_models
 from offline_training.offline_values import offline_values
 from offline_training.progress import Progress, section
 from offline_training.release import write_release
-from offline_training.retrieval.dataset import Float32, Int64
+from offline_training.retrieval.dataset import Float32
+from offline_training.retrieval.sequences import Sequences
 from online_serving.snapshot import Snapshot
 from streaming.open_decisions import translate
 from streaming.replay import lake_ends, replay
@@ -38,7 +39,7 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
         raise ReleaseRefused("There is no release to retrain from. Run `matchloop train` first.")
     parent = Namespace.load(job.namespaces, active.namespace)
     summary = build_sets(job, section(progress, 0.0, 0.4))
-    trained = train_models(job.sets, job.training, section(progress, 0.4, 0.8))
+    trained = train_models(job.sets, job.checkpoints, job.training, section(progress, 0.4, 0.8))
     release = write_release(job.releases, trained, job.training, parent.release, job.clock.now_ms())
     progress(0.8, "carrying over what was learnt online")
     ends = [lake_ends(parent, n, job.bandit, job.lake, job.log) for n in range(len(parent.offsets))]
@@ -56,15 +57,15 @@ def next_namespace(
     state = state.times(1 / parent.decay.trial(created))  # in trials of the new landmark
 
     old, new = Snapshot.load(job.releases, parent.release), Snapshot.load(job.releases, release)
-    before = nearest_cluster(_vectors_under(old, trained)[0], old.centroids)
-    vectors, history = _vectors_under(new, trained)
+    before = nearest_cluster(_people_under(old, trained)[0], old.centroids)
+    vectors, people = _people_under(new, trained)
     after = nearest_cluster(vectors, new.centroids)
     matrix = translation(before, after, len(old.centroids), len(new.centroids))
 
     graph = Graph.load(job.releases / release / "graph.parquet")
     carried = transport(state, matrix, graph)
     rng = np.random.default_rng(job.training.seed)
-    values = offline_values(new, carried, vectors, history, after, rng)
+    values = offline_values(new, carried, vectors, people, after, rng)
     base = mix(carried, values, job.training.ensemble_omega, job.training.ensemble_keep)
     return Namespace(
         id=namespace_id(release, 1),
@@ -86,9 +87,11 @@ def _translations(parent: Namespace, matrix: Float64) -> dict[str, Float64]:
     return older | {parent.release: matrix}
 
 
-def _vectors_under(snapshot: Snapshot, trained: Trained) -> tuple[Float32, Int64]:
-    """The users of the training sets under a release: vectors (U, d), and histories (U, L) as positions plus one."""
+def _people_under(snapshot: Snapshot, trained: Trained) -> tuple[Float32, Sequences]:
+    """The users of the training sets under a release: vectors (U, d), and what they did in its positions."""
     positions = [snapshot.position(item) for item in trained.catalogue.items]
     numbers = np.array([-1 if position is None else position for position in positions], dtype=np.int64)
-    history = renumber(trained.users.history, numbers, snapshot.manifest.history_length)
-    return encode_users(snapshot.towers, snapshot.vectors, history, trained.users.profile), history
+    people = trained.sequences.renumbered(numbers)
+    everybody, events = np.arange(len(people.users)), np.diff(people.start)
+    length = snapshot.manifest.history_length
+    return encode_users(snapshot.towers, snapshot.vectors, people, everybody, events, length), people

@@ -66,6 +66,11 @@ class TrainJob:
         return self.home / "cache" / "training_sets"
 
     @property
+    def checkpoints(self) -> Path:
+        """Where trainings that are under way leave what they have."""
+        return self.home / "cache" / "checkpoints"
+
+    @property
     def releases(self) -> Path:
         """Where releases lie."""
         return self.home / "releases"
@@ -94,7 +99,7 @@ def train(job: TrainJob, progress: Progress) -> TrainResult:
     """
     began = job.clock.now_ms()
     summary = build_sets(job, section(progress, 0.0, 0.4))
-    trained = train_models(job.sets, job.training, section(progress, 0.4, 0.85))
+    trained = train_models(job.sets, job.checkpoints, job.training, section(progress, 0.4, 0.85))
     created = job.clock.now_ms()
     release = write_release(job.releases, trained, job.training, None, created)
     base = NO_ROWS
@@ -153,10 +158,10 @@ def finish(
     questions = []
     if job.until_ms is not None:
         later = positives_from(job.lake, job.until_ms, job.training.positive_value)
-        questions = held_out_questions(trained.catalogue, trained.users, later)
+        questions = held_out_questions(trained.catalogue, trained.sequences, later)
     if questions:
         snapshot = Snapshot.load(job.releases, release)
-        metrics |= evaluate_release(snapshot, trained.catalogue, trained.examples, questions, job.training.recent_days)
+        metrics |= evaluate_release(snapshot, trained.catalogue, trained.sequences, questions, job.training.recent_days)
     progress(0.4, "recording the run in MLflow")
     version = job.registry.record(
         job.releases / release,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from feature_store.definitions import ITEM_FEATURES, RANKER_FEATURES, UNKNOWN_ITEM, ranker_features
 from offline_training.progress import Progress
-from offline_training.retrieval.dataset import Catalogue, Examples, Impressions, Users
+from offline_training.retrieval.dataset import Catalogue, Impressions
+from offline_training.retrieval.sequences import Sequences
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
 
@@ -60,7 +61,7 @@ class _Builder:
         self,
         person: str,
         user: Float32,
-        history: Int64,
+        liked: Int64,
         items: Int64,
         reward: Float64,
         weight: Float64,
@@ -69,7 +70,7 @@ class _Builder:
     ) -> None:
         if not len(items):
             return
-        past = self.vectors[history[history > 0] - 1]
+        past = self.vectors[liked]
         vectors, numbers = (self.content_vectors, self.unknown) if new else (self.vectors, self.item_features)
         features = ranker_features(user, past, vectors[items], numbers[items])
         number = self.people.setdefault(person, len(self.people))
@@ -92,75 +93,68 @@ def ranker_rows(
     model: TwoTower,
     catalogue: Catalogue,
     features: Float32,
-    examples: Examples,
-    users: Users,
+    sequences: Sequences,
+    before: Int64,
     impressions: Impressions,
     settings: TrainingSettings,
     progress: Progress,
 ) -> RankerRows:
-    """Builds the rows with a model that has not seen the validation window. features: (I, F) as of its start.
+    """Builds the rows with a model that has seen the first before[u] events of each user u; what comes after is the
+    validation window. features: (I, F) as of its start.
 
     Impressions count if they were made in the window, because features and vectors know the outcome of older ones. They
     get at least the weight of a sampled row, and up to ten times as much, to be heard beside more sampled rows.
     """
     rng = np.random.default_rng(settings.seed)
     builder = _Builder(model, features)
-    chosen = _moments(examples, rng)
-    user_vectors = model.user_vectors(builder.vectors, examples.history[chosen], examples.profile[chosen])
-    last = _last_positions(examples)
+    in_window = sequences.positive & (
+        np.arange(len(sequences.item)) - sequences.start[sequences.user] >= before[sequences.user]
+    )
+    chosen = _moments(sequences, in_window, rng)
+    visible = sequences.visible[chosen]
+    histories = sequences.histories(sequences.user[chosen], visible, model.history_length)
+    user_vectors = model.user_vectors(builder.vectors, histories, sequences.profile[sequences.user[chosen]])
     popular = np.argsort(-features[:, RECENT], kind="stable")
-    for step, row in enumerate(chosen.tolist()):
+    for step, event in enumerate(chosen.tolist()):
         if step % 100 == 0:
             progress(step / len(chosen), "ranker's training set")
-        person, now = examples.users[examples.user[row]], int(examples.time[row])
-        own = last[int(examples.user[row])]
-        liked = np.unique(examples.item[own[examples.validation[own] & (examples.time[own] >= now)]])
-        past = _seen_before(users, person, now, examples, own)
+        user = sequences.user[event]
+        person, start, now = sequences.users[user], sequences.start[user], sequences.start[user] + visible[step]
+        rest = slice(now, sequences.start[user + 1])
+        liked = np.unique(sequences.item[rest][in_window[rest]])
         unseen = np.ones(len(catalogue.items), np.bool_)
-        unseen[past] = False
+        unseen[sequences.item[start:now]] = False
         unseen[liked] = True
         pool = _pool(builder.vectors @ user_vectors[step], popular, unseen, rng)
         anywhere = np.flatnonzero(unseen)
+        past = histories.liked_items(step)
         fresh = rng.choice(anywhere, min(len(anywhere), NEAREST), replace=False) if len(anywhere) else anywhere
         for candidates, new, share, negatives in (
             (pool, False, 1.0, settings.ranker_negatives),
             (fresh, True, NEW_ITEM_SHARE, max(1, settings.ranker_negatives // 4)),
         ):
             items, reward, weight = _sampled(candidates, liked, negatives, rng)
-            builder.add(person, user_vectors[step], examples.history[row], items, reward, share * weight, new, False)
+            builder.add(person, user_vectors[step], past, items, reward, share * weight, new, False)
         builder.moments += 1
-    _add_impressions(builder, impressions, examples)
+    start = int(sequences.time[in_window].min()) if in_window.any() else 0
+    _add_impressions(builder, impressions, start)
     return builder.rows(model.dimensions)
 
 
-def _moments(examples: Examples, rng: np.random.Generator) -> Int64:
-    """Rows of examples: at most MOMENTS_PER_USER distinct times of each user, spread evenly over the user's times."""
-    rows = np.flatnonzero(examples.validation)
-    if not len(rows):
-        rows = np.arange(len(examples.item))
-    first = np.unique(np.stack([examples.user[rows], examples.time[rows]]), axis=1, return_index=True)[1]
-    rows = rows[first]  # by user, then time
+def _moments(sequences: Sequences, in_window: NDArray[np.bool_], rng: np.random.Generator) -> Int64:
+    """Positive events of the window (all, if there are none in it): at most MOMENTS_PER_USER of distinct times of each
+    user, spread evenly over the user's times."""
+    rows = np.flatnonzero(in_window if in_window.any() else sequences.positive)
+    user = sequences.user[rows]
+    rows = rows[np.diff(user, prepend=-1).astype(np.bool_) | np.diff(sequences.time[rows], prepend=-1).astype(np.bool_)]
     chosen = []
-    for own in np.split(rows, np.flatnonzero(np.diff(examples.user[rows])) + 1):
+    for own in np.split(rows, np.flatnonzero(np.diff(sequences.user[rows])) + 1):
         places = np.unique(np.linspace(0, len(own) - 1, MOMENTS_PER_USER).round().astype(np.int64))
         chosen.append(own[places])
     moments = np.concatenate(chosen)
     if len(moments) > MAX_MOMENTS:
         moments = np.sort(rng.choice(moments, MAX_MOMENTS, replace=False))
     return moments
-
-
-def _last_positions(examples: Examples) -> list[Int64]:
-    order = np.argsort(examples.user, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(examples.user, minlength=len(examples.users)))[:-1])
-
-
-def _seen_before(users: Users, person: str, now: int, examples: Examples, own: Int64) -> Int64:
-    earlier = examples.item[own[examples.time[own] < now]]
-    row = users.index.get(person)
-    if row is None:
-        return earlier
-    return np.concatenate([earlier, users.seen[row][users.seen_times[row] < now]])
 
 
 def _pool(scores: Float32, popular: Int64, unseen: NDArray[np.bool_], rng: np.random.Generator) -> Int64:
@@ -182,22 +176,21 @@ def _sampled(pool: Int64, liked: Int64, negatives: int, rng: np.random.Generator
     return np.concatenate([positive, kept]), reward, np.where(reward > 0, 1.0, each)
 
 
-def _add_impressions(builder: _Builder, impressions: Impressions, examples: Examples) -> None:
-    in_window = examples.time[examples.validation]
-    start = int(in_window.min()) if len(in_window) else 0
+def _add_impressions(builder: _Builder, impressions: Impressions, start: int) -> None:
     rows = np.flatnonzero(impressions.time >= start)[-MAX_DECISIONS:]
     shown = sum(len(impressions.items[row]) for row in rows)
     if not shown:
         return
     sampled = float(sum(part[2].sum() for part in builder.parts))
     each = float(np.clip(sampled / shown, 1.0, MAX_IMPRESSION_WEIGHT))
-    vectors = builder.model.user_vectors(builder.vectors, impressions.history[rows], impressions.profile[rows])
+    histories = impressions.histories.take(rows)
+    vectors = builder.model.user_vectors(builder.vectors, histories, impressions.profile[rows])
     for step, row in enumerate(rows.tolist()):
         items, reward = impressions.items[row], np.clip(impressions.rewards[row], 0.0, 1.0)
-        person, history = impressions.user[row], impressions.history[row]
+        person, liked = impressions.user[row], histories.liked_items(step)
         # An item that training did not know then was shown by its content alone.
         for new in (False, True):
             part = (builder.model.ids.numpy()[items + 1] == 0) == new
             weight = np.full(int(part.sum()), each)
-            builder.add(person, vectors[step], history, items[part], reward[part], weight, new, True)
+            builder.add(person, vectors[step], liked, items[part], reward[part], weight, new, True)
         builder.moments += 1

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
 from feature_store.definitions import RANKER_FEATURES
 from offline_training.evaluation.metrics import auc, calibration_curve, ece, log_loss
-from offline_training.fitting import fit
+from offline_training.fitting import Task, TensorBatches, fit
 from offline_training.progress import Progress, section
 from offline_training.ranking.calibration import platt, sigmoid
 from offline_training.ranking.dataset import RankerRows
@@ -34,12 +33,12 @@ POPULARITY = [feature.name for feature in RANKER_FEATURES].index("popularity")
 AFFINITY = [feature.name for feature in RANKER_FEATURES].index("affinity")
 
 
-class RankingTask(pl.LightningModule):
+class RankingTask(Task):
     """Batches are (features, reward, weight)."""
 
     def __init__(self, ranker: Ranker) -> None:
         super().__init__()
-        self.ranker = ranker
+        self.ranker, self.rate = ranker, LEARNING_RATE
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         features, reward, weight = batch
@@ -190,8 +189,7 @@ def _fit(
     tensors = [features, torch.from_numpy(rows.reward[chosen]).float(), torch.from_numpy(weight).float()]
     losses = fit(
         RankingTask(ranker),
-        tensors,
-        batch_size=BATCH,
+        lambda epoch: TensorBatches(tensors, BATCH, settings.seed + epoch),
         epochs=settings.ranker_epochs,
         seed=settings.seed,
         progress=progress,

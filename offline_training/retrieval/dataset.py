@@ -1,13 +1,9 @@
-"""Reads the Parquet training sets into padded arrays.
-
-Items are numbered by their row in `items/`. Padded arrays of items hold that number plus one, 0 is padding; the towers'
-id 0 means "unknown item", which is also what a history holds beyond its end.
-"""
+"""Reads the Parquet training sets into arrays. Items are numbered by their row in `items/`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +12,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
-from feature_store.definitions import ITEM_FEATURES, POSITIVE, USER_TOKENS, token_ids
-from offline_training.data.summary import TrainingSetSummary
+from feature_store.definitions import ITEM_FEATURES, POSITIVE, USER_TOKENS, gap_buckets, kind_id, token_ids
+from offline_training.retrieval.sequences import Histories, Sequences
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -36,40 +32,14 @@ class Catalogue:
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Positive interactions, oldest first. history (n, L) and item number plus one; profile (n, USER_TOKENS)."""
-
-    user: Int64  # rows of `users`
-    users: list[str]
-    item: Int64  # item number, without the plus one
-    time: Int64
-    profile: Int64
-    history: Int64
-    validation: Bool
-
-
-@dataclass(frozen=True)
-class Users:
-    """Everybody known at the end of the training time. profile_tokens: the texts behind profile; history (U, L) as in
-    Examples; seen: ragged item numbers and the times (ms) they were met at, oldest first."""
-
-    users: list[str]
-    index: dict[str, int]
-    profile_tokens: list[list[str]]
-    profile: Int64
-    history: Int64
-    seen: list[Int64]
-    seen_times: list[Int64]
-
-
-@dataclass(frozen=True)
 class Impressions:
-    """Items that were shown and what came of them, one row per decision, lists ragged over the slate."""
+    """Items that were shown and what came of them, one row per decision, lists ragged over the slate; profile
+    (n, USER_TOKENS)."""
 
     user: list[str]
     time: Int64
     profile: Int64
-    history: Int64
+    histories: Histories
     items: list[Int64]
     rewards: list[Float64]
 
@@ -93,53 +63,40 @@ def read_features_at_validation(sets: Path, catalogue: Catalogue) -> Float32:
     return features
 
 
-def read_examples(sets: Path, catalogue: Catalogue, history_length: int) -> Examples:
-    """The positives in `users/`, oldest first. Raises InvalidInput if there are fewer than two."""
+def read_sequences(sets: Path, catalogue: Catalogue) -> Sequences:
+    """Reads `users/`, sorted by user key; events with items that the catalogue does not hold are left out.
+
+    Raises InvalidInput if fewer than two events are positive.
+    """
     table = _read(sets / "users").sort_by("user")
-    user, item, time = _positives(table, catalogue)
-    if len(item) < 2:
+    profiles = [profile or [] for profile in table["profile"].to_pylist()]
+    events = _events(table, "items", "kinds", "times", catalogue)
+    positive = pc.list_flatten(table["positives"]).to_numpy(zero_copy_only=False).astype(np.bool_)[events.kept]
+    if positive.sum() < 2:
         raise InvalidInput(
-            f"The training set {sets / 'users'} holds {len(item)} positive interactions, at least 2 are needed. "
+            f"The training set {sets / 'users'} holds {positive.sum()} positive interactions, at least 2 are needed. "
             "Import more interactions, or check training.positive_value."
         )
-    start = np.flatnonzero(np.diff(user, prepend=-1) | np.diff(time, prepend=-1))  # of what happened at one time
-    before = np.repeat(start, np.diff(start, append=len(user)))
-    history = _newest_before(before, user, user, item, history_length)
-    order = np.lexsort((item, user, time))
-    return Examples(
-        user=user[order],
+    start = np.concatenate([[0], np.cumsum(np.bincount(events.row, minlength=len(table)))])
+    begins = np.flatnonzero(np.diff(events.row, prepend=-1) | np.diff(events.time, prepend=-1))  # of one moment
+    at = np.repeat(begins, np.diff(begins, append=len(events.row)))
+    return Sequences(
         users=table["user"].to_pylist(),
-        item=item[order],
-        time=time[order],
-        profile=profile_ids(table["profile"].to_pylist())[user[order]],
-        history=history[order],
-        validation=time[order] >= TrainingSetSummary.load(sets).validation_time,
-    )
-
-
-def read_users(sets: Path, catalogue: Catalogue, history_length: int) -> Users:
-    """Reads `users/`, sorted by user key."""
-    table = _read(sets / "users").sort_by("user")
-    users = table["user"].to_pylist()
-    profiles = [profile or [] for profile in table["profile"].to_pylist()]
-    seen = _ragged(table["items"], catalogue)
-    times = [np.array(row, dtype=np.int64) for row in table["times"].to_pylist()]
-    user, item, _ = _positives(table, catalogue)
-    rows = np.arange(len(users))
-    return Users(
-        users=users,
-        index={user: row for row, user in enumerate(users)},
-        profile_tokens=profiles,
+        start=start,
+        item=events.item,
+        kind=events.kind,
+        kinds=events.kinds,
+        positive=positive,
+        time=events.time,
+        visible=at - start[events.row],
         profile=profile_ids(profiles),
-        history=_newest_before(np.searchsorted(user, rows, side="right"), rows, user, item, history_length),
-        seen=[row[row >= 0] for row in seen],
-        seen_times=[time[row >= 0] for time, row in zip(times, seen, strict=True)],
+        profile_tokens=profiles,
     )
 
 
 def read_impressions(sets: Path, catalogue: Catalogue, history_length: int) -> Impressions:
-    """Reads `impressions/`, oldest first, of the histories what was liked. Shown items that the catalogue does not hold
-    are dropped."""
+    """Reads `impressions/`, oldest first. Shown items that the catalogue does not hold are dropped, and so are such
+    items of a history."""
     table = _read(sets / "impressions").sort_by([("time", "ascending"), ("decision", "ascending")])
     items = _ragged(table["items"], catalogue)
     rewards = [np.array(row, dtype=np.float64) for row in table["rewards"].to_pylist()]
@@ -147,7 +104,7 @@ def read_impressions(sets: Path, catalogue: Catalogue, history_length: int) -> I
         user=table["user"].to_pylist(),
         time=table["time"].to_numpy().astype(np.int64),
         profile=profile_ids(table["profile"].to_pylist()),
-        history=_liked(table, catalogue, history_length),
+        histories=_logged_histories(table, catalogue, history_length),
         items=[row[row >= 0] for row in items],
         rewards=[reward[row >= 0] for reward, row in zip(rewards, items, strict=True)],
     )
@@ -189,46 +146,38 @@ def _ragged(column: pa.ChunkedArray, catalogue: Catalogue) -> list[Int64]:
     return np.split(numbers, np.cumsum(lengths)[:-1]) if len(lengths) else []
 
 
-def _positives(table: pa.Table, catalogue: Catalogue) -> tuple[Int64, Int64, Int64]:
-    """Row, item number and time (ms) of the positives in rows of `users/`, oldest first in each row."""
-    items, times = _numbers(pc.list_flatten(table["items"]), catalogue), pc.list_flatten(table["times"]).to_numpy()
-    keep = pc.list_flatten(table["positives"]).to_numpy().astype(np.bool_) & (items >= 0)
-    row = np.repeat(np.arange(len(table)), pc.list_value_length(table["items"]).to_numpy())
-    return row[keep], items[keep], times[keep].astype(np.int64)
+class _Events(NamedTuple):
+    """Events of the table's rows: row, item number, row of kinds, time (ms); kept: which of all of them these are."""
+
+    row: Int64
+    item: Int64
+    kind: Int64
+    kinds: list[str]
+    time: Int64
+    kept: Bool
 
 
-def _newest_before(before: Int64, row: Int64, user: Int64, item: Int64, width: int) -> Int64:
-    """Item numbers plus one, newest first, (n, width): what stands before position `before` (n,) of the lists user and
-    item, of the user `row` (n,), the newest of each item."""
-    order = np.lexsort((np.arange(len(item)), item, user))
-    again = np.full(len(item), len(item))  # where the same user's same item stands next
-    same = (np.diff(user[order]) == 0) & (np.diff(item[order]) == 0)
-    again[order[:-1][same]] = order[1:][same]
-    out = np.zeros((len(before), width), dtype=np.int64)
-    place = np.zeros(len(before), dtype=np.int64)
-    rows, at = np.arange(len(before)), before - 1
-    while len(rows):
-        ours = (at >= 0) & (place[rows] < width)
-        ours[ours] = user[at[ours]] == row[rows[ours]]
-        rows, at = rows[ours], at[ours]
-        newest = again[at] >= before[rows]
-        out[rows[newest], place[rows[newest]]] = item[at[newest]] + 1
-        place[rows[newest]] += 1
-        at = at - 1
-    return out
+def _events(table: pa.Table, items: str, kinds: str, times: str, catalogue: Catalogue) -> _Events:
+    number = _numbers(pc.list_flatten(table[items]), catalogue)
+    row = np.repeat(np.arange(len(table)), pc.fill_null(pc.list_value_length(table[items]), 0).to_numpy())
+    kind = pc.list_flatten(table[kinds]).cast(pa.string()).combine_chunks().dictionary_encode()
+    time = pc.list_flatten(table[times]).to_numpy().astype(np.int64)
+    kept = number >= 0
+    of_kind = kind.indices.to_numpy().astype(np.int64)
+    return _Events(row[kept], number[kept], of_kind[kept], kind.dictionary.to_pylist(), time[kept], kept)
 
 
-def _liked(table: pa.Table, catalogue: Catalogue, width: int) -> Int64:
-    """Logged histories' positive items, numbers plus one, (n, width)."""
-    numbers = _numbers(pc.list_flatten(table["history"]), catalogue)
-    lengths = pc.fill_null(pc.list_value_length(table["history"]), 0).to_numpy()
-    keep = pc.ends_with(pc.list_flatten(table["history_kinds"]).cast(pa.string()), POSITIVE).to_numpy(
-        zero_copy_only=False
-    )
-    keep = keep.astype(np.bool_) & (numbers >= 0)
-    row, numbers = np.repeat(np.arange(len(lengths)), lengths)[keep], numbers[keep]
-    position = np.arange(len(row)) - np.searchsorted(row, row)
-    out = np.zeros((len(lengths), width), dtype=np.int64)
-    keep = position < width
-    out[row[keep], position[keep]] = numbers[keep] + 1
-    return out
+def _logged_histories(table: pa.Table, catalogue: Catalogue, width: int) -> Histories:
+    """Logged histories, which are newest first, as the tower reads them."""
+    events = _events(table, "history", "history_kinds", "history_times", catalogue)
+    count = np.minimum(np.bincount(events.row, minlength=len(table)), width)
+    place = count[events.row] - 1 - (np.arange(len(events.row)) - np.searchsorted(events.row, events.row))
+    read = place >= 0
+    at = (events.row[read], place[read])
+    shape = (len(table), width)
+    item, kind, time = (np.zeros(shape, np.int64) for _ in range(3))
+    liked = np.zeros(shape, np.bool_)
+    item[at], time[at] = events.item[read] + 1, events.time[read]
+    kind[at] = np.array([kind_id(name) for name in events.kinds], np.int64)[events.kind[read]]
+    liked[at] = np.array([name.endswith(POSITIVE) for name in events.kinds], np.bool_)[events.kind[read]]
+    return Histories(item, kind, np.where(item > 0, gap_buckets(time), 0), count, liked)

@@ -1,8 +1,7 @@
 """The two-tower retrieval model: users and items as unit vectors whose inner product ranks items.
 
-The towers read what serving can read: an item is its content tokens and, once known, its id; a user is the vectors of
-the items they liked and their profile tokens. So an item that came a second ago, or a user without history, has a
-vector.
+The towers read what serving can read: an item is its content tokens and, once known, its id; a user is the sequence of
+what they did and their profile tokens. So an item that came a second ago, or a user without history, has a vector.
 """
 
 import numpy as np
@@ -11,11 +10,15 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from feature_store.definitions import TOKEN_BUCKETS
+from feature_store.definitions import GAP_BUCKETS, KIND_BUCKETS, TOKEN_BUCKETS
+from offline_training.retrieval.sequences import Histories
+from offline_training.settings import TrainingSettings
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
-_BATCH = 4096
+_BATCH = 512
+_SMALL = 0.02
+_ROTATION_BASE = 100.0  # of the slowest rotation the period is 600 places: histories are hundreds long, not thousands
 
 
 class TokenMean(nn.Module):
@@ -27,7 +30,7 @@ class TokenMean(nn.Module):
     def __init__(self, dimensions: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(TOKEN_BUCKETS + 1, dimensions, padding_idx=0)
-        nn.init.normal_(self.embedding.weight, std=dimensions**-0.5)
+        nn.init.normal_(self.embedding.weight, std=_SMALL)
         with torch.no_grad():
             self.embedding.weight[0] = 0
 
@@ -43,44 +46,93 @@ class ItemTower(nn.Module):
     def __init__(self, items: int, dimensions: int) -> None:
         super().__init__()
         self.ids = nn.Embedding(items + 1, dimensions)
-        nn.init.normal_(self.ids.weight, std=dimensions**-0.5)
+        # Small, because only the direction counts: a step of the optimizer then turns a vector by more.
+        nn.init.normal_(self.ids.weight, std=_SMALL)
         self.content = TokenMean(dimensions)
         self.mlp = nn.Sequential(
-            nn.Linear(2 * dimensions, 2 * dimensions), nn.ReLU(), nn.Linear(2 * dimensions, dimensions)
+            nn.Linear(dimensions, 2 * dimensions), nn.ReLU(), nn.Linear(2 * dimensions, dimensions)
         )
 
     def forward(self, ids: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        identity, content = self.ids(ids), self.content(tokens)
-        return F.normalize(identity + content + self.mlp(torch.cat([identity, content], dim=1)), dim=1)
+        content = self.content(tokens)
+        return F.normalize(self.ids(ids) + content + self.mlp(content), dim=1)
+
+
+class Block(nn.Module):
+    """A causal transformer block with rotary places (Su et al. 2021): what matters is how far apart two events are."""
+
+    def __init__(self, dimensions: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before_attention, self.before_feed = nn.LayerNorm(dimensions), nn.LayerNorm(dimensions)
+        self.projections = nn.Linear(dimensions, 3 * dimensions)
+        self.output = nn.Linear(dimensions, dimensions)
+        self.feed = nn.Sequential(
+            nn.Linear(dimensions, 4 * dimensions), nn.GELU(), nn.Linear(4 * dimensions, dimensions)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+        rows, places, d = x.shape
+        parts = self.projections(self.before_attention(x)).view(rows, places, 3, self.heads, d // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key = _rotated(query, cosine, sine), _rotated(key, cosine, sine)
+        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.dropout(self.output(seen.transpose(1, 2).reshape(rows, places, d)))
+        fed: torch.Tensor = x + self.dropout(self.feed(self.before_feed(x)))
+        return fed
 
 
 class UserTower(nn.Module):
-    """history (B, L, d) newest first, mask (B, L), tokens (B, USER_TOKENS) -> unit vectors (B, d).
+    """What a user did, oldest first, and their profile -> unit vectors.
 
-    The history is pooled by attention: a learnt query on the item's vector plus a learnt bias per place, which starts
-    as a decay. Without history and profile the output is a learnt constant direction: what everybody likes.
+    history (B, L, d): the items' vectors. kinds, gaps (B, L): as in Histories. length (B,): events; what lies behind
+    them does not matter, because attention looks back only. tokens (B, USER_TOKENS): the profile.
     """
 
-    def __init__(self, history_length: int, dimensions: int) -> None:
+    cosine: torch.Tensor
+    sine: torch.Tensor
+
+    def __init__(self, length: int, dimensions: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.query = nn.Linear(dimensions, 1)
-        self.recency = nn.Parameter(-0.1 * torch.arange(history_length, dtype=torch.float32))
+        self.kinds = nn.Embedding(KIND_BUCKETS + 1, dimensions)
+        self.gaps = nn.Embedding(GAP_BUCKETS, dimensions)
+        for embedding in (self.kinds, self.gaps):
+            nn.init.normal_(embedding.weight, std=_SMALL)
+        self.start = nn.Parameter(torch.randn(dimensions) * _SMALL)
+        self.scale = nn.Parameter(torch.tensor(2.0))
         self.profile = TokenMean(dimensions)
-        self.mlp = nn.Sequential(
-            nn.Linear(3 * dimensions + 1, 2 * dimensions), nn.ReLU(), nn.Linear(2 * dimensions, dimensions)
-        )
+        self.blocks = nn.ModuleList([Block(dimensions, heads, dropout) for _ in range(layers)])
+        self.norm = nn.LayerNorm(dimensions)
+        self.dropout = nn.Dropout(dropout)
+        width = dimensions // heads
+        speed = _ROTATION_BASE ** (-torch.arange(0, width, 2) / width)
+        angle = (torch.arange(length + 1).unsqueeze(1) * speed).repeat(1, 2)
+        self.register_buffer("cosine", angle.cos(), persistent=False)
+        self.register_buffer("sine", angle.sin(), persistent=False)
 
-    def forward(self, history: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        # Bounded logits make exp safe without subtracting a maximum over places that may all be masked.
-        weight = torch.exp(10 * torch.tanh((self.query(history).squeeze(2) + self.recency) / 10)) * mask
-        pooled = self._weighted(history, weight)
-        count = mask.sum(dim=1, keepdim=True)
-        features = [pooled, self._weighted(history, mask), self.profile(tokens), torch.log1p(count)]
-        return F.normalize(pooled + self.mlp(torch.cat(features, dim=1)), dim=1)
+    def states(
+        self, history: torch.Tensor, kinds: torch.Tensor, gaps: torch.Tensor, tokens: torch.Tensor
+    ) -> torch.Tensor:
+        """Unit vectors (B, L + 1, d): place s is the user who did the first s events, and no more."""
+        start = (self.start + self.profile(tokens)).unsqueeze(1)
+        x = self.dropout(torch.cat([start, self.scale * history + self.kinds(kinds) + self.gaps(gaps)], dim=1))
+        cosine, sine = self.cosine[: x.shape[1]].to(x.dtype), self.sine[: x.shape[1]].to(x.dtype)
+        for block in self.blocks:
+            x = block(x, cosine, sine)
+        return F.normalize(self.norm(x), dim=2)
 
-    @staticmethod
-    def _weighted(history: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return (history * weight.unsqueeze(2)).sum(dim=1) / weight.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    def forward(
+        self,
+        history: torch.Tensor,
+        kinds: torch.Tensor,
+        gaps: torch.Tensor,
+        length: torch.Tensor,
+        tokens: torch.Tensor,
+    ) -> torch.Tensor:
+        states = self.states(history, kinds, gaps, tokens)
+        place = length.view(-1, 1, 1).expand(-1, 1, states.shape[2])
+        return states.gather(1, place).squeeze(1)
 
 
 class TwoTower(nn.Module):
@@ -94,18 +146,14 @@ class TwoTower(nn.Module):
     tokens: torch.Tensor
     ids: torch.Tensor
 
-    def __init__(self, tokens: Int64, history_length: int, dimensions: int) -> None:
+    def __init__(self, tokens: Int64, settings: TrainingSettings) -> None:
         super().__init__()
-        self.item_tower = ItemTower(len(tokens), dimensions)
-        self.user_tower = UserTower(history_length, dimensions)
-        self.dimensions, self.history_length = dimensions, history_length
+        length, d = settings.history_length, settings.dimensions
+        self.item_tower = ItemTower(len(tokens), d)
+        self.user_tower = UserTower(length, d, settings.layers, settings.heads, settings.dropout)
+        self.dimensions, self.history_length = d, length
         self.register_buffer("tokens", torch.from_numpy(np.vstack([np.zeros_like(tokens[:1]), tokens])))
         self.register_buffer("ids", torch.arange(len(tokens) + 1))
-
-    def user_inputs(self, vectors: torch.Tensor, history: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """History vectors (B, L, d) and mask (B, L) from vectors (I+1, d), row 0 ignored, and numbers (B, L)."""
-        mask = (history > 0).to(vectors.dtype)
-        return vectors[history] * mask.unsqueeze(2), mask
 
     @torch.no_grad()
     def item_vectors(self, content_only: bool = False) -> Float32:
@@ -118,12 +166,18 @@ class TwoTower(nn.Module):
         return torch.cat(blocks).numpy()
 
     @torch.no_grad()
-    def user_vectors(self, vectors: Float32, history: Int64, profile: Int64) -> Float32:
-        """Unit vectors (n, d) of users. vectors: item_vectors(); history (n, L) padded item numbers plus one."""
+    def user_vectors(self, vectors: Float32, histories: Histories, profile: Int64) -> Float32:
+        """Unit vectors (n, d) of users. vectors: item_vectors(); profile (n, USER_TOKENS)."""
         padded = torch.from_numpy(np.vstack([np.zeros_like(vectors[:1]), vectors]))
         blocks = [np.zeros((0, self.dimensions), np.float32)]
-        for start in range(0, len(history), _BATCH):
+        for start in range(0, len(profile), _BATCH):
             rows = slice(start, start + _BATCH)
-            inputs = self.user_inputs(padded, torch.from_numpy(history[rows]))
-            blocks.append(self.user_tower(*inputs, torch.from_numpy(profile[rows])).numpy())
+            item, kind, gap, length = (torch.from_numpy(column[rows]) for column in histories[:4])
+            tokens = torch.from_numpy(profile[rows])
+            blocks.append(self.user_tower(padded[item], kind, gap, length, tokens).numpy())
         return np.concatenate(blocks)
+
+
+def _rotated(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    first, second = x.chunk(2, dim=3)
+    return x * cosine + torch.cat([-second, first], dim=3) * sine

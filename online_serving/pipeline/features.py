@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from feature_store.definitions import USER_TOKENS, HistoryEvent, ranker_features, token_ids
+from feature_store.definitions import USER_TOKENS, HistoryEvent, gap_buckets, kind_id, ranker_features, token_ids
 from online_serving.pipeline.request import Float32, Float64, Int64, Request, UserFeatures
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import context
@@ -15,8 +15,8 @@ class EncodedUser(NamedTuple):
     """A user as the models see them."""
 
     vector: Float32  # (d,)
-    events: list[HistoryEvent]  # the history that was read, newest first, items that nothing is known of included
-    history: Int64  # positions of the others' items
+    events: list[HistoryEvent]  # the newest of the history, newest first; what nothing is known of included
+    liked: Int64  # positions of the items of the positive ones among them, newest first
     profile: list[str]  # the tokens that were read
     clusters: Int64  # (K,)
     weights: Float64  # (K,)
@@ -26,28 +26,28 @@ def encode_user(snapshot: Snapshot, user: UserFeatures, request: Request) -> Enc
     """User vector and context (Online Matching, Eq. 10). Somebody unknown has an empty history, which the user tower
     has an answer for."""
     manifest = snapshot.manifest
-    events = events_read(user.history, manifest.history_length)
-    history = snapshot.positions([event.item for event in events])
+    length = manifest.history_length
+    events = list(user.history[:length])
+    read = [event for event in reversed(events) if snapshot.position(event.item) is not None]  # oldest first
+    positions = snapshot.positions(event.item for event in read)
+    liked = np.array([event.positive for event in read], dtype=np.bool_)
     profile = _merged(user.profile, request.context)
-    padded = np.zeros((1, manifest.history_length, manifest.dimensions), dtype=np.float32)
-    mask = np.zeros((1, manifest.history_length), dtype=np.float32)
-    padded[0, : len(history)] = snapshot.vectors[history]
-    mask[0, : len(history)] = 1
-    vector = snapshot.towers.user_vectors(padded, mask, token_ids(profile, USER_TOKENS)[None])[0]
+    history = np.zeros((1, length, manifest.dimensions), dtype=np.float32)
+    kinds, gaps = np.zeros((1, length), dtype=np.int64), np.zeros((1, length), dtype=np.int64)
+    history[0, : len(read)] = snapshot.vectors[positions]
+    kinds[0, : len(read)] = [kind_id(event.kind) for event in read]
+    gaps[0, : len(read)] = gap_buckets(np.array([event.time for event in read], dtype=np.int64))
+    count = np.array([len(read)], dtype=np.int64)
+    vector = snapshot.towers.user_vectors(history, kinds, gaps, count, token_ids(profile, USER_TOKENS)[None])[0]
     clusters, weights = context(vector, snapshot.centroids, manifest.active_clusters, manifest.context_temperature)
-    return EncodedUser(vector, events, history, profile, clusters, weights)
-
-
-def events_read(history: Sequence[HistoryEvent], length: int) -> list[HistoryEvent]:
-    """What the user tower reads of a history, newest first: what the user liked, the newest `length` of it."""
-    return [event for event in history if event.positive][:length]
+    return EncodedUser(vector, events, positions[liked][::-1], profile, clusters, weights)
 
 
 def candidate_features(snapshot: Snapshot, user: EncodedUser, candidates: Int64) -> Float32:
     """(n, F) the ranker's input for candidates (n,)."""
     return ranker_features(
         user.vector,
-        snapshot.vectors[user.history],
+        snapshot.vectors[user.liked],
         snapshot.vectors[candidates],
         snapshot.item_features[candidates],
     )

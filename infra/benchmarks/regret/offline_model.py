@@ -12,7 +12,8 @@ from offline_training.progress import Progress, section
 from offline_training.ranking.dataset import NEW_ITEM_SHARE, RankerRows
 from offline_training.ranking.model import Ranker
 from offline_training.ranking.training import fit_ranker
-from offline_training.retrieval.dataset import Catalogue, Examples
+from offline_training.retrieval.dataset import Catalogue
+from offline_training.retrieval.sequences import Histories, Sequences
 from offline_training.retrieval.training import finish_two_tower, fit_two_tower
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
@@ -36,7 +37,7 @@ class Offline(NamedTuple):
     user_vectors: Float32  # (U, d)
     item_vectors: Float32  # (I, d)
     item_features: Float32  # (I, len(ITEM_FEATURES))
-    history: Int64  # (U, L) liked items, number plus one, newest first
+    histories: Histories  # of everybody
     ranker: Ranker
 
 
@@ -53,26 +54,19 @@ def train(tokens: Int64, profiles: Int64, ratings: Ratings, stage: Int64, progre
         names, {name: row for row, name in enumerate(names)}, tokens, np.zeros((items, 0), np.float32)
     )
     likes = np.flatnonzero((stage > 0) & (ratings.liked > 0))
-    examples = Examples(
-        user=ratings.user[likes],
-        users=[str(user) for user in range(users)],
-        item=ratings.item[likes],
-        time=np.zeros(len(likes), np.int64),  # nothing is older than anything else: no leaning to the newest
-        profile=profiles[ratings.user[likes]],
-        history=_histories_before(ratings.user[likes], ratings.item[likes]),
-        validation=stage[likes] == RANKER,
-    )
-    fitted = fit_two_tower(catalogue, examples, _SETTINGS, section(progress, 0.0, 0.5))
-    history = _histories(ratings, likes[~examples.validation], users)
-    rows = _impressions(fitted.model, profiles, history, ratings, stage)
+    sequences = _sequences(ratings, likes, profiles)
+    before = np.bincount(ratings.user[likes[stage[likes] == TOWERS]], minlength=users)
+    fitted = fit_two_tower(catalogue, sequences, before, _SETTINGS, section(progress, 0.0, 0.5))
+    rows = _impressions(fitted.model, sequences, before, ratings, stage)
     ranker = fit_ranker(rows, _SETTINGS.dimensions, _SETTINGS, section(progress, 0.5, 0.9)).ranker
-    towers = finish_two_tower(fitted, examples, _SETTINGS, section(progress, 0.9, 1.0))
-    vectors, history = towers.item_vectors(), _histories(ratings, likes, users)
+    towers = finish_two_tower(fitted, sequences, _SETTINGS, section(progress, 0.9, 1.0))
+    vectors, everybody = towers.item_vectors(), np.arange(users)
+    histories = sequences.histories(everybody, np.diff(sequences.start), towers.history_length)
     return Offline(
-        user_vectors=towers.user_vectors(vectors, history, profiles),
+        user_vectors=towers.user_vectors(vectors, histories, profiles),
         item_vectors=vectors,
         item_features=item_features(ratings, stage > 0, items),
-        history=history,
+        histories=histories,
         ranker=ranker.eval(),
     )
 
@@ -84,7 +78,7 @@ def predictions(offline: Offline, items: Int64) -> Float32:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more of them wait for each other at each of the many small operators
     for user, vector in enumerate(offline.user_vectors):
-        past = offline.item_vectors[offline.history[user][offline.history[user] > 0] - 1]
+        past = offline.item_vectors[offline.histories.liked_items(user)]
         features = ranker_features(vector, past, offline.item_vectors[items], offline.item_features[items])
         result[user] = offline.ranker(torch.from_numpy(features)).numpy()
     torch.set_num_threads(threads)
@@ -100,10 +94,11 @@ def item_features(ratings: Ratings, chosen: NDArray[np.bool_], items: int) -> Fl
     return np.where(rated[:, None] > 0, known, UNKNOWN_ITEM).astype(np.float32)
 
 
-def _impressions(towers: TwoTower, profiles: Int64, history: Int64, ratings: Ratings, stage: Int64) -> RankerRows:
+def _impressions(towers: TwoTower, sequences: Sequences, before: Int64, ratings: Ratings, stage: Int64) -> RankerRows:
     """The ratings of stage RANKER as shown items, and again as if each item were new."""
     vectors = towers.item_vectors()
-    people = towers.user_vectors(vectors, history, profiles)
+    histories = sequences.histories(np.arange(len(before)), before, towers.history_length)
+    people = towers.user_vectors(vectors, histories, sequences.profile)
     known = item_features(ratings, stage == TOWERS, len(vectors))
     unknown = np.tile(UNKNOWN_ITEM, (len(vectors), 1))
     rows = np.flatnonzero(stage == RANKER)
@@ -111,7 +106,7 @@ def _impressions(towers: TwoTower, profiles: Int64, history: Int64, ratings: Rat
     for views, numbers in ((vectors, known), (towers.item_vectors(content_only=True), unknown)):
         for own in np.split(rows, np.flatnonzero(np.diff(ratings.user[rows])) + 1):
             user, items = ratings.user[own[0]], ratings.item[own]
-            past = vectors[history[user][history[user] > 0] - 1]
+            past = vectors[histories.liked_items(int(user))]
             parts.append(ranker_features(people[user], past, views[items], numbers[items]))
             chosen.append(own)
     order = np.concatenate(chosen)
@@ -125,19 +120,19 @@ def _impressions(towers: TwoTower, profiles: Int64, history: Int64, ratings: Rat
     )
 
 
-def _histories(ratings: Ratings, likes: Int64, users: int) -> Int64:
-    """(users, L) of the chosen ratings' items, number plus one, newest first."""
-    history = np.zeros((users, _SETTINGS.history_length), np.int64)
-    for own in np.split(likes, np.flatnonzero(np.diff(ratings.user[likes])) + 1):
-        newest = ratings.item[own][::-1][: _SETTINGS.history_length] + 1
-        history[ratings.user[own[0]], : len(newest)] = newest
-    return history
-
-
-def _histories_before(user: Int64, item: Int64) -> Int64:
-    """(n, L) the items of the same user before each row, number plus one, newest first."""
-    history = np.zeros((len(user), _SETTINGS.history_length), np.int64)
-    for step in range(1, _SETTINGS.history_length + 1):
-        same = user[step:] == user[:-step]
-        history[step:, step - 1] = np.where(same, item[:-step] + 1, 0)
-    return history
+def _sequences(ratings: Ratings, likes: Int64, profiles: Int64) -> Sequences:
+    """The likes in their order. Nothing is older than anything else: no leaning to the newest."""
+    user = ratings.user[likes]
+    start = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(profiles)))])
+    return Sequences(
+        users=[str(row) for row in range(len(profiles))],
+        start=start,
+        item=ratings.item[likes],
+        kind=np.zeros(len(likes), np.int64),
+        kinds=["rating+"],
+        positive=np.ones(len(likes), np.bool_),
+        time=np.zeros(len(likes), np.int64),
+        visible=np.arange(len(likes)) - start[user],
+        profile=profiles,
+        profile_tokens=[[] for _ in profiles],
+    )

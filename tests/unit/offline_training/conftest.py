@@ -117,5 +117,5 @@ def sets_with_impressions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(sets: Path) -> Trained:
-    return train_models(sets, SETTINGS, silent)
+def trained(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train_models(sets, tmp_path_factory.mktemp("checkpoints"), SETTINGS, silent)

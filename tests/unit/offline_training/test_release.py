@@ -9,7 +9,7 @@ import pytest
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import ITEM_TOKENS, HistoryEvent, features_hash
-from offline_training.encoding import encode_users, renumber
+from offline_training.encoding import encode_users
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
 from offline_training.models import Trained
 from offline_training.promotion import gate, user_records
@@ -55,23 +55,26 @@ def test_serving_reads_it(releases: Path, release: str, trained: Trained) -> Non
     snapshot = Snapshot.load(releases, release)
     assert snapshot.graph.items == trained.catalogue.items
     assert snapshot.vectors == pytest.approx(trained.two_tower.item_vectors(), abs=1e-5)
-    people = encode_users(snapshot.towers, snapshot.vectors, trained.users.history, trained.users.profile)
-    expected = trained.two_tower.user_vectors(snapshot.vectors, trained.users.history, trained.users.profile)
+    sequences, length = trained.sequences, trained.two_tower.history_length
+    everybody, events = np.arange(40), np.arange(40) % 13
+    people = encode_users(snapshot.towers, snapshot.vectors, sequences, everybody, events, length)
+    histories = sequences.histories(everybody, events, length)
+    expected = trained.two_tower.user_vectors(snapshot.vectors, histories, sequences.profile)
     assert people == pytest.approx(expected, abs=1e-5)
     live = snapshot.towers.item_vectors(np.zeros(1, np.int64), np.zeros((1, ITEM_TOKENS), np.int64))
     assert np.linalg.norm(live) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_held_out_metrics_of_all_models(releases: Path, release: str, trained: Trained) -> None:
-    users = trained.users
+    users = trained.sequences
     unseen = {
         user: {item for item in trained.catalogue.items if item[:5] == ("drama", "horro")[int(user[-2:]) % 2]}
         for user in users.users[:10]
     }
     questions = held_out_questions(trained.catalogue, users, unseen | {"stranger": {"drama00"}, "gone": {"nowhere"}})
-    assert [question.user for question in questions] == ["stranger", *users.users[:10]]
+    assert [len(question.events) for question in questions] == [0] + [12] * 10
     assert all(len(question.positives) == 20 - 12 for question in questions[1:])
-    metrics = evaluate_release(Snapshot.load(releases, release), trained.catalogue, trained.examples, questions, 14.0)
+    metrics = evaluate_release(Snapshot.load(releases, release), trained.catalogue, trained.sequences, questions, 14.0)
     assert metrics["held_out_users"] == 11
     assert metrics["held_out_two_stage_ndcg_at_10"] > 0.7
     assert metrics["held_out_two_stage_ndcg_at_10"] > metrics["held_out_popularity_ndcg_at_10"] + 0.2
@@ -84,14 +87,6 @@ def test_users_are_published_with_times(sets: Path) -> None:
     assert len(first.history) == len(first.shown) == 12
     assert first.history[-1] == HistoryEvent(first.shown[-1][0], "click+", first.shown[-1][1])
     assert first.history[0].time < first.history[-1].time
-
-
-def test_renumbering_drops_items_and_closes_gaps() -> None:
-    history = np.array([[1, 2, 3], [2, 0, 0]])
-    numbers = np.array([5, -1, 7])  # of items 0, 1, 2 in the other catalogue
-    assert renumber(history, numbers, 3).tolist() == [[6, 8, 0], [0, 0, 0]]
-    assert renumber(history, numbers, 1).tolist() == [[6], [0]]
-    assert renumber(history, numbers, 4).tolist() == [[6, 8, 0, 0], [0, 0, 0, 0]]
 
 
 def manifest(**metrics: float) -> Manifest:

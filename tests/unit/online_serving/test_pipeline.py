@@ -10,7 +10,7 @@ from scipy.stats import beta
 
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.experiments import BanditMode, Variant
-from feature_store.definitions import USER_TOKENS, HistoryEvent, ranker_features, token_ids
+from feature_store.definitions import USER_TOKENS, HistoryEvent, kind_id, ranker_features, token_ids
 from feature_store.online import NOBODY, UserFeatures
 from feature_store.sums import COLUMNS, N
 from infra.benchmarks.small_release import build_release, items
@@ -68,16 +68,19 @@ def test_logged_values_equal_recomputed_ones(snapshot: Snapshot, parameters: Par
         frozenset(),
     )
     r = recommend(snapshot, parameters, Request(6), user)
-    # What was liked, newest first, as much as the tower reads; of that it knows all but one.
-    assert r.history == ["i7", "gone", "n3", "i10", "i11"]
-    assert r.history_kinds == ["click+", "click+", "like+", "click+", "click+"]
-    assert r.history_times == [99, 97, 96, 80, 79]
+    # Newest first, as much as the tower reads; of that it knows all but one.
+    assert r.history == ["i7", "i8", "gone", "n3", "i10"]
+    assert r.history_kinds == ["click+", "dislike-", "click+", "like+", "click+"]
+    assert r.history_times == [99, 98, 97, 96, 80]
 
-    history = snapshot.vectors[snapshot.positions(r.history)]
-    padded = np.concatenate([history, np.zeros((1, snapshot.manifest.dimensions), np.float32)])
-    mask = np.array([[1, 1, 1, 1, 0]], dtype=np.float32)
+    read = [0, 1, 3, 4]  # the tower reads oldest first
+    vectors = snapshot.vectors[snapshot.positions(r.history[k] for k in read)]
+    padded = np.concatenate([vectors[::-1], np.zeros((1, snapshot.manifest.dimensions), np.float32)])
+    kinds = np.array([[*(kind_id(r.history_kinds[k]) for k in read[::-1]), 0]])
+    gaps = np.array([[0, 1, 1, 1, 0]])  # less than a second
     tokens = token_ids(r.profile, USER_TOKENS)[None]
-    vector = snapshot.towers.user_vectors(padded[None], mask, tokens)[0]
+    vector = snapshot.towers.user_vectors(padded[None], kinds, gaps, np.array([4]), tokens)[0]
+    history = vectors[[0, 2, 3]]  # the ranker looks at what was liked
     positions = snapshot.positions(r.items)
     features = ranker_features(vector, history, snapshot.vectors[positions], snapshot.item_features[positions])
     np.testing.assert_allclose(r.predicted, snapshot.towers.predict(features), rtol=1e-5)

@@ -19,8 +19,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_user_is_near_the_sum_of_the_history(directory: Path) -> None:
     history = np.array([[[1, 0, 0], [0, 1, 0]], [[1, 0, 0], [0, 1, 0]]], dtype=np.float32)
-    mask = np.array([[1, 1], [1, 0]], dtype=np.float32)
-    vectors = Towers(directory).user_vectors(history, mask, np.zeros((2, USER_TOKENS), dtype=np.int64))
+    history[1, 1] = 0  # the second user has met one item
+    nothing, length = np.zeros((2, 2), dtype=np.int64), np.array([2, 1])
+    tokens = np.zeros((2, USER_TOKENS), dtype=np.int64)
+    vectors = Towers(directory).user_vectors(history, nothing, nothing, length, tokens)
     expected = np.array([[1.01, 1.01, 0.01], [1.01, 0.01, 0.01]])
     np.testing.assert_allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-5)
 
@@ -53,5 +55,5 @@ def test_a_model_that_cannot_run_is_refused(directory: Path, tmp_path: Path, con
 def test_a_model_with_other_inputs_is_refused(directory: Path, tmp_path: Path) -> None:
     for name in ("user_tower.onnx", "item_tower.onnx", "ranker.onnx"):
         (tmp_path / name).write_bytes((directory / "item_tower.onnx").read_bytes())
-    with pytest.raises(ReleaseRefused, match=r"inputs \['id', 'tokens'\], this program feeds \['history'"):
+    with pytest.raises(ReleaseRefused, match=r"inputs \['id', 'tokens'\], this program feeds \['gaps', 'history'"):
         Towers(tmp_path)

@@ -12,7 +12,7 @@ from infra.benchmarks.regret.bench import run
 from infra.benchmarks.regret.contenders import ALWAYS, BETA, Contender
 from infra.benchmarks.regret.figures import goals, interval, report
 from infra.benchmarks.regret.loop import visits
-from infra.benchmarks.regret.offline_model import RANKER, TOWERS, Ratings, _histories_before, item_features
+from infra.benchmarks.regret.offline_model import RANKER, TOWERS, Ratings, item_features
 from infra.benchmarks.regret.plot import draw
 from infra.benchmarks.regret.scenarios import Scenario, scenarios
 from infra.benchmarks.regret.tournament import DISCOVERED, Played, Score, play_all
@@ -99,11 +99,6 @@ def test_wrong_options_are_named() -> None:
         run(None, 0, silent)
     with pytest.raises(InvalidInput, match="No scenario of bench 'regret' contains 'chess'"):
         run(Path(), 0, silent, only="chess")
-
-
-def test_histories_hold_what_came_before() -> None:
-    history = _histories_before(np.array([0, 0, 0, 2, 2]), np.array([7, 3, 5, 1, 7]))
-    assert history[:, :3].tolist() == [[0, 0, 0], [8, 0, 0], [4, 8, 0], [0, 0, 0], [2, 0, 0]]
 
 
 def test_item_features_count_the_chosen_ratings_only() -> None:

@@ -20,9 +20,8 @@ def rows(trained: Trained, sets: Path, settings: TrainingSettings) -> RankerRows
     catalogue = trained.catalogue
     features = read_features_at_validation(sets, catalogue)
     impressions = read_impressions(sets, catalogue, settings.history_length)
-    return ranker_rows(
-        trained.two_tower, catalogue, features, trained.examples, trained.users, impressions, settings, silent
-    )
+    before = np.full(40, 9)
+    return ranker_rows(trained.two_tower, catalogue, features, trained.sequences, before, impressions, settings, silent)
 
 
 def test_rows_are_positives_of_the_window_and_weighted_others(rows: RankerRows, trained: Trained) -> None:
@@ -53,8 +52,10 @@ def test_metrics_come_from_held_back_users(trained: Trained) -> None:
 
 def test_the_ranker_prefers_what_the_user_likes(trained: Trained) -> None:
     vectors = trained.two_tower.item_vectors()
-    user = trained.two_tower.user_vectors(vectors, trained.users.history[:1], trained.users.profile[:1])[0]
-    past = vectors[trained.users.history[0][trained.users.history[0] > 0] - 1]
+    sequences = trained.sequences
+    histories = sequences.histories(np.array([0]), np.array([12]), trained.two_tower.history_length)
+    user = trained.two_tower.user_vectors(vectors, histories, sequences.profile[:1])[0]
+    past = vectors[histories.liked_items(0)]
     with torch.no_grad():
         features = torch.from_numpy(ranker_features(user, past, vectors, trained.catalogue.features))
         probability = trained.ranker.ranker(features).numpy()
@@ -63,8 +64,10 @@ def test_the_ranker_prefers_what_the_user_likes(trained: Trained) -> None:
     assert ((probability > 0) & (probability < 1)).all()
 
 
-def test_impressions_calibrate_the_ranker(sets_with_impressions: Path, settings: TrainingSettings) -> None:
-    trained = train_models(sets_with_impressions, settings, silent)
+def test_impressions_calibrate_the_ranker(
+    sets_with_impressions: Path, settings: TrainingSettings, tmp_path: Path
+) -> None:
+    trained = train_models(sets_with_impressions, tmp_path, settings, silent)
     assert trained.metrics["impressions"] == 300 * 4
     # Half of what was shown was liked, so that is what the held-back predictions for shown items average to.
     curve = trained.ranker.curve

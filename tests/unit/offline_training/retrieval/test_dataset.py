@@ -1,4 +1,4 @@
-"""Training sets as padded arrays."""
+"""Training sets as arrays."""
 
 from pathlib import Path
 
@@ -7,15 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.contracts.errors import InvalidInput
-from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, USER_TOKENS, token_ids
+from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, USER_TOKENS, kind_id, token_ids
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.retrieval.dataset import (
     profile_ids,
     read_catalogue,
-    read_examples,
     read_features_at_validation,
     read_impressions,
-    read_users,
+    read_sequences,
 )
 
 
@@ -61,39 +60,32 @@ def test_items_are_numbered_in_order_of_their_id(sets: Path) -> None:
     assert catalogue.tokens.shape == (3, ITEM_TOKENS)
 
 
-def test_an_examples_history_is_what_was_liked_strictly_before(sets: Path) -> None:
+def test_sequences_know_what_was_known_strictly_before(sets: Path) -> None:
     put_users(
         sets,
         u=[
             ("a", "r+", 1),
-            ("b", "r-", 2),  # not liked
+            ("b", "r-", 2),
             ("b", "r+", 3),
             ("c", "r+", 3),  # at the same time as b: neither knows of the other
             ("gone", "r+", 4),
-            ("a", "r+", 5),  # liked again: now the newest
+            ("a", "r+", 5),
             ("c", "click+", 6),
         ],
         v=[("c", "r+", 2), ("b", "r-", 9)],
     )
-    examples = read_examples(sets, read_catalogue(sets), 2)
-    found = zip(*(column.tolist() for column in (examples.time, examples.user, examples.item)), strict=True)
-    # Oldest first, without the item that the catalogue lacks.
-    assert list(found) == [(1, 0, 0), (2, 1, 2), (3, 0, 1), (3, 0, 2), (5, 0, 0), (6, 0, 2)]
-    # Item number plus one, newest first, each once, two of them.
-    assert examples.history.tolist() == [[0, 0], [0, 0], [1, 0], [1, 0], [3, 2], [1, 3]]
-    assert examples.validation.tolist() == [False] * 5 + [True]
-    assert examples.users == ["u", "v"]
+    sequences = read_sequences(sets, read_catalogue(sets))
+    assert sequences.users == ["u", "v"]
+    assert sequences.start.tolist() == [0, 6, 8]
+    # Without the item that the catalogue lacks.
+    assert sequences.item.tolist() == [0, 1, 1, 2, 0, 2, 2, 1]
+    assert [sequences.kinds[kind] for kind in sequences.kind] == ["r+", "r-", "r+", "r+", "r+", "click+", "r+", "r-"]
+    assert sequences.positive.tolist() == [True, False, True, True, True, True, True, False]
+    assert sequences.visible.tolist() == [0, 1, 2, 2, 4, 5, 0, 1]
+    assert sequences.before(3).tolist() == [2, 1]
 
 
-def test_users_end_with_everything_they_did(sets: Path) -> None:
-    put_users(sets, u=[("gone", "r+", 1), ("a", "r+", 2), ("b", "r+", 3), ("a", "r+", 4), ("c", "r-", 5)], v=[])
-    users = read_users(sets, read_catalogue(sets), 3)
-    assert users.history.tolist() == [[1, 2, 0], [0, 0, 0]]
-    assert (users.seen[0].tolist(), users.seen_times[0].tolist()) == ([0, 1, 0, 2], [2, 3, 4, 5])
-    assert not len(users.seen[1])
-
-
-def test_impressions_remember_what_was_liked(sets: Path) -> None:
+def test_impressions_remember_what_was_done(sets: Path) -> None:
     row: dict[str, object] = {
         "user": "u",
         "decision": "d",
@@ -101,12 +93,18 @@ def test_impressions_remember_what_was_liked(sets: Path) -> None:
         "profile": [],
         "history": ["c", "gone", "b", "a", "c"],
         "history_kinds": ["r+", "r+", "r-", "r+", "click+"],
-        "history_times": [5, 4, 3, 2, 1],
+        "history_times": [5_000, 4_000, 2_000, 1_000, 0],
         "items": ["a"],
         "rewards": [1.0],
     }
     put(sets, "impressions", [row])
-    assert read_impressions(sets, read_catalogue(sets), 2).history.tolist() == [[3, 1]]
+    read = read_impressions(sets, read_catalogue(sets), 3).histories
+    # Oldest first, the newest three of those that the catalogue holds.
+    assert read.item.tolist() == [[1, 2, 3]]
+    assert read.kind.tolist() == [[kind_id("r+"), kind_id("r-"), kind_id("r+")]]
+    assert read.gap.tolist() == [[0, 2, 3]]  # 1 + floor(log2(1 + seconds)): 1 and 3 seconds
+    assert (read.length.tolist(), read.liked.tolist()) == ([3], [[True, False, True]])
+    assert read.liked_items(0).tolist() == [2, 0]
 
 
 def test_rewards_stay_with_their_items(sets: Path) -> None:
@@ -117,6 +115,7 @@ def test_rewards_stay_with_their_items(sets: Path) -> None:
         "time": 1,
         "history": [],
         "history_kinds": [],
+        "history_times": [],
         "profile": [],
         "items": ["b", "gone", "a"],
     }
@@ -141,7 +140,7 @@ def test_profiles_are_hashed_as_in_serving() -> None:
 
 def test_too_little_is_explained(sets: Path) -> None:
     with pytest.raises(InvalidInput, match=r"There is no training set at .*users"):
-        read_examples(sets, read_catalogue(sets), 2)
+        read_sequences(sets, read_catalogue(sets))
     put_users(sets, u=[("a", "r+", 1)])
     with pytest.raises(InvalidInput, match="holds 1 positive interactions, at least 2"):
-        read_examples(sets, read_catalogue(sets), 2)
+        read_sequences(sets, read_catalogue(sets))
