@@ -104,7 +104,7 @@ def test_the_correction_makes_the_batch_speak_for_the_catalogue() -> None:
             else:
                 loss = in_batch_softmax(users, score[number], number, p.log(), weight, 1.0)
             optimizer.zero_grad()
-            (loss / 256).backward()
+            (loss / 256).backward()  # type: ignore[no-untyped-call]  # torch's own
             optimizer.step()
         found.append(score.detach().flatten().softmax(0).numpy())
     assert found[1] == pytest.approx(share, abs=0.05)
