@@ -10,18 +10,25 @@ from offline_training.fitting import THREADS
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
-USERS_PER_CLUSTER = 10
+USERS_PER_CLUSTER = 10  # at least, so that a cluster is a group of people
+EDGES_PER_ITEM = 4
+MAX_CLUSTERS = 30_000  # as many as Online Matching reports: the user's are looked for among all of them
 _ITERATIONS = 20
 _BLOCK = 1024
 
 
-def cluster_users(vectors: Float32, clusters: int, seed: int) -> Float32:
-    """Spherical k-means: L2-normalised centroids (C, d) of user vectors (U, d), U >= 1.
+def cluster_count(wanted: int | None, users: int, items: int, edges_per_cluster: int) -> int:
+    """How many clusters a graph has: those wanted, or as many as make EDGES_PER_ITEM edges for every item on average
+    (infra/decisions/graph-size.md), MAX_CLUSTERS at most; one for every USERS_PER_CLUSTER users at most."""
+    by_items = min(-(-EDGES_PER_ITEM * items // edges_per_cluster), MAX_CLUSTERS)
+    return max(1, min(by_items if wanted is None else wanted, users // USERS_PER_CLUSTER))
 
-    C is `clusters`, but at most one for every USERS_PER_CLUSTER users and at least one, so that a cluster is a group of
-    people. Points are sampled above 256 for each centroid.
+
+def cluster_users(vectors: Float32, count: int, seed: int) -> Float32:
+    """Spherical k-means: L2-normalised centroids (count, d) of user vectors (U, d), U >= count.
+
+    Points are sampled above 256 for each centroid.
     """
-    count = max(1, min(clusters, len(vectors) // USERS_PER_CLUSTER))
     points = np.ascontiguousarray(vectors, dtype=np.float32)
     faiss.omp_set_num_threads(THREADS)
     kmeans = faiss.Kmeans(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from feature_store.contracts.manifest import Manifest, seal
 from feature_store.definitions import ITEM_FEATURES, features_hash
-from offline_training.build_graph import build_graph, cluster_users
+from offline_training.build_graph import build_graph, cluster_count, cluster_users
 from offline_training.build_index import RECALL_SIZE, build_index
 from offline_training.encoding import encode_users
 from offline_training.export import export_ranker, export_towers
@@ -25,8 +25,9 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
     """Writes `<releases>/<id>/`, whole or not at all, and returns the id.
 
     Vectors come from the exported towers, so they are the ones that serving would compute. The manifest holds
-    trained.metrics, and what build_index found: `index_recall_at_100` and `index_probes`. parent: the release whose
-    online statistics go into this one's base.
+    trained.metrics, what build_index found, `index_recall_at_100` and `index_probes`, and of the graph the share of
+    items with an edge, `graph_coverage`, and their mean number of them, `graph_edges_per_item`. parent: the release
+    whose online statistics go into this one's base.
     """
     draft = releases / f".draft-{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
@@ -40,14 +41,22 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
         everybody, events = np.arange(len(sequences.users)), np.diff(sequences.start)
         people = encode_users(towers, vectors, sequences, everybody, events, settings.history_length)
 
-        centroids = cluster_users(people, settings.clusters, settings.seed)
+        count = cluster_count(settings.clusters, len(people), len(vectors), settings.edges_per_cluster)
+        centroids = cluster_users(people, count, settings.seed)
         index = build_index(vectors, people)
         _write_items(catalogue, vectors, draft / "items.parquet")
         faiss.write_index(index.index, str(draft / "index.faiss"))
         np.save(draft / "centroids.npy", centroids, allow_pickle=False)
-        build_graph(catalogue.items, vectors, centroids, settings.edges_per_cluster).save(draft / "graph.parquet")
+        graph = build_graph(catalogue.items, vectors, centroids, settings.edges_per_cluster)
+        graph.save(draft / "graph.parquet")
 
-        measured = {f"index_recall_at_{RECALL_SIZE}": index.recall, "index_probes": float(index.probes)}
+        connected = int(np.count_nonzero(np.diff(graph.item_start)))
+        measured = {
+            f"index_recall_at_{RECALL_SIZE}": index.recall,
+            "index_probes": float(index.probes),
+            "graph_coverage": connected / len(catalogue.items),
+            "graph_edges_per_item": graph.n_edges / connected,
+        }
         manifest = Manifest(
             created=now_ms,
             features=features_hash(),

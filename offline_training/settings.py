@@ -75,7 +75,11 @@ class TrainingSettings(BaseModel):
         default=50, ge=1, description="Sampled candidates per positive in the ranker's training set."
     )
     recent_days: float = Field(default=14.0, gt=0, description="Window of the recent_popularity feature.")
-    clusters: int = Field(default=64, ge=1, description="User clusters C; fewer when there are few users.")
+    clusters: int | None = Field(
+        default=None,
+        ge=1,
+        description="User clusters C; empty: 4 edges for every item on average. Never more than a tenth of the users.",
+    )
     edges_per_cluster: int = Field(default=100, ge=1, description="Items W that each cluster is connected to.")
     active_clusters: int = Field(default=5, ge=1, description="Clusters K in a user's context.")
     context_temperature: float = Field(

@@ -1,22 +1,21 @@
 """Plots of a training run."""
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from feature_store.graph import Graph
 from offline_training.models import Trained
 from offline_training.ranking.dataset import Float64
 
 
-def training_figures(trained: Trained, coverage: Float64) -> dict[str, Figure]:
-    """Figures by file name: the towers' loss per epoch, the ranker's calibration on users it was not fitted on, and the
-    graph's coverage. coverage (C,): distinct items connected to the first 1..C clusters, as shares of the catalogue."""
+def training_figures(trained: Trained, graph: Graph) -> dict[str, Figure]:
+    """Figures by file name: the towers' loss per epoch, the ranker's calibration on users it was not fitted on, and how
+    many items the graph connects, and how often."""
     epochs = list(range(1, len(trained.losses) + 1))
-    clusters = list(range(1, len(coverage) + 1))
     return {
         "training_loss.png": _line(epochs, trained.losses, "epoch", "mean loss", "Two towers: in-batch softmax"),
         "calibration.png": _calibration(trained.ranker.curve),
-        "coverage.png": _line(
-            clusters, coverage.tolist(), "clusters", "share of items connected", "Cluster-item graph: coverage"
-        ),
+        "graph.png": _graph(graph),
     }
 
 
@@ -26,6 +25,24 @@ def _line(x: list[int], y: list[float], x_label: str, y_label: str, title: str) 
     axes.plot(x, y, marker="o", markersize=3)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.grid(alpha=0.3)
+    return figure
+
+
+def _graph(graph: Graph) -> Figure:
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    coverage, degree = figure.subplots(1, 2)
+    connected = np.zeros(max(1, len(graph.items)), np.bool_)
+    shares = []
+    for cluster in range(graph.clusters):
+        connected[graph.items_of(cluster)] = True
+        shares.append(float(connected.mean()))
+    coverage.plot(range(1, graph.clusters + 1), shares)
+    coverage.set(xlabel="clusters", ylabel="share of items connected", title="Cluster-item graph: coverage", ylim=0)
+    degrees = np.sort(np.diff(graph.item_start))[::-1]
+    degree.plot(range(1, len(degrees) + 1), degrees)
+    degree.set(xlabel="items, most connected first", ylabel="edges", title="Edges per item", xscale="log", ylim=0)
+    for axes in (coverage, degree):
+        axes.grid(alpha=0.3)
     return figure
 
 

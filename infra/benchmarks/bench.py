@@ -22,6 +22,7 @@ BENCHES = {
     "bandit": "infra.benchmarks.bandit.bench",
     "chaos": "infra.benchmarks.chaos",
     "freshness": "infra.benchmarks.freshness",
+    "graph": "infra.benchmarks.graph",
     "loop": "infra.benchmarks.loop",
     "regret": "infra.benchmarks.regret.bench",
     "retrieval": "infra.benchmarks.retrieval.bench",

@@ -14,7 +14,9 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="Which bench: bandit, chaos, freshness, loop, regret or retrieval.")],
+    name: Annotated[
+        str, typer.Argument(help="Which bench: bandit, chaos, freshness, graph, loop, regret or retrieval.")
+    ],
     data: Annotated[Path | None, typer.Option(help="Folder with one sub-folder per data set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     seconds: Annotated[float | None, typer.Option(min=1, help="chaos, freshness: how long the load lasts.")] = None,
@@ -24,14 +26,16 @@ def bench(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="retrieval: ml-1m, ml-100k or gowalla-lightgcn, each with its published split or one by time. Random "
-            "splits are not offered: a model would learn from what comes after the question."
+            help="graph: ml-100k or ml-1m; retrieval: ml-1m, ml-100k or gowalla-lightgcn, each with its published "
+            "split or one by time. Random splits are not offered: a model would learn from what comes after the "
+            "question."
         ),
     ] = None,
     models: Annotated[str | None, typer.Option(help="retrieval: who takes part, with commas between.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="retrieval: trainings of a model, from --seed on.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="regret: where the picture is written, as PNG; retrieval: the folder for it.")
+        Path | None,
+        typer.Option(help="regret: where the picture is written, as PNG; graph, retrieval: the folder for it."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 unless every goal is met.")] = False,
     as_json: Json = False,

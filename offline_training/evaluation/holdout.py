@@ -17,7 +17,7 @@ from offline_training.retrieval.dataset import Catalogue
 from offline_training.retrieval.sequences import Sequences
 from offline_training.retrieval.two_tower import TwoTower
 from online_serving.pipeline.candidates import from_clusters, from_index
-from online_serving.pipeline.features import candidate_features, encode_user
+from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
 
@@ -120,27 +120,32 @@ def quality(scores: Float64, questions: Sequence[Question]) -> dict[str, float]:
     }
 
 
+def asked_user(snapshot: Snapshot, question: Question) -> EncodedUser:
+    """The user of a question, as a release would serve them."""
+    features = UserFeatures(question.profile, question.events, frozenset())
+    return encode_user(snapshot, features, Request(slate_size=TOP_SIZE))
+
+
 def evaluate_release(
     snapshot: Snapshot, catalogue: Catalogue, sequences: Sequences, questions: Sequence[Question], recent_days: float
 ) -> dict[str, float]:
-    """Metrics `held_out_<model>_<metric>` of a release (two_stage and retrieval) as it would serve, and of the
-    baselines.
+    """Metrics `held_out_<model>_<metric>` of a release as it would serve, and of the baselines.
 
-    The two-stage model ranks what the index and the clusters offer; what they do not offer comes last.
+    two_stage ranks what the index and the clusters offer, retrieval everything by the inner product, clusters the same
+    of what the user's clusters are connected to; what is not offered comes last.
     """
     two_stage = np.full((len(questions), len(catalogue.items)), -np.inf)
-    retrieval = np.empty_like(two_stage)
+    retrieval, clusters = np.empty_like(two_stage), np.full_like(two_stage, -np.inf)
     for row, question in enumerate(questions):
-        features = UserFeatures(question.profile, question.events, frozenset())
-        user = encode_user(snapshot, features, Request(slate_size=TOP_SIZE))
+        user = asked_user(snapshot, question)
         retrieval[row] = snapshot.vectors @ user.vector
         allowed = snapshot.available.copy()
         allowed[question.seen] = False
-        offered = np.union1d(
-            from_index(snapshot, user, allowed, CANDIDATES), from_clusters(snapshot, user, allowed, CANDIDATES)
-        )
+        connected = from_clusters(snapshot, user, allowed, CANDIDATES)
+        clusters[row, connected] = retrieval[row, connected]
+        offered = np.union1d(from_index(snapshot, user, allowed, CANDIDATES), connected)
         two_stage[row, offered] = snapshot.towers.predict(candidate_features(snapshot, user, offered))
-    scores = {"two_stage": two_stage, "retrieval": retrieval}
+    scores = {"two_stage": two_stage, "retrieval": retrieval, "clusters": clusters}
     scores |= baseline_scores(catalogue, sequences, questions, np.flatnonzero(sequences.positive), recent_days)
     metrics = {"held_out_users": float(len(questions))}
     for name, values in scores.items():

@@ -167,7 +167,7 @@ def finish(
         job.releases / release,
         manifest,
         {name: value for name, value in metrics.items() if np.isfinite(value)},
-        training_figures(trained, graph_coverage(namespace.graph)),
+        training_figures(trained, namespace.graph),
         trained.losses,
         {
             "release": release,
@@ -184,13 +184,3 @@ def finish(
     promote(job.releases, job.namespaces, job.sets, release, namespace.id, job.registry, job.store, job.bandit)
     progress(1.0, f"release {release} serves")
     return TrainResult(release, namespace.id, metrics)
-
-
-def graph_coverage(graph: Graph) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Distinct items connected to the first 1..C clusters, as shares of all items, (C,)."""
-    connected = np.zeros(max(1, len(graph.items)), dtype=bool)
-    shares = np.zeros(graph.clusters)
-    for cluster in range(graph.clusters):
-        connected[graph.items_of(cluster)] = True
-        shares[cluster] = connected.mean()
-    return shares

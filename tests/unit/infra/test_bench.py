@@ -50,3 +50,10 @@ def test_every_bench_prints_the_same_fields(monkeypatch: pytest.MonkeyPatch, tmp
 def test_an_unknown_bench_is_refused_with_those_there_are() -> None:
     with pytest.raises(InvalidInput, match=r"There is no bench 'zoo'\. There are: .*loop"):
         bench.run("zoo", None, 0, silent)
+
+
+def test_the_graph_bench_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="knows ml-100k and ml-1m, not 'netflix'"):
+        bench.run("graph", tmp_path, 0, silent, dataset="netflix")
+    with pytest.raises(InvalidInput, match="needs --data: a folder that holds ml-100k"):
+        bench.run("graph", tmp_path, 0, silent)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from offline_training.build_graph import (
-    USERS_PER_CLUSTER,
     build_graph,
+    cluster_count,
     cluster_users,
     nearest_cluster,
     unit,
@@ -26,12 +26,20 @@ def test_clusters_are_the_groups_and_have_unit_centroids() -> None:
     assert sorted(groups[0]) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("users", "clusters"), [(1, 1), (19, 1), (20, 2), (640, 64), (5_000, 64)])
-def test_few_users_make_few_clusters(users: int, clusters: int) -> None:
-    vectors = unit(np.random.default_rng(1).normal(size=(users, 4)).astype(np.float32))
-    centroids = cluster_users(vectors, 64, seed=0)
-    assert len(centroids) == clusters <= max(1, users // USERS_PER_CLUSTER)
-    assert np.isfinite(centroids).all()
+@pytest.mark.parametrize(
+    ("wanted", "users", "items", "count"),
+    [
+        (None, 943, 1_682, 68),  # 4 x 1,682 edges, 100 a cluster, rounded up
+        (None, 10**9, 1_000_000, 30_000),
+        (None, 200, 1_000_000, 20),
+        (None, 10**9, 10, 1),
+        (64, 10**9, 10, 64),
+        (64, 19, 10**9, 1),
+        (64, 0, 10**9, 1),
+    ],
+)
+def test_the_number_of_clusters(wanted: int | None, users: int, items: int, count: int) -> None:
+    assert cluster_count(wanted, users, items, edges_per_cluster=100) == count
 
 
 def test_users_who_are_all_alike_make_finite_clusters() -> None:

@@ -8,7 +8,6 @@ import pytest
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.manifest import open_release
 from feature_store.definitions import features_hash
-from offline_training.jobs.train import graph_coverage
 from offline_training.models import Trained
 from offline_training.registry import Registry
 from offline_training.release import write_release
@@ -28,7 +27,7 @@ def test_a_run_is_recorded_and_crowned(trained: Trained, settings: TrainingSetti
     releases.mkdir()
     release = write_release(releases, trained, settings, None, 1)
     manifest = open_release(releases / release, features_hash())
-    figures = training_figures(trained, graph_coverage(Snapshot.load(releases, release).graph))
+    figures = training_figures(trained, Snapshot.load(releases, release).graph)
     registry = Registry(MlflowSettings(), uri)
 
     assert registry.champion() is None
@@ -49,6 +48,6 @@ def test_a_run_is_recorded_and_crowned(trained: Trained, settings: TrainingSetti
     history = client.get_metric_history(identity, "training_loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 2.0), (2, 1.0)]
     logged = {file.path for file in client.list_artifacts(identity)}
-    assert logged == {"release", "lineage.json", "training_loss.png", "calibration.png", "coverage.png"}
+    assert logged == {"release", "lineage.json", "training_loss.png", "calibration.png", "graph.png"}
     inside = {Path(file.path).name for file in client.list_artifacts(identity, "release")}
     assert inside == {"manifest.json", *manifest.files}

@@ -9,6 +9,7 @@ import pytest
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import ITEM_TOKENS, HistoryEvent, features_hash
+from feature_store.graph import Graph
 from offline_training.encoding import encode_users
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
 from offline_training.models import Trained
@@ -41,6 +42,11 @@ def test_a_release_is_sealed_and_complete(releases: Path, release: str, settings
     ]
     assert (manifest.created, manifest.clusters, manifest.items) == (123, 3, 40)
     assert manifest.metrics["index_recall_at_100"] == 1.0
+    assert manifest.metrics["index_probes"] == 0.0
+    graph = Graph.load(releases / release / "graph.parquet")
+    degrees = np.array([len(graph.clusters_of(item)) for item in range(40)])
+    assert manifest.metrics["graph_coverage"] == np.mean(degrees > 0)
+    assert manifest.metrics["graph_edges_per_item"] == pytest.approx(degrees[degrees > 0].mean())
     assert manifest.parameters["positive_value.rating"] == settings.positive_value["rating"]
     assert [path.name for path in releases.iterdir()] == [release], "no draft is left"
 
@@ -77,6 +83,7 @@ def test_held_out_metrics_of_all_models(releases: Path, release: str, trained: T
     metrics = evaluate_release(Snapshot.load(releases, release), trained.catalogue, trained.sequences, questions, 14.0)
     assert metrics["held_out_users"] == 11
     assert metrics["held_out_two_stage_ndcg_at_10"] > 0.7
+    assert 0 < metrics["held_out_clusters_recall_at_50"] <= metrics["held_out_retrieval_recall_at_50"]
     assert metrics["held_out_two_stage_ndcg_at_10"] > metrics["held_out_popularity_ndcg_at_10"] + 0.2
     assert metrics["held_out_item_knn_ndcg_at_10"] > metrics["held_out_popularity_ndcg_at_10"]
 
