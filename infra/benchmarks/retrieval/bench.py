@@ -35,7 +35,7 @@ def run(
     if data is None:
         raise InvalidInput(f"Bench 'retrieval' needs --data: the folder with {dataset}.")
     protocol = read_protocol(dataset, data)
-    chosen = contenders(dataset, None if models is None else [name.strip() for name in models.split(",")])
+    chosen = contenders(dataset, None if models is None else [name.strip() for name in models.split(",")], out)
     figures: Figures = {}
     tuning = {}
     for number, contender in enumerate(chosen):

@@ -1,6 +1,7 @@
 """Who takes part, and the grid that each peer is tuned over on validation."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,11 @@ import numpy as np
 from feature_store.contracts.errors import InvalidInput
 from infra.benchmarks.retrieval.datasets import Dataset, Float64, Int64
 from infra.benchmarks.retrieval.measure import Contender, Fitted
+from infra.benchmarks.retrieval.ours import two_tower
 from infra.benchmarks.retrieval.peers import ContentKnn, Ease, GfCf
 from infra.benchmarks.retrieval.sequence_peers import Markov, NextItemRidge, SequentialKnn
 from offline_training.evaluation.baselines import ItemKnn, Popularity, RecentPopularity, Recommender
+from offline_training.settings import TrainingSettings
 
 CONTENT_KNN = "content_knn"
 _FALLBACK_DAYS = 14.0
@@ -18,9 +21,12 @@ _FALLBACK_DAYS = 14.0
 Grid = list[dict[str, Any]]
 
 
-def contenders(dataset: str, chosen: list[str] | None) -> list[Contender]:
-    """Those that take part on a data set, or the chosen ones of them. Raises InvalidInput for a name that is none."""
-    everybody = _PEERS[dataset]
+def contenders(dataset: str, chosen: list[str] | None, folder: Path | None = None) -> list[Contender]:
+    """Those that take part on a data set, or the chosen ones of them. folder: see ours.two_tower.
+
+    Raises InvalidInput for a name that is none.
+    """
+    everybody = [*_PEERS[dataset], *(two_tower(settings, folder) for settings in _OURS.get(dataset, ()))]
     names = [one.name for one in everybody]
     if unknown := sorted(set(chosen or []).difference(names)):
         raise InvalidInput(f"No model {unknown[0]!r} takes part on {dataset}. There are: {', '.join(names)}.")
@@ -88,6 +94,11 @@ def _grid(**values: list[Any]) -> Grid:
     return rows
 
 
+# What differs from the defaults, chosen on validation.
+_OURS = {
+    "ml-1m": [TrainingSettings(history_length=200, epochs=40)],
+    "ml-100k": [TrainingSettings()],
+}
 _PEERS: dict[str, list[Contender]] = {
     "ml-1m": [
         peer("popularity", Popularity),

@@ -16,13 +16,12 @@ Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-LIKED, DISLIKED, VISITED = "rating+", "rating-", "visit+"
 _GOOD_RATING = 4
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """log: everything that happened. kinds (n,): its feedback types. positive (n,): what counts as wanted. items and
+    """log: everything that happened. kinds (n,): as in a history. positive (n,): what counts as wanted. items and
     profiles describe the numbers of the log; profiles are tokens."""
 
     log: Interactions
@@ -34,7 +33,8 @@ class Dataset:
 
 def movielens_1m(data: Path) -> tuple[Dataset, Float64]:
     """1,000,209 ratings of 6,040 users in order; every rating counts as wanted, liked or not. The 3,706 rated movies
-    are the catalogue. A rating without a known time is given that of the one before it.
+    are the catalogue. A rating without a known time is given that of the one before it; of the same second,
+    each comes a millisecond after the one before, so that their order stays.
 
     Also returns (n,) whether a rating has the time of the one before it: 1, 0, or NaN where either is not known."""
     table = _read(data, "ml-1m", "ratings.parquet").sort_by([("user_id", "ascending"), ("sequence_index", "ascending")])
@@ -44,8 +44,8 @@ def movielens_1m(data: Path) -> tuple[Dataset, Float64]:
     tied = np.where((time >= 0) & (np.roll(time, 1) >= 0), time == np.roll(time, 1), np.nan)
     liked = table["liked"].fill_null(False).to_numpy(zero_copy_only=False)
     dataset = Dataset(
-        log=Interactions(user, item, 1000 * _carried_forward(user, time), len(users), len(items)),
-        kinds=np.where(liked, LIKED, DISLIKED),
+        log=Interactions(user, item, _one_after_the_other(user, _carried_forward(user, time)), len(users), len(items)),
+        kinds=np.where(liked, "liked+", "disliked+"),
         positive=np.ones(len(user), np.bool_),
         items=_movies(_read(data, "ml-1m", "items.parquet"), items),
         profiles=_profiles(_read(data, "ml-1m", "users.parquet"), users, ["gender", "age_group", "occupation_code"]),
@@ -62,7 +62,7 @@ def movielens_100k(data: Path) -> Dataset:
     good = table["rating"].to_numpy() >= _GOOD_RATING
     return Dataset(
         log=Interactions(user, item, table["timestamp"].to_numpy().astype(np.int64) * 1000, len(users), len(items)),
-        kinds=np.where(good, LIKED, DISLIKED),
+        kinds=np.where(good, "rating+", "rating-"),
         positive=good,
         items=_movies(_read(data, "ml-100k", "items.parquet"), items),
         profiles=_profiles(_read(data, "ml-100k", "users.parquet"), users, ["age", "gender", "occupation"]),
@@ -78,7 +78,7 @@ def gowalla(data: Path) -> tuple[Dataset, Int64]:
     people, places = int(user.max()) + 1, int(item.max()) + 1
     dataset = Dataset(
         log=Interactions(user, item, np.zeros(len(user), np.int64), people, places),
-        kinds=np.full(len(user), VISITED),
+        kinds=np.full(len(user), "visit+"),
         positive=np.ones(len(user), np.bool_),
         items=[Item(id=str(place)) for place in range(places)],
         profiles=[[] for _ in range(people)],
@@ -101,6 +101,13 @@ def _carried_forward(user: Int64, time: Int64) -> Int64:
     known = np.flatnonzero(time >= 0)
     next_known = known[np.minimum(np.searchsorted(known, rows), len(known) - 1)]
     return time[np.where(last_known >= first, last_known, next_known)]
+
+
+def _one_after_the_other(user: Int64, seconds: Int64) -> Int64:
+    """Times in ms that keep the order of a user's rows in one second."""
+    rows = np.arange(len(user))
+    new = (np.diff(user, prepend=-1) != 0) | (np.diff(seconds, prepend=-1) != 0)
+    return 1000 * seconds + rows - np.maximum.accumulate(np.where(new, rows, 0))
 
 
 def _movies(table: pa.Table, items: NDArray[np.int_]) -> list[Item]:

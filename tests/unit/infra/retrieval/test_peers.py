@@ -43,7 +43,7 @@ def world() -> tuple[Dataset, Int64]:
 
 
 WORLD = world()
-PEERS = {one.name: one for name in PROTOCOLS for one in contenders(name, None)}
+PEERS = {one.name: one for name in PROTOCOLS for one in contenders(name, None) if not one.seeded}
 READERS = [name for name in PEERS if name not in (*READS_NO_PAST, KNOWS_USERS_ONLY)]
 
 

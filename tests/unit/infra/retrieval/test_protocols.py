@@ -72,7 +72,8 @@ def test_leave_last_out_asks_for_the_last_and_knows_the_rest(data: Path) -> None
     assert np.setdiff1d(np.arange(len(log.user)), test.past).tolist() == last.tolist()
     assert np.setdiff1d(test.past, test.train).tolist() == (last - 1).tolist()
     assert test.slices["last_two_tied"].all(), "8 and 9 share a moment"
-    assert log.time[7] == log.time[6], "an unknown time is that of the one before"
+    assert log.time[7] == log.time[6] + 1, "an unknown time is that of the one before, and comes after it"
+    assert (np.diff(log.time)[np.diff(log.user) == 0] > 0).all()
 
 
 def test_the_time_split_learns_from_the_first_part_and_asks_everybody_of_the_rest(data: Path) -> None:
