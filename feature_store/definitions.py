@@ -1,7 +1,7 @@
 """Features, each declared once and computed by the same code in training and in serving.
 
-Towers read tokens (hashed content and profile) and item history; the ranker reads the numbers of RANKER_FEATURES. The
-hash of all declarations goes into every release: serving refuses one made with other declarations.
+Towers read tokens (hashed content and profile) and history; the ranker reads the numbers of RANKER_FEATURES. The hash
+of all declarations goes into every release: serving refuses one made with other declarations.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ TOKEN_BUCKETS = 8_191  # prime; id 0 is padding, ids 1..TOKEN_BUCKETS are hashes
 ITEM_TOKENS = 24
 USER_TOKENS = 12
 KIND_BUCKETS = 127
+DAY_MS = 86_400_000
 GAP_BUCKETS = 32  # the last one begins at 34 years
 
 POSITIVE, NEGATIVE = "+", "-"  # how the kinds of a history end
@@ -49,17 +50,35 @@ def kind_of(interaction: str, positive: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A number that the ranker reads."""
+    """What the models read of a user, an item or both."""
 
     name: str
-    source: str  # item: computed by the Spark job and stored in the release; request: computed for each candidate
-    default: float  # for an item that the release does not know
+    source: str  # user: kept in the online store; item: computed by the Spark job; request: computed for each candidate
+    default: float | tuple[()]  # where nothing is known, or what is known is stale
     meaning: str
+    dtype: str = "float32"
+    window_days: float | None = None  # how far it looks back from the moment it is computed for; None: to the beginning
+    ttl_days: float | None = None  # after so long it is stale, and reads as its default; None: never
+
+    def begins(self, moment: int) -> int:
+        """The first time that it looks at when it is computed for the moment (ms)."""
+        return 0 if self.window_days is None else moment - int(self.window_days * DAY_MS)
+
+    def is_stale(self, age_ms: int) -> bool:
+        """Whether it reads as its default so long after the moment it was computed for."""
+        return self.ttl_days is not None and age_ms > self.ttl_days * DAY_MS
 
 
+RECENT_POPULARITY = Feature(
+    "recent_popularity", "item", 0.0, "ln(1 + the same within the window)", window_days=14.0, ttl_days=28.0
+)
+USER_FEATURES = (
+    Feature("history", "user", (), "newest event of each item and kind, newest first", "list<item, kind, time>"),
+    Feature("profile", "user", (), "what is known of the user, as name=value", "list<string>"),
+)
 ITEM_FEATURES = (
     Feature("popularity", "item", 0.0, "ln(1 + users with a positive interaction)"),
-    Feature("recent_popularity", "item", 0.0, "ln(1 + the same in the last `recent_days` days of the training log)"),
+    RECENT_POPULARITY,
     Feature("positive_rate", "item", 0.5, "share of positive interactions, shrunk to the log's by 10 pseudo-counts"),
     Feature("known", "item", 0.0, "1 if the item was in the training log"),
 )
@@ -71,6 +90,7 @@ REQUEST_FEATURES = (
     Feature("history_length", "request", 0.0, "ln(1 + items in the history that the tower reads)"),
 )
 RANKER_FEATURES = ITEM_FEATURES + REQUEST_FEATURES
+FEATURES = USER_FEATURES + RANKER_FEATURES
 UNKNOWN_ITEM = np.array([feature.default for feature in ITEM_FEATURES], dtype=np.float32)
 _RECENT = 5
 
@@ -78,7 +98,7 @@ _RECENT = 5
 def features_hash() -> str:
     """Identifies the declarations above: the same in training and serving, or the release is refused."""
     sizes = (TOKEN_BUCKETS, ITEM_TOKENS, USER_TOKENS, KIND_BUCKETS, GAP_BUCKETS)
-    declared = repr(([astuple(f) for f in RANKER_FEATURES], sizes))
+    declared = repr(([astuple(f) for f in FEATURES], sizes))
     return hashlib.sha256(declared.encode()).hexdigest()[:16]
 
 
@@ -106,6 +126,17 @@ def token_ids(tokens: Sequence[str], length: int) -> Int64:
     """
     ids = sorted(zlib.crc32(token.encode()) % TOKEN_BUCKETS + 1 for token in set(tokens))[:length]
     return np.array(ids + [0] * (length - len(ids)), dtype=np.int64)
+
+
+def at_age(item_features: Float32, age_ms: int) -> Float32:
+    """Item features (n, len(ITEM_FEATURES)) as they read so long after the moment they were computed for: those that
+    are stale by then as their defaults."""
+    stale = [place for place, feature in enumerate(ITEM_FEATURES) if feature.is_stale(age_ms)]
+    if not stale:
+        return item_features
+    aged = item_features.copy()
+    aged[:, stale] = UNKNOWN_ITEM[stale]
+    return aged
 
 
 def ranker_features(user: Float32, history: Float32, items: Float32, item_features: Float32) -> Float32:

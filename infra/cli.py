@@ -15,6 +15,7 @@ from infra.commands import (
     deadletter,
     demo,
     doctor,
+    features,
     learning,
     online,
     processes,
@@ -36,7 +37,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (demo, stack, data, training, online, learning, state, deadletter, bench, doctor, settings, processes):
+for module in (
+    *(demo, stack, data, training, online, learning, state, features),
+    *(deadletter, bench, doctor, settings, processes),
+):
     module.register(app)
 
 

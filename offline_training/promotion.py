@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.catalogue import Item
-from feature_store.contracts.errors import ReleaseRefused
+from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import HistoryEvent, features_hash
 from feature_store.namespace import Namespace
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 FOLD_SECONDS = 30  # for the updater to catch up with a new namespace
 _POLL_SECONDS = 0.1
+PUBLISHED = "published"  # in training sets whose users have been published: the release they were made for
 RECALL_MARGIN = 0.8  # of popularity's recall on the validation window: retrieval feeds a ranker that knows popularity
 CHAMPION_MARGIN = 0.5  # of the champion's hit rate, which was measured on another window
 RECALL = "validation_{}_recall_at_50"
@@ -83,6 +84,7 @@ def promote(
             "what serves now goes on serving. Check the data, or the training settings."
         )
     store.put_users(user_records(sets))
+    (sets / PUBLISHED).write_text(release)
     registry.crown(release)
     swap(made, store, bandit)
 
@@ -127,6 +129,17 @@ def publish_catalogue(lake: Path, exclude: frozenset[str], store: OnlineStore) -
     bare = sorted(interacted_items(lake) - described.keys() - exclude)
     found = [*(item for item in described.values() if item is not None), *(Item(id=name) for name in bare)]
     store.put_items(item for item in found if item.id not in live)
+
+
+def published_release(sets: Path) -> str:
+    """The release with which the sets' users were published. Raises InvalidInput if they were not."""
+    try:
+        return (sets / PUBLISHED).read_text()
+    except FileNotFoundError:
+        raise InvalidInput(
+            f"The users of the training sets {sets} were not published: there are none, or their release did not pass "
+            "the gate. Run `matchloop train` or `matchloop retrain`."
+        ) from None
 
 
 def user_records(sets: Path) -> Iterator[UserRecord]:

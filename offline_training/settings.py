@@ -74,7 +74,11 @@ class TrainingSettings(BaseModel):
     ranker_negatives: int = Field(
         default=50, ge=1, description="Sampled candidates per positive in the ranker's training set."
     )
-    recent_days: float = Field(default=14.0, gt=0, description="Window of the recent_popularity feature.")
+    recent_days: float = Field(
+        default=14.0,
+        gt=0,
+        description="What is recent when training leans to new examples, and to the baseline.",
+    )
     clusters: int | None = Field(
         default=None,
         ge=1,

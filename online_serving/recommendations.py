@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,7 @@ class Recommender:
         state = self._current.state  # one reference for the whole decision; nothing below waits before it is made
         made_with = Provenance(*state.active, state.parameters.offsets, variant)
         now = self._clock.now_ms()
+        request = replace(request, time=now)
         recommendation = self._pipeline.recommend(
             state.snapshot, state.parameters.table(now), request, features, variant, self._rng
         )

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from feature_store.contracts.catalogue import Item
-from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, UNKNOWN_ITEM, token_ids
+from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, RECENT_POPULARITY, UNKNOWN_ITEM, token_ids
 
 Float64 = NDArray[np.float64]
 
@@ -20,12 +20,12 @@ RATE_PSEUDO_COUNTS = 10.0
 _COUNTS = ("liked", "recent", "known", "rated", "rated_well")
 
 
-def count_interactions(interactions: DataFrame, moments: dict[str, int], recent_ms: int) -> pa.Table:
+def count_interactions(interactions: DataFrame, moments: dict[str, int]) -> pa.Table:
     """Counts per item, as of each named moment (ms): what happened strictly before it.
 
     interactions: user, item, time, positive, imported. Returns item and for each moment MOMENT_liked (users with a
-    positive), MOMENT_recent (the same in the last recent_ms), MOMENT_known (interactions), MOMENT_rated (imported ones)
-    and MOMENT_rated_well (positive ones of these).
+    positive), MOMENT_recent (the same within the declared window), MOMENT_known (interactions), MOMENT_rated (imported
+    ones) and MOMENT_rated_well (positive ones of these).
     """
     time, positive, imported = F.col("time"), F.col("positive"), F.col("imported")
     by_user = []
@@ -33,7 +33,7 @@ def count_interactions(interactions: DataFrame, moments: dict[str, int], recent_
         known = time < moment
         by_user += [
             F.max((known & positive).cast("int")).alias(f"{name}_liked"),
-            F.max((known & positive & (time >= moment - recent_ms)).cast("int")).alias(f"{name}_recent"),
+            F.max((known & positive & (time >= RECENT_POPULARITY.begins(moment))).cast("int")).alias(f"{name}_recent"),
             F.count_if(known).alias(f"{name}_known"),
             # The log tells of positives only: counted here, they would drive the rate of any shown item to 1.
             F.count_if(known & imported).alias(f"{name}_rated"),

@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 VALIDATION_SHARE = 0.1  # of the positives, the newest
 USER_EVENTS = 5_000  # newest interactions per user
 _MAX_RANK_ERROR = 1_000_000  # the validation start is exact for fewer positives, and within one in a million for more
-_DAY_MS = 86_400_000
 _IMPORTED = "user string, item string, type string, value double, time bigint, written bigint"
 _PROFILES = "user string, profile array<string>"
 
@@ -87,7 +86,7 @@ def build_training_sets(
 
         progress(0.4, "computing item features")
         moments = {"end": span.last + 1, "validation": validation}
-        counts = count_interactions(interactions, moments, int(training.recent_days * _DAY_MS))
+        counts = count_interactions(interactions, moments)
         items = all_items(counts, catalogue, gone)
         write_items(items, catalogue, item_features(items, counts, "end"), out / "items")
         write_features(items, item_features(items, counts, "validation"), out / "items_at_validation")

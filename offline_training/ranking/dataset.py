@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions import ITEM_FEATURES, RANKER_FEATURES, UNKNOWN_ITEM, ranker_features
+from feature_store.definitions import ITEM_FEATURES, RANKER_FEATURES, UNKNOWN_ITEM, at_age, ranker_features
 from offline_training.progress import Progress
 from offline_training.retrieval.dataset import Catalogue, Impressions
 from offline_training.retrieval.sequences import Sequences
@@ -67,12 +67,14 @@ class _Builder:
         weight: Float64,
         new: bool,
         shown: bool,
+        age: int,
     ) -> None:
+        """age: ms since the moment that the item features were computed for."""
         if not len(items):
             return
         past = self.vectors[liked]
         vectors, numbers = (self.content_vectors, self.unknown) if new else (self.vectors, self.item_features)
-        features = ranker_features(user, past, vectors[items], numbers[items])
+        features = ranker_features(user, past, vectors[items], at_age(numbers[items], age))
         number = self.people.setdefault(person, len(self.people))
         self.parts.append((features, reward, weight, number, self.moments, shown))
 
@@ -110,6 +112,7 @@ def ranker_rows(
     in_window = sequences.positive & (
         np.arange(len(sequences.item)) - sequences.start[sequences.user] >= before[sequences.user]
     )
+    opened = int(sequences.time[in_window].min()) if in_window.any() else 0
     chosen = _moments(sequences, in_window, rng)
     visible = sequences.visible[chosen]
     histories = sequences.histories(sequences.user[chosen], visible, model.history_length)
@@ -134,10 +137,10 @@ def ranker_rows(
             (fresh, True, NEW_ITEM_SHARE, max(1, settings.ranker_negatives // 4)),
         ):
             items, reward, weight = _sampled(candidates, liked, negatives, rng)
-            builder.add(person, user_vectors[step], past, items, reward, share * weight, new, False)
+            age = int(sequences.time[event]) - opened
+            builder.add(person, user_vectors[step], past, items, reward, share * weight, new, False, age)
         builder.moments += 1
-    start = int(sequences.time[in_window].min()) if in_window.any() else 0
-    _add_impressions(builder, impressions, start)
+    _add_impressions(builder, impressions, opened)
     return builder.rows(model.dimensions)
 
 
@@ -188,9 +191,10 @@ def _add_impressions(builder: _Builder, impressions: Impressions, start: int) ->
     for step, row in enumerate(rows.tolist()):
         items, reward = impressions.items[row], np.clip(impressions.rewards[row], 0.0, 1.0)
         person, liked = impressions.user[row], histories.liked_items(step)
+        age = int(impressions.time[row]) - start
         # An item that training did not know then was shown by its content alone.
         for new in (False, True):
             part = (builder.model.ids.numpy()[items + 1] == 0) == new
             weight = np.full(int(part.sum()), each)
-            builder.add(person, vectors[step], liked, items[part], reward[part], weight, new, True)
+            builder.add(person, vectors[step], liked, items[part], reward[part], weight, new, True, age)
         builder.moments += 1

@@ -91,7 +91,8 @@ class RetrievalTask(Task):
             numbers = torch.unique(torch.cat([item + 1, history.flatten(), item.new_zeros(1)]))
         ids = self.model.ids[numbers] * (torch.rand(len(numbers), device=item.device) >= ID_DROPOUT)
         vectors = self.model.item_tower(ids, self.model.tokens[numbers])
-        past = vectors.index_select(0, torch.searchsorted(numbers, history.flatten())).view(*history.shape, -1)
+        past = vectors.index_select(0, torch.searchsorted(numbers, history.flatten()))
+        past = past.view(*history.shape, vectors.shape[1])  # not -1: without a second event of anybody it is empty
         past = past * (history > 0).unsqueeze(2)
         users = self.model.user_tower.states(past, kind, gap, profile)[row, state]
         if full:

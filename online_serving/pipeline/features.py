@@ -5,7 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from feature_store.definitions import USER_TOKENS, HistoryEvent, gap_buckets, kind_id, ranker_features, token_ids
+from feature_store.definitions import (
+    USER_TOKENS,
+    HistoryEvent,
+    at_age,
+    gap_buckets,
+    kind_id,
+    ranker_features,
+    token_ids,
+)
 from online_serving.pipeline.request import Float32, Float64, Int64, Request, UserFeatures
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import context
@@ -20,6 +28,7 @@ class EncodedUser(NamedTuple):
     profile: list[str]  # the tokens that were read
     clusters: Int64  # (K,)
     weights: Float64  # (K,)
+    age: int  # ms since the release was made
 
 
 def encode_user(snapshot: Snapshot, user: UserFeatures, request: Request) -> EncodedUser:
@@ -40,7 +49,8 @@ def encode_user(snapshot: Snapshot, user: UserFeatures, request: Request) -> Enc
     count = np.array([len(read)], dtype=np.int64)
     vector = snapshot.towers.user_vectors(history, kinds, gaps, count, token_ids(profile, USER_TOKENS)[None])[0]
     clusters, weights = context(vector, snapshot.centroids, manifest.active_clusters, manifest.context_temperature)
-    return EncodedUser(vector, events, positions[liked][::-1], profile, clusters, weights)
+    age = 0 if request.time is None else request.time - manifest.created
+    return EncodedUser(vector, events, positions[liked][::-1], profile, clusters, weights, age)
 
 
 def candidate_features(snapshot: Snapshot, user: EncodedUser, candidates: Int64) -> Float32:
@@ -49,7 +59,7 @@ def candidate_features(snapshot: Snapshot, user: EncodedUser, candidates: Int64)
         user.vector,
         snapshot.vectors[user.liked],
         snapshot.vectors[candidates],
-        snapshot.item_features[candidates],
+        at_age(snapshot.item_features[candidates], user.age),
     )
 
 

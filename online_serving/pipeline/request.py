@@ -46,6 +46,7 @@ class Request:
     only: Filter | None = None  # None: no such rule
     context: tuple[str, ...] = ()  # tokens of what the request says about the user
     surface: str = "default"  # where the slate will be shown
+    time: int | None = None  # ms since the epoch; None: when the release was made, and nothing of it is stale
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,5 +134,20 @@ def test_the_second_release_took_over_in_the_log_and_no_item_was_shown_twice(
     assert report["loop"]["decisions"] == len(decisions)
 
 
+def test_decisions_were_made_with_the_features_that_the_lake_gives(report: dict[str, Any], home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.cli", "features", "check", "--json"],
+        env=os.environ | {"MATCHLOOP_CONFIG": str(home / "demo" / "settings.json")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    found = json.loads(done.stdout)
+    assert found["history"]["equal"] + found["history"]["in flight"] >= report["loop"]["decisions"]
+    assert found["context"]["equal"] > 0.9 * report["loop"]["decisions"]
+    assert {agreement["different"] for agreement in found.values()} == {0}
+
+
 def test_nothing_is_left_running(report: dict[str, Any], home: Path) -> None:
     _wait_until_gone(home)

@@ -1,20 +1,18 @@
 """Training sets from small lakes whose right answers are known by hand."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from feature_store.contracts import columns
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.events import Decision, Event, Feedback, Tick, Withdrawal
+from feature_store.contracts.events import Event, Feedback, Tick, Withdrawal
 from feature_store.definitions import ITEM_TOKENS, UNKNOWN_ITEM, token_ids
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
@@ -26,16 +24,12 @@ from offline_training.settings import TrainingSettings
 from streaming.fold import Fold
 from streaming.settings import Aggregation, RewardSettings
 from tests.events import decision, feedback
+from tests.lakes import put, put_log
 
 DAY = 86_400_000
 REWARDS = RewardSettings(window_seconds=60)
 
 Interaction = tuple[str, str, float, int]  # user, item, rating, time
-
-
-def put(path: Path, schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
 
 
 def put_ratings(lake: Path, *ratings: Interaction) -> None:
@@ -50,15 +44,6 @@ def put_written(lake: Path, item: str, time: int, written: int) -> None:
     """A rating of 5 by u that was written later than it was made."""
     row = {"user": "u", "item": item, "type": "rating", "value": 5.0, "time": time, "written": written}
     put(lake / "interactions" / f"late-{item}.parquet", columns.INTERACTIONS, [row])
-
-
-def put_log(lake: Path, *events: Event) -> None:
-    kinds = {Decision: "decision", Feedback: "feedback", Withdrawal: "withdrawal", Tick: "tick"}
-    rows = [
-        {"offset": offset, "position": 0, "kind": kinds[type(event)], **msgspec.structs.asdict(event)}
-        for offset, event in enumerate(events)
-    ]
-    put(lake / "events" / "log=x-y" / "partition=0" / f"0-{len(rows)}.parquet", columns.EVENTS, rows)
 
 
 def build(

@@ -1,5 +1,6 @@
 """The pipeline on a small genuine release."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,23 @@ from scipy.stats import beta
 
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.experiments import BanditMode, Variant
-from feature_store.definitions import USER_TOKENS, HistoryEvent, kind_id, ranker_features, token_ids
+from feature_store.definitions import (
+    DAY_MS,
+    ITEM_FEATURES,
+    RECENT_POPULARITY,
+    USER_TOKENS,
+    HistoryEvent,
+    kind_id,
+    ranker_features,
+    token_ids,
+)
 from feature_store.online import NOBODY, UserFeatures
 from feature_store.sums import COLUMNS, N
 from infra.benchmarks.small_release import build_release, items
 from online_serving.metrics import STAGE
 from online_serving.parameters import Parameters
 from online_serving.pipeline.explore import worth_exploring
+from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.pipeline import Pipeline, unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.settings import ServingSettings
@@ -261,3 +272,16 @@ def test_every_stage_is_timed_once(snapshot: Snapshot, parameters: Parameters) -
     recommend(snapshot, parameters, Request(5))
     stages = ["rules", "user", "candidates", "features", "rank", "explore", "columns"]
     assert {stage: counts()[stage] - before.get(stage, 0) for stage in stages} == dict.fromkeys(stages, 1)
+
+
+def test_stale_item_features_are_not_read(snapshot: Snapshot) -> None:
+    column = ITEM_FEATURES.index(RECENT_POPULARITY)
+    popular = replace(snapshot, item_features=np.ones_like(snapshot.item_features))
+    stale = snapshot.manifest.created + 28 * DAY_MS + 1
+    found = []
+    for time in (None, stale - 1, stale):
+        user = encode_user(popular, NOBODY, Request(1, time=time))
+        features = candidate_features(popular, user, popular.positions(["i1", "i2"]))
+        found.append(features[:, column].tolist())
+        assert (np.delete(features[:, : len(ITEM_FEATURES)], column, axis=1) == 1).all()
+    assert found == [[1, 1], [1, 1], [0, 0]]

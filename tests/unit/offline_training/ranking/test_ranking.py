@@ -1,12 +1,13 @@
 """The ranker's rows are what could be shown, and the ranker learns from them and from impressions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from feature_store.definitions import RANKER_FEATURES, UNKNOWN_ITEM, ranker_features
+from feature_store.definitions import DAY_MS, RANKER_FEATURES, RECENT_POPULARITY, UNKNOWN_ITEM, ranker_features
 from offline_training.models import Trained, train_models
 from offline_training.progress import silent
 from offline_training.ranking.dataset import RankerRows, ranker_rows
@@ -35,6 +36,22 @@ def test_rows_are_positives_of_the_window_and_weighted_others(rows: RankerRows, 
         assert rows.weight[own].sum() == pytest.approx(40 - (12 - ahead))
     assert len(np.unique(rows.moment)) == 3 * 40
     assert len(np.unique(rows.user)) == 40
+
+
+def test_rows_read_stale_item_features_as_serving_would(
+    trained: Trained, sets: Path, settings: TrainingSettings
+) -> None:
+    """The window begins at day 9; here day 11 comes 28 days later, when recent popularity is stale."""
+    catalogue, days = trained.catalogue, trained.sequences.time // DAY_MS
+    late = replace(trained.sequences, time=(days + 28 * (days == 11)) * DAY_MS)
+    features = read_features_at_validation(sets, catalogue)
+    impressions = read_impressions(sets, catalogue, settings.history_length)
+    rows = ranker_rows(trained.two_tower, catalogue, features, late, np.full(40, 9), impressions, settings, silent)
+    last = rows.moment % 3 == 2  # three moments of each user
+    recent = rows.features[:, RANKER_FEATURES.index(RECENT_POPULARITY)]
+    assert (recent[last] == RECENT_POPULARITY.default).all()
+    known = rows.features[:, [feature.name for feature in RANKER_FEATURES].index("known")] == 1
+    assert (recent[~last & known] > 0).all()
 
 
 def test_some_rows_show_items_as_new(rows: RankerRows) -> None:
