@@ -9,6 +9,7 @@ from typing import Any
 
 from feature_store.contracts.errors import InvalidInput
 from infra.benchmarks.bench import Goal
+from infra.benchmarks.retrieval import ranker
 from infra.benchmarks.retrieval.contenders import contenders
 from infra.benchmarks.retrieval.measure import label, measure, tune
 from infra.benchmarks.retrieval.plot import draw
@@ -60,7 +61,9 @@ def run(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         draw(results["tests"], protocol.published, out / f"retrieval-{dataset}.png")
-    return results, goals(dataset, protocol, results["tests"])
+    compared = [one["ranker"] for details in results["details"].values() for one in details if "ranker" in one]
+    of_ranker = ranker.goals(compared) if compared else []
+    return results, [*goals(dataset, protocol, results["tests"]), *of_ranker]
 
 
 def rows(results: dict[str, Any]) -> list[list[str]]:

@@ -26,11 +26,20 @@ def contenders(dataset: str, chosen: list[str] | None, folder: Path | None = Non
 
     Raises InvalidInput for a name that is none.
     """
-    everybody = [*_PEERS[dataset], *(two_tower(settings, folder) for settings in _OURS.get(dataset, ()))]
+    everybody = [*_PEERS[dataset], *_ours(dataset, folder)]
     names = [one.name for one in everybody]
     if unknown := sorted(set(chosen or []).difference(names)):
         raise InvalidInput(f"No model {unknown[0]!r} takes part on {dataset}. There are: {', '.join(names)}.")
     return [one for one in everybody if chosen is None or one.name in chosen]
+
+
+def _ours(dataset: str, folder: Path | None) -> list[Contender]:
+    """What differs from the defaults was chosen on validation."""
+    if dataset == "ml-1m":
+        return [two_tower(TrainingSettings(history_length=200, epochs=40), folder, ranked=False)]
+    if dataset == "ml-100k":
+        return [two_tower(TrainingSettings(), folder, ranked=True)]
+    return []
 
 
 def peer(name: str, make: Callable[..., Recommender], grid: Grid | None = None) -> Contender:
@@ -94,11 +103,6 @@ def _grid(**values: list[Any]) -> Grid:
     return rows
 
 
-# What differs from the defaults, chosen on validation.
-_OURS = {
-    "ml-1m": [TrainingSettings(history_length=200, epochs=40)],
-    "ml-100k": [TrainingSettings()],
-}
 _PEERS: dict[str, list[Contender]] = {
     "ml-1m": [
         peer("popularity", Popularity),

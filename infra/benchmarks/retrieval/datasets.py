@@ -13,6 +13,7 @@ from feature_store.contracts.errors import InvalidInput
 from offline_training.evaluation.baselines import Interactions
 
 Bool = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 

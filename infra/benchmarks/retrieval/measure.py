@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infra.benchmarks.retrieval.datasets import Dataset, Float64, Int64
-from infra.benchmarks.retrieval.protocols import Metric, Protocol, Task
+from infra.benchmarks.retrieval.protocols import TEST, Metric, Protocol, Task
 from offline_training.evaluation import metrics
 from offline_training.progress import Progress
 
@@ -20,10 +20,12 @@ Score = Callable[[Int64, Int64], Float64]  # users (n,) ascending and rows of th
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came of a fit: one way to score, or several (by name) of the same training; and what to keep of it."""
+    """What came of a fit: one way to score, or several (by name) of the same training; what to keep of it; and what
+    else to measure of it on the test."""
 
     scores: dict[str, Score]
     details: dict[str, Any] = field(default_factory=dict)
+    compare: Callable[[Task], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def measure(
                 fitted = contender.fit(protocol.dataset, task.train, seed, **parameters)
                 fits[id(task.train)] = fitted, time.perf_counter() - started
             fitted, seconds = fits[id(task.train)]
+            if name == TEST and fitted.compare is not None:
+                fitted.details["ranker"] = fitted.compare(task)
             for model, score in fitted.scores.items():
                 one = found.setdefault((model, name), Measured([], [], [], []))
                 started = time.perf_counter()

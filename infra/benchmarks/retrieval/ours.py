@@ -1,63 +1,110 @@
 """The product's own model: trained, released and served by the code that does so in an installation."""
 
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, UNKNOWN_ITEM, HistoryEvent, token_ids
 from feature_store.online import UserFeatures
-from infra.benchmarks.retrieval.datasets import Dataset, Float64, Int64
+from infra.benchmarks.retrieval.datasets import Bool, Dataset, Float32, Float64, Int64
 from infra.benchmarks.retrieval.measure import Contender, Fitted, Score
-from offline_training.evaluation.baselines import Popularity
+from infra.benchmarks.retrieval.protocols import Task
+from infra.benchmarks.retrieval.ranker import Offer, compare
+from offline_training.evaluation.baselines import Interactions
 from offline_training.models import Trained
 from offline_training.progress import silent
+from offline_training.ranking.dataset import RankerRows, ranker_rows
 from offline_training.ranking.model import Ranker
-from offline_training.ranking.training import FittedRanker
+from offline_training.ranking.training import FittedRanker, fit_ranker
 from offline_training.release import parameters, write_release
-from offline_training.retrieval.dataset import Catalogue, profile_ids
+from offline_training.retrieval.dataset import Catalogue, Impressions, profile_ids
 from offline_training.retrieval.sequences import Sequences
-from offline_training.retrieval.training import fit_two_tower
+from offline_training.retrieval.training import finish_two_tower, fit_two_tower
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
-from online_serving.pipeline.candidates import from_index
-from online_serving.pipeline.features import encode_user
+from online_serving.pipeline.candidates import from_clusters, from_index
+from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
 
-MODEL, SERVED = "two_tower", "two_tower_release"
+MODEL, SERVED, TWO_STAGE = "two_tower", "two_tower_release", "two_stage_release"
 CANDIDATES = 200  # that the index is asked for, as in an installation unless told otherwise
+VALIDATION_SHARE = 0.1  # of what was wanted, the newest: what the ranker learns from
+_PSEUDO_COUNTS = 10.0
+_DAY_MS = 86_400_000
+_NOBODY = np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+Answer = Callable[[Snapshot, EncodedUser, Bool], tuple[Int64, Float64]]  # items and their scores
 
 
-def two_tower(settings: TrainingSettings, folder: Path | None) -> Contender:
+def two_tower(settings: TrainingSettings, folder: Path | None, *, ranked: bool) -> Contender:
     """The two towers as PyTorch computes them, and as a release of them serves: user tower on ONNX Runtime, then the
-    index. folder: where releases are kept, and what a training that is killed goes on from; None: nowhere."""
+    index. folder: where releases are kept, and what a training that is killed goes on from; None: nowhere.
+
+    ranked: the ranker is trained, too, as in an installation on the newest tenth of what was wanted; what index and
+    clusters offer, ranked by it, is a third model. Without it the release's ranker is never asked.
+    """
 
     def fit(dataset: Dataset, train: Int64, seed: int) -> Fitted:
         own = settings.model_copy(update={"seed": seed})
-        catalogue, learnt = catalogue_of(dataset, train), sequences(dataset, train)
         with tempfile.TemporaryDirectory(prefix="matchloop-retrieval-") as scratch:
             kept = Path(scratch) if folder is None else folder
-            fitted = fit_two_tower(catalogue, learnt, np.diff(learnt.start), own, silent, kept / "checkpoints")
-            untrained = FittedRanker(Ranker(own.dimensions, products=False), [], {}, np.zeros((0, 3)))
-            trained = Trained(catalogue, learnt, fitted.model, untrained, fitted.losses, {})
+            trained, rows = _trained(dataset, train, own, kept / "checkpoints", ranked=ranked)
             release = write_release(kept / "releases", trained, own, None, 0)
             snapshot = Snapshot.load(kept / "releases", release)
-        details = {"seed": seed, "release": release, "settings": parameters(own), "losses": fitted.losses}
-        return Fitted({MODEL: _by_model(fitted.model, dataset), SERVED: _by_release(snapshot, dataset)}, details)
+        details = {"seed": seed, "release": release, "settings": parameters(own), "losses": trained.losses}
+        scores = {MODEL: _by_model(trained.two_tower, dataset), SERVED: _by_release(snapshot, dataset, _by_index)}
+        if rows is None:
+            return Fitted(scores, details)
+        scores[TWO_STAGE] = _by_release(snapshot, dataset, _by_ranker)
+        return Fitted(scores, details, lambda task: compare(rows, _offers(snapshot, dataset, task)))
 
     return Contender(MODEL, fit, seeded=True)
 
 
-def catalogue_of(dataset: Dataset, train: Int64) -> Catalogue:
-    """The items as the towers read them; of the features that only a ranker reads, how many wanted them."""
+def _trained(
+    dataset: Dataset, train: Int64, settings: TrainingSettings, checkpoints: Path, *, ranked: bool
+) -> tuple[Trained, RankerRows | None]:
+    """In the order of offline_training.models.train_models."""
+    learnt, log, positive = sequences(dataset, train), dataset.log.take(train), dataset.positive[train]
+    end = int(log.time.max()) + 1
+    catalogue = _catalogue(dataset, _item_features(log, positive, end, settings))
+    start = int(np.quantile(log.time[positive], 1 - VALIDATION_SHARE)) if ranked else end
+    before = learnt.before(start)
+    fitted = fit_two_tower(catalogue, learnt, before, settings, silent, checkpoints)
+    if not ranked:
+        nothing = FittedRanker(Ranker(settings.dimensions, products=False), [], {}, np.zeros((0, 3)))
+        return Trained(catalogue, learnt, fitted.model, nothing, fitted.losses, {}), None
+    features = _item_features(log, positive, start, settings)
+    shown = Impressions([], np.zeros(0, np.int64), profile_ids([]), learnt.histories(*_NOBODY, 1), [], [])
+    rows = ranker_rows(fitted.model, catalogue, features, learnt, before, shown, settings, silent)
+    ranker = fit_ranker(rows, settings.dimensions, settings, silent)
+    towers = finish_two_tower(fitted, learnt, settings, silent)
+    return Trained(catalogue, learnt, towers, ranker, fitted.losses, ranker.metrics), rows
+
+
+def _catalogue(dataset: Dataset, features: Float32) -> Catalogue:
     names = [item.id for item in dataset.items]
     tokens = np.stack([token_ids(item.tokens(), ITEM_TOKENS) for item in dataset.items])
-    known = dataset.log.take(train)
-    liked = Popularity().fit(known).score(np.zeros(1, np.int64), known)[0]
-    features = np.tile(UNKNOWN_ITEM, (len(names), 1))
-    features[liked > 0, [feature.name for feature in ITEM_FEATURES].index("known")] = 1.0
     return Catalogue(names, {name: row for row, name in enumerate(names)}, tokens, features)
+
+
+def _item_features(log: Interactions, positive: Bool, moment: int, settings: TrainingSettings) -> Float32:
+    """definitions.ITEM_FEATURES of what came before the moment, as the Spark job computes them: (items, features)."""
+    known = log.time < moment
+    recent = log.time >= moment - settings.recent_days * _DAY_MS
+    liked = np.bincount(log.item[known & positive], minlength=log.items)
+    rated = np.bincount(log.item[known], minlength=log.items)
+    computed = {
+        "popularity": np.log1p(liked),
+        "recent_popularity": np.log1p(np.bincount(log.item[known & positive & recent], minlength=log.items)),
+        "positive_rate": (liked + _PSEUDO_COUNTS * liked.sum() / max(1, rated.sum())) / (rated + _PSEUDO_COUNTS),
+        "known": np.ones(log.items),
+    }
+    columns = np.stack([computed[feature.name] for feature in ITEM_FEATURES], axis=1)
+    return np.where(rated[:, None] > 0, columns, UNKNOWN_ITEM).astype(np.float32)
 
 
 def sequences(dataset: Dataset, rows: Int64) -> Sequences:
@@ -93,24 +140,48 @@ def _by_model(model: TwoTower, dataset: Dataset) -> Score:
     return score
 
 
-def _by_release(snapshot: Snapshot, dataset: Dataset) -> Score:
-    """What the index of the release does not name comes last."""
+def _by_release(snapshot: Snapshot, dataset: Dataset, answer: Answer) -> Score:
+    """What a release does not offer comes last."""
 
     def score(users: Int64, past: Int64) -> Float64:
-        known = sequences(dataset, past)
         scores = np.full((len(users), snapshot.size), -np.inf)
-        for row, user in enumerate(users.tolist()):
-            own = slice(known.start[user], known.start[user + 1])
-            events = [
-                HistoryEvent(dataset.items[item].id, known.kinds[kind], time)
-                for item, kind, time in zip(known.item[own], known.kind[own], known.time[own].tolist(), strict=True)
-            ]
-            features = UserFeatures(dataset.profiles[user], events[::-1], frozenset())
-            encoded = encode_user(snapshot, features, Request(slate_size=1))
-            allowed = snapshot.available.copy()
-            allowed[known.item[own]] = False
-            named = from_index(snapshot, encoded, allowed, CANDIDATES)
-            scores[row, named] = snapshot.vectors[named] @ encoded.vector
+        for row, (encoded, allowed) in enumerate(_encoded(snapshot, dataset, users, past)):
+            named, values = answer(snapshot, encoded, allowed)
+            scores[row, named] = values
         return scores
 
     return score
+
+
+def _by_index(snapshot: Snapshot, user: EncodedUser, allowed: Bool) -> tuple[Int64, Float64]:
+    named = from_index(snapshot, user, allowed, CANDIDATES)
+    return named, (snapshot.vectors[named] @ user.vector).astype(np.float64)
+
+
+def _by_ranker(snapshot: Snapshot, user: EncodedUser, allowed: Bool) -> tuple[Int64, Float64]:
+    named = np.union1d(
+        from_index(snapshot, user, allowed, CANDIDATES), from_clusters(snapshot, user, allowed, CANDIDATES)
+    )
+    return named, snapshot.towers.predict(candidate_features(snapshot, user, named)).astype(np.float64)
+
+
+def _encoded(snapshot: Snapshot, dataset: Dataset, users: Int64, past: Int64) -> Iterator[tuple[EncodedUser, Bool]]:
+    """Each user as serving encodes them, and the items that they have not met."""
+    known = sequences(dataset, past)
+    for user in users.tolist():
+        own = slice(known.start[user], known.start[user + 1])
+        events = [
+            HistoryEvent(dataset.items[item].id, known.kinds[kind], time)
+            for item, kind, time in zip(known.item[own], known.kind[own], known.time[own].tolist(), strict=True)
+        ]
+        features = UserFeatures(dataset.profiles[user], events[::-1], frozenset())
+        allowed = snapshot.available.copy()
+        allowed[known.item[own]] = False
+        yield encode_user(snapshot, features, Request(slate_size=1)), allowed
+
+
+def _offers(snapshot: Snapshot, dataset: Dataset, task: Task) -> Iterator[Offer]:
+    for row, (user, allowed) in enumerate(_encoded(snapshot, dataset, task.users, task.past)):
+        named, probability = _by_ranker(snapshot, user, allowed)
+        features = candidate_features(snapshot, user, named)
+        yield Offer(features, probability, snapshot.vectors[named] @ user.vector, np.isin(named, task.relevant[row]))
