@@ -55,7 +55,9 @@ def run(
             for (model, test), one in figures.items()
             if test == TEST
         },
-        "details": {model: one.details for (model, test), one in figures.items() if test == TEST and any(one.details)},
+        "details": {
+            one.name: figures[one.name, TEST].details for one in chosen if any(figures[one.name, TEST].details)
+        },
         "published_by_others": protocol.published,
     }
     if out is not None:
