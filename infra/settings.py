@@ -11,9 +11,9 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, to_jsonable_python
 from pydantic_settings import (
     BaseSettings,
@@ -65,6 +65,16 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _keeps_what_is_read(self) -> Self:
+        kept, read = self.redis.history_kept, self.training.history_length
+        if kept < read:
+            raise ValueError(
+                f"redis.history_kept {kept} is less than training.history_length {read}: "
+                "serving would read less of a history than training. Raise the one, or lower the other"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -164,3 +164,11 @@ def test_the_manual_names_every_setting_with_its_default_and_meaning(elsewhere: 
     for section, name, declared in names():
         assert declared.model_fields[name].description, f"{section}.{name} has no description"
         assert re.search(rf"^# {name} = ", text, re.MULTILINE)
+
+
+def test_serving_reads_no_less_of_a_history_than_training(elsewhere: Path) -> None:
+    (elsewhere / "matchloop.toml").write_text("[redis]\nhistory_kept = 60\n[training]\nhistory_length = 60\n")
+    assert load().training.history_length == 60
+    (elsewhere / "matchloop.toml").write_text("[redis]\nhistory_kept = 60\n[training]\nhistory_length = 61\n")
+    with pytest.raises(InvalidInput, match=r"redis\.history_kept 60 is less than training\.history_length 61"):
+        load()
