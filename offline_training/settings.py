@@ -53,6 +53,14 @@ class TrainingSettings(BaseModel):
     history_length: int = Field(default=50, ge=1, description="Events of history that the user tower reads.")
     layers: int = Field(default=2, ge=1, description="Attention blocks of the user tower.")
     heads: int = Field(default=2, ge=1, description="Attention heads; twice their number divides `dimensions`.")
+    horizon: int = Field(
+        default=20, ge=0, description="Events by which the towers look further ahead than the next one."
+    )
+    drift: bool = Field(
+        default=True,
+        description="Whether what people want changes with time: the towers then start from how popular items are in "
+        "the last `recent_days`, and end with the newest events.",
+    )
     dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout of the user tower.")
     epochs: int = Field(default=8, ge=1, description="Passes of the two-tower model over the training set.")
     batch_size: int = Field(default=6_000, ge=2, description="Events in a batch of the two-tower model.")

@@ -193,12 +193,18 @@ def batches(windows: Windows, events: int, rng: np.random.Generator) -> Iterator
         yield windows.take(parts[number])
 
 
-def targets(sequences: Sequences, windows: Windows) -> Targets:
-    """The positive events to predict in the windows."""
+def targets(sequences: Sequences, windows: Windows, horizon: int, rng: np.random.Generator) -> Targets:
+    """The positive events to predict in the windows, each from the state it was met in or, drawn at random, up to
+    `horizon` events earlier: what somebody will do soon, not only next (PinnerFormer, Pancha et al., KDD 2022)."""
     count = windows.end_target - windows.first_target
     row = np.repeat(np.arange(len(count)), count)
     event = windows.first_target[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
     positive = sequences.positive[event]
     row, event = row[positive], event[positive]
-    owner = np.searchsorted(sequences.start, event, side="right") - 1
-    return Targets(row, sequences.start[owner] + sequences.visible[event] - windows.first[row], event)
+    owner = sequences.user[event]
+    state = sequences.start[owner] + sequences.visible[event] - windows.first[row]
+    if horizon:
+        # The state before the first event is that of somebody new: in a later part of a sequence there is none.
+        lowest = (windows.first[row] > sequences.start[owner]).astype(np.int64)
+        state = np.maximum(state - rng.integers(0, horizon + 1, len(state)), np.minimum(lowest, state))
+    return Targets(row, state, event)

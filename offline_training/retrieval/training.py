@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import logsumexp
 
 from feature_store.contracts.errors import InvalidInput
 from offline_training.fitting import Task, fit
@@ -26,25 +28,68 @@ from offline_training.settings import Loss, TrainingSettings
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
+Bool = NDArray[np.bool_]
 
 FULL_SOFTMAX_UP_TO = 50_000  # items; beyond, embedding all of them at every step takes longer than the rest of it
 BATCH_PLACES = 2_048  # places of one in-batch softmax
 ID_DROPOUT = 0.1  # items embedded by content alone, so that content alone gives a sensible vector
 PROFILE_DROPOUT = 0.1
+MAX_SCORES = 5_000_000  # users times items that the trust in popularity is fitted on
+PERIODS = 64  # of training: how popular items are lately is counted anew in each
 WEIGHT_DECAY = 1e-2
 MS_PER_DAY = 86_400_000
 
 Batch = tuple[torch.Tensor, ...]
 
 
+@dataclass(frozen=True)
+class Popularity:
+    """How popular items were in the periods of training: level (I, P) is ln(1 + positives in the recent_days before the
+    period began), period (n,) that of each event; level_now (I,): after the last event."""
+
+    level: Float32
+    period: Int64
+    level_now: Float32
+
+
+def popularity(sequences: Sequences, known: Bool, items: int, settings: TrainingSettings) -> Popularity:
+    """Counts the known (n,) positives, in PERIODS periods of about equally many. All zeros without
+    settings.drift: then items do not differ."""
+    counted = np.flatnonzero(known & sequences.positive)
+    level = np.zeros((items, PERIODS), np.float32)
+    if not settings.drift:
+        return Popularity(level[:, :1], np.zeros(len(sequences.item), np.int64), level[:, 0])
+    counted = counted[np.argsort(sequences.time[counted], kind="stable")]
+    time, item = sequences.time[counted], sequences.item[counted]
+    begins = time[np.arange(PERIODS) * len(time) // PERIODS]
+    window = int(settings.recent_days * MS_PER_DAY)
+
+    def before(moment: int) -> Float32:
+        first, end = np.searchsorted(time, [moment - window, moment])
+        return np.log1p(np.bincount(item[first:end], minlength=items)).astype(np.float32)
+
+    for number, moment in enumerate(begins.tolist()):
+        level[:, number] = before(moment)
+    period = np.maximum(np.searchsorted(begins, sequences.time, side="right") - 1, 0)
+    return Popularity(level, period, before(int(time[-1]) + 1))
+
+
 class WindowBatches:
-    """The batches of one pass: histories (item, kind, gap), profile; row, state, item, and weight of the targets."""
+    """The batches of one pass: histories (item, kind, gap), profile; row, state, item, weight, and period of the
+    targets."""
 
     def __init__(
-        self, sequences: Sequences, windows: Windows, events: int, weight: Float32, rng: np.random.Generator
+        self,
+        sequences: Sequences,
+        windows: Windows,
+        settings: TrainingSettings,
+        weight: Float32,
+        period: Int64,
+        rng: np.random.Generator,
     ) -> None:
-        self._sequences, self._weight = sequences, weight
-        self._parts = list(batches(windows, events, rng))
+        self._sequences, self._weight, self._period = sequences, weight, period
+        self._horizon, self._rng = settings.horizon, rng
+        self._parts = list(batches(windows, settings.batch_size, rng))
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -53,11 +98,12 @@ class WindowBatches:
         sequences = self._sequences
         for part in self._parts:
             history = sequences.cut(part.first, part.end, int((part.end - part.first).max(initial=0)))
-            wanted = targets(sequences, part)
+            wanted = targets(sequences, part, self._horizon, self._rng)
             user = np.searchsorted(sequences.start, part.first_target, side="right") - 1
             columns = (
                 *(history.item, history.kind, history.gap, sequences.profile[user]),
-                *(wanted.row, wanted.state, sequences.item[wanted.event], self._weight[wanted.event]),
+                *(wanted.row, wanted.state, sequences.item[wanted.event]),
+                *(self._weight[wanted.event], self._period[wanted.event]),
             )
             if len(wanted.row):
                 yield tuple(torch.from_numpy(np.ascontiguousarray(column)) for column in columns)
@@ -69,11 +115,15 @@ class RetrievalTask(Task):
     warm, cosine = 0.05, True
 
     share: torch.Tensor
+    level: torch.Tensor
 
-    def __init__(self, model: TwoTower, settings: TrainingSettings, rate: float, share: NDArray[np.float64]) -> None:
-        """share (I,): each item's part of the interactions."""
+    def __init__(
+        self, model: TwoTower, settings: TrainingSettings, rate: float, share: NDArray[np.float64], level: Float32
+    ) -> None:
+        """share (I,): each item's part of the interactions. level (I, P): Popularity.level."""
         super().__init__()
         self.model, self.settings, self.rate = model, settings, rate
+        self.register_buffer("level", torch.from_numpy(level))
         self.register_buffer("share", torch.from_numpy(share).float())
         self.frequency = StreamingFrequency(len(share))
         self.loss = settings.loss
@@ -82,7 +132,7 @@ class RetrievalTask(Task):
             self.loss = Loss.FULL_SOFTMAX if small else Loss.CORRECTED_IN_BATCH
 
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
-        history, kind, gap, profile, row, state, item, weight = batch
+        history, kind, gap, profile, row, state, item, weight, period = batch
         profile = profile * (torch.rand(len(profile), 1, device=profile.device) >= PROFILE_DROPOUT)
         full = self.loss is Loss.FULL_SOFTMAX
         # In the roles of candidate and of history alike an item is embedded once.
@@ -90,11 +140,15 @@ class RetrievalTask(Task):
         if not full:
             numbers = torch.unique(torch.cat([item + 1, history.flatten(), item.new_zeros(1)]))
         ids = self.model.ids[numbers] * (torch.rand(len(numbers), device=item.device) >= ID_DROPOUT)
-        vectors = self.model.item_tower(ids, self.model.tokens[numbers])
-        past = vectors.index_select(0, torch.searchsorted(numbers, history.flatten()))
-        past = past.view(*history.shape, vectors.shape[1])  # not -1: without a second event of anybody it is empty
-        past = past * (history > 0).unsqueeze(2)
-        users = self.model.user_tower.states(past, kind, gap, profile)[row, state]
+        taste = self.model.item_tower.taste(ids, self.model.tokens[numbers])
+        past = taste.index_select(0, torch.searchsorted(numbers, history.flatten()))
+        past = past.view(*history.shape, taste.shape[1])  # not -1: without a second event of anybody it is empty
+        past = torch.nn.functional.pad(past * (history > 0).unsqueeze(2), (0, 1))
+        states = self.model.user_tower.states(past, kind, gap, profile)[row, state]
+        # How popular an item was depends on when: an axis for each period, of which a user looks along one.
+        along = torch.nn.functional.one_hot(period, self.level.shape[1]) * states[:, -1:] * self.settings.temperature
+        users = torch.cat([states[:, :-1], along], dim=1)
+        vectors = torch.cat([taste, self.level[(numbers - 1).clamp(min=0)]], dim=1)
         if full:
             exact = users.float() / self.settings.temperature
             low = exact if self.trainer.precision == "32-true" else exact.bfloat16()
@@ -138,13 +192,13 @@ def fit_two_tower(
     progress: Progress,
     checkpoints: Path | None = None,
 ) -> Fitted:
-    """Stage 1: `settings.epochs` passes over the first until[u] events of every user, then one that leans to the newest
-    of them (not with settings.recent_days of 0).
+    """Stage 1: `settings.epochs` passes over the first until[u] events of every user; with settings.drift then one that
+    leans to the newest of them, and the trust in popularity is fitted to what came after them.
 
     checkpoints: a folder; a training of the same data with the same settings that was killed goes on from what it left
     there, and ends with the same model. Raises InvalidInput if there is nothing to predict.
     """
-    known = np.arange(len(sequences.item)) - sequences.start[sequences.user] < until[sequences.user]
+    known = _known(sequences, until)
     if not (known & sequences.positive).any():
         raise InvalidInput(
             "No positive interaction is left to train on. Import more, or check training.positive_value."
@@ -161,8 +215,45 @@ def fit_two_tower(
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    losses += _newest_pass(model, sequences, until, settings, last)
+    if settings.drift:
+        losses += _newest_pass(model, sequences, until, settings, last)
+        trust = fit_trust(model, sequences, until, settings)
+        for tensor in (model.user_tower.trust, base["user_tower.trust"]):
+            tensor.fill_(trust)
     return Fitted(model, base, losses)
+
+
+def fit_trust(model: TwoTower, sequences: Sequences, until: Int64, settings: TrainingSettings) -> float:
+    """How far to trust popularity, relative to taste, when it comes to what users did after their first until[u]
+    events: trained on its own past, a model takes taste to be known better than it is.
+
+    The weights a, b > 0 of softmax(a <taste> / temperature + b <popularity>) of the largest likelihood of the later
+    positives, each user counting once; the result is b / a, and 1 if there are none.
+    """
+    later = np.flatnonzero(~_known(sequences, until) & sequences.positive)
+    items = len(model.tokens) - 1
+    users = np.unique(sequences.user[later])
+    users = users[:: max(1, len(users) * items // MAX_SCORES)]
+    if not len(users):
+        return 1.0
+    later = later[np.isin(sequences.user[later], users)]
+    row = np.searchsorted(users, sequences.user[later])
+    vectors = model.item_vectors()
+    people = model.user_vectors(
+        vectors, sequences.histories(users, until[users], model.history_length), sequences.profile[users]
+    )
+    taste = people[:, :-1] @ vectors[:, :-1].T / settings.temperature
+    popular = people[:, -1:] * vectors[:, -1] / settings.temperature
+    each = 1 / np.bincount(row)[row]
+    wanted = (row, sequences.item[later])
+
+    def loss(log_weights: NDArray[np.float64]) -> float:
+        a, b = np.exp(log_weights)
+        scores = a * taste + b * popular
+        return float((each * (logsumexp(scores, axis=1)[row] - scores[wanted])).sum())
+
+    a, b = np.exp(minimize(loss, np.zeros(2), method="Nelder-Mead", bounds=[(-3.0, 3.0)] * 2).x)
+    return float(b / a)
 
 
 def finish_two_tower(fitted: Fitted, sequences: Sequences, settings: TrainingSettings, progress: Progress) -> TwoTower:
@@ -195,14 +286,14 @@ def _mark_trained(model: TwoTower, items: Int64) -> None:
 def _newest_pass(
     model: TwoTower, sequences: Sequences, until: Int64, settings: TrainingSettings, progress: Progress
 ) -> list[float]:
-    """One pass in which an event counts exp(-age / (2 recent_days)).
+    """One pass in which, with settings.drift, an event counts exp(-age / (2 recent_days)).
 
     Taste drifts: on MovieLens-100K by time this raised recall@50 of the following weeks by a tenth, within the window
     and after it alike; a second pass took half of it back.
     """
-    known = np.arange(len(sequences.item)) - sequences.start[sequences.user] < until[sequences.user]
+    known = _known(sequences, until)
     age = np.maximum(sequences.time[known].max(initial=0) - sequences.time, 0) / MS_PER_DAY
-    weight = np.exp(-age / (2 * settings.recent_days)).astype(np.float32)
+    weight = np.exp(-age / (2 * settings.recent_days) * settings.drift).astype(np.float32)
     return _train(model, sequences, until, weight, settings, 1, 0.5, progress, None)
 
 
@@ -217,15 +308,18 @@ def _train(
     progress: Progress,
     checkpoints: Path | None,
 ) -> list[float]:
+    items = len(model.tokens) - 1
+    lately = popularity(sequences, _known(sequences, until), items, settings)
+    count = np.bincount(sequences.item, minlength=items)
+
     def make(epoch: int) -> WindowBatches:
         rng = np.random.default_rng((settings.seed, epoch))
         windows = sequences.windows(settings.history_length, until, rng)
-        return WindowBatches(sequences, windows, settings.batch_size, weight, rng)
+        return WindowBatches(sequences, windows, settings, weight, lately.period, rng)
 
-    count = np.bincount(sequences.item, minlength=len(model.tokens) - 1)
-    task = RetrievalTask(model, settings, settings.learning_rate * pace, count / max(1, count.sum()))
+    task = RetrievalTask(model, settings, settings.learning_rate * pace, count / max(1, count.sum()), lately.level)
     model.train()
-    return fit(
+    losses = fit(
         task,
         make,
         epochs=epochs,
@@ -237,3 +331,11 @@ def _train(
         devices=settings.devices,
         checkpoints=checkpoints,
     )
+    model.item_tower.popularity[1:] = torch.from_numpy(lately.level_now)
+    return losses
+
+
+def _known(sequences: Sequences, until: Int64) -> Bool:
+    """(n,) which events are among the first until[u] of their user u."""
+    known: Bool = np.arange(len(sequences.item)) - sequences.start[sequences.user] < until[sequences.user]
+    return known

@@ -1,4 +1,4 @@
-"""The two-tower retrieval model: users and items as unit vectors whose inner product ranks items.
+"""The two-tower retrieval model: users and items as vectors whose inner product ranks items.
 
 The towers read what serving can read: an item is its content tokens and, once known, its id; a user is the sequence of
 what they did and their profile tokens. So an item that came a second ago, or a user without history, has a vector.
@@ -41,10 +41,19 @@ class TokenMean(nn.Module):
 
 
 class ItemTower(nn.Module):
-    """id (B,) with 0 for unknown, tokens (B, ITEM_TOKENS) -> unit vectors (B, d)."""
+    """id (B,) with 0 for unknown, tokens (B, ITEM_TOKENS) -> vectors (B, d): a unit vector of taste (d - 1), and how
+    popular the item is lately, times the temperature of the softmax; 0 for an unknown one.
 
-    def __init__(self, items: int, dimensions: int) -> None:
+    popularity (I + 1,): ln(1 + n), as of the end of training.
+    """
+
+    popularity: torch.Tensor
+
+    def __init__(self, items: int, dimensions: int, temperature: float) -> None:
         super().__init__()
+        self.temperature = temperature
+        self.register_buffer("popularity", torch.zeros(items + 1))
+        dimensions -= 1
         self.ids = nn.Embedding(items + 1, dimensions)
         # Small, because only the direction counts: a step of the optimizer then turns a vector by more.
         nn.init.normal_(self.ids.weight, std=_SMALL)
@@ -53,9 +62,14 @@ class ItemTower(nn.Module):
             nn.Linear(dimensions, 2 * dimensions), nn.ReLU(), nn.Linear(2 * dimensions, dimensions)
         )
 
-    def forward(self, ids: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def taste(self, ids: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Unit vectors (B, d - 1)."""
         content = self.content(tokens)
         return F.normalize(self.ids(ids) + content + self.mlp(content), dim=1)
+
+    def forward(self, ids: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        popular = self.temperature * self.popularity[ids]
+        return torch.cat([self.taste(ids, tokens), popular.unsqueeze(1)], dim=1)
 
 
 class Block(nn.Module):
@@ -76,6 +90,7 @@ class Block(nn.Module):
         rows, places, d = x.shape
         parts = self.projections(self.before_attention(x)).view(rows, places, 3, self.heads, d // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        cosine, sine = cosine.to(query.dtype), sine.to(query.dtype)
         query, key = _rotated(query, cosine, sine), _rotated(key, cosine, sine)
         seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.dropout(self.output(seen.transpose(1, 2).reshape(rows, places, d)))
@@ -84,14 +99,19 @@ class Block(nn.Module):
 
 
 class UserTower(nn.Module):
-    """What a user did, oldest first, and their profile -> unit vectors.
+    """What a user did, oldest first, and their profile -> vectors (B, d): a unit vector of taste (d - 1), and by how
+    much they go with what is popular, above 0.
 
-    history (B, L, d): the items' vectors. kinds, gaps (B, L): as in Histories. length (B,): events; what lies behind
-    them does not matter, because attention looks back only. tokens (B, USER_TOKENS): the profile.
+    history (B, L, d): the items' vectors, of which the taste is read. kinds, gaps (B, L): as in Histories. length (B,):
+    events; what lies behind them does not matter, because attention looks back only. tokens (B, USER_TOKENS): the
+    profile.
     """
 
     cosine: torch.Tensor
     sine: torch.Tensor
+    trust: (
+        torch.Tensor
+    )  # in popularity, relative to taste: 1 as trained, more where taste is known less well than it seems
 
     def __init__(self, length: int, dimensions: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -105,6 +125,7 @@ class UserTower(nn.Module):
         self.blocks = nn.ModuleList([Block(dimensions, heads, dropout) for _ in range(layers)])
         self.norm = nn.LayerNorm(dimensions)
         self.dropout = nn.Dropout(dropout)
+        self.register_buffer("trust", torch.ones(()))
         width = dimensions // heads
         speed = _ROTATION_BASE ** (-torch.arange(0, width, 2) / width)
         angle = (torch.arange(length + 1).unsqueeze(1) * speed).repeat(1, 2)
@@ -114,13 +135,15 @@ class UserTower(nn.Module):
     def states(
         self, history: torch.Tensor, kinds: torch.Tensor, gaps: torch.Tensor, tokens: torch.Tensor
     ) -> torch.Tensor:
-        """Unit vectors (B, L + 1, d): place s is the user who did the first s events, and no more."""
+        """Vectors (B, L + 1, d): place s is the user who did the first s events, and no more."""
         start = (self.start + self.profile(tokens)).unsqueeze(1)
-        x = self.dropout(torch.cat([start, self.scale * history + self.kinds(kinds) + self.gaps(gaps)], dim=1))
-        cosine, sine = self.cosine[: x.shape[1]].to(x.dtype), self.sine[: x.shape[1]].to(x.dtype)
+        taste = F.pad(self.scale * history[:, :, :-1], (0, 1))
+        x = self.dropout(torch.cat([start, taste + self.kinds(kinds) + self.gaps(gaps)], dim=1))
+        cosine, sine = self.cosine[: x.shape[1]], self.sine[: x.shape[1]]
         for block in self.blocks:
             x = block(x, cosine, sine)
-        return F.normalize(self.norm(x), dim=2)
+        x = self.norm(x)
+        return torch.cat([F.normalize(x[:, :, :-1], dim=2), F.softplus(x[:, :, -1:])], dim=2)
 
     def forward(
         self,
@@ -132,7 +155,8 @@ class UserTower(nn.Module):
     ) -> torch.Tensor:
         states = self.states(history, kinds, gaps, tokens)
         place = length.view(-1, 1, 1).expand(-1, 1, states.shape[2])
-        return states.gather(1, place).squeeze(1)
+        user = states.gather(1, place).squeeze(1)
+        return torch.cat([user[:, :-1], self.trust * user[:, -1:]], dim=1)
 
 
 class TwoTower(nn.Module):
@@ -149,7 +173,7 @@ class TwoTower(nn.Module):
     def __init__(self, tokens: Int64, settings: TrainingSettings) -> None:
         super().__init__()
         length, d = settings.history_length, settings.dimensions
-        self.item_tower = ItemTower(len(tokens), d)
+        self.item_tower = ItemTower(len(tokens), d, settings.temperature)
         self.user_tower = UserTower(length, d, settings.layers, settings.heads, settings.dropout)
         self.dimensions, self.history_length = d, length
         self.register_buffer("tokens", torch.from_numpy(np.vstack([np.zeros_like(tokens[:1]), tokens])))
@@ -157,7 +181,7 @@ class TwoTower(nn.Module):
 
     @torch.no_grad()
     def item_vectors(self, content_only: bool = False) -> Float32:
-        """Unit vectors (I, d) of the catalogue; content_only: as if every item were new."""
+        """Vectors (I, d) of the catalogue; content_only: as if every item were new."""
         blocks = []
         for start in range(1, len(self.tokens), _BATCH):
             tokens = self.tokens[start : start + _BATCH]
@@ -167,7 +191,7 @@ class TwoTower(nn.Module):
 
     @torch.no_grad()
     def user_vectors(self, vectors: Float32, histories: Histories, profile: Int64) -> Float32:
-        """Unit vectors (n, d) of users. vectors: item_vectors(); profile (n, USER_TOKENS)."""
+        """Vectors (n, d) of users. vectors: item_vectors(); profile (n, USER_TOKENS)."""
         padded = torch.from_numpy(np.vstack([np.zeros_like(vectors[:1]), vectors]))
         blocks = [np.zeros((0, self.dimensions), np.float32)]
         for start in range(0, len(profile), _BATCH):

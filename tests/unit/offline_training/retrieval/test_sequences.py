@@ -70,7 +70,7 @@ def test_every_positive_event_is_predicted_once_from_what_was_known_strictly_bef
     for part in batches(sequences.windows(width, until, rng), data.draw(st.integers(1, 30)), rng):
         history = sequences.cut(part.first, part.end, width)
         assert (part.end - part.first <= width).all()
-        wanted = targets(sequences, part)
+        wanted = targets(sequences, part, 0, rng)
         for row, state, event in zip(wanted.row, wanted.state, wanted.event, strict=True):
             user = sequences.user[event]
             known = history.item[row, :state] - 1
@@ -105,3 +105,19 @@ def test_batches_keep_to_their_size() -> None:
     assert max(sizes) <= 100
     assert len(sizes) < 20
     assert sum(sizes) == pytest.approx(int((windows.end - windows.first).sum()), rel=0.5)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 8), st.integers(0, 9))
+def test_with_a_horizon_events_are_predicted_from_up_to_that_much_earlier(
+    events: int, width: int, horizon: int, seed: int
+) -> None:
+    sequences = sequences_of([(item, item) for item in range(events)])
+    rng = np.random.default_rng(seed)
+    windows = sequences.windows(width, np.array([events]), rng)
+    wanted = targets(sequences, windows, horizon, rng)
+    known = windows.first[wanted.row] + wanted.state  # of the user's events
+    assert np.sort(wanted.event).tolist() == list(range(events))
+    assert ((wanted.event - horizon <= known) & (known <= wanted.event)).all()
+    # Somebody of whom nothing is known is only ever at the beginning.
+    assert (windows.first[wanted.row[wanted.state == 0]] == 0).all()
