@@ -10,7 +10,9 @@ from torch import nn
 
 from feature_store.definitions import ITEM_TOKENS, RANKER_FEATURES, USER_TOKENS
 from offline_training.ranking.model import Ranker
+from offline_training.retrieval.pi2i.scorer import PairScorer
 from offline_training.retrieval.two_tower import TwoTower
+from online_serving.item_lists import CROSS, TRIGGERS
 
 OPSET = 17
 
@@ -37,8 +39,30 @@ def export_ranker(ranker: Ranker, dimensions: int, directory: Path) -> None:
     _export(ranker, (features,), directory / "ranker.onnx", ("features",), "probability")
 
 
+def export_scorer(scorer: PairScorer, dimensions: int, directory: Path) -> None:
+    """Writes scorer.onnx, with a dynamic number of users and of pairs."""
+    users, pairs, d = 2, 3, dimensions
+    arguments = (
+        torch.zeros(users, TRIGGERS, d),
+        torch.ones(users, dtype=torch.int64),
+        torch.zeros(users, d),
+        torch.zeros(users, pairs, dtype=torch.int64),
+        torch.zeros(users, pairs, d),
+        torch.zeros(users, pairs, CROSS),
+    )
+    inputs = ("triggers", "length", "user", "trigger", "target", "cross")
+    _export(
+        scorer, arguments, directory / "scorer.onnx", inputs, "logit", pairs=("trigger", "target", "cross", "logit")
+    )
+
+
 def _export(
-    module: nn.Module, arguments: tuple[torch.Tensor, ...], path: Path, inputs: Sequence[str], output: str
+    module: nn.Module,
+    arguments: tuple[torch.Tensor, ...],
+    path: Path,
+    inputs: Sequence[str],
+    output: str,
+    pairs: Sequence[str] = (),
 ) -> None:
     module.eval()
     exporter = logging.getLogger("torch.onnx")
@@ -54,7 +78,9 @@ def _export(
                 path,
                 input_names=list(inputs),
                 output_names=[output],
-                dynamic_axes={name: {0: "batch"} for name in (*inputs, output)},
+                dynamic_axes={
+                    name: {0: "batch", 1: "pairs"} if name in pairs else {0: "batch"} for name in (*inputs, output)
+                },
                 opset_version=OPSET,
                 dynamo=False,
             )

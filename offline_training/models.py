@@ -15,6 +15,8 @@ from offline_training.retrieval.dataset import (
     read_impressions,
     read_sequences,
 )
+from offline_training.retrieval.pi2i.build import PersonalLists, personal_lists
+from offline_training.retrieval.pi2i.moments import moments
 from offline_training.retrieval.sequences import Sequences
 from offline_training.retrieval.training import finish_two_tower, fit_two_tower
 from offline_training.retrieval.two_tower import TwoTower
@@ -31,6 +33,7 @@ class Trained:
     ranker: FittedRanker
     losses: list[float]
     metrics: dict[str, float]
+    lists: PersonalLists | None = None
 
 
 def train_models(sets: Path, checkpoints: Path, settings: TrainingSettings, progress: Progress) -> Trained:
@@ -53,13 +56,16 @@ def train_models(sets: Path, checkpoints: Path, settings: TrainingSettings, prog
     rows = ranker_rows(
         fitted.model, catalogue, features, sequences, before, impressions, settings, section(progress, 0.6, 0.65)
     )
-    ranker = fit_ranker(rows, settings.dimensions, settings, section(progress, 0.65, 0.9))
+    ranker = fit_ranker(rows, settings.dimensions, settings, section(progress, 0.65, 0.85))
+    window = moments(fitted.model, sequences, before)
+    lists = personal_lists(sets, catalogue, fitted.model.item_vectors(), window, settings, section(progress, 0.85, 0.9))
     two_tower = finish_two_tower(fitted, sequences, settings, section(progress, 0.9, 1.0))
 
-    metrics |= ranker.metrics | {
+    metrics |= ranker.metrics | (lists.metrics if lists else {})
+    metrics |= {
         "examples": float(sequences.positive.sum()),
         "users": float(len(sequences.users)),
         "items": float(len(catalogue.items)),
         "impressions": float(rows.shown.sum()),
     }
-    return Trained(catalogue, sequences, two_tower, ranker, fitted.losses, metrics)
+    return Trained(catalogue, sequences, two_tower, ranker, fitted.losses, metrics, lists)

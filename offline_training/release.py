@@ -14,7 +14,7 @@ from feature_store.definitions import ITEM_FEATURES, features_hash
 from offline_training.build_graph import build_graph, cluster_count, cluster_users
 from offline_training.build_index import RECALL_SIZE, build_index
 from offline_training.encoding import encode_users
-from offline_training.export import export_ranker, export_towers
+from offline_training.export import export_ranker, export_scorer, export_towers
 from offline_training.models import Trained
 from offline_training.retrieval.dataset import Catalogue, Float32
 from offline_training.settings import TrainingSettings
@@ -44,6 +44,9 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
         count = cluster_count(settings.clusters, len(people), len(vectors), settings.edges_per_cluster)
         centroids = cluster_users(people, count, settings.seed)
         index = build_index(vectors, people)
+        if trained.lists is not None:
+            trained.lists.items.save(draft)
+            export_scorer(trained.lists.scorer, settings.dimensions, draft)
         _write_items(catalogue, vectors, draft / "items.parquet")
         faiss.write_index(index.index, str(draft / "index.faiss"))
         np.save(draft / "centroids.npy", centroids, allow_pickle=False)

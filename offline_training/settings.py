@@ -97,6 +97,12 @@ class TrainingSettings(BaseModel):
     context_temperature: float = Field(
         default=0.1, gt=0, description="tau' of the context softmax (Online Matching, Eq. 10)."
     )
+    list_length: int = Field(
+        default=200,
+        ge=0,
+        description="Longest item-to-item list that is made; training cuts it where doubling adds less than 0.01 to "
+        "the hit rate. 0: no lists.",
+    )
     prior_discount: float = Field(
         default=0.0,
         ge=0,

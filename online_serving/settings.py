@@ -24,6 +24,9 @@ class ServingSettings(BaseModel):
     cluster_candidates: int = Field(
         default=200, ge=0, description="Candidates taken from the user's clusters per request."
     )
+    list_candidates: int = Field(
+        default=200, ge=0, description="Candidates taken per request from the item lists of what the user liked."
+    )
     fresh_candidates: int = Field(
         default=50, ge=0, description="Newest catalogue items added to the candidates while they have few impressions."
     )

@@ -20,6 +20,7 @@ from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, UNKNOWN_ITEM, features_hash, token_ids
 from feature_store.graph import Graph
 from online_serving.growing import GrowingRows
+from online_serving.item_lists import ItemLists
 from online_serving.retrieval import ItemIndex, cluster_thresholds, clusters_for
 from online_serving.towers import Towers
 
@@ -59,6 +60,7 @@ class Snapshot:
     manifest: Manifest
     towers: Towers
     index: ItemIndex
+    lists: ItemLists | None  # of the items that training knew
     centroids: Float32  # (C, d)
     size: int
     vectors: Float32  # (size, d)
@@ -94,6 +96,7 @@ class Snapshot:
             manifest=manifest,
             towers=Towers(directory),
             index=ItemIndex(index),
+            lists=ItemLists.load(directory, len(items)),
             centroids=centroids,
             size=len(items),
             vectors=vectors,

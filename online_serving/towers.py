@@ -1,4 +1,4 @@
-"""The models of a release on ONNX Runtime: user tower, item tower, ranker.
+"""The models of a release on ONNX Runtime: user tower, item tower, ranker, and the scorer of item lists.
 
 Training's batch jobs encode and rank through this module too, so that there is one implementation of both.
 """
@@ -18,12 +18,15 @@ Int64 = NDArray[np.int64]
 USER_TOWER = "user_tower.onnx"
 ITEM_TOWER = "item_tower.onnx"
 RANKER = "ranker.onnx"
+SCORER = "scorer.onnx"
 
+_PAIR_INPUTS = ["cross", "length", "target", "trigger", "triggers", "user"]
 _ERRORS_ONLY = 3
 
 
 class Towers:
-    """The three models of one release directory, one thread each: a server scales by processes, not by threads.
+    """The models of one release directory, one thread each: a server scales by processes, not by threads. A release
+    without item lists has no scorer of them.
 
     Raises ReleaseRefused if a model is missing or is not an ONNX model with the inputs of the release format.
     """
@@ -32,6 +35,8 @@ class Towers:
         self._user = _session(directory / USER_TOWER, ["gaps", "history", "kinds", "length", "tokens"])
         self._item = _session(directory / ITEM_TOWER, ["id", "tokens"])
         self._ranker = _session(directory / RANKER, ["features"])
+        scorer = directory / SCORER
+        self._scorer = _session(scorer, _PAIR_INPUTS) if scorer.is_file() else None
 
     def user_vectors(self, history: Float32, kinds: Int64, gaps: Int64, length: Int64, tokens: Int64) -> Float32:
         """User vectors (B, d), L2-normalised.
@@ -50,6 +55,15 @@ class Towers:
     def predict(self, features: Float32) -> Float32:
         """Calibrated probability of a reward if shown, (n,), for definitions.ranker_features rows (n, F)."""
         return _run(self._ranker, "probability", {"features": features})
+
+    def score_pairs(
+        self, triggers: Float32, length: Int64, user: Float32, trigger: Int64, target: Float32, cross: Float32
+    ) -> Float32:
+        """online_serving.item_lists.PairScores. Raises ReleaseRefused if the release has no scorer."""
+        if self._scorer is None:
+            raise ReleaseRefused("The release has item lists and no model to choose from them. Train again.")
+        numbers: dict[str, Float32 | Int64] = {"length": length, "trigger": trigger, "cross": cross}
+        return _run(self._scorer, "logit", numbers | {"triggers": triggers, "user": user, "target": target})
 
 
 def _run(session: ort.InferenceSession, output: str, inputs: Mapping[str, Float32 | Int64]) -> Float32:

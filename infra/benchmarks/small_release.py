@@ -3,6 +3,7 @@
 user tower   the sum of the history vectors plus a token embedding, L2-normalised
 item tower   the mean of token embeddings, L2-normalised
 ranker       sigmoid(2 * affinity + 0.2 * popularity - 2)
+item lists   of item n the items n + 1, n + 2, ...; none if list_length is 0; the scorer goes by the lists' order
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from feature_store.definitions import (
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.sums import NO_ROWS
+from online_serving.item_lists import CROSS, TRIGGERS, ItemLists
 
 Float32 = NDArray[np.float32]
 
@@ -52,6 +54,7 @@ def build_release(
     edges_per_cluster: int = 10,
     active_clusters: int = 3,
     history_length: int = 5,
+    list_length: int = 0,
     seed: int = 0,
 ) -> str:
     """Writes a sealed release of the catalogue and returns its id. Earlier items are more popular."""
@@ -84,6 +87,12 @@ def build_release(
     onnx.save(_user_tower(embedding, history_length), draft / "user_tower.onnx")
     onnx.save(_item_tower(embedding), draft / "item_tower.onnx")
     onnx.save(_ranker(dimensions), draft / "ranker.onnx")
+    if list_length:
+        following = np.arange(len(catalogue))[:, None] + np.arange(1, list_length + 1)
+        following[following >= len(catalogue)] = -1
+        scores = np.tile(np.linspace(0.9, 0.3, list_length, dtype=np.float32), (len(catalogue), 1))
+        ItemLists(following.astype(np.int32), scores).save(draft)
+        onnx.save(_scorer(dimensions), draft / "scorer.onnx")
     manifest = Manifest(
         created=0,
         features=features_hash(),
@@ -176,6 +185,20 @@ def _ranker(dimensions: int) -> onnx.ModelProto:
     inputs = [helper.make_tensor_value_info("features", _FLOAT, ["n", len(names) + dimensions])]
     constants = {"weights": weights, "bias": np.array([-2], dtype=np.float32), "axis1": np.array([1])}
     return _model(nodes, inputs, helper.make_tensor_value_info("probability", _FLOAT, ["n"]), constants)
+
+
+def _scorer(dimensions: int) -> onnx.ModelProto:
+    nodes = [helper.make_node("Gather", ["cross", "first"], ["logit"], axis=2)]
+    inputs = [
+        helper.make_tensor_value_info("triggers", _FLOAT, ["batch", TRIGGERS, dimensions]),
+        helper.make_tensor_value_info("length", _INT, ["batch"]),
+        helper.make_tensor_value_info("user", _FLOAT, ["batch", dimensions]),
+        helper.make_tensor_value_info("trigger", _INT, ["batch", "pairs"]),
+        helper.make_tensor_value_info("target", _FLOAT, ["batch", "pairs", dimensions]),
+        helper.make_tensor_value_info("cross", _FLOAT, ["batch", "pairs", CROSS]),
+    ]
+    output = helper.make_tensor_value_info("logit", _FLOAT, ["batch", "pairs"])
+    return _model(nodes, inputs, output, {"first": np.array(0)})
 
 
 def _model(

@@ -27,6 +27,7 @@ from offline_training.data.item_features import (
     write_features,
     write_items,
 )
+from offline_training.data.item_lists import SEQUENTIAL, item_lists
 from offline_training.data.lake import no_interactions, parquet_files, read_catalogue, write_profiles
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.progress import Progress
@@ -53,7 +54,8 @@ def build_training_sets(
     exclude_items: frozenset[str] | None,
     progress: Progress,
 ) -> TrainingSetSummary:
-    """Writes items, items_at_validation, users, impressions and the summary below `out`, in place of what is there.
+    """Writes items, items_at_validation, users, item_lists, item_lists_at_validation, impressions and the summary below
+    `out`, in place of what is there.
 
     Of the imported interactions those known before until_ms count; of the event log all do. What was imported about
     excluded items does not count, only what the log and the catalogue log say of them; items deleted from the catalogue
@@ -93,6 +95,11 @@ def build_training_sets(
 
         progress(0.6, "collecting users")
         _write(_users(interactions, profiles), out / "users", "user")
+        if training.list_length:
+            progress(0.7, "making item lists")
+            users = spark.read.parquet(str(out / "users"))
+            for name, moment in (("item_lists", None), ("item_lists_at_validation", validation)):
+                _write(item_lists(users, SEQUENTIAL, training.list_length, moment), out / name, "item")
         progress(0.8, "collecting impressions")
         _write(_without_items(impressions, gone), out / "impressions", "time", "decision")
     finally:

@@ -1,4 +1,4 @@
-"""Candidates: a few hundred items out of the whole catalogue, from three sources at once."""
+"""Candidates: a few hundred items out of the whole catalogue, from four sources at once."""
 
 import functools
 
@@ -10,8 +10,8 @@ from online_serving.pipeline.request import Bool, Int64, Uint8
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Table
 
-INDEX, CLUSTER, FRESH, NAMED = (1 << i for i in range(4))
-_NAMES = {INDEX: "index", CLUSTER: "cluster", FRESH: "fresh", NAMED: "named"}
+INDEX, CLUSTER, FRESH, NAMED, LISTS = (1 << i for i in range(5))
+_NAMES = {INDEX: "index", CLUSTER: "cluster", FRESH: "fresh", NAMED: "named", LISTS: "lists"}
 _FRESH_LOOKED_AT = 10_000  # newest unknown items among which those with the fewest trials are sought
 
 
@@ -30,6 +30,14 @@ def from_clusters(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: i
     affinity = snapshot.vectors[connected] @ user.vector
     nearest: Int64 = connected[np.argpartition(-affinity, count - 1)[:count]] if count else connected[:0]
     return nearest
+
+
+def from_lists(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: int) -> Int64:
+    """The best allowed items of the lists of what the user liked; none if the release has no lists."""
+    if snapshot.lists is None:
+        return np.empty(0, dtype=np.int64)
+    scorer = snapshot.towers.score_pairs
+    return snapshot.lists.recommend(scorer, snapshot.vectors, user.vector, user.liked, allowed, count)
 
 
 def fresh(snapshot: Snapshot, table: Table, allowed: Bool, count: int, trials: float) -> Int64:

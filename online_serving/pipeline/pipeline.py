@@ -66,7 +66,10 @@ class Pipeline:
         if request.only is not None and request.only.items and np.count_nonzero(allowed) <= limit.candidates:
             named = np.flatnonzero(allowed)
             return named, np.full(len(named), retrieve.NAMED, dtype=np.uint8)
+        with _stage("lists"):
+            listed = retrieve.from_lists(snapshot, user, allowed, limit.list_candidates)
         sources = {
+            retrieve.LISTS: listed,
             retrieve.INDEX: retrieve.from_index(snapshot, user, allowed, max(limit.candidates, request.slate_size)),
             retrieve.CLUSTER: retrieve.from_clusters(snapshot, user, allowed, limit.cluster_candidates),
             # An item counts as fresh until its own trials outweigh the prior.

@@ -81,7 +81,7 @@ def test_swing_by_hand(spark: SparkSession) -> None:
     """u and v share a, b; u and w share a, b, c. m_u = 3, m_v = 2, m_w = 3. Of the eight users of hot items three are
     seen, which makes three pairs."""
     hot = {f"user{n}": ["hot", "also"] for n in range(8)}
-    found = lists(users(spark, {"u": "abc", "v": "ab", "w": "bca"} | hot), Swing(alpha=1.0, users_per_item=3))
+    found = lists(users(spark, {"u": "abc", "v": "ab", "w": "bca", **hot}), Swing(alpha=1.0, users_per_item=3))
     uv, uw, vw = 1 / 6**0.5 / 3, 1 / 3 / 4, 1 / 6**0.5 / 3
     assert found["a"] == pytest.approx({"b": uv + uw + vw, "c": uw})
     assert found["c"] == pytest.approx({"a": uw, "b": uw})

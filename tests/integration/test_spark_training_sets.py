@@ -60,7 +60,7 @@ def build(
         spark,
         lake,
         out,
-        training=training or TrainingSettings(),
+        training=training or TrainingSettings(list_length=0),
         rewards=rewards,
         until_ms=until_ms,
         exclude_items=exclude_items,

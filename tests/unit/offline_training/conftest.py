@@ -70,6 +70,10 @@ def write_sets(directory: Path, impressions: int = 0) -> Path:
             "times": pa.array([[day * DAY_MS for day in days] for _ in USERS]),
         },
     )
+    lists = [[other for other in ITEMS if genre(other) == genre(item) and other != item] for item in ITEMS]
+    scores = pa.array([np.linspace(1, 0.1, len(others)).tolist() for others in lists])
+    for name in ("item_lists", "item_lists_at_validation"):
+        _write(directory, name, {"item": pa.array(ITEMS), "items": _strings(lists), "scores": scores})
     TrainingSetSummary(
         users=len(USERS),
         items=len(ITEMS),

@@ -37,7 +37,10 @@ def test_a_release_is_sealed_and_complete(releases: Path, release: str, settings
         "index.faiss",
         "item_tower.onnx",
         "items.parquet",
+        "list_items.npy",
+        "list_scores.npy",
         "ranker.onnx",
+        "scorer.onnx",
         "user_tower.onnx",
     ]
     assert (manifest.created, manifest.clusters, manifest.items) == (123, 3, 40)

@@ -26,6 +26,7 @@ from feature_store.sums import COLUMNS, N
 from infra.benchmarks.small_release import build_release, items
 from online_serving.metrics import STAGE
 from online_serving.parameters import Parameters
+from online_serving.pipeline.candidates import LISTS
 from online_serving.pipeline.explore import worth_exploring
 from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.pipeline import Pipeline, unexplored
@@ -203,6 +204,22 @@ def test_only_named_items_and_only_a_category(snapshot: Snapshot, parameters: Pa
     assert set(noir.slate) == {f"n{k}" for k in range(8)}
 
 
+def test_lists_of_what_was_liked_are_a_source(tmp_path: Path, parameters: Parameters) -> None:
+    listed = Snapshot.load(tmp_path, build_release(tmp_path, catalogue=CATALOGUE, list_length=3), CATALOGUE)
+    few = SERVING.model_copy(update={"candidates": 1, "cluster_candidates": 0, "list_candidates": 4})
+    user = UserFeatures(
+        [],
+        [HistoryEvent("i7", "click+", 9), HistoryEvent("i20", "dislike-", 8), HistoryEvent("i30", "click+", 7)],
+        frozenset({"i7", "i9", "i20", "i30"}),
+    )
+    r = recommend(listed, parameters, Request(20), user, BanditMode.OFF, few)
+    named = {item for item, bits in zip(r.candidates, r.candidate_sources, strict=True) if bits & LISTS}
+    assert named == {"i8", "i10", "i31", "i32"}, "i33 is one too many"
+    assert all(("lists" in source) == (item in named) for item, source in zip(r.items, r.sources, strict=True))
+    nobody = recommend(listed, parameters, Request(20), mode=BanditMode.OFF, serving=few)
+    assert not any("lists" in source for source in nobody.sources)
+
+
 def test_new_items_are_candidates_until_their_trials_outweigh_the_prior(snapshot: Snapshot) -> None:
     base = rows_of({":n7": [BANDIT.item_prior, 0, 0, 0, 0], ":n6": [BANDIT.item_prior - 1, 0, 0, 0, 0]})
     parameters = Parameters(snapshot.graph, snapshot.size, [base], [0], BanditSettings())
@@ -270,7 +287,7 @@ def test_every_stage_is_timed_once(snapshot: Snapshot, parameters: Parameters) -
 
     before = counts()
     recommend(snapshot, parameters, Request(5))
-    stages = ["rules", "user", "candidates", "features", "rank", "explore", "columns"]
+    stages = ["rules", "user", "candidates", "lists", "features", "rank", "explore", "columns"]
     assert {stage: counts()[stage] - before.get(stage, 0) for stage in stages} == dict.fromkeys(stages, 1)
 
 

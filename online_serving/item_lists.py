@@ -1,0 +1,126 @@
+"""Item-to-item lists of a release, and what they recommend for what a user liked.
+
+The lists of the newest liked items are united, and a scorer says of every pair of trigger and target how likely
+somebody goes from one to the other (PI2I, arXiv 2601.16815). Training takes its negatives from the same pairs, so the
+scorer learns on exactly what it is asked about.
+"""
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.contracts.errors import ReleaseRefused
+
+Bool = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+LIST_ITEMS = "list_items.npy"
+LIST_SCORES = "list_scores.npy"
+
+TRIGGERS = 10  # newest liked items whose lists are united
+MAX_PAIRS = 500  # pairs that are scored
+CROSS = 5  # numbers that go with a pair
+
+
+class Pairs(NamedTuple):
+    """n ways to come from something that was liked to something else: trigger (n,) is the place of the trigger, 0 for
+    the newest; target (n,) an item's position; cross (n, CROSS): ln of the pair's score, ln of the sum of the target's
+    scores / (1 + place), ln(1 + the rank in the list), ln(1 + place), and how many triggers name the target."""
+
+    trigger: Int64
+    target: Int64
+    cross: Float32
+
+
+class PairScores(Protocol):
+    """The scorer: logits (B, P) of P pairs each of B users.
+
+    triggers (B, TRIGGERS, d) vectors, newest first, zeros beyond the first length (B,); user (B, d); trigger (B, P);
+    target (B, P, d) vectors; cross (B, P, CROSS).
+    """
+
+    def __call__(
+        self, triggers: Float32, length: Int64, user: Float32, trigger: Int64, target: Float32, cross: Float32
+    ) -> Float32: ...
+
+
+class ItemLists:
+    """items (I, T): positions of each item's neighbours, best first, -1 beyond their end; scores (I, T) > 0."""
+
+    def __init__(self, items: Int32, scores: Float32) -> None:
+        self.items, self.scores = items, scores
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @classmethod
+    def load(cls, directory: Path, items: int) -> "ItemLists | None":
+        """The lists of a release with so many items, mapped into memory; None if the release has none. Raises
+        ReleaseRefused if they are of other items."""
+        if not (directory / LIST_ITEMS).is_file():
+            return None
+        arrays = [np.load(directory / name, mmap_mode="r", allow_pickle=False) for name in (LIST_ITEMS, LIST_SCORES)]
+        if arrays[0].shape != arrays[1].shape or len(arrays[0]) != items:
+            raise ReleaseRefused(
+                f"{directory} has {items} items, but lists of shape {arrays[0].shape} and scores of {arrays[1].shape}. "
+                "Train again."
+            )
+        return cls(*arrays)
+
+    def cut(self, length: int) -> "ItemLists":
+        """The lists up to that length."""
+        return ItemLists(self.items[:, :length], self.scores[:, :length])
+
+    def save(self, directory: Path) -> None:
+        """Writes them into the directory."""
+        np.save(directory / LIST_ITEMS, self.items, allow_pickle=False)
+        np.save(directory / LIST_SCORES, self.scores, allow_pickle=False)
+
+    def triggers(self, liked: Int64) -> Int64:
+        """The newest TRIGGERS of the liked items (k,), newest first, that have a list; each once."""
+        known = liked[liked < len(self)]
+        _, first = np.unique(known, return_index=True)
+        newest: Int64 = known[np.sort(first)[:TRIGGERS]]
+        return newest
+
+    def pairs(self, triggers: Int64, allowed: Bool) -> Pairs:
+        """The pairs of the triggers (k,) with the allowed items of their lists, the MAX_PAIRS of the highest
+        score / (1 + place of the trigger). allowed: (I,) or longer."""
+        items, scores = self.items[triggers], self.scores[triggers]
+        weights = scores / (1 + np.arange(len(triggers), dtype=np.float32))[:, None]
+        offered = np.flatnonzero((items >= 0) & allowed[items])
+        if len(offered) > MAX_PAIRS:
+            heaviest = np.argpartition(-weights.ravel()[offered], MAX_PAIRS - 1)[:MAX_PAIRS]
+            offered = np.sort(offered[heaviest])
+        trigger, rank = np.divmod(offered, items.shape[1])
+        target = items.ravel()[offered].astype(np.int64)
+        score, weight = scores.ravel()[offered], weights.ravel()[offered]
+        if not len(target):
+            return Pairs(trigger, target, np.zeros((0, CROSS), np.float32))
+        _, number = np.unique(target, return_inverse=True)
+        total, named = np.bincount(number, weight)[number], np.bincount(number)[number]
+        columns = [np.log(score), np.log(total), np.log1p(rank), np.log1p(trigger), named]
+        return Pairs(trigger, target, np.stack(columns, axis=1).astype(np.float32))
+
+    def recommend(
+        self, scorer: PairScores, vectors: Float32, user: Float32, liked: Int64, allowed: Bool, count: int
+    ) -> Int64:
+        """At most `count` allowed items of the lists of what was liked (k,), newest first: best first, each by the best
+        of its pairs. vectors (I, d) or longer; user (d,)."""
+        triggers = self.triggers(liked)
+        pairs = self.pairs(triggers, allowed)
+        if not len(pairs.target):
+            return pairs.target
+        past = np.zeros((1, TRIGGERS, len(user)), np.float32)
+        past[0, : len(triggers)] = vectors[triggers]
+        length = np.array([len(triggers)])
+        target = vectors[pairs.target][None]
+        scores = scorer(past, length, user[None], pairs.trigger[None], target, pairs.cross[None])[0]
+        order = np.argsort(-scores, kind="stable")
+        _, first = np.unique(pairs.target[order], return_index=True)
+        best: Int64 = pairs.target[order[np.sort(first)[:count]]]
+        return best
