@@ -6,12 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, UNKNOWN_ITEM, HistoryEvent, token_ids
+from feature_store.definitions import (
+    ITEM_FEATURES,
+    ITEM_TOKENS,
+    RECENT_POPULARITY,
+    UNKNOWN_ITEM,
+    HistoryEvent,
+    token_ids,
+)
 from feature_store.online import UserFeatures
 from infra.benchmarks.retrieval.datasets import Bool, Dataset, Float32, Float64, Int64
 from infra.benchmarks.retrieval.measure import Contender, Fitted, Score
 from infra.benchmarks.retrieval.protocols import Task
 from infra.benchmarks.retrieval.ranker import Offer, compare
+from offline_training.data.item_features import RATE_PSEUDO_COUNTS
+from offline_training.data.training_sets import VALIDATION_SHARE
 from offline_training.evaluation.baselines import Interactions
 from offline_training.models import Trained
 from offline_training.progress import silent
@@ -31,9 +40,6 @@ from online_serving.snapshot import Snapshot
 
 MODEL, SERVED, TWO_STAGE = "two_tower", "two_tower_release", "two_stage_release"
 CANDIDATES = 200  # that the index is asked for, as in an installation unless told otherwise
-VALIDATION_SHARE = 0.1  # of what was wanted, the newest: what the ranker learns from
-_PSEUDO_COUNTS = 10.0
-_DAY_MS = 86_400_000
 _NOBODY = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
 Answer = Callable[[Snapshot, EncodedUser, Bool], tuple[Int64, Float64]]  # items and their scores
@@ -70,14 +76,14 @@ def _trained(
     """In the order of offline_training.models.train_models."""
     learnt, log, positive = sequences(dataset, train), dataset.log.take(train), dataset.positive[train]
     end = int(log.time.max()) + 1
-    catalogue = _catalogue(dataset, _item_features(log, positive, end, settings))
+    catalogue = _catalogue(dataset, _item_features(log, positive, end))
     start = int(np.quantile(log.time[positive], 1 - VALIDATION_SHARE)) if ranked else end
     before = learnt.before(start)
     fitted = fit_two_tower(catalogue, learnt, before, settings, silent, checkpoints)
     if not ranked:
         nothing = FittedRanker(Ranker(settings.dimensions, products=False), [], {}, np.zeros((0, 3)))
         return Trained(catalogue, learnt, fitted.model, nothing, fitted.losses, {}), None
-    features = _item_features(log, positive, start, settings)
+    features = _item_features(log, positive, start)
     shown = Impressions([], np.zeros(0, np.int64), profile_ids([]), learnt.histories(*_NOBODY, 1), [], [])
     rows = ranker_rows(fitted.model, catalogue, features, learnt, before, shown, settings, silent)
     ranker = fit_ranker(rows, settings.dimensions, settings, silent)
@@ -91,16 +97,17 @@ def _catalogue(dataset: Dataset, features: Float32) -> Catalogue:
     return Catalogue(names, {name: row for row, name in enumerate(names)}, tokens, features)
 
 
-def _item_features(log: Interactions, positive: Bool, moment: int, settings: TrainingSettings) -> Float32:
+def _item_features(log: Interactions, positive: Bool, moment: int) -> Float32:
     """definitions.ITEM_FEATURES of what came before the moment, as the Spark job computes them: (items, features)."""
     known = log.time < moment
-    recent = log.time >= moment - settings.recent_days * _DAY_MS
+    recent = log.time >= RECENT_POPULARITY.begins(moment)
     liked = np.bincount(log.item[known & positive], minlength=log.items)
     rated = np.bincount(log.item[known], minlength=log.items)
+    rate = liked.sum() / max(1, rated.sum())
     computed = {
         "popularity": np.log1p(liked),
         "recent_popularity": np.log1p(np.bincount(log.item[known & positive & recent], minlength=log.items)),
-        "positive_rate": (liked + _PSEUDO_COUNTS * liked.sum() / max(1, rated.sum())) / (rated + _PSEUDO_COUNTS),
+        "positive_rate": (liked + RATE_PSEUDO_COUNTS * rate) / (rated + RATE_PSEUDO_COUNTS),
         "known": np.ones(log.items),
     }
     columns = np.stack([computed[feature.name] for feature in ITEM_FEATURES], axis=1)
