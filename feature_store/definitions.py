@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 TOKEN_BUCKETS = 8_191  # prime; id 0 is padding, ids 1..TOKEN_BUCKETS are hashes
@@ -88,6 +89,9 @@ REQUEST_FEATURES = (
     Feature("history_mean", "request", 0.0, "mean <history item vector, item vector>"),
     Feature("recent_mean", "request", 0.0, "the same over the newest 5 items of the history"),
     Feature("history_length", "request", 0.0, "ln(1 + items in the history that the tower reads)"),
+    Feature("cluster_max", "request", 0.0, "largest <centroid of a cluster of the user, item vector>"),
+    Feature("cluster_mean", "request", 0.0, "mean of the same, by the clusters' weights"),
+    Feature("context_peak", "request", 0.0, "largest weight among the user's clusters"),
 )
 RANKER_FEATURES = ITEM_FEATURES + REQUEST_FEATURES
 FEATURES = USER_FEATURES + RANKER_FEATURES
@@ -139,10 +143,13 @@ def at_age(item_features: Float32, age_ms: int) -> Float32:
     return aged
 
 
-def ranker_features(user: Float32, history: Float32, items: Float32, item_features: Float32) -> Float32:
+def ranker_features(
+    user: Float32, history: Float32, clusters: Float32, weights: Float64, items: Float32, item_features: Float32
+) -> Float32:
     """The ranker's input for one user and many candidates.
 
-    user: (d,) vector. history: (h, d) item vectors, newest first, h may be 0. items: (n, d). item_features:
+    user: (d,) vector. history: (h, d) item vectors, newest first, h may be 0. clusters (K, d), weights (K,): the
+    centroids of the user's clusters and their share of the context, K >= 1. items: (n, d). item_features:
     (n, len(ITEM_FEATURES)). Returns (n, len(RANKER_FEATURES) + d): the declared features in order, then user * item.
     """
     n = len(items)
@@ -154,4 +161,8 @@ def ranker_features(user: Float32, history: Float32, items: Float32, item_featur
         request[:, 2] = similarity.mean(axis=1)
         request[:, 3] = similarity[:, :_RECENT].mean(axis=1)
         request[:, 4] = np.log1p(len(history))
+    nearness = items @ clusters.T
+    request[:, 5] = nearness.max(axis=1)
+    request[:, 6] = nearness @ weights
+    request[:, 7] = weights.max()
     return np.concatenate([item_features, request, items * user], axis=1)

@@ -8,6 +8,7 @@ from offline_training.ensemble import with_item_values
 from offline_training.retrieval.dataset import Float32, Float64, Int64
 from offline_training.retrieval.sequences import Sequences
 from online_serving.snapshot import Snapshot
+from streaming.bandit.diag_linucb import context
 
 USERS_PER_CLUSTER = 16
 
@@ -21,6 +22,7 @@ def offline_values(
 
     user_vectors (U, d), people (in positions of the release), cluster (U,): the users under this release, U >= 1.
     """
+    manifest = snapshot.manifest
     known = [snapshot.position(item) for item in rows.items]
     position = np.array([-1 if at is None else at for at in known], dtype=np.int64)[rows.item]
     edges = np.flatnonzero((rows.cluster != ITEM) & (position >= 0))
@@ -37,10 +39,15 @@ def offline_values(
         predictions = np.zeros(len(positions))
         for user in sampled:
             events = np.diff(people.start)[user]
-            past = people.histories(user[None], events[None], snapshot.manifest.history_length).liked_items(0)
+            past = people.histories(user[None], events[None], manifest.history_length).liked_items(0)
+            clusters, weights = context(
+                user_vectors[user], snapshot.centroids, manifest.active_clusters, manifest.context_temperature
+            )
             features = ranker_features(
                 user_vectors[user],
                 snapshot.vectors[past],
+                snapshot.centroids[clusters],
+                weights,
                 snapshot.vectors[positions],
                 snapshot.item_features[positions],
             )

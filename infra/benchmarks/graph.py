@@ -87,7 +87,9 @@ def draw(grid: list[GraphQuality], chosen: GraphQuality, title: str, path: Path)
         if coverage or active == chosen.active_clusters:
             value = chosen.coverage if coverage else chosen.kept
             axis.plot(chosen.edges_per_cluster, value, marker="*", markersize=16, color="black")
-        axis.set(xscale="log", ylim=(0, 1.05), xlabel="edges per cluster W")
+        axis.set(xscale="log", ylim=(0, 1.15), xlabel="edges per cluster W")
+        axis.set_xticks(EDGES, [str(edges) for edges in EDGES])
+        axis.minorticks_off()
         axis.set_title("items with an edge" if coverage else f"recall@50 kept, K = {active}", fontsize=10)
         axis.grid(alpha=0.3)
     axes[0].legend(title="clusters C", fontsize=8)

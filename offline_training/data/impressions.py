@@ -24,8 +24,8 @@ _EVENTS = (
 )
 _IMPRESSIONS = (
     "user string, decision string, time bigint, variant string, history array<string>, history_kinds array<string>, "
-    "history_times array<bigint>, profile array<string>, items array<string>, rewards array<double>, "
-    "probabilities array<double>, predicted array<double>, "
+    "history_times array<bigint>, profile array<string>, items array<string>, places array<int>, "
+    "rewards array<double>, clicked array<boolean>, probabilities array<double>, predicted array<double>, "
     "events array<struct<item: string, kind: string, positive: boolean, time: bigint>>"
 )
 HISTORY = ("history", "history_kinds", "history_times")
@@ -35,8 +35,9 @@ _SO_FAR = (Window.unboundedPreceding, Window.currentRow)
 
 def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -> DataFrame:
     """One row per decision of the log: user, decision, time, variant, profile; history, history_kinds and history_times
-    in parallel, newest first; items (the slate), rewards, probabilities and predicted in parallel; events: item, kind,
-    positive and time (ms, when it was received) of all feedback that counts but views.
+    in parallel, newest first; items (the slate), places (in it, from 0), rewards, clicked (whether there was any
+    feedback that counts but a view), probabilities and predicted in parallel; events: item, kind, positive and time
+    (ms, when it was received) of all feedback that counts but views.
 
     The reward of an item without feedback is `rewards.silence`. But in the decisions of a client that reports views,
     items that it reported nothing of were not seen: they are no impressions, and are left out. So are decisions that
@@ -54,7 +55,9 @@ def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -
             *("made.user", "decision", "made.time", "made.variant", "made.profile"),
             *(f"made.{name}" for name in HISTORY),
             F.col("slots.item").alias("items"),
+            F.col("slots.place").alias("places"),
             F.col("slots.reward").alias("rewards"),
+            F.col("slots.clicked").alias("clicked"),
             F.col("slots.probability").alias("probabilities"),
             F.col("slots.predicted").alias("predicted"),
             "events",
@@ -166,8 +169,10 @@ def _slots(rewards: RewardSettings) -> Column:
     silence = F.when(~F.col("views"), F.lit(rewards.silence))
     return F.transform(
         F.arrays_zip("made.items", "made.probabilities", "made.predicted"),
-        lambda slot: F.struct(
+        lambda slot, place: F.struct(
             slot["items"].alias("item"),
+            place.alias("place"),
+            F.coalesce(F.exists("events", lambda event: event["item"] == slot["items"]), F.lit(False)).alias("clicked"),
             F.coalesce(F.col("outcomes")[slot["items"]], silence).alias("reward"),
             slot["probabilities"].alias("probability"),
             slot["predicted"].alias("predicted"),

@@ -210,7 +210,7 @@ def _without_items(impressions: DataFrame, gone: frozenset[str]) -> DataFrame:
     columns = [name for name in impressions.columns if name != "events"]
     if gone:
         names = F.from_json(F.lit(json.dumps(sorted(gone))), "array<string>")
-        parallel = ["items", "rewards", "probabilities", "predicted"]
+        parallel = ["items", "places", "rewards", "clicked", "probabilities", "predicted"]
         slots = F.filter(F.arrays_zip(*parallel), lambda slot: ~F.array_contains(names, slot["items"]))
         past = F.filter(F.arrays_zip(*HISTORY), lambda event: ~F.array_contains(names, event["history"]))
         impressions = impressions.withColumns({"slots": slots, "past": past})

@@ -51,6 +51,23 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float:
     return float((rank[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
+def gauc(scores: ArrayLike, labels: ArrayLike, group: NDArray[np.int64]) -> float:
+    """Mean AUC of the groups (a user's, a moment's rows) that hold both classes, weighted by their rows (Zhu et al.,
+    KDD 2017, Eq. 8): how well each one's items are ordered, whoever likes more. NaN without such a group.
+
+    scores, labels, group: (n,).
+    """
+    values, positive = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.float64) > 0.5
+    order = np.argsort(group, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    mixed = [rows for rows in groups if 0 < np.count_nonzero(positive[rows]) < len(rows)]
+    if not mixed:
+        return float("nan")
+    return float(
+        np.average([auc(values[rows], positive[rows]) for rows in mixed], weights=[len(rows) for rows in mixed])
+    )
+
+
 def log_loss(probabilities: ArrayLike, rewards: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Weighted mean of -r ln p - (1 - r) ln(1 - p), in nats. NaN without rows."""
     p = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-7, 1 - 1e-7)

@@ -2,21 +2,25 @@
 
 A moment is a user at the time of one of their positive interactions in the validation window, with the history and the
 item features of before. Its pool is what serving might offer then (nearest, popular and random unseen items); a row's
-label is whether the user liked the item from then on within the window. All positives of a pool are kept and its
-negatives are sampled; weights undo the sampling, so that the rows estimate the probability over the whole pool.
+labels are whether the user liked the item, and whether they did anything with it, from then on within the window. All
+that was liked in a pool is kept and the rest is sampled; weights undo the sampling, so that the rows estimate
+probabilities over the whole pool.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions import ITEM_FEATURES, RANKER_FEATURES, UNKNOWN_ITEM, at_age, ranker_features
+from offline_training.build_graph import cluster_count, cluster_users
 from offline_training.progress import Progress
 from offline_training.retrieval.dataset import Catalogue, Impressions
 from offline_training.retrieval.sequences import Sequences
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
+from streaming.bandit.diag_linucb import context
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -33,11 +37,14 @@ RECENT = [feature.name for feature in ITEM_FEATURES].index("recent_popularity")
 
 @dataclass(frozen=True)
 class RankerRows:
-    """features (n, len(RANKER_FEATURES) + d); reward (n,) in [0, 1]; weight (n,); user (n,) numbers the person, for
-    splitting; moment (n,) numbers the moment or decision; shown (n,): a real impression."""
+    """features (n, len(RANKER_FEATURES) + d); reward (n,) in [0, 1]; clicked (n,), 1 if there was any feedback but a
+    view; place (n,) in the slate, 0 if there was none; weight (n,); user (n,) numbers the person, for splitting; moment
+    (n,) numbers the moment or decision; shown (n,): a real impression."""
 
     features: Float32
     reward: Float64
+    clicked: Float64
+    place: Int64
     weight: Float64
     user: Int64
     moment: Int64
@@ -47,47 +54,87 @@ class RankerRows:
         return len(self.reward)
 
 
+class _Outcome(NamedTuple):
+    """What became of n items at one moment; as in RankerRows."""
+
+    items: Int64
+    reward: Float64
+    clicked: Float64
+    place: Int64
+    weight: Float64
+
+    def take(self, rows: NDArray[np.bool_]) -> "_Outcome":
+        return _Outcome(self.items[rows], self.reward[rows], self.clicked[rows], self.place[rows], self.weight[rows])
+
+
+class _Asked(NamedTuple):
+    """Somebody at a moment: vector (d,), liked items, clusters (K,) and their weights (K,), and the milliseconds since
+    the moment that the item features were computed for."""
+
+    person: str
+    vector: Float32
+    liked: Int64
+    clusters: Int64
+    weights: Float64
+    age: int
+
+
+class _Contexts(NamedTuple):
+    """User clusters as a release made at that moment would have them."""
+
+    centroids: Float32
+    settings: TrainingSettings
+
+    @classmethod
+    def of_everybody(
+        cls, model: TwoTower, vectors: Float32, sequences: Sequences, before: Int64, settings: TrainingSettings
+    ) -> "_Contexts":
+        histories = sequences.histories(np.arange(len(before)), before, model.history_length)
+        people = model.user_vectors(vectors, histories, sequences.profile)
+        count = cluster_count(settings.clusters, len(people), len(vectors), settings.edges_per_cluster)
+        return cls(cluster_users(people, count, settings.seed), settings)
+
+    def of(self, user: Float32) -> tuple[Int64, Float64]:
+        return context(user, self.centroids, self.settings.active_clusters, self.settings.context_temperature)
+
+
 class _Builder:
-    def __init__(self, model: TwoTower, features: Float32) -> None:
-        self.model, self.item_features = model, features
-        self.vectors = model.item_vectors()
+    def __init__(self, model: TwoTower, vectors: Float32, features: Float32, centroids: Float32) -> None:
+        self.model, self.vectors, self.item_features, self.centroids = model, vectors, features, centroids
         self.content_vectors = model.item_vectors(content_only=True)
         self.unknown = np.tile(UNKNOWN_ITEM, (len(features), 1))
         self.people: dict[str, int] = {}
-        self.parts: list[tuple[Float32, Float64, Float64, int, int, bool]] = []
+        self.parts: list[tuple[Float32, _Outcome, int, int, bool]] = []
         self.moments = 0
 
-    def add(
-        self,
-        person: str,
-        user: Float32,
-        liked: Int64,
-        items: Int64,
-        reward: Float64,
-        weight: Float64,
-        new: bool,
-        shown: bool,
-        age: int,
-    ) -> None:
-        """age: ms since the moment that the item features were computed for."""
-        if not len(items):
+    def add(self, asked: _Asked, outcome: _Outcome, new: bool, shown: bool) -> None:
+        if not len(outcome.items):
             return
-        past = self.vectors[liked]
         vectors, numbers = (self.content_vectors, self.unknown) if new else (self.vectors, self.item_features)
-        features = ranker_features(user, past, vectors[items], at_age(numbers[items], age))
-        number = self.people.setdefault(person, len(self.people))
-        self.parts.append((features, reward, weight, number, self.moments, shown))
+        features = ranker_features(
+            asked.vector,
+            self.vectors[asked.liked],
+            self.centroids[asked.clusters],
+            asked.weights,
+            vectors[outcome.items],
+            at_age(numbers[outcome.items], asked.age),
+        )
+        number = self.people.setdefault(asked.person, len(self.people))
+        self.parts.append((features, outcome, number, self.moments, shown))
 
     def rows(self, dimensions: int) -> RankerRows:
-        lengths = [len(part[1]) for part in self.parts]
+        outcomes = [part[1] for part in self.parts]
+        lengths = [len(outcome.items) for outcome in outcomes]
         empty = np.zeros((0, len(RANKER_FEATURES) + dimensions), np.float32)
         return RankerRows(
             features=np.concatenate([empty, *(part[0] for part in self.parts)]),
-            reward=np.concatenate([np.zeros(0), *(part[1] for part in self.parts)]),
-            weight=np.concatenate([np.zeros(0), *(part[2] for part in self.parts)]),
-            user=np.repeat(np.array([part[3] for part in self.parts], np.int64), lengths),
-            moment=np.repeat(np.array([part[4] for part in self.parts], np.int64), lengths),
-            shown=np.repeat(np.array([part[5] for part in self.parts], np.bool_), lengths),
+            reward=np.concatenate([np.zeros(0), *(outcome.reward for outcome in outcomes)]),
+            clicked=np.concatenate([np.zeros(0), *(outcome.clicked for outcome in outcomes)]),
+            place=np.concatenate([np.zeros(0, np.int64), *(outcome.place for outcome in outcomes)]),
+            weight=np.concatenate([np.zeros(0), *(outcome.weight for outcome in outcomes)]),
+            user=np.repeat(np.array([part[2] for part in self.parts], np.int64), lengths),
+            moment=np.repeat(np.array([part[3] for part in self.parts], np.int64), lengths),
+            shown=np.repeat(np.array([part[4] for part in self.parts], np.bool_), lengths),
         )
 
 
@@ -108,7 +155,9 @@ def ranker_rows(
     get at least the weight of a sampled row, and up to ten times as much, to be heard beside more sampled rows.
     """
     rng = np.random.default_rng(settings.seed)
-    builder = _Builder(model, features)
+    vectors = model.item_vectors()
+    contexts = _Contexts.of_everybody(model, vectors, sequences, before, settings)
+    builder = _Builder(model, vectors, features, contexts.centroids)
     in_window = sequences.positive & (
         np.arange(len(sequences.item)) - sequences.start[sequences.user] >= before[sequences.user]
     )
@@ -124,23 +173,23 @@ def ranker_rows(
         user = sequences.user[event]
         person, start, now = sequences.users[user], sequences.start[user], sequences.start[user] + visible[step]
         rest = slice(now, sequences.start[user + 1])
-        liked = np.unique(sequences.item[rest][in_window[rest]])
+        liked, touched = np.unique(sequences.item[rest][in_window[rest]]), sequences.item[rest]
         unseen = np.ones(len(catalogue.items), np.bool_)
         unseen[sequences.item[start:now]] = False
         unseen[liked] = True
         pool = _pool(builder.vectors @ user_vectors[step], popular, unseen, rng)
         anywhere = np.flatnonzero(unseen)
-        past = histories.liked_items(step)
+        clusters, age = contexts.of(user_vectors[step]), int(sequences.time[event]) - opened
+        asked = _Asked(person, user_vectors[step], histories.liked_items(step), *clusters, age)
         fresh = rng.choice(anywhere, min(len(anywhere), NEAREST), replace=False) if len(anywhere) else anywhere
         for candidates, new, share, negatives in (
             (pool, False, 1.0, settings.ranker_negatives),
             (fresh, True, NEW_ITEM_SHARE, max(1, settings.ranker_negatives // 4)),
         ):
-            items, reward, weight = _sampled(candidates, liked, negatives, rng)
-            age = int(sequences.time[event]) - opened
-            builder.add(person, user_vectors[step], past, items, reward, share * weight, new, False, age)
+            outcome = _sampled(candidates, liked, touched, negatives, share, rng)
+            builder.add(asked, outcome, new, False)
         builder.moments += 1
-    _add_impressions(builder, impressions, opened)
+    _add_impressions(builder, impressions, contexts, opened)
     return builder.rows(model.dimensions)
 
 
@@ -169,32 +218,37 @@ def _pool(scores: Float32, popular: Int64, unseen: NDArray[np.bool_], rng: np.ra
     return offered
 
 
-def _sampled(pool: Int64, liked: Int64, negatives: int, rng: np.random.Generator) -> tuple[Int64, Float64, Float64]:
-    """All positives of the pool with weight 1, and at most `negatives` others that stand for all others."""
+def _sampled(
+    pool: Int64, liked: Int64, touched: Int64, negatives: int, share: float, rng: np.random.Generator
+) -> _Outcome:
+    """All positives of the pool with weight `share`, and at most `negatives` others that stand for all others."""
     is_liked = np.isin(pool, liked)
     positive, negative = pool[is_liked], pool[~is_liked]
     kept = rng.choice(negative, min(len(negative), negatives), replace=False)
     each = len(negative) / len(kept) if len(kept) else 0.0
     reward = np.concatenate([np.ones(len(positive)), np.zeros(len(kept))])
-    return np.concatenate([positive, kept]), reward, np.where(reward > 0, 1.0, each)
+    items, weight = np.concatenate([positive, kept]), share * np.where(reward > 0, 1.0, each)
+    return _Outcome(items, reward, np.isin(items, touched).astype(np.float64), np.zeros_like(items), weight)
 
 
-def _add_impressions(builder: _Builder, impressions: Impressions, start: int) -> None:
+def _add_impressions(builder: _Builder, impressions: Impressions, contexts: _Contexts, start: int) -> None:
     rows = np.flatnonzero(impressions.time >= start)[-MAX_DECISIONS:]
     shown = sum(len(impressions.items[row]) for row in rows)
     if not shown:
         return
-    sampled = float(sum(part[2].sum() for part in builder.parts))
+    sampled = float(sum(part[1].weight.sum() for part in builder.parts))
     each = float(np.clip(sampled / shown, 1.0, MAX_IMPRESSION_WEIGHT))
     histories = impressions.histories.take(rows)
     vectors = builder.model.user_vectors(builder.vectors, histories, impressions.profile[rows])
     for step, row in enumerate(rows.tolist()):
         items, reward = impressions.items[row], np.clip(impressions.rewards[row], 0.0, 1.0)
-        person, liked = impressions.user[row], histories.liked_items(step)
+        clicked, weight = impressions.clicked[row].astype(np.float64), np.full(len(items), each)
+        outcome = _Outcome(items, reward, clicked, impressions.places[row], weight)
         age = int(impressions.time[row]) - start
+        clusters = contexts.of(vectors[step])
+        asked = _Asked(impressions.user[row], vectors[step], histories.liked_items(step), *clusters, age)
         # An item that training did not know then was shown by its content alone.
         for new in (False, True):
             part = (builder.model.ids.numpy()[items + 1] == 0) == new
-            weight = np.full(int(part.sum()), each)
-            builder.add(person, vectors[step], liked, items[part], reward[part], weight, new, True, age)
+            builder.add(asked, outcome.take(part), new, True)
         builder.moments += 1

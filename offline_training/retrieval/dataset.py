@@ -33,14 +33,16 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Impressions:
-    """Items that were shown and what came of them, one row per decision, lists ragged over the slate; profile
-    (n, USER_TOKENS)."""
+    """Items that were shown and what came of them, one row per decision, lists ragged over the slate: its items, their
+    places in it from 0, whether there was feedback on them, and its reward; profile (n, USER_TOKENS)."""
 
     user: list[str]
     time: Int64
     profile: Int64
     histories: Histories
     items: list[Int64]
+    places: list[Int64]
+    clicked: list[Bool]
     rewards: list[Float64]
 
 
@@ -99,14 +101,20 @@ def read_impressions(sets: Path, catalogue: Catalogue, history_length: int) -> I
     items of a history."""
     table = _read(sets / "impressions").sort_by([("time", "ascending"), ("decision", "ascending")])
     items = _ragged(table["items"], catalogue)
-    rewards = [np.array(row, dtype=np.float64) for row in table["rewards"].to_pylist()]
+
+    def known(name: str, dtype: type) -> list[NDArray[Any]]:
+        rows = zip(table[name].to_pylist(), items, strict=True)
+        return [np.array(values, dtype=dtype)[item >= 0] for values, item in rows]
+
     return Impressions(
         user=table["user"].to_pylist(),
         time=table["time"].to_numpy().astype(np.int64),
         profile=profile_ids(table["profile"].to_pylist()),
         histories=_logged_histories(table, catalogue, history_length),
         items=[row[row >= 0] for row in items],
-        rewards=[reward[row >= 0] for reward, row in zip(rewards, items, strict=True)],
+        places=known("places", np.int64),
+        clicked=known("clicked", np.bool_),
+        rewards=known("rewards", np.float64),
     )
 
 

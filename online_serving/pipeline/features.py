@@ -58,6 +58,8 @@ def candidate_features(snapshot: Snapshot, user: EncodedUser, candidates: Int64)
     return ranker_features(
         user.vector,
         snapshot.vectors[user.liked],
+        snapshot.centroids[user.clusters],
+        user.weights,
         snapshot.vectors[candidates],
         at_age(snapshot.item_features[candidates], user.age),
     )

@@ -322,12 +322,17 @@ def test_feedback_is_joined_as_documented(spark: SparkSession, lake: Path) -> No
     assert impressions.keys() == {d.id, quiet.id, viewed.id}
     assert impressions[d.id]["items"] == ["a", "b", "c", "d", "e"]
     assert impressions[d.id]["rewards"] == [1.0, 0.0, 0.0, 0.25, 0.9]
+    assert impressions[d.id]["places"] == [0, 1, 2, 3, 4]
+    assert impressions[d.id]["clicked"] == [True, False, True, True, True]
     assert impressions[d.id]["predicted"] == [0.1, 0.2, 0.3, 0.4, 0.5]
     assert impressions[d.id]["probabilities"] == [1.0] * 5
     assert impressions[quiet.id]["rewards"] == [0.0]
+    assert impressions[quiet.id]["clicked"] == [False]
     # This client reports views, and reported nothing of a: it was not seen.
     assert impressions[viewed.id]["items"] == ["b", "c"]
     assert impressions[viewed.id]["rewards"] == [0.0, 1.0]
+    assert impressions[viewed.id]["places"] == [1, 2]
+    assert impressions[viewed.id]["clicked"] == [False, True]
     done = read(out, "users", "user")[d.user]
     assert list(zip(done["items"], done["kinds"], done["times"], strict=True)) == [
         ("c", "dislike-", 2_000),

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from feature_store.definitions import UNKNOWN_ITEM, ranker_features
-from infra.benchmarks.regret.world import Float32, Float64, Int64
+from infra.benchmarks.regret.world import CLUSTERS, Float32, Float64, Int64, contexts
+from offline_training.build_graph import cluster_users
 from offline_training.progress import Progress, section
 from offline_training.ranking.dataset import NEW_ITEM_SHARE, RankerRows
 from offline_training.ranking.model import Ranker
@@ -38,6 +39,7 @@ class Offline(NamedTuple):
     item_vectors: Float32  # (I, d)
     item_features: Float32  # (I, len(ITEM_FEATURES))
     histories: Histories  # of everybody
+    centroids: Float32  # (C, d)
     ranker: Ranker
 
 
@@ -62,11 +64,13 @@ def train(tokens: Int64, profiles: Int64, ratings: Ratings, stage: Int64, progre
     towers = finish_two_tower(fitted, sequences, _SETTINGS, section(progress, 0.9, 1.0))
     vectors, everybody = towers.item_vectors(), np.arange(users)
     histories = sequences.histories(everybody, np.diff(sequences.start), towers.history_length)
+    people = towers.user_vectors(vectors, histories, profiles)
     return Offline(
-        user_vectors=towers.user_vectors(vectors, histories, profiles),
+        user_vectors=people,
         item_vectors=vectors,
         item_features=item_features(ratings, stage > 0, items),
         histories=histories,
+        centroids=cluster_users(people, CLUSTERS, 0),
         ranker=ranker.eval(),
     )
 
@@ -77,9 +81,13 @@ def predictions(offline: Offline, items: Int64) -> Float32:
     result = np.empty((len(offline.user_vectors), len(items)), np.float32)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more of them wait for each other at each of the many small operators
+    clusters, weights = contexts(offline.user_vectors, offline.centroids)
     for user, vector in enumerate(offline.user_vectors):
         past = offline.item_vectors[offline.histories.liked_items(user)]
-        features = ranker_features(vector, past, offline.item_vectors[items], offline.item_features[items])
+        near = offline.centroids[clusters[user]]
+        features = ranker_features(
+            vector, past, near, weights[user], offline.item_vectors[items], offline.item_features[items]
+        )
         result[user] = offline.ranker(torch.from_numpy(features)).numpy()
     torch.set_num_threads(threads)
     return result
@@ -99,6 +107,8 @@ def _impressions(towers: TwoTower, sequences: Sequences, before: Int64, ratings:
     vectors = towers.item_vectors()
     histories = sequences.histories(np.arange(len(before)), before, towers.history_length)
     people = towers.user_vectors(vectors, histories, sequences.profile)
+    centroids = cluster_users(people, CLUSTERS, 0)
+    clusters, weights = contexts(people, centroids)
     known = item_features(ratings, stage == TOWERS, len(vectors))
     unknown = np.tile(UNKNOWN_ITEM, (len(vectors), 1))
     rows = np.flatnonzero(stage == RANKER)
@@ -107,12 +117,15 @@ def _impressions(towers: TwoTower, sequences: Sequences, before: Int64, ratings:
         for own in np.split(rows, np.flatnonzero(np.diff(ratings.user[rows])) + 1):
             user, items = ratings.user[own[0]], ratings.item[own]
             past = vectors[histories.liked_items(int(user))]
-            parts.append(ranker_features(people[user], past, views[items], numbers[items]))
+            near = centroids[clusters[user]]
+            parts.append(ranker_features(people[user], past, near, weights[user], views[items], numbers[items]))
             chosen.append(own)
     order = np.concatenate(chosen)
     return RankerRows(
         features=np.concatenate(parts),
         reward=ratings.liked[order],
+        clicked=np.ones(len(order)),  # what was rated was seen
+        place=np.zeros(len(order), np.int64),
         weight=np.repeat([1.0, NEW_ITEM_SHARE], len(rows)),
         user=ratings.user[order],
         moment=ratings.user[order],

@@ -84,7 +84,7 @@ def _trained(
         nothing = FittedRanker(Ranker(settings.dimensions, products=False), [], {}, np.zeros((0, 3)))
         return Trained(catalogue, learnt, fitted.model, nothing, fitted.losses, {}), None
     features = _item_features(log, positive, start)
-    shown = Impressions([], np.zeros(0, np.int64), profile_ids([]), learnt.histories(*_NOBODY, 1), [], [])
+    shown = Impressions([], np.zeros(0, np.int64), profile_ids([]), learnt.histories(*_NOBODY, 1), [], [], [], [])
     rows = ranker_rows(fitted.model, catalogue, features, learnt, before, shown, settings, silent)
     ranker = fit_ranker(rows, settings.dimensions, settings, silent)
     towers = finish_two_tower(fitted, learnt, settings, silent)

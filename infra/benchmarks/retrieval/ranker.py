@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from infra.benchmarks.bench import Goal
 from infra.benchmarks.retrieval.datasets import Bool, Float32, Float64
 from infra.benchmarks.retrieval.measure import interval
-from offline_training.evaluation.metrics import auc, ece, ndcg, places
+from offline_training.evaluation.metrics import auc, ece, gauc, ndcg, places
 from offline_training.ranking.dataset import RankerRows
 
 TOP = 10
@@ -30,8 +30,7 @@ class Offer(NamedTuple):
 def compare(rows: RankerRows, offers: Iterable[Offer]) -> dict[str, Any]:
     """How well the ranker orders what is offered to each user. rows: what it was fitted on, and logistic regression is.
 
-    AUC is over all items offered to anybody; GAUC is the mean of users' own AUC, weighted by their offers (Zhu et al.,
-    KDD 2017, Eq. 8), over users who wanted some of them and not all; NDCG@10 is over users who wanted any.
+    AUC is over all items offered to anybody, GAUC by user; NDCG@10 is over users who wanted any.
     """
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     regression.fit(rows.features, rows.reward > 0.5, logisticregression__sample_weight=rows.weight)
@@ -42,6 +41,7 @@ def compare(rows: RankerRows, offers: Iterable[Offer]) -> dict[str, Any]:
         "logistic_regression": [regression.decision_function(own) for own in features],
     }
     everything = np.concatenate(wanted)
+    user = np.repeat(np.arange(len(wanted)), [len(labels) for labels in wanted])
     found: dict[str, Any] = {
         "users": len(wanted),
         "offered": len(everything),
@@ -50,13 +50,11 @@ def compare(rows: RankerRows, offers: Iterable[Offer]) -> dict[str, Any]:
         "mean_probability": float(np.concatenate(scores["ranker"]).mean()),
     }
     for name, values in scores.items():
-        own = [(auc(score, labels), len(labels)) for score, labels in zip(values, wanted, strict=True)]
-        both = [(value, weight) for value, weight in own if not np.isnan(value)]
         found_at = [places(score, np.flatnonzero(labels)) for score, labels in zip(values, wanted, strict=True)]
         top = np.array([ndcg(own_places, TOP) for own_places in found_at])
         found[name] = {
             "auc": auc(np.concatenate(values), everything),
-            "gauc": float(np.average([value for value, _ in both], weights=[weight for _, weight in both])),
+            "gauc": gauc(np.concatenate(values), everything, user),
             f"ndcg@{TOP}": dict(zip(("mean", "low", "high"), interval(top[~np.isnan(top)]), strict=True)),
         }
     return found

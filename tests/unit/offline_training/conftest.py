@@ -99,6 +99,8 @@ def write_sets(directory: Path, impressions: int = 0) -> Path:
             "history_times": pa.array([[day * DAY_MS for day in days[::-1]] for _ in who], pa.list_(pa.int64())),
             "profile": _strings([profile[user] for user in who]),
             "items": _strings(shown),
+            "places": pa.array([[0, 1, 2, 3] for _ in who], pa.list_(pa.int32())),
+            "clicked": pa.array([[worth > 0 for worth in row] for row in rewards], pa.list_(pa.bool_())),
             "rewards": pa.array(rewards, pa.list_(pa.float64())),
         },
     )

@@ -94,7 +94,8 @@ def test_logged_values_equal_recomputed_ones(snapshot: Snapshot, parameters: Par
     vector = snapshot.towers.user_vectors(padded[None], kinds, gaps, np.array([4]), tokens)[0]
     history = vectors[[0, 2, 3]]  # the ranker looks at what was liked
     positions = snapshot.positions(r.items)
-    features = ranker_features(vector, history, snapshot.vectors[positions], snapshot.item_features[positions])
+    centroids, items = snapshot.centroids[r.clusters], snapshot.item_features[positions]
+    features = ranker_features(vector, history, centroids, np.array(r.weights), snapshot.vectors[positions], items)
     np.testing.assert_allclose(r.predicted, snapshot.towers.predict(features), rtol=1e-5)
     again = score(
         BANDIT, np.array(r.clusters), np.array(r.weights), positions, np.array(r.predicted), parameters.table(0)

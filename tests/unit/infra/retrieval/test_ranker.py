@@ -14,7 +14,16 @@ def rows(reward: list[float], signal: list[float]) -> RankerRows:
     features = np.zeros((len(reward), WIDTH), np.float32)
     features[:, 0] = signal
     number = np.arange(len(reward))
-    return RankerRows(features, np.array(reward), np.ones(len(reward)), number, number, np.zeros(len(reward), np.bool_))
+    return RankerRows(
+        features=features,
+        reward=np.array(reward),
+        clicked=np.array(reward),
+        place=np.zeros(len(reward), np.int64),
+        weight=np.ones(len(reward)),
+        user=number,
+        moment=number,
+        shown=np.zeros(len(reward), np.bool_),
+    )
 
 
 def offer(signal: list[float], probability: list[float], similarity: list[float], wanted: list[bool]) -> Offer:

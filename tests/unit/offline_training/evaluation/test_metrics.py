@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline_training.evaluation.metrics import auc, calibration_curve, ece, hit_rate, log_loss, ndcg, places, recall
+from offline_training.evaluation.metrics import (
+    auc,
+    calibration_curve,
+    ece,
+    gauc,
+    hit_rate,
+    log_loss,
+    ndcg,
+    places,
+    recall,
+)
 
 PLACES = np.array([2, 4, 9])  # of three positives
 
@@ -81,3 +91,15 @@ def test_ece_in_groups_of_equal_numbers() -> None:
     assert calibration_curve(probabilities, rewards, 2).ravel() == pytest.approx([2, 0.2, 0.5, 2, 0.7, 1.0])
     assert ece(probabilities, rewards, 2) == pytest.approx((0.3 + 0.3) / 2)
     assert ece(probabilities, rewards, 2, [1, 0, 1, 1]) == pytest.approx((1 * 0.1 + 2 * 0.3) / 3)
+
+
+def test_gauc_by_hand() -> None:
+    scores = [0.9, 0.1, 0.5, 0.4, 0.3, 0.2, 0.8]
+    labels = [0, 0, 1, 0, 1, 1, 1]
+    group = np.array([7, 7, 3, 3, 3, 3, 5])
+    # Groups 7 and 5 hold one class. In group 3 the order .5+ .4- .3+ .2+ has one of three pairs right.
+    assert gauc(scores, labels, group) == pytest.approx(1 / 3)
+    # Two rows more, all right: (4 x 1/3 + 2 x 1) / 6.
+    more = gauc([*scores, 0.2, 0.1], [*labels, 1, 0], np.append(group, [9, 9]))
+    assert more == pytest.approx((4 / 3 + 2) / 6)
+    assert np.isnan(gauc([1.0, 2.0], [1, 1], np.array([0, 0])))

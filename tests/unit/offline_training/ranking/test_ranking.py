@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from feature_store.definitions import DAY_MS, RANKER_FEATURES, RECENT_POPULARITY, UNKNOWN_ITEM, ranker_features
+from offline_training.evaluation.metrics import auc
 from offline_training.models import Trained, train_models
 from offline_training.progress import silent
 from offline_training.ranking.dataset import RankerRows, ranker_rows
-from offline_training.ranking.training import calibration_weights
+from offline_training.ranking.model import CLICK, REWARD, Ranker
+from offline_training.ranking.training import calibration_weights, fit_ranker
 from offline_training.retrieval.dataset import read_features_at_validation, read_impressions
 from offline_training.settings import TrainingSettings
 
@@ -74,7 +76,8 @@ def test_the_ranker_prefers_what_the_user_likes(trained: Trained) -> None:
     user = trained.two_tower.user_vectors(vectors, histories, sequences.profile[:1])[0]
     past = vectors[histories.liked_items(0)]
     with torch.no_grad():
-        features = torch.from_numpy(ranker_features(user, past, vectors, trained.catalogue.features))
+        near, weights = user[None], np.ones(1)
+        features = torch.from_numpy(ranker_features(user, past, near, weights, vectors, trained.catalogue.features))
         probability = trained.ranker.ranker(features).numpy()
     drama = np.array([item.startswith("drama") for item in trained.catalogue.items])
     assert probability[drama].mean() > 2 * probability[~drama].mean()
@@ -99,6 +102,8 @@ def hand_rows(weight: list[float], moment: list[int], shown: bool, reward: float
     return RankerRows(
         features=np.zeros((n, 1), np.float32),
         reward=np.full(n, reward),
+        clicked=np.full(n, reward),
+        place=np.zeros(n, np.int64),
         weight=np.array(weight),
         user=np.zeros(n, np.int64),
         moment=np.array(moment),
@@ -121,3 +126,59 @@ def test_calibration_trusts_impressions_once_there_are_enough() -> None:
     weight = calibration_weights(rows, np.zeros(601))
     assert weight[-1] == 0
     assert (weight[:-1] == 1).all()
+
+
+def test_a_place_further_down_is_no_reason_to_like_an_item_less() -> None:
+    """Two equal kinds of items, one of them always shown in a place that is looked at a third as often."""
+    rng = np.random.default_rng(0)
+    n, width = 6_000, len(RANKER_FEATURES) + 4
+    features = rng.normal(size=(n, width)).astype(np.float32)
+    low = rng.random(n) < 0.5
+    features[:, 0] = low
+    reward = (rng.random(n) < np.where(low, 0.2, 0.6)).astype(np.float64)
+    rows = RankerRows(
+        features=features,
+        reward=reward,
+        clicked=reward,
+        place=np.where(low, rng.integers(3, 9, n), 0) * (rng.random(n) < 0.7),  # some of them were in front
+        weight=np.ones(n),
+        user=rng.integers(0, 60, n),
+        moment=np.arange(n),
+        shown=np.ones(n, np.bool_),
+    )
+    reward[low & (rows.place == 0)] = rng.random(int((low & (rows.place == 0)).sum())) < 0.6
+    fitted = fit_ranker(rows, 4, TrainingSettings(ranker_epochs=20), silent)
+    blind = fit_ranker(replace(rows, place=np.zeros(n, np.int64)), 4, TrainingSettings(ranker_epochs=20), silent)
+
+    def gap(ranker: Ranker) -> float:
+        with torch.no_grad():
+            logits = ranker.logits(torch.from_numpy(features))[:, 0].numpy()
+        return float(logits[~low].mean() - logits[low].mean())
+
+    assert gap(blind.ranker) > 1.0
+    assert abs(gap(fitted.ranker)) < 0.5 * gap(blind.ranker)
+
+
+def test_the_heads_learn_what_each_is_told() -> None:
+    rng = np.random.default_rng(0)
+    n, width = 4_000, len(RANKER_FEATURES) + 4
+    features = rng.normal(size=(n, width)).astype(np.float32)
+    clicked = (features[:, 0] > 0).astype(np.float64)
+    rows = RankerRows(
+        features=features,
+        reward=clicked * (features[:, 1] > 0),
+        clicked=clicked,
+        place=np.zeros(n, np.int64),
+        weight=np.ones(n),
+        user=rng.integers(0, 60, n),
+        moment=rng.integers(0, 200, n),
+        shown=np.ones(n, np.bool_),
+    )
+    fitted = fit_ranker(rows, 4, TrainingSettings(ranker_epochs=10), silent)
+    with torch.no_grad():
+        logits = fitted.ranker.logits(torch.from_numpy(features)).numpy()
+    assert auc(logits[:, REWARD], rows.reward) > 0.95
+    assert auc(logits[:, CLICK], rows.clicked) > 0.95
+    assert fitted.metrics["ranker_click_auc"] > 0.9
+    assert fitted.metrics["ranker_gauc"] > 0.9
+    assert fitted.metrics["ranker_ece"] < 0.05

@@ -95,6 +95,8 @@ def test_impressions_remember_what_was_done(sets: Path) -> None:
         "history_kinds": ["r+", "r+", "r-", "r+", "click+"],
         "history_times": [5_000, 4_000, 2_000, 1_000, 0],
         "items": ["a"],
+        "places": [0],
+        "clicked": [True],
         "rewards": [1.0],
     }
     put(sets, "impressions", [row])
@@ -119,9 +121,11 @@ def test_rewards_stay_with_their_items(sets: Path) -> None:
         "profile": [],
         "items": ["b", "gone", "a"],
     }
+    row |= {"places": [1, 2, 4], "clicked": [True, False, False]}
     put(sets, "impressions", [row | {"rewards": [1.0, 0.5, 0.0]}])
     impressions = read_impressions(sets, catalogue, 3)
     assert (impressions.items[0].tolist(), impressions.rewards[0].tolist()) == ([1, 0], [1.0, 0.0])
+    assert (impressions.places[0].tolist(), impressions.clicked[0].tolist()) == ([1, 4], [True, False])
 
 
 def test_an_item_unknown_at_validation_has_the_defaults(sets: Path) -> None:

@@ -12,7 +12,7 @@ from feature_store.definitions import GAP_BUCKETS, ITEM_TOKENS, KIND_BUCKETS, RA
 from offline_training.export import export_ranker, export_towers
 from offline_training.models import Trained, train_models
 from offline_training.progress import silent
-from offline_training.ranking.model import Ranker
+from offline_training.ranking.model import REWARD, Ranker
 from offline_training.retrieval.dataset import profile_ids
 from offline_training.retrieval.sequences import Histories
 from offline_training.retrieval.two_tower import TwoTower
@@ -119,5 +119,5 @@ def test_calibration_travels_into_the_exported_ranker(settings: TrainingSettings
     export_towers(TwoTower(np.zeros((1, ITEM_TOKENS), np.int64), settings), tmp_path)
     export_ranker(ranker, settings.dimensions, tmp_path)
     with torch.no_grad():
-        expected = torch.sigmoid(2 * ranker.logits(features) - 1).numpy()
+        expected = torch.sigmoid(2 * ranker.logits(features)[:, REWARD] - 1).numpy()
     assert Towers(tmp_path).predict(features.numpy()) == pytest.approx(expected, abs=1e-5)
