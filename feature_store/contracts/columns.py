@@ -1,6 +1,7 @@
 """Parquet data sets of the lake: where they lie and what their columns are.
 
-lake/interactions/*.parquet                                  imported history, user keys instead of user ids
+lake/interactions/month=YYYY-MM/*.parquet                    imported history by the month of its times (UTC), one file
+                                                             per import: it reads and writes the months it tells of
 lake/users/*.parquet   lake/items/*.parquet                  imported descriptions
 lake/events/log=ID/partition=N/START-END.parquet             the log, as the sink wrote it
 lake/catalogue/log=ID/partition=N/START-END.parquet          catalogue changes, as the sink wrote them

@@ -1,13 +1,14 @@
-"""Imports interactions: checks them in batches, deals them into buckets by user, and removes duplicates bucket by
-bucket, so that memory holds one bucket, however many rows there are."""
+"""Imports interactions: checks them in batches, deals them to months, and removes duplicates month by month, so that
+an import touches the months it tells of, and memory holds a part of one, however many rows there are."""
 
+import string
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -19,8 +20,9 @@ from offline_training.data.sources import Batch, Mapping, OnBytes, SourceFile, n
 from offline_training.data.staging import DatasetReport, Rejects
 from offline_training.progress import Progress
 
-# Files of the lake are named NAME-BUCKET.parquet and a bucket is only compared with files of its own: do not change.
-_BUCKETS = 8
+_ROWS_AT_ONCE = 2_000_000
+_KEY_CHARACTERS = string.ascii_letters + string.digits + "-_"
+_MONTH = ds.partitioning(pa.schema([pa.field("month", pa.string())]), flavor="hive")
 _IDENTITY = ["user", "item", "type", "time"]
 
 
@@ -40,7 +42,7 @@ def import_interactions(
     mapping: Mapping,
     progress: Progress,
 ) -> DatasetReport:
-    """Adds the files' interactions to `<lake>/interactions`, in files that begin with the name.
+    """Adds the files' interactions to `<lake>/interactions`, to one file of the name per month of their times.
 
     Duplicates (same user, item, type and time) of earlier rows or of the lake's are dropped, the first one stays.
     Raises InvalidInput for an unreadable file, a column of an unusable type, or if there is no row at all.
@@ -48,30 +50,26 @@ def import_interactions(
     rejects = Rejects()
     total, before = max(sum(file.path.stat().st_size for file in files), 1), 0
     read = staged = 0
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(pq.ParquetWriter(staging / f"{bucket}.parquet", INTERACTIONS))
-            for bucket in range(_BUCKETS)
-        ]
-        for file in files:
-            columns = columns_of(file, mapping)
-            for batch in file.batches(list(columns.values()), _report_bytes(progress, before, total, file.path.name)):
-                with naming(file.path):
-                    table = _check(batch, columns, file, rejects)
-                rejects.add_malformed(file.path, batch.malformed)
-                read += len(batch.table) + len(batch.malformed)
-                staged += len(table)
-                table, buckets = _pseudonymised(table, keyring)
-                for bucket in np.unique(buckets):
-                    writers[bucket].write_table(table.filter(pa.array(buckets == bucket)))
-            before += file.path.stat().st_size
+    waiting = INTERACTIONS.empty_table()
+    for file in files:
+        columns = columns_of(file, mapping)
+        for batch in file.batches(list(columns.values()), _report_bytes(progress, before, total, file.path.name)):
+            with naming(file.path):
+                table = _check(batch, columns, file, rejects)
+            rejects.add_malformed(file.path, batch.malformed)
+            read += len(batch.table) + len(batch.malformed)
+            staged += len(table)
+            waiting = pa.concat_tables([waiting, _pseudonymised(table, keyring)])
+            if len(waiting) >= _ROWS_AT_ONCE:
+                waiting = _deal(waiting, staging, staged)
+        before += file.path.stat().st_size
     if read == 0:
         raise InvalidInput(f"{files[0].path} holds no rows. Export it again, with at least one.")
-    accepted = 0
-    (lake / "interactions").mkdir(exist_ok=True)
-    for bucket in range(_BUCKETS):
-        progress(0.8 + 0.2 * bucket / _BUCKETS, "removing duplicates")
-        accepted += _publish(staging / f"{bucket}.parquet", lake / "interactions", f"{name}-{bucket}.parquet")
+    _deal(waiting, staging, staged)
+    accepted, months = 0, sorted(staging.glob("month=*"))
+    for number, month in enumerate(months):
+        progress(0.8 + 0.2 * number / len(months), "removing duplicates")
+        accepted += _publish(month, lake / "interactions" / month.name, f"{name}.parquet")
     return DatasetReport(
         read=read,
         accepted=accepted,
@@ -113,29 +111,56 @@ def _check(batch: Batch, columns: dict[str, str], file: SourceFile, rejects: Rej
     return pa.table([user, item, kind, value, time, written], schema=INTERACTIONS).filter(passed)
 
 
-def _pseudonymised(table: pa.Table, keyring: Keyring) -> tuple[pa.Table, NDArray[np.int64]]:
-    """User keys in the place of user ids, and each row's bucket."""
+def _pseudonymised(table: pa.Table, keyring: Keyring) -> pa.Table:
+    """User keys in the place of user ids."""
     encoded = table["user"].combine_chunks().dictionary_encode()
     keys = [keyring.user_key(user) for user in encoded.dictionary.to_pylist()]
-    of_key = np.array([ord(key[0]) % _BUCKETS for key in keys], dtype=np.int64)
-    rows = encoded.indices.to_numpy()
-    users = pa.array(keys, pa.string()).take(encoded.indices)
-    return table.set_column(0, INTERACTIONS.field("user"), users), of_key[rows]
+    return table.set_column(0, INTERACTIONS.field("user"), pa.array(keys, pa.string()).take(encoded.indices))
+
+
+def _deal(rows: pa.Table, staging: Path, number: int) -> pa.Table:
+    """Adds the rows to their months' folders, in files that sort as the numbers do; returns a table without any."""
+    month = pc.strftime(rows["time"].cast(pa.timestamp("ms")), "%Y-%m")
+    ds.write_dataset(
+        rows.append_column("month", month),
+        staging,
+        format="parquet",
+        partitioning=_MONTH,
+        basename_template=f"{number:015}-{{i}}.parquet",
+        existing_data_behavior="overwrite_or_ignore",
+        max_partitions=max(1, pc.count_distinct(month).as_py()),
+        use_threads=False,  # the rows stay in order
+    )
+    return INTERACTIONS.empty_table()
 
 
 def _publish(staged: Path, folder: Path, name: str) -> int:
-    """Moves the rows that are new into the folder; returns how many there are."""
-    rows = pq.read_table(staged)
-    bucket = name.rpartition("-")[2]
-    known = [pq.read_table(path, columns=_IDENTITY) for path in sorted(folder.glob(f"*-{bucket}"))]
-    old = sum(len(table) for table in known)
-    everything = pa.concat_tables([*known, rows.select(_IDENTITY)])
+    """Moves a month's rows that are new into its folder; returns how many there are."""
+    fresh, known = sorted(staged.glob("*.parquet")), sorted(folder.glob("*.parquet"))
+    rows = sum(pq.read_metadata(path).num_rows for path in [*fresh, *known])
+    parts = min(-(-rows // _ROWS_AT_ONCE), len(_KEY_CHARACTERS))
+    aside, accepted = staged / "new", 0
+    with pq.ParquetWriter(aside, INTERACTIONS) as writer:
+        for part in range(parts):  # of the users, by how their keys begin
+            theirs = pc.utf8_slice_codeunits(ds.field("user"), 0, 1).isin(list(_KEY_CHARACTERS[part::parts]))
+            found = _read(fresh, INTERACTIONS.names, theirs)
+            new = _new(_read(known, _IDENTITY, theirs), found.select(_IDENTITY))
+            writer.write_table(found.take(pa.array(new)))
+            accepted += len(new)
+    if accepted:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside.replace(folder / name)
+    return accepted
+
+
+def _read(files: list[Path], names: list[str], rows: pc.Expression) -> pa.Table:
+    dataset = ds.dataset(files, schema=INTERACTIONS, format="parquet")
+    return dataset.to_table(names, filter=rows)
+
+
+def _new(known: pa.Table, rows: pa.Table) -> NDArray[np.int64]:
+    """Numbers of the rows that are neither known nor were there before among themselves."""
+    everything = pa.concat_tables([known, rows])
     everything = everything.append_column("row", pa.array(np.arange(len(everything))))
     first = everything.group_by(_IDENTITY).aggregate([("row", "min")])["row_min"].to_numpy()
-    new = np.sort(first[first >= old]) - old
-    if not len(new):
-        return 0
-    aside = staged.with_name(f"new-{bucket}")
-    pq.write_table(rows.take(pa.array(new)), aside)
-    aside.replace(folder / name)
-    return len(new)
+    return np.sort(first[first >= len(known)]) - len(known)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from feature_store.contracts import columns
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.identity import Keyring
+from offline_training.data import interactions
 from offline_training.data.importer import ImportReport, import_data
 from offline_training.data.sources import Mapping
 from offline_training.data.staging import staging_folder
@@ -32,8 +33,8 @@ def run(source: Path, home: Path, **mapping: str) -> ImportReport:
 
 
 def lake_rows(home: Path, dataset: str) -> list[tuple[Any, ...]]:
-    files = sorted((home / "lake" / dataset).glob("*.parquet"))
-    return sorted(tuple(row.values()) for file in files for row in pq.read_table(file).to_pylist())
+    files = sorted((home / "lake" / dataset).rglob("*.parquet"))
+    return sorted(tuple(row.values()) for file in files for row in pq.ParquetFile(file).read().to_pylist())
 
 
 @pytest.fixture
@@ -60,7 +61,8 @@ def test_interactions_enter_under_the_contract_with_user_keys(source: Path, home
     assert lake_rows(home, "interactions") == sorted(
         [(ann, "ü1", "rating", 4.5, 10_000, None), (bob, "2", "click", 1.0, 20_000, None)]
     )
-    for file in (home / "lake" / "interactions").iterdir():
+    for file in (home / "lake" / "interactions").rglob("*.parquet"):
+        assert file.parent.name == "month=1970-01"
         assert pq.read_schema(file).equals(columns.INTERACTIONS)
     assert (report.interactions.read, report.interactions.accepted) == (2, 2)
     assert report.items is None
@@ -173,6 +175,26 @@ def test_the_first_of_duplicates_stays(source: Path, home: Path) -> None:
         (2000, 1.0),
         (3000, 3.0),
     ]
+
+
+def test_a_month_that_does_not_fit_is_searched_for_duplicates_in_parts(
+    source: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interactions, "_ROWS_AT_ONCE", 3)
+    month = 31 * 86_400
+    rows = [(f"u{n % 10}", "i", n % 20 * month, n) for n in range(60)]  # each three times
+    write_csv(source / "interactions.csv", ("user_id", "item_id", "timestamp", "value"), *rows)
+    report = run(source, home).interactions
+    assert (report.accepted, report.duplicates) == (20, 40)
+    assert sorted(row[3] for row in lake_rows(home, "interactions")) == list(range(20))
+    months = {path.name for path in (home / "lake" / "interactions").iterdir()}
+    assert len(months) == 20
+    assert {"month=1970-01", "month=1971-08"} <= months
+    more = [("new", "i", 0, 1), *rows[::-1], ("new", "i", 0, 2)]
+    write_csv(source / "interactions.csv", ("user_id", "item_id", "timestamp", "value"), *more)
+    report = run(source, home).interactions
+    assert (report.accepted, report.duplicates) == (1, 61)
+    assert len(lake_rows(home, "interactions")) == 21
 
 
 CELLS = st.sampled_from(["a", "b", "c", "", "ü", "3.0", "3"])
