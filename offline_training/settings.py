@@ -16,6 +16,9 @@ class SparkSettings(BaseModel):
     master: str = Field(default="local[*]", description="Spark master URL.")
     driver_memory: str = Field(default="2g", description="Heap of the driver.")
     shuffle_partitions: int = Field(default=4, ge=1, description="Partitions after a shuffle; a few per core.")
+    properties: dict[str, str] = Field(
+        default={}, description="Further properties of Spark, such as spark.executor.memory; they count last."
+    )
 
 
 class MlflowSettings(BaseModel):

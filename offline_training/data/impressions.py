@@ -28,6 +28,7 @@ _IMPRESSIONS = (
     "rewards array<double>, clicked array<boolean>, probabilities array<double>, predicted array<double>, "
     "events array<struct<item: string, kind: string, positive: boolean, time: bigint>>"
 )
+SLATE = ("items", "places", "rewards", "clicked", "probabilities", "predicted")
 HISTORY = ("history", "history_kinds", "history_times")
 _DECISION = ("log", "decision")
 _SO_FAR = (Window.unboundedPreceding, Window.currentRow)

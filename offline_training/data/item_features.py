@@ -1,31 +1,23 @@
-"""Item features: counted by Spark over all interactions, finished on the driver, which holds the catalogue."""
+"""Item features, counted over all interactions as of a moment."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Sequence
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from feature_store.contracts.catalogue import Item
-from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, RECENT_POPULARITY, UNKNOWN_ITEM, token_ids
-
-Float64 = NDArray[np.float64]
+from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, RECENT_POPULARITY
 
 RATE_PSEUDO_COUNTS = 10.0
 _COUNTS = ("liked", "recent", "known", "rated", "rated_well")
 
 
-def count_interactions(interactions: DataFrame, moments: dict[str, int]) -> pa.Table:
+def count_interactions(interactions: DataFrame, moments: dict[str, int]) -> DataFrame:
     """Counts per item, as of each named moment (ms): what happened strictly before it.
 
     interactions: user, item, time, positive, imported. Returns item and for each moment MOMENT_liked (users with a
     positive), MOMENT_recent (the same within the declared window), MOMENT_known (interactions), MOMENT_rated (imported
-    ones) and MOMENT_rated_well (positive ones of these).
+    ones) and MOMENT_rated_well (positive ones of these). An item's rows are counted by user first, so that the item
+    that everybody knows is not one task.
     """
     time, positive, imported = F.col("time"), F.col("positive"), F.col("imported")
     by_user = []
@@ -40,48 +32,36 @@ def count_interactions(interactions: DataFrame, moments: dict[str, int]) -> pa.T
             F.count_if(known & imported & positive).alias(f"{name}_rated_well"),
         ]
     by_item = [F.sum(column).alias(column) for column in (f"{name}_{count}" for name in moments for count in _COUNTS)]
-    return interactions.groupBy("item", "user").agg(*by_user).groupBy("item").agg(*by_item).toArrow()
+    return interactions.groupBy("item", "user").agg(*by_user).groupBy("item").agg(*by_item)
 
 
-def write_items(items: list[str], catalogue: dict[str, Item | None], features: Float64, directory: Path) -> None:
-    """Writes item, tokens (ITEM_TOKENS each, zeros for an item without a description) and the features."""
-    described = (catalogue.get(item) for item in items)
-    tokens = [token_ids(item.tokens() if item else [], ITEM_TOKENS).tolist() for item in described]
-    _write(items, {"tokens": pa.array(tokens, pa.list_(pa.int64()))}, features, directory)
+def all_items(catalogue: DataFrame, counts: DataFrame) -> DataFrame:
+    """Every item that is described and not deleted, or has interactions: item, tokens (zeros without a description) and
+    the counts (zeros without interactions)."""
+    nothing = F.array_repeat(F.lit(0).cast("bigint"), ITEM_TOKENS)
+    items = catalogue.where("not deleted").join(counts, "item", "full").fillna(0)
+    return items.withColumn("tokens", F.coalesce("tokens", nothing)).drop("deleted")
 
 
-def write_features(items: list[str], features: Float64, directory: Path) -> None:
-    """Writes item and the features."""
-    _write(items, {}, features, directory)
-
-
-def item_features(items: list[str], counts: pa.Table, moment: str) -> Float64:
-    """definitions.ITEM_FEATURES as of the moment, (len(items), len(ITEM_FEATURES)).
+def item_features(items: DataFrame, moments: Sequence[str]) -> dict[str, list[Column]]:
+    """definitions.ITEM_FEATURES as of each moment, of items with counts.
 
     Items that had no interaction by then get the features' defaults, like items that a release does not know.
     """
-    rows = pc.fill_null(pc.index_in(pa.array(items, pa.string()), counts["item"].combine_chunks()), -1).to_numpy()
-    found = np.stack([counts[f"{moment}_{count}"].to_numpy() for count in _COUNTS]).astype(np.float64)
-    liked, recent, known, rated, rated_well = np.where(rows >= 0, found[:, rows], 0.0) if len(counts) else found
-    rate = found[4].sum() / max(found[3].sum(), 1.0)
+    [totals] = items.agg(*(F.sum(f"{name}_{count}") for name in moments for count in ("rated", "rated_well"))).collect()
+    rates = {name: totals[2 * at + 1] / max(totals[2 * at], 1) for at, name in enumerate(moments)}
+    return {name: _features(name, rate) for name, rate in rates.items()}
+
+
+def _features(moment: str, rate: float) -> list[Column]:
+    liked, recent, known, rated, rated_well = (F.col(f"{moment}_{count}") for count in _COUNTS)
     computed = {
-        "popularity": np.log1p(liked),
-        "recent_popularity": np.log1p(recent),
+        "popularity": F.log1p(liked),
+        "recent_popularity": F.log1p(recent),
         "positive_rate": (rated_well + RATE_PSEUDO_COUNTS * rate) / (rated + RATE_PSEUDO_COUNTS),
-        "known": np.ones(len(items)),
+        "known": F.lit(1.0),
     }
-    columns = np.stack([computed[feature.name] for feature in ITEM_FEATURES], axis=1)
-    return np.where(known[:, None] > 0, columns, UNKNOWN_ITEM.astype(np.float64))
-
-
-def all_items(counts: pa.Table, catalogue: dict[str, Item | None], gone: Iterable[str]) -> list[str]:
-    """Every item that is described or has interactions, sorted, without those that are gone."""
-    described = {item for item, description in catalogue.items() if description is not None}
-    return sorted((described | set(counts["item"].to_pylist())) - set(gone))
-
-
-def _write(items: list[str], columns: dict[str, pa.Array], features: Float64, directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    table = {"item": pa.array(items, pa.string())} | columns
-    table |= {feature.name: pa.array(features[:, i], pa.float32()) for i, feature in enumerate(ITEM_FEATURES)}
-    pq.write_table(pa.table(table), directory / "part-0.parquet")
+    return [
+        F.when(known > 0, computed[feature.name]).otherwise(feature.default).cast("float").alias(feature.name)
+        for feature in ITEM_FEATURES
+    ]

@@ -1,24 +1,17 @@
-"""What the lake says about items and users, reduced to the newest word on each, with their content as tokens.
-
-Tokens are made by the code that serving uses, so that a live item and a trained one are read alike. That is Python, on
-the driver; batches keep memory flat for users, the catalogue is held as a whole.
-"""
+"""What the lake says, read without Spark: for processes that hold the catalogue anyway."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from feature_store.contracts.catalogue import Item, UserProfile
+from feature_store.contracts.catalogue import Item
 from feature_store.contracts.columns import INTERACTIONS
 from feature_store.contracts.errors import InvalidInput
-
-_PROFILES = pa.schema([pa.field("user", pa.string(), nullable=False), pa.field("profile", pa.list_(pa.string()))])
 
 _attributes = msgspec.json.Decoder(dict[str, str | int | float | bool])
 
@@ -93,19 +86,6 @@ def interacted_items(lake: Path) -> set[str]:
     for file in parquet_files(lake / "interactions"):
         found.update(pc.unique(pq.read_table(file, columns=["item"])["item"]).to_pylist())
     return found
-
-
-def write_profiles(lake: Path, path: Path) -> None:
-    """Writes each described user's profile tokens."""
-    with pq.ParquetWriter(path, _PROFILES) as writer:
-        for file in parquet_files(lake / "users"):
-            with pq.ParquetFile(file) as source:
-                for batch in source.iter_batches():
-                    profiles = [
-                        UserProfile(attributes=_attributes.decode(attributes)).tokens()
-                        for attributes in batch["attributes"].to_pylist()
-                    ]
-                    writer.write_table(pa.table([batch["user"], profiles], schema=_PROFILES))
 
 
 def _item(row: dict[str, Any]) -> Item:

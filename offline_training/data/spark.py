@@ -1,6 +1,7 @@
 """A Spark session that starts on any machine with Python: with the Java it finds, or with the one from a wheel."""
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import pyspark
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
@@ -127,7 +129,7 @@ def _configuration(settings: SparkSettings, properties: Path) -> list[tuple[str,
             "spark.driver.bindAddress": _LOOPBACK,
             "spark.executorEnv.PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
-    return list(configuration.items())
+    return list((configuration | settings.properties).items())
 
 
 def _is_local(master: str) -> bool:
@@ -138,9 +140,11 @@ def _gateway(conf: SparkConf, home: Path) -> Any:
     """Starts the JVM; what it prints goes to this module's logger."""
     if running := SparkContext._gateway:  # noqa: SLF001 - of a session that was stopped with spark.stop()
         return running
-    variables: dict[str, str | None] = {"JAVA_HOME": str(home), "SPARK_HOME": None}
+    master = conf.get("spark.master") or ""
+    spark_home = _cluster_home().name if master.startswith("local-cluster") else None
+    variables: dict[str, str | None] = {"JAVA_HOME": str(home), "SPARK_HOME": spark_home}
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    if _is_local(conf.get("spark.master") or ""):
+    if _is_local(master):
         os.environ["PYSPARK_PYTHON"] = sys.executable
         variables["SPARK_LOCAL_IP"] = _LOOPBACK  # without it a host name that does not resolve stops Spark
     reading, writing = os.pipe()
@@ -160,6 +164,16 @@ def _gateway(conf: SparkConf, home: Path) -> Any:
     finally:
         if writing >= 0:
             os.close(writing)
+
+
+@functools.cache
+def _cluster_home() -> tempfile.TemporaryDirectory[str]:
+    """Where a local cluster finds Spark, and leaves its executors' logs: beside PySpark, they would fill its package.
+    Gone when Python exits."""
+    home = tempfile.TemporaryDirectory(prefix="matchloop-spark-")
+    for name in ("bin", "jars"):
+        (Path(home.name) / name).symlink_to(Path(pyspark.__path__[0]) / name)
+    return home
 
 
 def _log_lines(lines: IO[str], printed: deque[str]) -> None:

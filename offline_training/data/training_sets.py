@@ -5,30 +5,22 @@ before it; item features are computed as of the end of the training time and, fo
 as of the start of the validation time.
 """
 
-import json
 import logging
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import NEGATIVE, POSITIVE
-from offline_training.data.impressions import HISTORY, read_impressions
-from offline_training.data.item_features import (
-    all_items,
-    count_interactions,
-    item_features,
-    write_features,
-    write_items,
-)
+from offline_training.data.catalogue import gone_items, item_names, newest_descriptions, user_profiles
+from offline_training.data.impressions import HISTORY, SLATE, read_impressions
+from offline_training.data.item_features import all_items, count_interactions, item_features
 from offline_training.data.item_lists import SEQUENTIAL, item_lists
-from offline_training.data.lake import no_interactions, parquet_files, read_catalogue, write_profiles
+from offline_training.data.lake import no_interactions, parquet_files
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.progress import Progress
 from offline_training.settings import TrainingSettings
@@ -40,7 +32,6 @@ VALIDATION_SHARE = 0.1  # of the positives, the newest
 USER_EVENTS = 5_000  # newest interactions per user
 _MAX_RANK_ERROR = 1_000_000  # the validation start is exact for fewer positives, and within one in a million for more
 _IMPORTED = "user string, item string, type string, value double, time bigint, written bigint"
-_PROFILES = "user string, profile array<string>"
 
 
 def build_training_sets(
@@ -65,51 +56,47 @@ def build_training_sets(
     if not parquet_files(lake / "interactions"):
         raise no_interactions(lake)
     shutil.rmtree(out, ignore_errors=True)
-    scratch = out / "scratch"
-    scratch.mkdir(parents=True)
     progress(0.0, "reading the catalogue")
-    withheld = exclude_items or frozenset()
-    catalogue = read_catalogue(lake, withheld)
-    gone = frozenset(name for name, item in catalogue.items() if item is None) | (withheld - catalogue.keys())
-    write_profiles(lake, scratch / "profiles.parquet")
-    profiles = spark.read.schema(_PROFILES).parquet(str(scratch / "profiles.parquet"))
-
-    progress(0.1, "joining decisions and feedback")
+    withheld = item_names(spark, exclude_items or frozenset())
+    catalogue = newest_descriptions(spark, lake, withheld).cache()
+    gone = gone_items(catalogue, withheld).cache()
     impressions = read_impressions(spark, lake, rewards).cache()
-    imported, logged = _imported(spark, lake, training, until_ms), _logged(impressions)
-    interactions = _without(imported, gone | withheld, scratch / "imported.parquet").union(
-        _without(logged, gone, scratch / "logged.parquet")
-    )
-    interactions = interactions.repartition("user").cache()
     try:
-        progress(0.2, "reading interactions")
+        imported, logged = _imported(spark, lake, training, until_ms), _logged(impressions)
+        shown = impressions.drop("events")
+        if exclude_items or parquet_files(lake / "catalogue"):
+            imported = imported.join(gone.union(withheld), "item", "left_anti")
+            logged = logged.join(gone, "item", "left_anti")
+            shown = _without(gone, shown)
+        interactions = imported.unionByName(logged)
+
+        progress(0.1, "reading interactions")
         span = _span(interactions, lake, until_ms)
         validation = _validation_time(interactions, span.positives, training)
 
-        progress(0.4, "computing item features")
+        progress(0.3, "counting interactions")
         moments = {"end": span.last + 1, "validation": validation}
         counts = count_interactions(interactions, moments)
-        items = all_items(counts, catalogue, gone)
-        write_items(items, catalogue, item_features(items, counts, "end"), out / "items")
-        write_features(items, item_features(items, counts, "validation"), out / "items_at_validation")
+        items = all_items(catalogue, counts).cache()
+        features = item_features(items, list(moments))
+        _write(items.select("item", "tokens", *features["end"]), out / "items", "item")
+        _write(items.select("item", *features["validation"]), out / "items_at_validation", "item")
 
         progress(0.6, "collecting users")
-        _write(_users(interactions, profiles), out / "users", "user")
+        _write(_users(interactions, user_profiles(spark, lake)), out / "users", "user")
         if training.list_length:
             progress(0.7, "making item lists")
             users = spark.read.parquet(str(out / "users"))
             for name, moment in (("item_lists", None), ("item_lists_at_validation", validation)):
                 _write(item_lists(users, SEQUENTIAL, training.list_length, moment), out / name, "item")
         progress(0.8, "collecting impressions")
-        _write(_without_items(impressions, gone), out / "impressions", "time", "decision")
+        _write(shown.where(F.size("items") > 0), out / "impressions", "time", "decision")
     finally:
-        interactions.unpersist()
-        impressions.unpersist()
-        shutil.rmtree(scratch, ignore_errors=True)
+        spark.catalog.clearCache()
 
     summary = TrainingSetSummary(
         users=ds.dataset(out / "users").count_rows(),
-        items=len(items),
+        items=ds.dataset(out / "items").count_rows(),
         interactions=span.interactions,
         positives=span.positives,
         impressions=ds.dataset(out / "impressions").count_rows(),
@@ -179,10 +166,11 @@ def _validation_time(interactions: DataFrame, positives: int, training: Training
 
 def _users(interactions: DataFrame, profiles: DataFrame) -> DataFrame:
     """Everybody with an interaction or a profile: items, kinds, positives and times of the newest USER_EVENTS
-    interactions in parallel, oldest first, an item again as often as it was met at another time."""
+    interactions in parallel, oldest first, an item again as often as it was met at another time. No more than so many
+    of a user are held at once, nor leave a task."""
     event = F.struct("time", "item", "kind", "positive")
-    newest = F.slice(F.sort_array(F.collect_set(event), asc=False), 1, USER_EVENTS)
-    found = interactions.groupBy("user").agg(F.reverse(newest).alias("events"))
+    newest = F.array_distinct(F.array_sort(F.max_by(event, event, USER_EVENTS)))
+    found = interactions.groupBy("user").agg(newest.alias("events"))
     nothing = F.array().cast("array<struct<time: bigint, item: string, kind: string, positive: boolean>>")
     columns = {"item": "items", "kind": "kinds", "positive": "positives", "time": "times"}
     return (
@@ -196,27 +184,16 @@ def _users(interactions: DataFrame, profiles: DataFrame) -> DataFrame:
     )
 
 
-def _without(rows: DataFrame, gone: frozenset[str], scratch: Path) -> DataFrame:
-    """The rows whose item is not gone; the list of those that are is written to the file."""
-    if not gone:
-        return rows
-    pq.write_table(pa.table({"item": pa.array(sorted(gone), pa.string())}), scratch)
-    items = rows.sparkSession.read.schema("item string").parquet(str(scratch))
-    return rows.join(F.broadcast(items), "item", "left_anti").select(*rows.columns)
-
-
-def _without_items(impressions: DataFrame, gone: frozenset[str]) -> DataFrame:
-    """Impressions of items that are not gone, with histories that hold none that is; without those left empty."""
-    columns = [name for name in impressions.columns if name != "events"]
-    if gone:
-        names = F.from_json(F.lit(json.dumps(sorted(gone))), "array<string>")
-        parallel = ["items", "places", "rewards", "clicked", "probabilities", "predicted"]
-        slots = F.filter(F.arrays_zip(*parallel), lambda slot: ~F.array_contains(names, slot["items"]))
-        past = F.filter(F.arrays_zip(*HISTORY), lambda event: ~F.array_contains(names, event["history"]))
-        impressions = impressions.withColumns({"slots": slots, "past": past})
-        impressions = impressions.withColumns({name: F.col(f"slots.{name}") for name in parallel})
-        impressions = impressions.withColumns({name: F.col(f"past.{name}") for name in HISTORY})
-    return impressions.where(F.size("items") > 0).select(*columns)
+def _without(gone: DataFrame, impressions: DataFrame) -> DataFrame:
+    """Impressions without the slots and the past of items that are gone."""
+    named = impressions.select("decision", F.explode(F.array_union("items", "history")).alias("item"))
+    theirs = named.join(gone, "item", "left_semi").groupBy("decision").agg(F.collect_set("item").alias("gone"))
+    nothing = F.array().cast("array<string>")
+    found = impressions.join(theirs, "decision", "left").withColumn("gone", F.coalesce("gone", nothing))
+    for parallel in (SLATE, HISTORY):
+        kept = F.filter(F.arrays_zip(*parallel), lambda of: ~F.array_contains("gone", of[parallel[0]]))  # noqa: B023
+        found = found.withColumn("kept", kept).withColumns({name: F.col(f"kept.{name}") for name in parallel})
+    return found.select(*impressions.columns)
 
 
 def _write(rows: DataFrame, directory: Path, *order: str) -> None:

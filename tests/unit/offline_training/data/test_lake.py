@@ -1,10 +1,8 @@
-"""The split time, the catalogue's newest words, item features."""
+"""The split time, and the catalogue's newest words."""
 
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,9 +10,7 @@ import pytest
 from feature_store.contracts import columns
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import InvalidInput
-from feature_store.definitions import UNKNOWN_ITEM, token_ids
-from offline_training.data.item_features import all_items, item_features, write_items
-from offline_training.data.lake import interacted_items, read_catalogue, split_time, write_profiles
+from offline_training.data.lake import interacted_items, read_catalogue, split_time
 
 
 def put(path: Path, schema: pa.Schema, *rows: dict[str, Any]) -> None:
@@ -65,39 +61,6 @@ def test_the_newest_change_of_the_catalogue_counts(tmp_path: Path) -> None:
         "new": "live",
     }
     assert catalogue["kept"] == Item(id="kept", title="imported", categories=["c"], attributes={"year": 1999})
-
-
-def test_profiles_are_the_tokens_that_serving_makes(tmp_path: Path) -> None:
-    put(tmp_path / "users" / "users.parquet", columns.USERS, {"user": "u", "attributes": '{"sex":"F","age":41}'})
-    write_profiles(tmp_path, tmp_path / "out.parquet")
-    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == [{"user": "u", "profile": ["age=6.0", "sex=f"]}]
-
-
-def test_item_features_by_hand() -> None:
-    counts = pa.table(
-        {
-            "item": ["a", "b", "early"],
-            "end_liked": [3, 0, 0],
-            "end_recent": [1, 0, 0],
-            "end_known": [6, 2, 0],
-            "end_rated": [5, 2, 0],
-            "end_rated_well": [4, 0, 0],
-        }
-    )
-    # Of 7 rated interactions 4 were positive: the rate that 10 pseudo-counts pull towards.
-    features = item_features(["a", "b", "early", "unknown"], counts, "end")
-    np.testing.assert_allclose(features[0], [math.log(4), math.log(2), (4 + 10 * 4 / 7) / 15, 1])
-    np.testing.assert_allclose(features[1], [0, 0, (10 * 4 / 7) / 12, 1])
-    np.testing.assert_array_equal(features[2:], [UNKNOWN_ITEM, UNKNOWN_ITEM])
-
-
-def test_items_are_those_described_or_used_and_not_gone(tmp_path: Path) -> None:
-    catalogue = {"a": Item(id="a", title="Alien"), "deleted": None, "withheld": Item(id="withheld")}
-    items = all_items(pa.table({"item": ["used", "a"]}), catalogue, {"deleted", "withheld"})
-    assert items == ["a", "used"]
-    write_items(items, catalogue, np.zeros((2, 4)), tmp_path)
-    tokens = pq.read_table(tmp_path)["tokens"].to_pylist()
-    assert tokens == [token_ids(["title=alien"], 24).tolist(), [0] * 24]
 
 
 def test_an_item_taken_out_of_answers_stays_so(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""What the lake says about items and users, in Spark: the newest word on each, with their content as tokens."""
+
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from feature_store.contracts import columns
+from feature_store.definitions import ITEM_TOKENS
+from offline_training.data.content import item_tokens, profile_tokens, token_ids
+from offline_training.data.lake import parquet_files
+
+_CONTENT = ("item", "title", "categories", "attributes")
+_CHANGE = (*_CONTENT, "time", "offset", "deleted")
+
+
+def newest_descriptions(spark: SparkSession, lake: Path, withheld: DataFrame) -> DataFrame:
+    """All items ever described, each once: item, tokens (ITEM_TOKENS each), deleted.
+
+    A change in the catalogue log counts more than an import, a later change more than an earlier one. What was imported
+    about the withheld items (item) is passed over.
+    """
+    imported = _read(spark, lake / "items", columns.ITEMS).join(withheld, "item", "left_anti")
+    before = [F.lit(-1).alias("time"), F.lit(-1).alias("offset"), F.lit(False).alias("deleted")]
+    changes = _read(spark, lake / "catalogue", columns.CATALOGUE)
+    rows = imported.select(*_CONTENT, *before).union(changes.select(*_CHANGE))
+    content = F.struct("title", "categories", "attributes", "deleted")
+    newest = rows.groupBy("item").agg(F.max_by(content, F.struct("time", "offset")).alias("newest"))
+    tokens = item_tokens(F.col("newest.title"), F.col("newest.categories"), F.col("newest.attributes"))
+    return newest.select("item", token_ids(tokens, ITEM_TOKENS).alias("tokens"), "newest.deleted")
+
+
+def gone_items(catalogue: DataFrame, withheld: DataFrame) -> DataFrame:
+    """Items (item) that may appear nowhere: the deleted ones, and the withheld ones that no change describes."""
+    return catalogue.where("deleted").select("item").union(withheld.join(catalogue, "item", "left_anti"))
+
+
+def item_names(spark: SparkSession, items: frozenset[str]) -> DataFrame:
+    """The items (item)."""
+    return spark.createDataFrame(pa.table({"item": pa.array(sorted(items), pa.string())}))
+
+
+def user_profiles(spark: SparkSession, lake: Path) -> DataFrame:
+    """user and profile (tokens) of each described user."""
+    return _read(spark, lake / "users", columns.USERS).select(
+        "user", profile_tokens(F.col("attributes")).alias("profile")
+    )
+
+
+def _read(spark: SparkSession, directory: Path, schema: pa.Schema) -> DataFrame:
+    nothing = spark.createDataFrame(schema.empty_table())
+    if not parquet_files(directory):
+        return nothing
+    return spark.read.schema(nothing.schema).parquet(str(directory))
