@@ -26,6 +26,7 @@ BENCHES = {
     "loop": "infra.benchmarks.loop",
     "regret": "infra.benchmarks.regret.bench",
     "retrieval": "infra.benchmarks.retrieval.bench",
+    "spark": "infra.benchmarks.spark.bench",
 }
 
 

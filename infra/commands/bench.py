@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     name: Annotated[
-        str, typer.Argument(help="Which bench: bandit, chaos, freshness, graph, loop, regret or retrieval.")
+        str, typer.Argument(help="Which bench: bandit, chaos, freshness, graph, loop, regret, retrieval or spark.")
     ],
     data: Annotated[Path | None, typer.Option(help="Folder with one sub-folder per data set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -33,6 +33,9 @@ def bench(
     ] = None,
     models: Annotated[str | None, typer.Option(help="retrieval: who takes part, with commas between.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="retrieval: trainings of a model, from --seed on.")] = None,
+    sizes: Annotated[
+        str | None, typer.Option("--rows", help="spark: interactions in each lake, with commas between.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="regret: where the picture is written, as PNG; graph, retrieval: the folder for it."),
@@ -48,7 +51,7 @@ def bench(
 
     with progress(f"Bench {name}") as report:
         options = {"seconds": seconds, "rate": rate, "kills": kills, "only": only, "out": out}
-        options |= {"dataset": dataset, "models": models, "seeds": seeds}
+        options |= {"dataset": dataset, "models": models, "seeds": seeds, "rows": sizes}
         result = run(name, data, seed, report, **options)
     goals = [["GOAL", "VALUE", "TARGET", "UNIT", "MET"]]
     for goal in result.goals:

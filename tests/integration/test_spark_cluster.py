@@ -1,0 +1,60 @@
+"""The training-set job on executors that are processes of their own, which share nothing with the driver but files."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyspark.sql import SparkSession
+
+from infra.benchmarks.spark.generator import write_lake
+from offline_training.data.training_sets import build_training_sets
+from offline_training.progress import silent
+from offline_training.settings import TrainingSettings
+from streaming.settings import RewardSettings
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from offline_training.data.spark import spark_session, stop_session
+from offline_training.settings import SparkSettings
+from tests.integration.test_spark_cluster import build
+
+spark = spark_session(SparkSettings(master="local-cluster[2,1,2048]", driver_memory="512m"), "test")
+executors = spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size() - 1
+build(spark, Path(sys.argv[1]), Path(sys.argv[2]))
+stop_session(spark)
+print(executors)
+"""
+SETS = {"items": "item", "items_at_validation": "item", "users": "user", "impressions": "decision"}
+
+
+def build(spark: SparkSession, lake: Path, out: Path) -> None:
+    build_training_sets(
+        spark,
+        lake,
+        out,
+        training=TrainingSettings(),
+        rewards=RewardSettings(),
+        until_ms=None,
+        exclude_items=frozenset({"i" + "1".zfill(21)}),
+        progress=silent,
+    )
+
+
+def read(sets: Path, name: str) -> pa.Table:
+    return ds.dataset(sets / name).to_table().sort_by(SETS[name])
+
+
+def test_a_cluster_of_processes_makes_the_same_sets(spark: SparkSession, tmp_path: Path) -> None:
+    write_lake(tmp_path / "lake", 5_000, 0, silent)
+    build(spark, tmp_path / "lake", tmp_path / "one")
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "lake"), str(tmp_path / "cluster")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stderr == ""
+    assert done.stdout == "2\n"
+    for name in SETS:
+        assert read(tmp_path / "cluster", name) == read(tmp_path / "one", name)
+    assert len(read(tmp_path / "one", "users")) > 40
+    assert len(read(tmp_path / "one", "impressions")) == 50
