@@ -38,7 +38,7 @@ class ItemCf:
         return max(1, min(self.newest, 1 + math.floor(math.log(_FADED) / math.log(self.decay))))
 
 
-# What was best on the validation interactions of MovieLens-1M.
+# Near what sequential nearest neighbours are best with on MovieLens-1M; not tuned further.
 SEQUENTIAL = ItemCf(user_power=0.0, decay=0.8, backward=0.3)
 
 

@@ -44,7 +44,7 @@ EQUAL, IN_FLIGHT, FORGOTTEN, UNKNOWN, DIFFERENT = "equal", "in flight", "forgott
 OUTCOMES = {
     EQUAL: "as recomputed",
     IN_FLIGHT: "as recomputed, with feedback that was being folded at that moment",
-    FORGOTTEN: "as after an erasure: a part of what was told last, and nothing from before",
+    FORGOTTEN: "a part of what was told last, and nothing from before: after an erasure, or Redis did not answer",
     UNKNOWN: "not recomputed: the release is gone, a live item is in the history, or other histories were published",
     DIFFERENT: "something else",
 }

@@ -35,6 +35,7 @@ BATCH_PLACES = 2_048  # places of one in-batch softmax
 ID_DROPOUT = 0.1  # items embedded by content alone, so that content alone gives a sensible vector
 PROFILE_DROPOUT = 0.1
 MAX_SCORES = 5_000_000  # users times items that the trust in popularity is fitted on
+FEW = 0.3  # positives from which on an item's popularity counts
 PERIODS = 64  # of training: how popular items are lately is counted anew in each
 WEIGHT_DECAY = 1e-2
 MS_PER_DAY = 86_400_000
@@ -44,8 +45,11 @@ Batch = tuple[torch.Tensor, ...]
 
 @dataclass(frozen=True)
 class Popularity:
-    """How popular items were in the periods of training: level (I, P) is ln(1 + positives in the recent_days before the
-    period began), period (n,) that of each event; level_now (I,): after the last event."""
+    """How popular items were in the periods of training: level (I, P), period (n,) that of each event; level_now (I,):
+    after the last event.
+
+    A level is ln(1 + n / FEW), where n counts the positives before the period, each exp(-age / recent_days).
+    """
 
     level: Float32
     period: Int64
@@ -62,11 +66,17 @@ def popularity(sequences: Sequences, known: Bool, items: int, settings: Training
     counted = counted[np.argsort(sequences.time[counted], kind="stable")]
     time, item = sequences.time[counted], sequences.item[counted]
     begins = time[np.arange(PERIODS) * len(time) // PERIODS]
-    window = int(settings.recent_days * MS_PER_DAY)
+    count, since, read = np.zeros(items), begins[0], 0
 
     def before(moment: int) -> Float32:
-        first, end = np.searchsorted(time, [moment - window, moment])
-        return np.log1p(np.bincount(item[first:end], minlength=items)).astype(np.float32)
+        nonlocal count, since, read
+        end = int(np.searchsorted(time, moment))
+        fresh = np.exp((time[read:end] - moment) / (settings.recent_days * MS_PER_DAY))
+        count = count * np.exp((since - moment) / (settings.recent_days * MS_PER_DAY))
+        count += np.bincount(item[read:end], fresh, items)
+        since, read = moment, end
+        found: Float32 = np.log1p(count / FEW).astype(np.float32)
+        return found
 
     for number, moment in enumerate(begins.tolist()):
         level[:, number] = before(moment)

@@ -99,8 +99,8 @@ class Block(nn.Module):
 
 
 class UserTower(nn.Module):
-    """What a user did, oldest first, and their profile -> vectors (B, d): a unit vector of taste (d - 1), and by how
-    much they go with what is popular, above 0.
+    """What a user did, oldest first, and their profile -> vectors (B, d): a unit vector of taste (d - 1), and the
+    weight of what is popular, which is above 0 and the same for everybody.
 
     history (B, L, d): the items' vectors, of which the taste is read. kinds, gaps (B, L): as in Histories. length (B,):
     events; what lies behind them does not matter, because attention looks back only. tokens (B, USER_TOKENS): the
@@ -120,6 +120,7 @@ class UserTower(nn.Module):
         for embedding in (self.kinds, self.gaps):
             nn.init.normal_(embedding.weight, std=_SMALL)
         self.start = nn.Parameter(torch.randn(dimensions) * _SMALL)
+        self.crowd = nn.Parameter(torch.zeros(1))
         self.scale = nn.Parameter(torch.tensor(2.0))
         self.profile = TokenMean(dimensions)
         self.blocks = nn.ModuleList([Block(dimensions, heads, dropout) for _ in range(layers)])
@@ -142,8 +143,8 @@ class UserTower(nn.Module):
         cosine, sine = self.cosine[: x.shape[1]], self.sine[: x.shape[1]]
         for block in self.blocks:
             x = block(x, cosine, sine)
-        x = self.norm(x)
-        return torch.cat([F.normalize(x[:, :, :-1], dim=2), F.softplus(x[:, :, -1:])], dim=2)
+        taste = F.normalize(self.norm(x)[:, :, :-1], dim=2)
+        return torch.cat([taste, F.softplus(self.crowd).expand_as(x[:, :, -1:])], dim=2)
 
     def forward(
         self,

@@ -11,17 +11,22 @@ from tests.unit.offline_training.retrieval.test_sequences import sequences_of
 DAY = 86_400
 
 
-def test_levels_count_positives_of_the_days_before_each_period() -> None:
+def test_levels_count_positives_before_each_period_the_less_the_older_they_are() -> None:
     # One user a day; item 0 is liked on days 0 to 4, then item 1; what is disliked (2) does not count.
     sequences = sequences_of(
         *[[(int(day > 4), day * DAY), (2, day * DAY)] for day in range(10)], negative=frozenset({2})
     )
     lately = popularity(sequences, np.ones(20, np.bool_), 3, TrainingSettings(recent_days=3))
-    day = sequences.time // (1000 * DAY)
-    for number in range(20):
-        before = [int(d > 4) for d in range(10) if day[number] - 3 <= d < day[number]]
-        assert lately.level[:, lately.period[number]] == pytest.approx(np.log1p([before.count(i) for i in (0, 1, 2)]))
-    assert lately.level_now == pytest.approx(np.log1p([0, 3, 0]))
+
+    def level(day: int) -> list[float]:
+        count = [sum(np.exp((d - day) / 3) for d in range(day) if int(d > 4) == item) for item in (0, 1, 2)]
+        return [float(np.log1p(n / 0.3)) for n in count]
+
+    for number, day in enumerate((sequences.time // (1000 * DAY)).tolist()):
+        assert lately.level[:, lately.period[number]] == pytest.approx(level(day), rel=1e-5)
+    # A millisecond after the newest, that of day 9.
+    now = [np.exp(-np.arange(lowest, lowest + 5) / 3).sum() for lowest in (5, 0)]
+    assert lately.level_now == pytest.approx([*np.log1p(np.array(now) / 0.3), 0], rel=1e-3)
 
 
 def test_without_drift_items_do_not_differ() -> None:
@@ -33,8 +38,9 @@ def test_without_drift_items_do_not_differ() -> None:
 
 def test_an_item_is_as_popular_as_at_the_end_of_training(trained: Trained, settings: TrainingSettings) -> None:
     vectors = trained.two_tower.item_vectors()
-    liked = np.bincount(trained.sequences.item, minlength=40)  # all within the recent days
-    assert vectors[:, -1] == pytest.approx(settings.temperature * np.log1p(liked), rel=1e-5)
+    age = (trained.sequences.time.max() - trained.sequences.time) / (1000 * DAY)
+    liked = np.bincount(trained.sequences.item, np.exp(-age / settings.recent_days), 40)
+    assert vectors[:, -1] == pytest.approx(settings.temperature * np.log1p(liked / 0.3), rel=1e-4)
     assert not trained.two_tower.item_vectors(content_only=True)[:, -1].any()
 
 
