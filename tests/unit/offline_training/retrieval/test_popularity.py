@@ -1,8 +1,11 @@
 """How popular items are lately: as of the moment in training, and in the towers; trusted as far as it helps."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 
+from feature_store.definitions import USER_TOKENS
 from offline_training.models import Trained
 from offline_training.retrieval.training import fit_trust, popularity
 from offline_training.settings import TrainingSettings
@@ -44,11 +47,19 @@ def test_an_item_is_as_popular_as_at_the_end_of_training(trained: Trained, setti
     assert not trained.two_tower.item_vectors(content_only=True)[:, -1].any()
 
 
-def test_trust_grows_where_everybody_follows_the_crowd(trained: Trained, settings: TrainingSettings) -> None:
-    model = trained.two_tower
-    popular = int(np.argmax(model.item_vectors()[:, -1]))
-    first = [(item % 40, item) for item in range(6)]
-    followers = sequences_of(*[[*first, (popular, 10)] for _ in range(20)])
-    before = np.full(20, 6)
-    assert fit_trust(model, followers, before, settings) > fit_trust(model, trained.sequences, np.full(40, 9), settings)
-    assert fit_trust(model, followers, np.full(20, 7), settings) == 1.0
+def test_trust_is_what_later_positives_ask_for(trained: Trained, settings: TrainingSettings) -> None:
+    model = deepcopy(trained.two_tower)
+    first = [(item, item) for item in range(6)]
+    histories = sequences_of(first).histories(np.array([0]), np.array([6]), model.history_length)
+    vectors = model.item_vectors()
+    taste = vectors[:, :-1] @ model.user_vectors(vectors, histories, np.zeros((1, USER_TOKENS), np.int64))[0, :-1]
+    best, worst = int(np.argmax(taste)), int(np.argmin(taste))
+    model.item_tower.popularity.zero_()
+    model.item_tower.popularity[1 + worst] = 1.0  # everybody wants it lately, and nobody should
+
+    def trust(item: int, known: int) -> float:
+        people = sequences_of(*[[*first, (item, 10)] for _ in range(20)])
+        return fit_trust(model, people, np.full(20, known), settings)
+
+    assert trust(best, 6) < 1 < trust(worst, 6)
+    assert trust(worst, 7) == 1.0  # nothing is held back
