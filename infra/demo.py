@@ -53,7 +53,7 @@ _WITHHELD_SHARE = 0.15  # of the items
 _RETRAIN_AT = 0.2  # of the visits
 _ARRIVALS_UNTIL = 0.6  # of the visits
 _AFTER_SWAP = 0.1  # of the visits: traffic goes on at least so long after release 2 took over
-_PATIENCE_SECONDS = 120  # of traffic beyond the visits asked for, when the retrain takes its time
+_PATIENCE_SECONDS = 240  # of traffic beyond the visits asked for, when the retrain takes its time
 VISITS = 5_000
 VISITS_PER_SECOND = 30.0
 
