@@ -116,7 +116,6 @@ def fit(
     label: str,
     precision: str = "32-true",
     accelerator: str = "cpu",
-    devices: int = 1,
     checkpoints: Path | None = None,
 ) -> list[float]:
     """Trains on make(0), make(1), ... and returns the mean loss of each epoch.
@@ -139,8 +138,7 @@ def fit(
         trainer = pl.Trainer(
             max_epochs=epochs,
             accelerator=accelerator,
-            devices=devices,
-            strategy="ddp_spawn" if devices > 1 else "auto",
+            devices=1,
             precision=precision,  # type: ignore[arg-type]  # checked by the settings
             logger=False,
             enable_checkpointing=checkpoints is not None,

@@ -80,7 +80,6 @@ class TrainingSettings(BaseModel):
     accelerator: Literal["auto", "cpu", "gpu"] = Field(
         default="auto", description="What the two-tower model is trained on; auto: a GPU if there is one."
     )
-    devices: int = Field(default=1, ge=1, description="Accelerators (or processes) that train together.")
     ranker_epochs: int = Field(default=3, ge=1, description="Passes of the ranker over its training set.")
     ranker_negatives: int = Field(
         default=50, ge=1, description="Sampled candidates per positive in the ranker's training set."

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from feature_store.definitions import DAY_MS
+
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-
-_MS_PER_DAY = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RecentPopularity:
 
     def fit(self, train: Interactions) -> Self:
         newest = train.time.max() if len(train.time) else 0
-        recent = train.time >= newest - self._days * _MS_PER_DAY
+        recent = train.time >= newest - self._days * DAY_MS
         self._scores = _users_per_item(train.user[recent], train.item[recent], train.items)
         return self
 

@@ -67,10 +67,10 @@ def _question(
 ) -> Question:
     """Asks about a user after the first `known` of their events."""
     past = slice(sequences.start[user], sequences.start[user] + known)
-    item, events = sequences.item[past], sequences.events(user, known)
+    item = sequences.item[past]
     return Question(
         profile=sequences.profile_tokens[user],
-        events=[event._replace(item=catalogue.items[int(event.item)]) for event in events],
+        events=sequences.events(user, known, catalogue.items),
         liked=item[sequences.positive[past]],
         seen=np.unique(item),
         positives=frozenset(positives).difference(item.tolist()),
@@ -161,7 +161,7 @@ def evaluate_retrieval(
 
     A user is asked about once, as of their first positive after those. No metrics if there is none, or nothing before.
     """
-    known = np.arange(len(sequences.item)) - sequences.start[sequences.user] < before[sequences.user]
+    known = sequences.among_first(before)
     earlier = np.flatnonzero(known & sequences.positive)
     later = np.flatnonzero(~known & sequences.positive)
     if not len(earlier) or not len(later):

@@ -158,9 +158,7 @@ def ranker_rows(
     vectors = model.item_vectors()
     contexts = _Contexts.of_everybody(model, vectors, sequences, before, settings)
     builder = _Builder(model, vectors, features, contexts.centroids)
-    in_window = sequences.positive & (
-        np.arange(len(sequences.item)) - sequences.start[sequences.user] >= before[sequences.user]
-    )
+    in_window = sequences.positive & ~sequences.among_first(before)
     opened = int(sequences.time[in_window].min()) if in_window.any() else 0
     chosen = _moments(sequences, in_window, rng)
     visible = sequences.visible[chosen]

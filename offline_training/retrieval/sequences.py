@@ -1,6 +1,6 @@
 """What users did, as sequences that the user tower is trained on, and cut into what it reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -95,6 +95,11 @@ class Sequences:
     def _kind_ids(self) -> Int64:
         return np.array([0, *(kind_id(kind) for kind in self.kinds)])[1:]
 
+    def among_first(self, count: Int64) -> Bool:
+        """(n,) whether an event is among the first count[u] of its user u."""
+        among: Bool = np.arange(len(self.item)) - self.start[self.user] < count[self.user]
+        return among
+
     def before(self, moment: int) -> Int64:
         """(U,) how many events of each user were known strictly before the moment (ms)."""
         return np.bincount(self.user[self.time < moment], minlength=len(self.users))
@@ -115,10 +120,10 @@ class Sequences:
             **{name: column[kept] for name, column in columns.items()},
         )
 
-    def events(self, user: int, known: int) -> list[HistoryEvent]:
-        """The first `known` events of a user as serving reads them, newest first; items are numbers."""
+    def events(self, user: int, known: int, items: Sequence[str]) -> list[HistoryEvent]:
+        """The first `known` events of a user as serving reads them, newest first. items: the ids by number."""
         rows = range(int(self.start[user]) + known - 1, int(self.start[user]) - 1, -1)
-        return [HistoryEvent(str(self.item[k]), self.kinds[self.kind[k]], int(self.time[k])) for k in rows]
+        return [HistoryEvent(items[self.item[k]], self.kinds[self.kind[k]], int(self.time[k])) for k in rows]
 
     def histories(self, user: Int64, known: Int64, length: int) -> Histories:
         """The newest `length` of the first known[i] events of user[i]; user, known: (m,)."""

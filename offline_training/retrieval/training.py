@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from feature_store.contracts.errors import InvalidInput
+from feature_store.definitions import DAY_MS
 from offline_training.fitting import Task, fit
 from offline_training.progress import Progress, section
 from offline_training.retrieval.dataset import Catalogue
@@ -38,7 +39,6 @@ MAX_SCORES = 5_000_000  # users times items that the trust in popularity is fitt
 FEW = 0.3  # positives from which on an item's popularity counts
 PERIODS = 64  # of training: how popular items are lately is counted anew in each
 WEIGHT_DECAY = 1e-2
-MS_PER_DAY = 86_400_000
 
 Batch = tuple[torch.Tensor, ...]
 
@@ -71,8 +71,8 @@ def popularity(sequences: Sequences, known: Bool, items: int, settings: Training
     def before(moment: int) -> Float32:
         nonlocal count, since, read
         end = int(np.searchsorted(time, moment))
-        fresh = np.exp((time[read:end] - moment) / (settings.recent_days * MS_PER_DAY))
-        count = count * np.exp((since - moment) / (settings.recent_days * MS_PER_DAY))
+        fresh = np.exp((time[read:end] - moment) / (settings.recent_days * DAY_MS))
+        count = count * np.exp((since - moment) / (settings.recent_days * DAY_MS))
         count += np.bincount(item[read:end], fresh, items)
         since, read = moment, end
         found: Float32 = np.log1p(count / FEW).astype(np.float32)
@@ -208,7 +208,7 @@ def fit_two_tower(
     checkpoints: a folder; a training of the same data with the same settings that was killed goes on from what it left
     there, and ends with the same model. Raises InvalidInput if there is nothing to predict.
     """
-    known = _known(sequences, until)
+    known = sequences.among_first(until)
     if not (known & sequences.positive).any():
         raise InvalidInput(
             "No positive interaction is left to train on. Import more, or check training.positive_value."
@@ -240,7 +240,7 @@ def fit_trust(model: TwoTower, sequences: Sequences, until: Int64, settings: Tra
     The weights a, b > 0 of softmax(a <taste> / temperature + b <popularity>) of the largest likelihood of the later
     positives, each user counting once; the result is b / a, and 1 if there are none.
     """
-    later = np.flatnonzero(~_known(sequences, until) & sequences.positive)
+    later = np.flatnonzero(~sequences.among_first(until) & sequences.positive)
     items = len(model.tokens) - 1
     users = np.unique(sequences.user[later])
     users = users[:: max(1, len(users) * items // MAX_SCORES)]
@@ -301,8 +301,8 @@ def _newest_pass(
     Taste drifts: on MovieLens-100K by time this raised recall@50 of the following weeks by a tenth, within the window
     and after it alike; a second pass took half of it back.
     """
-    known = _known(sequences, until)
-    age = np.maximum(sequences.time[known].max(initial=0) - sequences.time, 0) / MS_PER_DAY
+    known = sequences.among_first(until)
+    age = np.maximum(sequences.time[known].max(initial=0) - sequences.time, 0) / DAY_MS
     weight = np.exp(-age / (2 * settings.recent_days) * settings.drift).astype(np.float32)
     return _train(model, sequences, until, weight, settings, 1, 0.5, progress, None)
 
@@ -319,7 +319,7 @@ def _train(
     checkpoints: Path | None,
 ) -> list[float]:
     items = len(model.tokens) - 1
-    lately = popularity(sequences, _known(sequences, until), items, settings)
+    lately = popularity(sequences, sequences.among_first(until), items, settings)
     count = np.bincount(sequences.item, minlength=items)
 
     def make(epoch: int) -> WindowBatches:
@@ -338,14 +338,7 @@ def _train(
         label="two towers",
         precision=settings.precision,
         accelerator=settings.accelerator,
-        devices=settings.devices,
         checkpoints=checkpoints,
     )
     model.item_tower.popularity[1:] = torch.from_numpy(lately.level_now)
     return losses
-
-
-def _known(sequences: Sequences, until: Int64) -> Bool:
-    """(n,) which events are among the first until[u] of their user u."""
-    known: Bool = np.arange(len(sequences.item)) - sequences.start[sequences.user] < until[sequences.user]
-    return known

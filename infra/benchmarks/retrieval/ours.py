@@ -11,7 +11,6 @@ from feature_store.definitions import (
     ITEM_TOKENS,
     RECENT_POPULARITY,
     UNKNOWN_ITEM,
-    HistoryEvent,
     token_ids,
 )
 from feature_store.online import UserFeatures
@@ -174,14 +173,11 @@ def _by_ranker(snapshot: Snapshot, user: EncodedUser, allowed: Bool) -> tuple[In
 
 def _encoded(snapshot: Snapshot, dataset: Dataset, users: Int64, past: Int64) -> Iterator[tuple[EncodedUser, Bool]]:
     """Each user as serving encodes them, and the items that they have not met."""
-    known = sequences(dataset, past)
+    known, names = sequences(dataset, past), [item.id for item in dataset.items]
     for user in users.tolist():
         own = slice(known.start[user], known.start[user + 1])
-        events = [
-            HistoryEvent(dataset.items[item].id, known.kinds[kind], time)
-            for item, kind, time in zip(known.item[own], known.kind[own], known.time[own].tolist(), strict=True)
-        ]
-        features = UserFeatures(dataset.profiles[user], events[::-1], frozenset())
+        events = known.events(user, own.stop - own.start, names)
+        features = UserFeatures(dataset.profiles[user], events, frozenset())
         allowed = snapshot.available.copy()
         allowed[known.item[own]] = False
         yield encode_user(snapshot, features, Request(slate_size=1)), allowed

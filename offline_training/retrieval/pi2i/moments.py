@@ -35,8 +35,7 @@ class Moments:
 def moments(model: TwoTower, sequences: Sequences, before: Int64) -> Moments:
     """The positives that come after the first before[u] events of each user u, which is what the model has seen; the
     newest MAX_MOMENTS."""
-    place = np.arange(len(sequences.item)) - sequences.start[sequences.user]
-    rows = np.flatnonzero(sequences.positive & (place >= before[sequences.user]))
+    rows = np.flatnonzero(sequences.positive & ~sequences.among_first(before))
     rows = rows[np.argsort(sequences.time[rows], kind="stable")][-MAX_MOMENTS:]
     user = sequences.user[rows]
     histories = sequences.histories(user, sequences.visible[rows], model.history_length)

@@ -41,7 +41,7 @@ def test_histories_are_the_newest_known_events() -> None:
 
 def test_events_as_serving_reads_them() -> None:
     sequences = sequences_of([(4, 0), (5, 1), (6, 4)], negative=frozenset({5}))
-    assert sequences.events(0, 2) == [HistoryEvent("5", "r-", 1000), HistoryEvent("4", "r+", 0)]
+    assert sequences.events(0, 2, "abcdef") == [HistoryEvent("f", "r-", 1000), HistoryEvent("e", "r+", 0)]
 
 
 def test_another_catalogue_has_other_numbers_and_fewer_items() -> None:
