@@ -317,7 +317,8 @@ def test_updaters_share_the_partitions_and_take_over_from_one_that_leaves(
         assert members[0].partitions(2) == [0, 1]
         with members[1], members[2]:
             wait(lambda: shares() == [[], [0], [1]])
-            assert sorted(p for member in members for p in member.partitions(7)) == list(range(7))
+            # A member that a busy machine kept waiting is taken for gone until it is heard of again.
+            wait(lambda: sorted(p for member in members for p in member.partitions(7)) == list(range(7)))
         wait(lambda: members[0].partitions(2) == [0, 1])
 
 
