@@ -30,8 +30,8 @@ POSITIVE, NEGATIVE = "+", "-"  # how the kinds of a history end
 class HistoryEvent(NamedTuple):
     """Something a user did with an item, as the models read it.
 
-    A history holds the newest event of each item and kind, in the order in which they became known: by time, of the
-    same time by item, then by kind (by code point, as Redis and Spark do).
+    A history holds each event once, in the order in which they became known: by time, of the same time by item, then by
+    kind (by code point, as Redis and Spark do).
     """
 
     item: str
@@ -74,7 +74,7 @@ RECENT_POPULARITY = Feature(
     "recent_popularity", "item", 0.0, "ln(1 + the same within the window)", window_days=14.0, ttl_days=28.0
 )
 USER_FEATURES = (
-    Feature("history", "user", (), "newest event of each item and kind, newest first", "list<item, kind, time>"),
+    Feature("history", "user", (), "what a user did with items, newest first", "list<item, kind, time>"),
     Feature("profile", "user", (), "what is known of the user, as name=value", "list<string>"),
 )
 ITEM_FEATURES = (

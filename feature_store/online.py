@@ -1,7 +1,7 @@
 """Users, catalogue and switches in Redis.
 
     <prefix>:user:{<user key>}:profile   string: profile tokens
-    <prefix>:user:{<user key>}:history   sorted set: item and kind of interactions, by time
+    <prefix>:user:{<user key>}:history   sorted set: item, kind and time of interactions, by time
     <prefix>:user:{<user key>}:shown     sorted set: items not to show again, by time
     <prefix>:catalogue                   hash: item id -> item
     <prefix>:active                      hash: release, namespace: what serves
@@ -24,7 +24,7 @@ from feature_store.settings import RedisSettings
 
 _CHANGES_KEPT = 100_000
 _BATCH = 500
-_BETWEEN = "\0"  # item and kind: below every other character, so that Redis orders ties by item, then by kind
+_BETWEEN = "\0"  # of item, kind and time: below every other character, so that Redis orders ties by item, then by kind
 
 _tokens_encoder = msgspec.json.Encoder()
 _tokens_decoder = msgspec.json.Decoder(list[str])
@@ -180,12 +180,12 @@ class AsyncOnlineStore:
         """A user's features in one round trip; empty ones for somebody unknown."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.get(self._keys.user(user, "profile"))
-        pipe.zrange(self._keys.user(user, "history"), 0, self._settings.history_kept - 1, desc=True, withscores=True)
+        pipe.zrange(self._keys.user(user, "history"), 0, self._settings.history_kept - 1, desc=True)
         pipe.zrange(self._keys.user(user, "shown"), 0, -1)
         profile, history, shown = await pipe.execute()
         return UserFeatures(
             profile=_tokens_decoder.decode(profile) if profile else [],
-            history=[_event(member, time) for member, time in history],
+            history=[_event(member) for member in history],
             shown=frozenset(item.decode() for item in shown),
         )
 
@@ -235,11 +235,11 @@ def _add(pipe: Any, key: str, entries: Sequence[ItemTime], kept: int) -> None:
 
 
 def _members(events: Sequence[HistoryEvent]) -> list[ItemTime]:
-    return [(f"{event.item}{_BETWEEN}{event.kind}", event.time) for event in events]
+    return [(_BETWEEN.join((event.item, event.kind, str(event.time))), event.time) for event in events]
 
 
-def _event(member: bytes, time: float) -> HistoryEvent:
-    item, _, kind = member.decode().rpartition(_BETWEEN)
+def _event(member: bytes) -> HistoryEvent:
+    item, kind, time = member.decode().rsplit(_BETWEEN, 2)
     return HistoryEvent(item, kind, int(time))
 
 

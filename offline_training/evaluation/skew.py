@@ -211,12 +211,7 @@ def _published(
 
 def _newest(events: Iterable[HistoryEvent], kept: int) -> list[HistoryEvent]:
     """A history, newest first, as the online store keeps it."""
-    newest: dict[tuple[str, str], HistoryEvent] = {}
-    for event in events:
-        before = newest.get(event[:2])
-        if before is None or event.time > before.time:
-            newest[event[:2]] = event
-    return sorted(newest.values(), key=lambda event: (event.time, event.item, event.kind), reverse=True)[:kept]
+    return sorted(set(events), key=lambda event: (event.time, event.item, event.kind), reverse=True)[:kept]
 
 
 def _held(made: _Made) -> _Place:

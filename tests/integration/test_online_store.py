@@ -14,7 +14,7 @@ from feature_store.settings import RedisSettings
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> RedisSettings:
-    return RedisSettings(prefix=request.node.name[:40], history_kept=4)
+    return RedisSettings(prefix=request.node.name[:40], history_kept=5)
 
 
 @pytest.fixture
@@ -35,14 +35,14 @@ def test_a_history_is_its_newest_events_in_whatever_order_they_are_written(
 ) -> None:
     events = [
         HistoryEvent("a", "click+", 10),
-        HistoryEvent("a", "click+", 30),  # again: the newest counts
+        HistoryEvent("a", "click+", 15),  # again: counts again
         HistoryEvent("a", "click-", 20),
         HistoryEvent("ü b", "like+", 20),  # at one time: by item, then by kind
         HistoryEvent("ü", "like+", 20),
         HistoryEvent("ü", "dislike-", 20),
         HistoryEvent("old", "click+", 1),
     ]
-    newest = [events[1], events[3], events[4], events[5]]
+    newest = [events[3], events[4], events[5], events[2], events[1]]
     for number, order in enumerate(itertools.islice(itertools.permutations(events), 0, 5_040, 397)):
         user = f"user{number}"
         store.add_history((user, event) for event in order[:3])
