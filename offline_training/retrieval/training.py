@@ -230,6 +230,7 @@ def fit_two_tower(
         trust = fit_trust(model, sequences, until, settings)
         for tensor in (model.user_tower.trust, base["user_tower.trust"]):
             tensor.fill_(trust)
+    expect_of_unknown(model)
     return Fitted(model, base, losses)
 
 
@@ -272,7 +273,21 @@ def finish_two_tower(fitted: Fitted, sequences: Sequences, settings: TrainingSet
     fitted.model.load_state_dict(fitted.base)
     _mark_trained(fitted.model, sequences.item)
     _newest_pass(fitted.model, sequences, np.diff(sequences.start), settings, progress)
+    expect_of_unknown(fitted.model)
     return fitted.model
+
+
+@torch.no_grad()
+def expect_of_unknown(model: TwoTower) -> None:
+    """Sets how popular an item is taken to be that training did not know: it may be like any of those it knew.
+
+    A level x weighs exp(w x) in the softmax, w being its weight in the users' vectors; the mean of that over the known
+    items is what an unknown one weighs.
+    """
+    level = model.item_tower.popularity
+    weight = (model.user_tower.trust * torch.nn.functional.softplus(model.user_tower.crowd)).double()
+    known = weight * level[model.ids[model.ids > 0]]
+    level[0] = (torch.logsumexp(known, 0) - np.log(len(known))) / weight
 
 
 def _fingerprint(catalogue: Catalogue, sequences: Sequences, until: Int64, settings: TrainingSettings) -> str:

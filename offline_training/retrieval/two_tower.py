@@ -42,9 +42,9 @@ class TokenMean(nn.Module):
 
 class ItemTower(nn.Module):
     """id (B,) with 0 for unknown, tokens (B, ITEM_TOKENS) -> vectors (B, d): a unit vector of taste (d - 1), and how
-    popular the item is lately, times the temperature of the softmax; 0 for an unknown one.
+    popular the item is lately, times the temperature of the softmax.
 
-    popularity (I + 1,): ln(1 + n), as of the end of training.
+    popularity (I + 1,): as of the end of training, in its first place what is expected of an unknown item.
     """
 
     popularity: torch.Tensor

@@ -4,10 +4,11 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
+import torch
 
 from feature_store.definitions import USER_TOKENS
 from offline_training.models import Trained
-from offline_training.retrieval.training import fit_trust, popularity
+from offline_training.retrieval.training import expect_of_unknown, fit_trust, popularity
 from offline_training.settings import TrainingSettings
 from tests.unit.offline_training.retrieval.test_sequences import sequences_of
 
@@ -44,7 +45,19 @@ def test_an_item_is_as_popular_as_at_the_end_of_training(trained: Trained, setti
     age = (trained.sequences.time.max() - trained.sequences.time) / (1000 * DAY)
     liked = np.bincount(trained.sequences.item, np.exp(-age / settings.recent_days), 40)
     assert vectors[:, -1] == pytest.approx(settings.temperature * np.log1p(liked / 0.3), rel=1e-4)
-    assert not trained.two_tower.item_vectors(content_only=True)[:, -1].any()
+
+
+def test_an_unknown_item_weighs_in_a_softmax_what_known_ones_do_on_average(trained: Trained) -> None:
+    model = deepcopy(trained.two_tower)
+    model.item_tower.popularity[1:] = torch.arange(40) / 10
+    model.ids[31:] = 0  # the ten most popular ones were not known
+    nobody = sequences_of([(0, 0)]).histories(np.array([0]), np.array([0]), model.history_length)
+    weight = model.user_vectors(model.item_vectors(), nobody, np.zeros((1, USER_TOKENS), np.int64))[0, -1]
+    expect_of_unknown(model)
+    unknown = model.item_tower.popularity[0].item()
+    assert np.exp(weight * unknown) == pytest.approx(np.exp(weight * np.arange(30) / 10).mean(), rel=1e-5)
+    temperature = model.item_tower.temperature
+    assert model.item_vectors(content_only=True)[:, -1] == pytest.approx([temperature * unknown] * 40)
 
 
 def test_trust_is_what_later_positives_ask_for(trained: Trained, settings: TrainingSettings) -> None:
