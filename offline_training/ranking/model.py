@@ -1,10 +1,20 @@
-"""The ranker: a small DCN-v2 on the features of definitions.ranker_features, with a head for the reward and one for any
-feedback at all; the reward's probability is calibrated."""
+"""The ranker: a small DCN-v2 on the features of definitions.ranker_features, or less where there is little to learn it
+from, with a head for the reward and one for any feedback at all; the reward's probability is calibrated."""
+
+from enum import IntEnum
 
 import torch
 from torch import nn
 
 from feature_store.definitions import RANKER_FEATURES
+
+
+class Form(IntEnum):
+    """What a ranker computes of the features, each more than the one before."""
+
+    LINEAR = 0  # a sum
+    CROSSED = 1  # with crosses and a hidden layer
+    PRODUCTS = 2  # and of the products user * item, too
 
 
 class CrossLayer(nn.Module):
@@ -33,8 +43,7 @@ class Ranker(nn.Module):
     first place takes nothing off, and serving, which asks before there is a place, knows no other.
 
     Standardisation and calibration are buffers of the model, so that they travel into the exported graph: serving
-    passes the features as definitions.ranker_features makes them. products: whether the products user * item are read,
-    or only the declared features.
+    passes the features as definitions.ranker_features makes them.
     """
 
     mean: torch.Tensor
@@ -43,18 +52,20 @@ class Ranker(nn.Module):
     slope: torch.Tensor
     intercept: torch.Tensor
 
-    def __init__(self, dimensions: int, products: bool, rank: int = 16, hidden: int = 32, dropout: float = 0.1) -> None:
+    def __init__(self, dimensions: int, form: Form, rank: int = 16, hidden: int = 32, dropout: float = 0.1) -> None:
         super().__init__()
         width = len(RANKER_FEATURES) + dimensions
-        self.products = products
-        self.cross = nn.ModuleList([CrossLayer(width, rank), CrossLayer(width, rank)])
-        self.deep = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout))
-        self.heads = nn.Linear(width + hidden, 2)
+        self.form = form
+        self.cross, self.deep = nn.ModuleList(), nn.ModuleList()
+        if form > Form.LINEAR:
+            self.cross.extend([CrossLayer(width, rank), CrossLayer(width, rank)])
+            self.deep.append(nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)))
+        self.heads = nn.Linear(width + hidden * len(self.deep), 2)
         self.places = nn.Embedding(PLACES, 2, padding_idx=0)
         nn.init.zeros_(self.places.weight)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        self.register_buffer("use", (torch.arange(width) < len(RANKER_FEATURES)) | products)
+        self.register_buffer("use", (torch.arange(width) < len(RANKER_FEATURES)) | (form == Form.PRODUCTS))
         self.register_buffer("slope", torch.ones(1))
         self.register_buffer("intercept", torch.zeros(1))
 
@@ -64,7 +75,7 @@ class Ranker(nn.Module):
         x = first
         for layer in self.cross:
             x = layer(first, x)
-        output: torch.Tensor = self.heads(torch.cat([x, self.deep(first)], dim=1))
+        output: torch.Tensor = self.heads(torch.cat([x, *(layer(first) for layer in self.deep)], dim=1))
         return output
 
     def logits_at(self, features: torch.Tensor, place: torch.Tensor) -> torch.Tensor:

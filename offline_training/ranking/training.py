@@ -1,6 +1,7 @@
 """Fits the ranker and calibrates it on users it was not fitted on."""
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -12,14 +13,15 @@ from offline_training.fitting import Task, TensorBatches, fit
 from offline_training.progress import Progress, section
 from offline_training.ranking.calibration import platt, sigmoid
 from offline_training.ranking.dataset import RankerRows
-from offline_training.ranking.model import CLICK, REWARD, Ranker
+from offline_training.ranking.model import CLICK, REWARD, Form, Ranker
 from offline_training.settings import TrainingSettings
 
 Float64 = NDArray[np.float64]
 
 FOLDS = 3
-BATCH = 512
-LEARNING_RATE = 2e-3
+BATCH, MIN_BATCH = 512, 32
+BATCHES = 50  # of a pass, where there are rows for more than the smallest batches
+LEARNING_RATE = {Form.LINEAR: 1e-2, Form.CROSSED: 2e-3, Form.PRODUCTS: 2e-3}
 WEIGHT_DECAY = 1e-2
 SHOWN_PER_MOMENT = 50  # calibration looks at what stands a chance of being shown: the best of each pool
 MIN_IMPRESSIONS, MIN_REWARDED = 500, 25  # from here on calibration uses real impressions alone
@@ -29,7 +31,8 @@ CLICK_SHARE = 0.3  # of the click head in the loss, beside the reward's 1
 # the weeks after training (MovieLens-100K by time: NDCG@10 -.005 and +.01, recall@50 +.03): tastes drift away from it,
 # and the affinity holds it already. So training hides it at times, and other features learn to do without.
 POPULARITY_DROPOUT = 0.3
-PRODUCTS_MUST_GAIN = 0.05
+STANDARD_ERRORS = 2.0  # by which a richer form must be better
+PRODUCTS_MUST_GAIN = 0.05  # of the log-loss
 POPULARITY = [feature.name for feature in RANKER_FEATURES].index("popularity")
 AFFINITY = [feature.name for feature in RANKER_FEATURES].index("affinity")
 
@@ -39,7 +42,7 @@ class RankingTask(Task):
 
     def __init__(self, ranker: Ranker) -> None:
         super().__init__()
-        self.ranker, self.rate = ranker, LEARNING_RATE
+        self.ranker, self.rate = ranker, LEARNING_RATE[ranker.form]
 
     def training_step(self, batch: tuple[torch.Tensor, ...], _: int) -> torch.Tensor:
         features, targets, place, weight = batch
@@ -52,7 +55,7 @@ class RankingTask(Task):
         return losses[REWARD] + CLICK_SHARE * losses[CLICK]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        return torch.optim.AdamW(self.parameters(), lr=self.rate, weight_decay=WEIGHT_DECAY)
 
 
 @dataclass(frozen=True)
@@ -69,33 +72,31 @@ class FittedRanker:
 def fit_ranker(rows: RankerRows, dimensions: int, settings: TrainingSettings, progress: Progress) -> FittedRanker:
     """Chooses, calibrates and fits a ranker.
 
-    Two forms, with and without the products of the user's and the item's vector, are cross-fitted over users (FOLDS).
-    Stage 2 of the towers moves the space that the products are learnt in, and with few users they overfit: they must
-    lower the log-loss on held-back users by PRODUCTS_MUST_GAIN to be chosen. The form chosen is calibrated on these
-    predictions, and fitted again on everybody.
+    The forms are cross-fitted over users (FOLDS), and the richer one is chosen if on held-back users it has a lower
+    log-loss by more than STANDARD_ERRORS of the difference between users: with a thousand moments a sum of the features
+    ranks the weeks after training better than the others do. Stage 2 of the towers moves the space that products are
+    learnt in, so that these must gain PRODUCTS_MUST_GAIN, too. The form chosen is calibrated on these predictions, and
+    fitted again on everybody.
 
     Metrics, all on held-back users: `ranker_logloss`, `ranker_ece`, `ranker_auc` and `ranker_gauc` (by moment), beside
     `retrieval_auc` and `retrieval_gauc` of the inner product alone, and `ranker_click_auc`; a fold's probabilities are
-    calibrated on the other folds. `ranker_products` is 1 if the form with products won. With fewer than two users
-    nothing can be held back: the calibration is the identity.
+    calibrated on the other folds. `ranker_form` is the Form that won. With fewer than two users nothing can
+    be held back: a sum, whose calibration is the identity.
     """
     everybody = np.ones(len(rows), np.bool_)
     people = np.unique(rows.user)
     if len(people) < 2:
-        ranker, losses = _fit(rows, everybody, dimensions, False, settings, progress)
+        ranker, losses = _fit(rows, everybody, dimensions, Form.LINEAR, settings, progress)
         return FittedRanker(ranker, losses, {}, np.zeros((0, 3)))
     fold_of = np.zeros(int(people.max()) + 1, dtype=np.int64)
     fold_of[np.random.default_rng(settings.seed).permutation(people)] = np.arange(len(people)) % FOLDS
     fold = fold_of[rows.user]
-    forms = [
-        _cross_fit(
-            rows, fold, products, dimensions, settings, section(progress, 0.45 * products, 0.45 * (products + 1))
-        )
-        for products in (False, True)
+    fits = [
+        _cross_fit(rows, fold, form, dimensions, settings, section(progress, 0.3 * form, 0.3 * (form + 1)))
+        for form in Form
     ]
-    plain, with_products = forms
-    best = with_products if with_products.pool_loss < (1 - PRODUCTS_MUST_GAIN) * plain.pool_loss else plain
-    ranker, losses = _fit(rows, everybody, dimensions, best.products, settings, section(progress, 0.9, 1.0))
+    best = reduce(lambda present, richer: richer if _is_better(richer, present) else present, fits)
+    ranker, losses = _fit(rows, everybody, dimensions, best.form, settings, section(progress, 0.9, 1.0))
     slope, intercept = platt(best.logits, rows.reward, best.weight)
     ranker.slope.fill_(slope)
     ranker.intercept.fill_(intercept)
@@ -108,32 +109,41 @@ def fit_ranker(rows: RankerRows, dimensions: int, settings: TrainingSettings, pr
 
 
 @dataclass(frozen=True)
-class _Form:
-    products: bool
+class _CrossFitted:
+    form: Form
     logits: Float64  # of held-back rows, uncalibrated
-    pool_loss: float  # log-loss over all rows, each with its weight
+    losses: Float64  # (users,) log-loss over all rows of each, summed with their weights
     weight: Float64
     metrics: dict[str, float]
     curve: Float64
 
 
+def _is_better(richer: _CrossFitted, present: _CrossFitted) -> bool:
+    gain = present.losses - richer.losses
+    least = STANDARD_ERRORS * gain.std(ddof=1) * np.sqrt(len(gain))
+    if richer.form is Form.PRODUCTS:
+        least = max(least, PRODUCTS_MUST_GAIN * present.losses.sum())
+    return bool(gain.sum() > least)
+
+
 def _cross_fit(
     rows: RankerRows,
     fold: NDArray[np.int64],
-    products: bool,
+    form: Form,
     dimensions: int,
     settings: TrainingSettings,
     progress: Progress,
-) -> _Form:
+) -> _CrossFitted:
     folds = np.unique(fold)
     heads = np.zeros((len(rows), 2))
     for step, k in enumerate(folds):
         part = section(progress, step / len(folds), (step + 1) / len(folds))
-        ranker, _ = _fit(rows, fold != k, dimensions, products, settings, part)
+        ranker, _ = _fit(rows, fold != k, dimensions, form, settings, part)
         heads[fold == k] = _logits(ranker, rows.features[fold == k])
     logits = heads[:, REWARD]
     weight = calibration_weights(rows, logits)
-    pool_loss = log_loss(_calibrated(logits, rows.reward, rows.weight, fold), rows.reward, rows.weight)
+    everywhere = np.clip(_calibrated(logits, rows.reward, rows.weight, fold), 1e-7, 1 - 1e-7)
+    loss = -(rows.reward * np.log(everywhere) + (1 - rows.reward) * np.log1p(-everywhere)) * rows.weight
     probability = _calibrated(logits, rows.reward, weight, fold)
     counts = weight > 0
     probability, reward, weighted = probability[counts], rows.reward[counts], weight[counts]
@@ -143,9 +153,11 @@ def _cross_fit(
         "ranker_auc": auc(logits, rows.reward),
         "ranker_gauc": gauc(logits, rows.reward, rows.moment),
         "ranker_click_auc": auc(heads[:, CLICK], rows.clicked),
-        "ranker_products": float(products),
+        "ranker_form": float(form),
     }
-    return _Form(products, logits, pool_loss, weight, metrics, calibration_curve(probability, reward, BINS, weighted))
+    losses = np.bincount(rows.user, loss)[np.unique(rows.user)].astype(np.float64)
+    curve = calibration_curve(probability, reward, BINS, weighted)
+    return _CrossFitted(form, logits, losses, weight, metrics, curve)
 
 
 def _calibrated(logits: Float64, rewards: Float64, weights: Float64, fold: NDArray[np.int64]) -> Float64:
@@ -182,7 +194,7 @@ def _fit(
     rows: RankerRows,
     chosen: NDArray[np.bool_],
     dimensions: int,
-    products: bool,
+    form: Form,
     settings: TrainingSettings,
     progress: Progress,
 ) -> tuple[Ranker, list[float]]:
@@ -190,7 +202,7 @@ def _fit(
     weight = rows.weight[chosen]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        ranker = Ranker(dimensions, products)
+        ranker = Ranker(dimensions, form)
         targets = np.stack([rows.reward[chosen], rows.clicked[chosen]], axis=1)
         odds = np.clip(np.average(targets, axis=0, weights=weight) if len(weight) else 0.5, 1e-4, 1 - 1e-4)
         with torch.no_grad():
@@ -198,10 +210,11 @@ def _fit(
     ranker.standardise(features)
     weight = weight / weight.mean()
     place = torch.from_numpy(rows.place[chosen])
+    size = int(np.clip(len(features) // BATCHES, MIN_BATCH, BATCH))
     tensors = [features, torch.from_numpy(targets).float(), place, torch.from_numpy(weight).float()]
     losses = fit(
         RankingTask(ranker),
-        lambda epoch: TensorBatches(tensors, BATCH, settings.seed + epoch),
+        lambda epoch: TensorBatches(tensors, size, settings.seed + epoch),
         epochs=settings.ranker_epochs,
         seed=settings.seed,
         progress=progress,

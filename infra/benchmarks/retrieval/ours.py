@@ -24,7 +24,7 @@ from offline_training.evaluation.baselines import Interactions
 from offline_training.models import Trained
 from offline_training.progress import silent
 from offline_training.ranking.dataset import RankerRows, ranker_rows
-from offline_training.ranking.model import Ranker
+from offline_training.ranking.model import Form, Ranker
 from offline_training.ranking.training import FittedRanker, fit_ranker
 from offline_training.release import parameters, write_release
 from offline_training.retrieval.dataset import Catalogue, Impressions, profile_ids
@@ -80,7 +80,7 @@ def _trained(
     before = learnt.before(start)
     fitted = fit_two_tower(catalogue, learnt, before, settings, silent, checkpoints)
     if not ranked:
-        nothing = FittedRanker(Ranker(settings.dimensions, products=False), [], {}, np.zeros((0, 3)))
+        nothing = FittedRanker(Ranker(settings.dimensions, Form.LINEAR), [], {}, np.zeros((0, 3)))
         return Trained(catalogue, learnt, fitted.model, nothing, fitted.losses, {}), None
     features = _item_features(log, positive, start)
     shown = Impressions([], np.zeros(0, np.int64), profile_ids([]), learnt.histories(*_NOBODY, 1), [], [], [], [])

@@ -7,19 +7,19 @@ import torch
 
 from feature_store.definitions import RANKER_FEATURES
 from offline_training.export import export_ranker
-from offline_training.ranking.model import Ranker
+from offline_training.ranking.model import Form, Ranker
 
 DIMENSIONS = 8
 WIDTH = len(RANKER_FEATURES) + DIMENSIONS
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["declared", "products"])
+@pytest.fixture(scope="module", params=list(Form), ids=lambda form: form.name)
 def both(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Ranker, ort.InferenceSession]:
     """A ranker with weights as after training, and the graph exported from it."""
     torch.manual_seed(0)
-    ranker = Ranker(DIMENSIONS, products=request.param)
+    ranker = Ranker(DIMENSIONS, request.param)
     with torch.no_grad():
         for parameter in ranker.parameters():
             parameter.normal_(std=0.3)

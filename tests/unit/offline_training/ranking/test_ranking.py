@@ -12,7 +12,7 @@ from offline_training.evaluation.metrics import auc
 from offline_training.models import Trained, train_models
 from offline_training.progress import silent
 from offline_training.ranking.dataset import RankerRows, ranker_rows
-from offline_training.ranking.model import CLICK, REWARD, Ranker
+from offline_training.ranking.model import CLICK, REWARD, Form, Ranker
 from offline_training.ranking.training import calibration_weights, fit_ranker
 from offline_training.retrieval.dataset import read_features_at_validation, read_impressions
 from offline_training.settings import TrainingSettings
@@ -147,8 +147,8 @@ def test_a_place_further_down_is_no_reason_to_like_an_item_less() -> None:
         shown=np.ones(n, np.bool_),
     )
     reward[low & (rows.place == 0)] = rng.random(int((low & (rows.place == 0)).sum())) < 0.6
-    fitted = fit_ranker(rows, 4, TrainingSettings(ranker_epochs=20), silent)
-    blind = fit_ranker(replace(rows, place=np.zeros(n, np.int64)), 4, TrainingSettings(ranker_epochs=20), silent)
+    fitted = fit_ranker(rows, 4, TrainingSettings(ranker_epochs=4), silent)
+    blind = fit_ranker(replace(rows, place=np.zeros(n, np.int64)), 4, TrainingSettings(ranker_epochs=4), silent)
 
     def gap(ranker: Ranker) -> float:
         with torch.no_grad():
@@ -174,7 +174,7 @@ def test_the_heads_learn_what_each_is_told() -> None:
         moment=rng.integers(0, 200, n),
         shown=np.ones(n, np.bool_),
     )
-    fitted = fit_ranker(rows, 4, TrainingSettings(ranker_epochs=10), silent)
+    fitted = fit_ranker(rows, 4, TrainingSettings(ranker_epochs=4), silent)
     with torch.no_grad():
         logits = fitted.ranker.logits(torch.from_numpy(features)).numpy()
     assert auc(logits[:, REWARD], rows.reward) > 0.95
@@ -182,3 +182,27 @@ def test_the_heads_learn_what_each_is_told() -> None:
     assert fitted.metrics["ranker_click_auc"] > 0.9
     assert fitted.metrics["ranker_gauc"] > 0.9
     assert fitted.metrics["ranker_ece"] < 0.05
+    assert fitted.metrics["ranker_form"] == Form.CROSSED  # no sum of features tells when both are positive
+
+
+def test_what_a_sum_of_features_tells_is_left_to_a_sum() -> None:
+    rng = np.random.default_rng(0)
+    n, width = 2_000, len(RANKER_FEATURES) + 4
+    features = rng.normal(size=(n, width)).astype(np.float32)
+    reward = (rng.random(n) < 1 / (1 + np.exp(1 - features[:, 0] - features[:, 1]))).astype(np.float64)
+    everything = np.ones(n)
+    rows = RankerRows(
+        features=features,
+        reward=reward,
+        clicked=reward,
+        place=np.zeros(n, np.int64),
+        weight=everything,
+        user=rng.integers(0, 60, n),
+        moment=rng.integers(0, 200, n),
+        shown=everything > 0,
+    )
+    fitted = fit_ranker(rows, 4, TrainingSettings(), silent)
+    assert fitted.metrics["ranker_form"] == Form.LINEAR
+    best = auc(features[:, 0] + features[:, 1], reward)
+    with torch.no_grad():
+        assert auc(fitted.ranker(torch.from_numpy(features)).numpy(), reward) > best - 0.01

@@ -12,7 +12,7 @@ from feature_store.definitions import GAP_BUCKETS, ITEM_TOKENS, KIND_BUCKETS, RA
 from offline_training.export import export_ranker, export_towers
 from offline_training.models import Trained, train_models
 from offline_training.progress import silent
-from offline_training.ranking.model import REWARD, Ranker
+from offline_training.ranking.model import REWARD, Form, Ranker
 from offline_training.retrieval.dataset import profile_ids
 from offline_training.retrieval.sequences import Histories
 from offline_training.retrieval.two_tower import TwoTower
@@ -110,7 +110,7 @@ def test_onnx_equals_pytorch(trained: Trained, settings: TrainingSettings, tmp_p
 
 
 def test_calibration_travels_into_the_exported_ranker(settings: TrainingSettings, tmp_path: Path) -> None:
-    ranker = Ranker(settings.dimensions, products=True)
+    ranker = Ranker(settings.dimensions, Form.PRODUCTS)
     features = torch.randn(4, len(RANKER_FEATURES) + settings.dimensions, generator=torch.Generator().manual_seed(0))
     ranker.standardise(features)
     ranker.slope.fill_(2.0)
