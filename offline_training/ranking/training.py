@@ -20,7 +20,7 @@ Float64 = NDArray[np.float64]
 
 FOLDS = 3
 BATCH, MIN_BATCH = 512, 32
-BATCHES = 50  # of a pass, where there are rows for more than the smallest batches
+BATCHES = 20  # of a pass, where there are rows for more than the smallest batches
 LEARNING_RATE = {Form.LINEAR: 1e-2, Form.CROSSED: 2e-3, Form.PRODUCTS: 2e-3}
 WEIGHT_DECAY = 1e-2
 SHOWN_PER_MOMENT = 50  # calibration looks at what stands a chance of being shown: the best of each pool
