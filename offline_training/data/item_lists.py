@@ -61,21 +61,25 @@ def item_lists(users: DataFrame, rule: ItemCf | Swing, length: int, before_ms: i
     equals by id. users: rows of `users/`, of which the positives count, the newest of each item; before_ms: only those
     before."""
     taken = _taken(users, rule.newest, before_ms)
-    scored = _item_cf(taken, rule) if isinstance(rule, ItemCf) else _swing(taken, rule)
-    best = Window.partitionBy("item").orderBy(F.desc("score"), "other")
-    entry = F.struct("rank", "other", "score")
+    items = _numbered(taken)
+    scored = _item_cf(taken, items, rule) if isinstance(rule, ItemCf) else _swing(taken, items, rule)
+    # In heaps, so that a task holds the best only, of however many an item has.
+    entry = F.struct((-F.col("score")).alias("loss"), "other")
+    best = scored.where(F.col("score") > 0).groupBy("number").agg(F.min_by(entry, entry, length).alias("list"))
     lists = (
-        scored.where(F.col("score") > 0)
-        .withColumn("rank", F.row_number().over(best))
-        .where(F.col("rank") <= length)
-        .groupBy("item")
-        .agg(F.array_sort(F.collect_list(entry)).alias("list"))
+        best.select("number", F.posexplode("list").alias("rank", "entry"))
+        .select("number", "rank", "entry.*")
+        .join(items.select(F.col("number").alias("other"), F.col("item").alias("name")), "other")
+        .groupBy("number")
+        .agg(F.array_sort(F.collect_list(F.struct("rank", "name", "loss"))).alias("list"))
+        .join(items.select("number", "item"), "number")
     )
-    return lists.select("item", F.col("list.other").alias("items"), F.col("list.score").alias("scores"))
+    scores = F.transform("list.loss", lambda loss: -loss)
+    return lists.select("item", F.col("list.name").alias("items"), scores.alias("scores"))
 
 
 def _taken(users: DataFrame, newest: int, before_ms: int | None) -> DataFrame:
-    """user, item, place, size: distinct positives of each user, oldest first; size is how many they are."""
+    """user, size, age, item: distinct positives of each user, the newest has age 0; size is how many they are."""
 
     def counts(event: Column) -> Column:
         return event["positives"] if before_ms is None else event["positives"] & (event["times"] < before_ms)
@@ -87,39 +91,56 @@ def _taken(users: DataFrame, newest: int, before_ms: int | None) -> DataFrame:
     )
 
 
-def _item_cf(taken: DataFrame, rule: ItemCf) -> DataFrame:
-    """item, other, score."""
-    stretch = F.floor(F.col("age") / rule.reach)  # what is within reach lies in the same stretch or beside it
-    first = taken.select("user", "item", "age", F.pow("size", F.lit(-rule.user_power)).alias("weight"))
-    first = first.withColumn("stretch", F.explode(F.array(stretch - 1, stretch, stretch + 1)))
-    second = taken.select("user", F.col("item").alias("other"), F.col("age").alias("other_age"))
-    second = second.withColumn("stretch", F.floor(F.col("other_age") / rule.reach))
-    steps = F.col("age") - F.col("other_age")  # positive: the other one came later
-    pairs = first.join(second, ["user", "stretch"]).where((steps != 0) & (F.abs(steps) <= rule.reach))
-    direction = F.when(steps > 0, 1.0).otherwise(rule.backward)
-    weight = F.col("weight") * direction * F.pow(F.lit(rule.decay), F.abs(steps) - 1)
-    summed = pairs.groupBy("item", "other").agg(F.sum(weight).alias("summed"))
+def _numbered(taken: DataFrame) -> DataFrame:
+    """item, users (how many took it up), number (in the order of ids: pairs of numbers are the quicker keys)."""
     count = taken.groupBy("item").agg(F.count("*").alias("users"))
-    of_item = count.select("item", F.pow("users", F.lit(-rule.trigger_power)).alias("of_item"))
-    of_other = count.select(F.col("item").alias("other"), F.pow("users", F.lit(-rule.target_power)).alias("of_other"))
-    score = (F.col("summed") * F.col("of_item") * F.col("of_other")).alias("score")
-    return summed.join(of_item, "item").join(of_other, "other").select("item", "other", score)
+    return count.withColumn("number", F.row_number().over(Window.orderBy("item")))
 
 
-def _swing(taken: DataFrame, rule: Swing) -> DataFrame:
-    """item, other, score."""
-    some = Window.partitionBy("item").orderBy(F.xxhash64("user"), "user")
-    read = taken.withColumn("rank", F.row_number().over(some)).where(F.col("rank") <= rule.users_per_item)
-    first = read.select("item", "user", F.pow("size", F.lit(-0.5)).alias("weight"))
-    second = first.select("item", F.col("user").alias("peer"), F.col("weight").alias("peer_weight"))
-    shared = (
-        first.join(second, "item")
-        .where(F.col("user") < F.col("peer"))
-        .groupBy("user", "peer")
-        .agg(F.collect_list("item").alias("both"), F.first(F.col("weight") * F.col("peer_weight")).alias("weight"))
-        .where(F.size("both") > 1)
-        .withColumn("weight", F.col("weight") / (rule.alpha + F.size("both")))
+def _item_cf(taken: DataFrame, items: DataFrame, rule: ItemCf) -> DataFrame:
+    """number, other, score."""
+    trigger = F.pow("users", F.lit(-rule.trigger_power))
+    target = F.pow("users", F.lit(-rule.target_power)) * F.pow("size", F.lit(-rule.user_power))
+    event = F.struct("age", "number", trigger.alias("trigger"), target.alias("target"))
+    latest = taken.join(items, "item").groupBy("user").agg(F.array_sort(F.collect_list(event)).alias("latest"))
+    pairs = _pairs(latest.select("latest.number", "latest.trigger", "latest.target"), "number", rule.reach)
+    later, earlier = F.col("place"), F.col("place") + 1 + F.col("steps")
+    faded = F.pow(F.lit(rule.decay), "steps")
+    onward = faded * F.get("trigger", earlier) * F.get("target", later)
+    back = faded * rule.backward * F.get("trigger", later) * F.get("target", earlier)
+    up = F.col("second") < F.col("first")  # the smaller number came first
+    summed = pairs.groupBy(F.least("first", "second").alias("low"), F.greatest("first", "second").alias("high")).agg(
+        F.sum(F.when(up, onward).otherwise(back)).alias("up"), F.sum(F.when(up, back).otherwise(onward)).alias("down")
     )
-    pairs = shared.select("both", "weight", F.explode("both").alias("item"))
-    pairs = pairs.select("item", "weight", F.explode("both").alias("other")).where(F.col("item") != F.col("other"))
-    return pairs.groupBy("item", "other").agg(F.sum("weight").alias("score"))
+    return _both_ways(summed)
+
+
+def _swing(taken: DataFrame, items: DataFrame, rule: Swing) -> DataFrame:
+    """number, other, score."""
+    user = F.struct(F.xxhash64("user").alias("hash"), F.pow("size", F.lit(-0.5)).alias("weight"))
+    some = taken.groupBy("item").agg(F.min_by(user, user, rule.users_per_item).alias("users"))
+    shared = (
+        _pairs(some.join(items.select("item", "number"), "item"), "users", rule.users_per_item)
+        .groupBy("first", "second")
+        .agg(F.array_sort(F.collect_list("number")).alias("both"))
+        .where(F.size("both") > 1)
+    )
+    weight = F.col("weight") / (rule.alpha + F.size("both"))
+    pairs = _pairs(shared.select("both", (F.col("first.weight") * F.col("second.weight")).alias("weight")), "both")
+    summed = pairs.groupBy(F.col("first").alias("low"), F.col("second").alias("high")).agg(F.sum(weight).alias("up"))
+    return _both_ways(summed.withColumn("down", F.col("up")))
+
+
+def _pairs(lists: DataFrame, name: str, reach: int | None = None) -> DataFrame:
+    """The lists' columns with first, second, place, steps: each pair in the list of the name once, by the place of its
+    first from 0, and how many lie between; at most `reach` apart. In the task that has the list: nothing is joined."""
+    placed = lists.select("*", F.posexplode(name).alias("place", "first"))
+    rest = F.slice(name, F.col("place") + 2, F.lit(reach) if reach else F.size(name))
+    return placed.select("*", F.posexplode(rest).alias("steps", "second"))
+
+
+def _both_ways(summed: DataFrame) -> DataFrame:
+    """number, other, score: of pairs low and high, with `up` the score from low to high and `down` that back."""
+    up = F.struct(F.col("low").alias("number"), F.col("high").alias("other"), F.col("up").alias("score"))
+    down = F.struct(F.col("high").alias("number"), F.col("low").alias("other"), F.col("down").alias("score"))
+    return summed.select(F.inline(F.array(up, down)))
