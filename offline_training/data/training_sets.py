@@ -169,13 +169,15 @@ def _users(interactions: DataFrame, profiles: DataFrame) -> DataFrame:
     interactions in parallel, oldest first, an item again as often as it was met at another time. No more than so many
     of a user are held at once, nor leave a task."""
     event = F.struct("time", "item", "kind", "positive")
-    newest = F.array_distinct(F.array_sort(F.max_by(event, event, USER_EVENTS)))
+    newest = F.reverse(F.max_by(event, event, USER_EVENTS))
     found = interactions.groupBy("user").agg(newest.alias("events"))
     nothing = F.array().cast("array<struct<time: bigint, item: string, kind: string, positive: boolean>>")
     columns = {"item": "items", "kind": "kinds", "positive": "positives", "time": "times"}
     return (
         found.join(profiles, "user", "full")
         .withColumn("events", F.coalesce("events", nothing))
+        # In order, equals are neighbours: array_distinct would compare each with all.
+        .withColumn("events", F.filter("events", lambda event, at: ~event.eqNullSafe(F.get("events", at - 1))))
         .select(
             "user",
             F.coalesce("profile", F.array().cast("array<string>")).alias("profile"),

@@ -2,78 +2,28 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from feature_store.contracts import columns
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.events import Event, Feedback, Tick, Withdrawal
 from feature_store.definitions import ITEM_TOKENS, UNKNOWN_ITEM, token_ids
-from feature_store.graph import Graph
-from feature_store.namespace import Namespace, Start
-from feature_store.sums import NO_ROWS
 from offline_training.data.summary import TrainingSetSummary
-from offline_training.data.training_sets import USER_EVENTS, build_training_sets
-from offline_training.progress import silent
+from offline_training.data.training_sets import USER_EVENTS
 from offline_training.settings import TrainingSettings
-from streaming.fold import Fold
-from streaming.settings import Aggregation, RewardSettings
 from tests.events import decision, feedback
 from tests.lakes import put, put_log
+from tests.training_sets import build, known_before, put_ratings, read
 
 DAY = 86_400_000
-REWARDS = RewardSettings(window_seconds=60)
-
-Interaction = tuple[str, str, float, int]  # user, item, rating, time
-
-
-def put_ratings(lake: Path, *ratings: Interaction) -> None:
-    rows = [
-        {"user": user, "item": item, "type": "rating", "value": value, "time": time}
-        for user, item, value, time in ratings
-    ]
-    put(lake / "interactions" / "a-0.parquet", columns.INTERACTIONS, rows)
 
 
 def put_written(lake: Path, item: str, time: int, written: int) -> None:
     """A rating of 5 by u that was written later than it was made."""
     row = {"user": "u", "item": item, "type": "rating", "value": 5.0, "time": time, "written": written}
     put(lake / "interactions" / f"late-{item}.parquet", columns.INTERACTIONS, [row])
-
-
-def build(
-    spark: SparkSession,
-    lake: Path,
-    *,
-    training: TrainingSettings | None = None,
-    rewards: RewardSettings = REWARDS,
-    until_ms: int | None = None,
-    exclude_items: frozenset[str] | None = None,
-) -> tuple[Path, TrainingSetSummary]:
-    out = lake.parent / "sets"
-    summary = build_training_sets(
-        spark,
-        lake,
-        out,
-        training=training or TrainingSettings(list_length=0),
-        rewards=rewards,
-        until_ms=until_ms,
-        exclude_items=exclude_items,
-        progress=silent,
-    )
-    return out, summary
-
-
-def read(out: Path, dataset: str, *key: str) -> dict[Any, dict[str, Any]]:
-    rows = [row for file in sorted((out / dataset).glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
-    found = {tuple(row[name] for name in key) if len(key) > 1 else row[key[0]]: row for row in rows}
-    assert len(found) == len(rows)
-    return found
 
 
 @pytest.fixture
@@ -120,12 +70,6 @@ def test_users_are_what_they_did_in_the_order_it_became_known(spark: SparkSessio
     assert not (out / "scratch").exists()
 
 
-def known_before(user: dict[str, Any], moment: int) -> list[tuple[str, str]]:
-    """Items and kinds that were known strictly before the moment."""
-    done = zip(user["times"], user["items"], user["kinds"], strict=True)
-    return [(item, kind) for time, item, kind in done if time < moment]
-
-
 def test_nothing_is_visible_before_it_was_known(spark: SparkSession, lake: Path) -> None:
     put_ratings(lake, ("u", "a", 5, 10), ("u", "same moment", 5, 50), ("u", "after", 5, 51))
     put_written(lake, "late", time=20, written=50)
@@ -158,28 +102,6 @@ def test_until_is_a_time_of_knowing(spark: SparkSession, lake: Path) -> None:
     assert summary.interactions == 2
     _, summary = build(spark, lake, until_ms=51)
     assert summary.interactions == 3
-
-
-def test_feedback_is_visible_from_right_after_it_was_received(spark: SparkSession, lake: Path) -> None:
-    """Also to the decision that it answers, and to those made before it came: their logged histories stay as they
-    are."""
-    first, second = decision("u", 100, ["x"]), decision("u", 150, ["y"], nonce=b"second78")
-    user = first.user
-    rows = [
-        {"user": user, "item": item, "type": "rating", "value": 5.0, "time": time}
-        for item, time in (("a", 10), ("b", 200), ("c", 201))
-    ]
-    put(lake / "interactions" / "a-0.parquet", columns.INTERACTIONS, rows)
-    knew = {"history": ["a"], "history_kinds": ["rating+"], "history_times": [10]}
-    decisions = [msgspec.structs.replace(made, **knew) for made in (first, second)]
-    put_log(lake, *decisions, feedback(first, "x", received=200), feedback(second, "y", received=160))
-    out, _ = build(spark, lake)
-    found = read(out, "users", "user")[user]
-    assert known_before(found, 160) == [("a", "rating+")]
-    assert known_before(found, 161) == known_before(found, 200) == [("a", "rating+"), ("y", "click+")]
-    assert known_before(found, 201)[2:] == [("b", "rating+"), ("x", "click+")]
-    for impression in read(out, "impressions", "decision").values():
-        assert {name: impression[name] for name in knew} == knew
 
 
 def test_users_keep_their_newest_interactions(spark: SparkSession, lake: Path) -> None:
@@ -287,127 +209,6 @@ def test_until_bounds_imported_interactions_only(spark: SparkSession, lake: Path
     out, summary = build(spark, lake, until_ms=3)
     assert set(read(out, "items", "item")) == {"a", "b", "d"}
     assert (summary.interactions, summary.last_time) == (3, 1100)
-
-
-def test_feedback_is_joined_as_documented(spark: SparkSession, lake: Path) -> None:
-    put_ratings(lake, ("u", "x", 5, 1), ("u", "y", 5, 2))
-    d = decision("u", 1_000, ["a", "b", "c", "d", "e"], predicted=[0.1, 0.2, 0.3, 0.4, 0.5])
-    quiet = decision("u", 2_000, ["a"], nonce=b"quiet678")
-    viewed = decision("u", 3_000, ["a", "b", "c"], nonce=b"viewed78")
-    unseen = decision("u", 4_000, ["a"], nonce=b"unseen78")
-    put_log(
-        lake,
-        d,
-        d,  # a producer that tried twice
-        quiet,
-        viewed,
-        unseen,
-        Withdrawal(decision=unseen.id, user=unseen.user, time=4_100),
-        feedback(d, "a", event="1", received=60_999),  # the last millisecond of the window
-        feedback(d, "b", event="2", received=61_000),  # one too late
-        feedback(d, "c", "dislike", event="3"),
-        feedback(d, "d", event="4", value=0.25),
-        feedback(d, "d", event="4", value=0.9),  # the same event id again
-        feedback(d, "e", event="5", value=0.25),
-        feedback(d, "e", event="6", value=0.75, received=5_000),
-        feedback(d, "e", event="7", value=0.9, received=6_000),
-        feedback(d, "not shown", event="8"),
-        feedback(d, "c", "undeclared", event="9"),
-        feedback(d, "c", event="10", value=float("nan")),
-        feedback(viewed, "b", "view", event="1"),
-        feedback(viewed, "c", event="2"),
-    )
-    out, summary = build(spark, lake)
-    impressions = read(out, "impressions", "decision")
-    assert impressions.keys() == {d.id, quiet.id, viewed.id}
-    assert impressions[d.id]["items"] == ["a", "b", "c", "d", "e"]
-    assert impressions[d.id]["rewards"] == [1.0, 0.0, 0.0, 0.25, 0.9]
-    assert impressions[d.id]["places"] == [0, 1, 2, 3, 4]
-    assert impressions[d.id]["clicked"] == [True, False, True, True, True]
-    assert impressions[d.id]["predicted"] == [0.1, 0.2, 0.3, 0.4, 0.5]
-    assert impressions[d.id]["probabilities"] == [1.0] * 5
-    assert impressions[quiet.id]["rewards"] == [0.0]
-    assert impressions[quiet.id]["clicked"] == [False]
-    # This client reports views, and reported nothing of a: it was not seen.
-    assert impressions[viewed.id]["items"] == ["b", "c"]
-    assert impressions[viewed.id]["rewards"] == [0.0, 1.0]
-    assert impressions[viewed.id]["places"] == [1, 2]
-    assert impressions[viewed.id]["clicked"] == [False, True]
-    done = read(out, "users", "user")[d.user]
-    assert list(zip(done["items"], done["kinds"], done["times"], strict=True)) == [
-        ("c", "dislike-", 2_000),
-        ("d", "click-", 2_000),
-        ("e", "click-", 2_000),
-        ("c", "click+", 4_000),
-        ("e", "click+", 5_000),
-        ("e", "click+", 6_000),
-        ("a", "click+", 60_999),
-    ]
-    assert (summary.interactions, summary.positives) == (2 + 7, 2 + 4)
-    assert read(out, "items", "item")["a"]["popularity"] == pytest.approx(math.log(2))
-
-
-@pytest.mark.parametrize("aggregation", list(Aggregation))
-def test_what_is_trained_on_is_what_the_bandit_learnt(
-    spark: SparkSession, lake: Path, aggregation: Aggregation
-) -> None:
-    """A random log, joined by Spark and by the fold: the same trials and rewards per item, the same
-    histories."""
-    rng = np.random.default_rng(7)
-    settings = RewardSettings(
-        weights={"view": 0.2, "click": 0.4, "buy": 1.0, "dislike": -1.0},
-        thresholds={"buy": 1.0},
-        aggregation=aggregation,
-        minimum=-0.5,
-        silence=-0.1,
-        window_seconds=60,
-    )
-    events: list[Event] = []
-    for n in range(80):
-        slate = [str(item) for item in rng.choice(8, size=3, replace=False)]
-        shown = decision(f"user{n % 5}", n * 1_000, slate, nonce=n.to_bytes(8, "big"))
-        events.append(shown)
-        for _ in range(rng.integers(0, 6)):
-            theirs = shown if rng.random() < 0.9 else msgspec.structs.replace(shown, user="somebody")
-            events.append(
-                feedback(
-                    theirs,
-                    str(rng.choice([*slate, "other"])),
-                    str(rng.choice(["view", "click", "buy", "dislike", "unknown"], p=[0.3, 0.2, 0.35, 0.1, 0.05])),
-                    event=str(rng.integers(0, 4)),
-                    received=shown.time + int(rng.integers(0, 80_000)),
-                    value=float(rng.choice([0.5, 1.0, 2.0])),
-                )
-            )
-    events.sort(key=lambda event: event.received if isinstance(event, Feedback) else event.time)
-    put_ratings(lake, ("u", "x", 5, 1), ("u", "y", 5, 2))
-    put_log(lake, *events)
-    out, _ = build(spark, lake, rewards=settings)
-
-    namespace = Namespace(
-        id="r-1", release="r", log="x", offsets=[0], created=0, graph=Graph(1), base=NO_ROWS, starts=[Start()]
-    )
-    fold = Fold(namespace, settings, Start())
-    fold.apply([*events, Tick(time=10_000_000)])
-    trials: dict[str, list[float]] = {}
-    for row in read(out, "impressions", "decision").values():
-        for item, reward in zip(row["items"], row["rewards"], strict=True):
-            trials.setdefault(item, []).append(reward)
-    for item, rewards in trials.items():
-        _, resolved, total, squares, _ = fold.sums.get(item)
-        assert len(rewards) == resolved
-        assert sum(rewards) == pytest.approx(total, abs=1e-9)
-        assert sum(reward**2 for reward in rewards) == pytest.approx(squares, abs=1e-9)
-    online = {(user, *event) for user, event in fold.take().history}
-    users = read(out, "users", "user")
-    assert users.pop("u")["items"] == ["x", "y"]
-    offline = {
-        (row["user"], *event)
-        for row in users.values()
-        for event in zip(row["items"], row["kinds"], row["times"], strict=True)
-    }
-    assert len(offline) > 50
-    assert offline == online
 
 
 def test_a_lake_without_anything_to_learn_is_explained(spark: SparkSession, lake: Path) -> None:
