@@ -63,19 +63,16 @@ def item_lists(users: DataFrame, rule: ItemCf | Swing, length: int, before_ms: i
     taken = _taken(users, rule.newest, before_ms)
     items = _numbered(taken)
     scored = _item_cf(taken, items, rule) if isinstance(rule, ItemCf) else _swing(taken, items, rule)
-    # In heaps, so that a task holds the best only, of however many an item has.
-    entry = F.struct((-F.col("score")).alias("loss"), "other")
-    best = scored.where(F.col("score") > 0).groupBy("number").agg(F.min_by(entry, entry, length).alias("list"))
+    best = Window.partitionBy("number").orderBy(F.desc("score"), "other")
+    ranked = scored.where(F.col("score") > 0).withColumn("rank", F.row_number().over(best))
     lists = (
-        best.select("number", F.posexplode("list").alias("rank", "entry"))
-        .select("number", "rank", "entry.*")
+        ranked.where(F.col("rank") <= length)
         .join(items.select(F.col("number").alias("other"), F.col("item").alias("name")), "other")
         .groupBy("number")
-        .agg(F.array_sort(F.collect_list(F.struct("rank", "name", "loss"))).alias("list"))
+        .agg(F.array_sort(F.collect_list(F.struct("rank", "name", "score"))).alias("list"))
         .join(items.select("number", "item"), "number")
     )
-    scores = F.transform("list.loss", lambda loss: -loss)
-    return lists.select("item", F.col("list.name").alias("items"), scores.alias("scores"))
+    return lists.select("item", F.col("list.name").alias("items"), F.col("list.score").alias("scores"))
 
 
 def _taken(users: DataFrame, newest: int, before_ms: int | None) -> DataFrame:

@@ -37,6 +37,7 @@ def test_users_are_what_they_did_in_the_order_it_became_known(spark: SparkSessio
         ("u", "f", 5, 60),
         ("u", "b", 3, 20),
         ("u", "d", 4, 30),
+        ("u", "d", 5, 30),  # the same event: once
         ("u", "c", 4, 30),  # at the same time as d: by item
         ("u", "a", 5, 10),
         ("u", "a", 5, 50),
@@ -56,8 +57,8 @@ def test_users_are_what_they_did_in_the_order_it_became_known(spark: SparkSessio
     assert summary == TrainingSetSummary(
         users=2,
         items=5,
-        interactions=7,
-        positives=6,
+        interactions=8,
+        positives=7,
         impressions=0,
         first_time=10,
         last_time=60,
