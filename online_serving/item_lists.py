@@ -1,8 +1,8 @@
 """Item-to-item lists of a release, and what they recommend for what a user liked.
 
-The lists of the newest liked items are united, and a scorer says of every pair of trigger and target how likely
-somebody goes from one to the other (PI2I, arXiv 2601.16815). Training takes its negatives from the same pairs, so the
-scorer learns on exactly what it is asked about.
+The lists of the newest liked items are united by summed scores, and a scorer says of every pair of trigger and target
+how likely somebody goes from one to the other (PI2I, arXiv 2601.16815). Training takes its negatives from the same
+pairs, so the scorer learns on exactly what it is asked about.
 """
 
 from pathlib import Path
@@ -21,15 +21,18 @@ Int64 = NDArray[np.int64]
 LIST_ITEMS = "list_items.npy"
 LIST_SCORES = "list_scores.npy"
 
-TRIGGERS = 10  # newest liked items whose lists are united
-MAX_PAIRS = 500  # pairs that are scored
-CROSS = 5  # numbers that go with a pair
+TRIGGERS = 20  # newest liked items whose lists are united
+FADING = 0.8  # what the list of a trigger counts, relative to that of the trigger after it
+TARGETS = 500  # items that are scored
+CROSS = 6  # numbers that go with a pair
+TOTAL = 0  # which of them is the logarithm of the target's summed scores
 
 
 class Pairs(NamedTuple):
-    """n ways to come from something that was liked to something else: trigger (n,) is the place of the trigger, 0 for
-    the newest; target (n,) an item's position; cross (n, CROSS): ln of the pair's score, ln of the sum of the target's
-    scores / (1 + place), ln(1 + the rank in the list), ln(1 + place), and how many triggers name the target."""
+    """n items to go to, those with the largest sum of scores first, and each one's way there: trigger (n,) is the place
+    of the trigger that says most for it, 0 for the newest; target (n,) its position; cross (n, CROSS): ln of the sum
+    over triggers of FADING^place times the score, ln of the pair's own part of it, ln(1 + the rank in the list),
+    ln(1 + place), how many triggers name the target, and ln(1 + the row)."""
 
     trigger: Int64
     target: Int64
@@ -88,29 +91,25 @@ class ItemLists:
         return newest
 
     def pairs(self, triggers: Int64, allowed: Bool) -> Pairs:
-        """The pairs of the triggers (k,) with the allowed items of their lists, the MAX_PAIRS of the highest
-        score / (1 + place of the trigger). allowed: (I,) or longer."""
+        """The TARGETS best of the allowed items that the lists of the triggers (k,) name. allowed: (I,) or longer."""
         items, scores = self.items[triggers], self.scores[triggers]
-        weights = scores / (1 + np.arange(len(triggers), dtype=np.float32))[:, None]
+        parts = scores * (FADING ** np.arange(len(triggers), dtype=np.float32))[:, None]
         offered = np.flatnonzero((items >= 0) & allowed[items])
-        if len(offered) > MAX_PAIRS:
-            heaviest = np.argpartition(-weights.ravel()[offered], MAX_PAIRS - 1)[:MAX_PAIRS]
-            offered = np.sort(offered[heaviest])
-        trigger, rank = np.divmod(offered, items.shape[1])
-        target = items.ravel()[offered].astype(np.int64)
-        score, weight = scores.ravel()[offered], weights.ravel()[offered]
-        if not len(target):
-            return Pairs(trigger, target, np.zeros((0, CROSS), np.float32))
-        _, number = np.unique(target, return_inverse=True)
-        total, named = np.bincount(number, weight)[number], np.bincount(number)[number]
-        columns = [np.log(score), np.log(total), np.log1p(rank), np.log1p(trigger), named]
-        return Pairs(trigger, target, np.stack(columns, axis=1).astype(np.float32))
+        offered = offered[np.argsort(-parts.ravel()[offered], kind="stable")]
+        found, best, number = np.unique(items.ravel()[offered], return_index=True, return_inverse=True)
+        total, named = np.bincount(number, parts.ravel()[offered]), np.bincount(number)
+        order = np.argsort(-total, kind="stable")[:TARGETS]
+        pair = offered[best[order]]
+        trigger, rank = np.divmod(pair, items.shape[1])
+        columns = [np.log(total[order]), np.log(parts.ravel()[pair]), np.log1p(rank), np.log1p(trigger), named[order]]
+        cross = np.stack([*columns, np.log1p(np.arange(len(order)))], axis=1).astype(np.float32)
+        return Pairs(trigger, found[order].astype(np.int64), cross)
 
     def recommend(
         self, scorer: PairScores, vectors: Float32, user: Float32, liked: Int64, allowed: Bool, count: int
     ) -> Int64:
-        """At most `count` allowed items of the lists of what was liked (k,), newest first: best first, each by the best
-        of its pairs. vectors (I, d) or longer; user (d,)."""
+        """At most `count` allowed items of the lists of what was liked (k,), newest first: best first. vectors (I, d)
+        or longer; user (d,)."""
         triggers = self.triggers(liked)
         pairs = self.pairs(triggers, allowed)
         if not len(pairs.target):
@@ -120,7 +119,5 @@ class ItemLists:
         length = np.array([len(triggers)])
         target = vectors[pairs.target][None]
         scores = scorer(past, length, user[None], pairs.trigger[None], target, pairs.cross[None])[0]
-        order = np.argsort(-scores, kind="stable")
-        _, first = np.unique(pairs.target[order], return_index=True)
-        best: Int64 = pairs.target[order[np.sort(first)[:count]]]
+        best: Int64 = pairs.target[np.argsort(-scores, kind="stable")[:count]]
         return best

@@ -32,11 +32,11 @@ def personal_lists(
     """
     if not settings.list_length:
         return None
-    then = read_item_lists(sets / AT_VALIDATION, catalogue, settings.list_length)
-    rates = hit_rates(then, moments.liked, moments.wanted)
+    then = read_item_lists(sets / AT_VALIDATION, catalogue.index, settings.list_length)
+    rates = hit_rates(then, moments)
     length = knee(rates)
     scorer = fit_scorer(then.cut(length), vectors, moments, settings.seed, progress)
     if scorer is None:
         return None
     metrics = {f"lists_hit_rate_at_{size}": rate for size, rate in rates.items()} | {"lists_length": float(length)}
-    return PersonalLists(read_item_lists(sets / AT_END, catalogue, length), scorer, metrics)
+    return PersonalLists(read_item_lists(sets / AT_END, catalogue.index, length), scorer, metrics)

@@ -1,6 +1,6 @@
 """When users went for something, and what was known of them then: what item lists are measured on and scored by."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from offline_training.retrieval.sequences import Sequences
 from offline_training.retrieval.two_tower import TwoTower
 
+Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
@@ -17,19 +18,33 @@ MAX_MOMENTS = 50_000
 
 @dataclass(frozen=True)
 class Moments:
-    """n moments at which somebody went for something: user (n, d) vectors as of then; liked: the items they had liked,
-    newest first; wanted (n,). Neither the vectors nor the lists may know what was wanted."""
+    """n moments at which somebody went for something: person (n,); user (n, d) vectors as of then; liked: the items
+    they had liked, newest first; met: all that they had met; wanted (n,). Neither the vectors nor the lists may know
+    what was wanted."""
 
+    person: Int64
     user: Float32
     liked: Sequence[Int64]
+    met: Sequence[Int64]
     wanted: Int64
 
     def __len__(self) -> int:
         return len(self.wanted)
 
+    def allowed(self, items: int) -> Iterator[Bool]:
+        """Of each moment in turn, which of the items (items,) may be found: as in serving, none that was met. It is one
+        array, which changes."""
+        allowed = np.ones(items, np.bool_)
+        for met, wanted in zip(self.met, self.wanted, strict=True):
+            past = met[met != wanted]
+            allowed[past] = False
+            yield allowed
+            allowed[past] = True
+
     def take(self, rows: Int64) -> "Moments":
         """The chosen ones."""
-        return Moments(self.user[rows], [self.liked[row] for row in rows], self.wanted[rows])
+        liked, met = ([items[row] for row in rows] for items in (self.liked, self.met))
+        return Moments(self.person[rows], self.user[rows], liked, met, self.wanted[rows])
 
 
 def moments(model: TwoTower, sequences: Sequences, before: Int64) -> Moments:
@@ -37,7 +52,14 @@ def moments(model: TwoTower, sequences: Sequences, before: Int64) -> Moments:
     newest MAX_MOMENTS."""
     rows = np.flatnonzero(sequences.positive & ~sequences.among_first(before))
     rows = rows[np.argsort(sequences.time[rows], kind="stable")][-MAX_MOMENTS:]
-    user = sequences.user[rows]
-    histories = sequences.histories(user, sequences.visible[rows], model.history_length)
-    vectors = model.user_vectors(model.item_vectors(), histories, sequences.profile[user])
-    return Moments(vectors, [histories.liked_items(row) for row in range(len(rows))], sequences.item[rows])
+    person, known = sequences.user[rows], sequences.visible[rows]
+    histories = sequences.histories(person, known, model.history_length)
+    vectors = model.user_vectors(model.item_vectors(), histories, sequences.profile[person])
+    start = sequences.start[person]
+    return Moments(
+        person=person,
+        user=vectors,
+        liked=[histories.liked_items(row) for row in range(len(rows))],
+        met=[sequences.item[first : first + count] for first, count in zip(start, known, strict=True)],
+        wanted=sequences.item[rows],
+    )

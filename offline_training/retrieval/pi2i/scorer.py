@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from online_serving.item_lists import CROSS, TRIGGERS
+from online_serving.item_lists import CROSS, TOTAL, TRIGGERS
 
 NUMBERS = CROSS + 2
 _WIDTH, _HEADS = 32, 2
@@ -15,6 +15,8 @@ class PairScorer(nn.Module):
     The triggers, newest first, are the sequence that each pair attends to, with MLP([trigger; target; cross]) as the
     query of several heads. Beside the numbers of the pair the scorer reads <user, target> and <trigger, target>; all
     are standardised by mean and deviation (NUMBERS,).
+
+    What is learnt is added to ln of the target's summed list scores: an untrained scorer ranks as the lists do.
     """
 
     mean: torch.Tensor
@@ -29,8 +31,11 @@ class PairScorer(nn.Module):
         )
         self.key, self.value = nn.Linear(dimensions, _WIDTH), nn.Linear(dimensions, _WIDTH)
         self.place = nn.Parameter(torch.zeros(TRIGGERS, _WIDTH))
-        self.deep = nn.Sequential(nn.Linear(2 * _WIDTH, _WIDTH), nn.ReLU(), nn.Linear(_WIDTH, 1))
-        self.wide = nn.Linear(NUMBERS, 1)
+        last = nn.Linear(_WIDTH, 1)
+        self.deep = nn.Sequential(nn.Linear(2 * _WIDTH, _WIDTH), nn.ReLU(), last)
+        self.wide = nn.Linear(NUMBERS, 1, bias=False)
+        for nothing_yet in (last.weight, self.wide.weight):
+            nn.init.zeros_(nothing_yet)
 
     def forward(
         self,
@@ -55,8 +60,8 @@ class PairScorer(nn.Module):
             attn_mask=torch.zeros_like(past, dtype=query.dtype).masked_fill(past, -1e9)[:, None, None],
         )
         context = attended.transpose(1, 2).reshape(batch, pairs, _WIDTH)
-        logit: torch.Tensor = self.deep(torch.cat([query, context], dim=2)) + self.wide(numbers)
-        return logit.squeeze(2)
+        learnt: torch.Tensor = self.deep(torch.cat([query, context], dim=2)) + self.wide(numbers)
+        return cross[:, :, TOTAL] + learnt.squeeze(2)
 
     def numbers(
         self, chosen: torch.Tensor, user: torch.Tensor, target: torch.Tensor, cross: torch.Tensor

@@ -15,13 +15,13 @@ Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 NEGATIVES = 127  # pairs read per moment beside one that is right
-EPOCHS, BATCH, RATE, WEIGHT_DECAY = 3, 64, 2e-3, 1e-4
+EPOCHS, BATCH, RATE, WEIGHT_DECAY = 3, 64, 5e-3, 0.1
 LEAST = 50  # moments to learn from; with fewer there is no scorer
 
 
 class ScorerTask(Task):
-    """Batches are (triggers, length, user, pairs' trigger, pairs' target, cross, mark): items are numbers plus one;
-    mark (B, P) is 1 for a pair with the wanted item, 0 for another one, -1 for padding."""
+    """Batches are (triggers, length, user, pairs' trigger, pairs' target, cross): items are numbers plus one, 0 is
+    padding; the first pair of each moment leads to what was wanted."""
 
     vectors: torch.Tensor
 
@@ -34,19 +34,18 @@ class ScorerTask(Task):
         self.register_buffer("vectors", torch.from_numpy(np.vstack([np.zeros_like(vectors[:1]), vectors])))
 
     def training_step(self, batch: tuple[torch.Tensor, ...], _: int) -> torch.Tensor:
-        triggers, length, user, trigger, target, cross, mark = batch
+        triggers, length, user, trigger, target, cross = batch
         logits = self.scorer(self.vectors[triggers], length, user, trigger, self.vectors[target], cross)
-        return trigger_target_softmax(logits, mark)
+        return trigger_target_softmax(logits, target == 0)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.scorer.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
 
 
-def trigger_target_softmax(logits: torch.Tensor, mark: torch.Tensor) -> torch.Tensor:
-    """Mean over moments of -ln P(wanted), P being the softmax over all pairs (B, P) of the moment, summed over those
-    that lead to the wanted item (PI2I, arXiv 2601.16815: the negatives follow the relation of trigger and target)."""
-    everything = logits.masked_fill(mark < 0, -torch.inf).logsumexp(dim=1)
-    return (everything - logits.masked_fill(mark < 1, -torch.inf).logsumexp(dim=1)).mean()
+def trigger_target_softmax(logits: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
+    """Mean over moments of -ln P(wanted), P being the softmax over all pairs (B, P) of the moment, the first of which
+    leads to the wanted item (PI2I, arXiv 2601.16815: the negatives follow the relation of trigger and target)."""
+    return (logits.masked_fill(padding, -torch.inf).logsumexp(dim=1) - logits[:, 0]).mean()
 
 
 def fit_scorer(
@@ -75,32 +74,28 @@ def fit_scorer(
 
 def _rows(lists: ItemLists, moments: Moments, rng: np.random.Generator) -> list[torch.Tensor]:
     """The tensors of a batch, of the moments whose wanted item is among the pairs."""
-    allowed = np.ones(len(lists), np.bool_)
     width = NEGATIVES + 1
     triggers, trigger, target = (np.zeros((len(moments), n), np.int64) for n in (TRIGGERS, width, width))
-    cross, mark = np.zeros((len(moments), width, CROSS), np.float32), np.full((len(moments), width), -1)
+    cross = np.zeros((len(moments), width, CROSS), np.float32)
     length = np.zeros(len(moments), np.int64)
-    for row, (liked, wanted) in enumerate(zip(moments.liked, moments.wanted.tolist(), strict=True)):
-        read = lists.triggers(liked)
-        past = liked[(liked < len(lists)) & (liked != wanted)]
-        allowed[past] = False  # as in serving, which does not show again what was shown
+    for row, allowed in enumerate(moments.allowed(len(lists))):
+        read = lists.triggers(moments.liked[row])
         pairs = lists.pairs(read, allowed)
-        allowed[past] = True
-        right = pairs.target == wanted
+        right = pairs.target == moments.wanted[row]
         if not right.any():
             continue
         order = np.argsort(rng.random(len(right)) - right, kind="stable")[:width]  # what is right, then a random part
         triggers[row, : len(read)], length[row] = read + 1, len(read)
         trigger[row, : len(order)], target[row, : len(order)] = pairs.trigger[order], pairs.target[order] + 1
-        cross[row, : len(order)], mark[row, : len(order)] = pairs.cross[order], right[order]
+        cross[row, : len(order)] = pairs.cross[order]
     kept = length > 0
-    return [torch.from_numpy(x[kept]) for x in (triggers, length, moments.user, trigger, target, cross, mark)]
+    return [torch.from_numpy(x[kept]) for x in (triggers, length, moments.user, trigger, target, cross)]
 
 
 @torch.no_grad()
 def _standardise(task: ScorerTask, rows: list[torch.Tensor]) -> None:
-    triggers, _, user, trigger, target, cross, mark = (tensor[:: max(1, len(tensor) // 1000)] for tensor in rows)
+    triggers, _, user, trigger, target, cross = (tensor[:: max(1, len(tensor) // 1000)] for tensor in rows)
     chosen = task.vectors[triggers].gather(1, trigger.unsqueeze(2).expand(-1, -1, task.vectors.shape[1]))
-    numbers = task.scorer.numbers(chosen, user, task.vectors[target], cross)[mark >= 0]
+    numbers = task.scorer.numbers(chosen, user, task.vectors[target], cross)[target > 0]
     task.scorer.mean.copy_(numbers.mean(0))
     task.scorer.deviation.copy_(numbers.std(0).clamp(min=1e-3))

@@ -11,12 +11,11 @@ import torch
 
 from offline_training.export import export_scorer
 from offline_training.progress import silent
-from offline_training.retrieval.dataset import Catalogue
 from offline_training.retrieval.pi2i.lists import hit_rates, knee, read_item_lists
 from offline_training.retrieval.pi2i.moments import Moments
 from offline_training.retrieval.pi2i.scorer import PairScorer
 from offline_training.retrieval.pi2i.training import fit_scorer, trigger_target_softmax
-from online_serving.item_lists import CROSS, TRIGGERS, Float32, Int64, ItemLists
+from online_serving.item_lists import CROSS, TARGETS, TOTAL, TRIGGERS, Float32, Int64, ItemLists
 from online_serving.towers import SCORER
 
 D = 8
@@ -29,34 +28,71 @@ def test_lists_are_read_in_the_catalogues_numbers(tmp_path: Path) -> None:
         "scores": [[3.0, 2.0, 1.0], [1.0], [0.5]],
     }
     pq.write_table(pa.table(rows), tmp_path / "part.parquet")
-    catalogue = Catalogue(
-        ["a", "b", "c"], {"a": 0, "b": 1, "c": 2}, np.zeros((3, 1), np.int64), np.zeros((3, 1), np.float32)
-    )
-    lists = read_item_lists(tmp_path, catalogue, 2)
+    lists = read_item_lists(tmp_path, {"a": 0, "b": 1, "c": 2}, 2)
     assert lists.items.tolist() == [[1, -1], [0, 2], [-1, -1]]
     assert lists.scores.tolist() == [[0.5, 0], [2, 1], [0, 0]]
 
 
+def at(liked: list[list[int]], wanted: list[int], met: list[list[int]] | None = None) -> Moments:
+    """Moments of people without vectors."""
+    past, all_past = ([np.array(items, np.int64) for items in of] for of in (liked, met or liked))
+    return Moments(np.arange(len(wanted)), np.zeros((len(wanted), D), np.float32), past, all_past, np.array(wanted))
+
+
 def test_hit_rates_by_length_and_their_knee() -> None:
-    lists = ItemLists(np.array([[1, 2, 3, 4, 5], [2, 0, -1, -1, -1]], np.int32), np.ones((2, 5), np.float32))
-    liked = [np.array([0]), np.array([1, 0]), np.array([0]), np.array([9])]
-    # In the first place, in the second, in the fifth, nowhere.
-    assert hit_rates(lists, liked, np.array([1, 0, 5, 1])) == {1: 0.25, 2: 0.5, 4: 0.5, 5: 0.75}
+    items = np.full((10, 5), -1, np.int32)
+    items[0], items[1, :2] = [1, 2, 3, 4, 5], [2, 0]
+    lists = ItemLists(items, np.ones(items.shape, np.float32))
+    # In the first place; in the second, met once more; in the fifth; nowhere.
+    moments = at([[0], [1, 0], [0], [9]], [1, 0, 5, 1])
+    assert hit_rates(lists, moments) == {1: 0.25, 2: 0.5, 4: 0.5, 5: 0.75}
+    assert set(hit_rates(lists, at([], [])).values()) == {0}
     assert knee({1: 0.25, 2: 0.5, 4: 0.5, 5: 0.75}) == 5
     assert knee({1: 0.25, 2: 0.5, 4: 0.505, 8: 0.51}) == 2
     assert knee({1: 0.0}) == 1
 
 
+def test_what_is_not_scored_is_not_found() -> None:
+    """The lists of 0 and 1 begin at 2 and at 402. Item 302 comes late in the one; the longer they are, the more do both
+    name, which leaves no room for it."""
+    width = 2 * TARGETS
+    items = np.full((1402, width), -1, np.int32)
+    items[0], items[1] = np.arange(2, width + 2), np.arange(402, width + 402)
+    lists = ItemLists(items, np.tile(np.linspace(1, 0.9, width, dtype=np.float32), (len(items), 1)))
+    rates = hit_rates(lists, at([[0, 1]], [302]))
+    assert (rates[256], rates[512], rates[width]) == (0, 1, 0)
+
+
+def test_everything_but_what_was_met_may_be_found() -> None:
+    found = [allowed.tolist() for allowed in at([[0], [1]], [1, 1], met=[[0, 2], [0, 1]]).allowed(3)]
+    assert found == [[False, True, False], [False, True, True]]
+
+
 def test_the_loss_is_that_of_the_wanted_item_against_all_pairs() -> None:
-    logits = torch.log(torch.tensor([[1.0, 2.0, 5.0, 100.0]]))
-    assert trigger_target_softmax(logits, torch.tensor([[1, 1, 0, -1]])).item() == pytest.approx(-np.log(3 / 8))
+    logits = torch.log(torch.tensor([[3.0, 2.0, 5.0, 100.0]]))
+    padding = torch.tensor([[False, False, False, True]])
+    assert trigger_target_softmax(logits, padding).item() == pytest.approx(-np.log(3 / 10))
+
+
+def test_an_untrained_scorer_ranks_as_the_lists_do() -> None:
+    cross = torch.randn(2, 4, CROSS)
+    pairs = (torch.zeros(2, 4, dtype=torch.int64), torch.randn(2, 4, D))
+    logits = PairScorer(D)(torch.randn(2, TRIGGERS, D), torch.tensor([3, 1]), torch.randn(2, D), *pairs, cross)
+    assert (logits.argsort(dim=1) == cross[:, :, TOTAL].argsort(dim=1)).all()
+
+
+def trained() -> PairScorer:
+    """Every part of it says something."""
+    torch.manual_seed(0)
+    scorer = PairScorer(D)
+    for parameter in scorer.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    scorer.mean.normal_()
+    return scorer
 
 
 def test_onnx_equals_pytorch(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    scorer = PairScorer(D)
-    torch.nn.init.normal_(scorer.place)
-    scorer.mean.normal_()
+    scorer = trained()
     export_scorer(scorer, D, tmp_path)
     onnx = onnxruntime.InferenceSession(tmp_path / SCORER)
     for users, pairs, scale in ((1, 1, 1.0), (1, 300, 1.0), (3, 7, 30.0)):
@@ -75,7 +111,7 @@ def test_onnx_equals_pytorch(tmp_path: Path) -> None:
 
 
 def test_what_lies_beyond_the_last_trigger_does_not_count() -> None:
-    scorer = PairScorer(D)
+    scorer = trained()
     triggers, pairs = torch.randn(2, TRIGGERS, D), (torch.zeros(2, 4, dtype=torch.int64), torch.randn(2, 4, D))
     changed = triggers.clone()
     changed[:, 3:] += 1
@@ -92,9 +128,10 @@ def test_the_scorer_learns_what_the_lists_do_not_say(tmp_path: Path) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     lists = ItemLists(np.full((11, 10), -1, np.int32), np.zeros((11, 10), np.float32))
     lists.items[0], lists.scores[0] = np.arange(1, 11), np.linspace(1, 0.1, 10)
-    wanted = rng.integers(1, 11, 600)
-    people = Moments(vectors[wanted], [np.array([0])] * 600, wanted)
-    scorer = fit_scorer(lists, vectors, people.take(np.arange(500)), 0, silent)
+    wanted = rng.integers(1, 11, 2_600)
+    past = [np.array([0])] * 2_600
+    people = Moments(np.arange(2_600), vectors[wanted], past, past, wanted)
+    scorer = fit_scorer(lists, vectors, people.take(np.arange(2_500)), 0, silent)
     assert scorer is not None
 
     export_scorer(scorer, D, tmp_path)
@@ -108,11 +145,12 @@ def test_the_scorer_learns_what_the_lists_do_not_say(tmp_path: Path) -> None:
         return found
 
     allowed = np.ones(11, np.bool_)
-    first = [lists.recommend(scores, vectors, vectors[w], np.array([0]), allowed, 1)[0] for w in wanted[500:]]
-    assert np.mean(np.array(first) == wanted[500:]) > 0.9
+    first = [lists.recommend(scores, vectors, vectors[w], np.array([0]), allowed, 1)[0] for w in wanted[2_500:]]
+    assert np.mean(np.array(first) == wanted[2_500:]) > 0.9
 
 
 def test_with_too_few_moments_there_is_no_scorer() -> None:
     lists = ItemLists(np.array([[1], [0]], np.int32), np.ones((2, 1), np.float32))
-    one = Moments(np.ones((1, D), np.float32), [np.array([0])], np.array([1]))
+    past = [np.array([0])]
+    one = Moments(np.zeros(1, np.int64), np.ones((1, D), np.float32), past, past, np.array([1]))
     assert fit_scorer(lists, np.ones((2, D), np.float32), one, 0, silent) is None
