@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from infra.benchmarks.retrieval.item_lists import as_matrix, spark_lists
 from offline_training.data.item_lists import ItemCf, Swing, item_lists
+from offline_training.evaluation.baselines import Interactions
 
 Taken = dict[str, Sequence[str]]  # user -> items, oldest first
 
@@ -86,3 +88,12 @@ def test_swing_by_hand(spark: SparkSession) -> None:
     assert found["a"] == pytest.approx({"b": uv + uw + vw, "c": uw})
     assert found["c"] == pytest.approx({"a": uw, "b": uw})
     assert found["hot"] == pytest.approx({"also": 3 * (1 / 2) / 3})
+
+
+def test_lists_of_a_bench_are_a_matrix_of_its_items(spark: SparkSession) -> None:
+    log = Interactions(np.array([0, 0, 2, 2]), np.array([3, 1, 1, 10]), np.zeros(4, np.int64), 4, 11)
+    plain = ItemCf(user_power=0, trigger_power=0, target_power=1)
+    wanted = np.zeros((11, 11))
+    wanted[1, 3] = wanted[1, 10] = 1
+    wanted[3, 1] = wanted[10, 1] = 1 / 2
+    np.testing.assert_allclose(as_matrix(spark_lists(spark, log, plain, 5)).toarray(), wanted, rtol=1e-6)

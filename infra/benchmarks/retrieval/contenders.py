@@ -8,10 +8,12 @@ import numpy as np
 
 from feature_store.contracts.errors import InvalidInput
 from infra.benchmarks.retrieval.datasets import Dataset, Float64, Int64
+from infra.benchmarks.retrieval.item_lists import union_contender
 from infra.benchmarks.retrieval.measure import Contender, Fitted
 from infra.benchmarks.retrieval.ours import two_tower
 from infra.benchmarks.retrieval.peers import ContentKnn, Ease, GfCf
 from infra.benchmarks.retrieval.sequence_peers import Markov, NextItemRidge, SequentialKnn
+from offline_training.data.item_lists import ItemCf
 from offline_training.evaluation.baselines import ItemKnn, Popularity, RecentPopularity, Recommender
 from offline_training.settings import TrainingSettings
 
@@ -51,6 +53,9 @@ def _ours(dataset: str, folder: Path | None) -> list[Contender]:
         return [two_tower(settings, folder, ranked=False)]
     if dataset == "ml-100k":
         return [two_tower(TrainingSettings(), folder, ranked=True)]
+    if dataset == "gowalla-lightgcn":
+        # Share and factors are those of GF-CF as published.
+        return [union_contender(ItemCf(), length=1_000, factors=256, share=0.3)]
     return []
 
 

@@ -31,29 +31,59 @@ class Ease:
         return scores
 
 
-class GfCf:
-    """Graph filter (Shen et al., CIKM 2021, Eq. 9): the normalised item-item matrix plus `alpha` times an ideal
-    low-pass of its `factors` largest directions."""
+class LowPass:
+    """The ideal low-pass of GF-CF (Shen et al., CIKM 2021, Eq. 9): two linear towers in closed form. With R the
+    user-item matrix divided by the roots of both degrees, item j is v_j, row j of the `factors` leading right singular
+    vectors of R; a user is the sum of v_i / sqrt(n_i) over the past, and a score their inner product times sqrt(n_j).
+    """
 
-    def __init__(self, alpha: float, factors: int) -> None:
-        self._alpha, self._factors = alpha, factors
+    def __init__(self, factors: int) -> None:
+        self._factors = factors
 
     def fit(self, train: Interactions) -> Self:
-        matrix = train.matrix().astype(np.float32)
-        by_user = np.sqrt(np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1))
-        self._by_item = np.sqrt(np.maximum(np.asarray(matrix.sum(axis=0)).ravel(), 1))
-        normed = (sparse.diags(1 / by_user) @ matrix @ sparse.diags(1 / self._by_item)).tocsr().astype(np.float32)
-        self._similarity = (normed.T @ normed).tocsr()
+        normed, self._by_item = _normed(train)
         factors = min(self._factors, min(normed.shape) - 1)
         self._directions = svds(normed, k=factors, rng=np.random.default_rng(0))[2].T
         return self
 
     def score(self, users: Int64, past: Interactions) -> Float64:
-        liked = weighted_past(users, past).astype(np.float32)
-        liked.data[:] = 1.0
-        low = ((liked @ sparse.diags(1 / self._by_item)) @ self._directions) @ self._directions.T * self._by_item
-        scores: Float64 = (liked @ self._similarity).toarray() + self._alpha * low
+        liked = _met(users, past) @ sparse.diags(1 / self._by_item)
+        scores: Float64 = (liked @ self._directions) @ self._directions.T * self._by_item
         return scores
+
+
+class GfCf:
+    """Graph filter (Shen et al., CIKM 2021, Eq. 9): the normalised item-item matrix plus `alpha` times an ideal
+    low-pass of its `factors` largest directions."""
+
+    def __init__(self, alpha: float, factors: int) -> None:
+        self._alpha, self._low_pass = alpha, LowPass(factors)
+
+    def fit(self, train: Interactions) -> Self:
+        normed, _ = _normed(train)
+        self._similarity = (normed.T @ normed).tocsr()
+        self._low_pass.fit(train)
+        return self
+
+    def score(self, users: Int64, past: Interactions) -> Float64:
+        direct = (_met(users, past) @ self._similarity).toarray()
+        scores: Float64 = direct + self._alpha * self._low_pass.score(users, past)
+        return scores
+
+
+def _met(users: Int64, past: Interactions) -> sparse.csr_matrix:
+    """(n, items), 1 for what the users had to do with."""
+    met = weighted_past(users, past).astype(np.float32)
+    met.data[:] = 1.0
+    return met
+
+
+def _normed(train: Interactions) -> tuple[sparse.csr_matrix, Float64]:
+    """The user-item matrix divided by the roots of both degrees, and the roots (items,) of the items'."""
+    matrix = train.matrix().astype(np.float32)
+    by_user = np.sqrt(np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1))
+    by_item = np.sqrt(np.maximum(np.asarray(matrix.sum(axis=0)).ravel(), 1))
+    return (sparse.diags(1 / by_user) @ matrix @ sparse.diags(1 / by_item)).tocsr().astype(np.float32), by_item
 
 
 class ContentKnn:

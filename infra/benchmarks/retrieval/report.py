@@ -7,11 +7,12 @@ import numpy as np
 from infra.benchmarks.bench import Goal
 from infra.benchmarks.retrieval.contenders import CONTENT_KNN
 from infra.benchmarks.retrieval.datasets import Float64
+from infra.benchmarks.retrieval.item_lists import LISTS, UNION
 from infra.benchmarks.retrieval.measure import Measured, interval, label
 from infra.benchmarks.retrieval.ours import MODEL, SERVED, TWO_STAGE
 from infra.benchmarks.retrieval.protocols import HIDDEN_ITEMS, NEVER_SEEN, TEST, Protocol, Task
 
-OURS = (MODEL, SERVED, TWO_STAGE)
+OURS = (MODEL, SERVED, TWO_STAGE, LISTS, UNION)
 KEPT = 0.97  # of the model's NDCG, by the release that serves
 _STATE_OF_THE_ART = {
     "ml-1m": {"hit_rate@10": 0.3294, "ndcg@10": 0.1893},  # HSTU-large

@@ -9,6 +9,7 @@ import pytest
 from feature_store.contracts.catalogue import Item
 from infra.benchmarks.retrieval.contenders import CONTENT_KNN, contenders
 from infra.benchmarks.retrieval.datasets import Dataset, Int64
+from infra.benchmarks.retrieval.item_lists import UNION
 from infra.benchmarks.retrieval.measure import Score
 from infra.benchmarks.retrieval.peers import ContentKnn, Ease, GfCf
 from infra.benchmarks.retrieval.protocols import PROTOCOLS
@@ -43,7 +44,7 @@ def world() -> tuple[Dataset, Int64]:
 
 
 WORLD = world()
-PEERS = {one.name: one for name in PROTOCOLS for one in contenders(name, None) if not one.seeded}
+PEERS = {one.name: one for name in PROTOCOLS for one in contenders(name, None) if not one.seeded and one.name != UNION}
 READERS = [name for name in PEERS if name not in (*READS_NO_PAST, KNOWS_USERS_ONLY)]
 
 
