@@ -23,6 +23,7 @@ BENCHES = {
     "chaos": "infra.benchmarks.chaos",
     "freshness": "infra.benchmarks.freshness",
     "graph": "infra.benchmarks.graph",
+    "lists": "infra.benchmarks.lists",
     "loop": "infra.benchmarks.loop",
     "regret": "infra.benchmarks.regret.bench",
     "retrieval": "infra.benchmarks.retrieval.bench",

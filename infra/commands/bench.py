@@ -15,7 +15,8 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     name: Annotated[
-        str, typer.Argument(help="Which bench: bandit, chaos, freshness, graph, loop, regret, retrieval or spark.")
+        str,
+        typer.Argument(help="Which bench: bandit, chaos, freshness, graph, lists, loop, regret, retrieval or spark."),
     ],
     data: Annotated[Path | None, typer.Option(help="Folder with one sub-folder per data set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -26,9 +27,9 @@ def bench(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="graph: ml-100k or ml-1m; retrieval: ml-1m, ml-100k or gowalla-lightgcn, each with its published "
-            "split or one by time. Random splits are not offered: a model would learn from what comes after the "
-            "question."
+            help="graph, lists: ml-100k or ml-1m; retrieval: ml-1m, ml-100k or gowalla-lightgcn, each with its "
+            "published split or one by time. Random splits are not offered: a model would learn from what comes "
+            "after the question."
         ),
     ] = None,
     models: Annotated[str | None, typer.Option(help="retrieval: who takes part, with commas between.")] = None,
@@ -38,7 +39,7 @@ def bench(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="regret: where the picture is written, as PNG; graph, retrieval: the folder for it."),
+        typer.Option(help="regret: where the picture is written, as PNG; graph, lists, retrieval: the folder for it."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 unless every goal is met.")] = False,
     as_json: Json = False,
