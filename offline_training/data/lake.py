@@ -80,6 +80,11 @@ def read_catalogue(lake: Path, exclude: frozenset[str] = frozenset()) -> dict[st
     return items
 
 
+def imported_rows(lake: Path) -> int:
+    """How many interactions were imported, by the files' footers."""
+    return sum(pq.read_metadata(file).num_rows for file in parquet_files(lake / "interactions"))
+
+
 def interacted_items(lake: Path) -> set[str]:
     """Ids of all items that the imported interactions name; many have no other description."""
     found: set[str] = set()

@@ -16,7 +16,7 @@ from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.sums import NO_ROWS
-from offline_training.data.lake import positives_from
+from offline_training.data.lake import imported_rows, positives_from
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
 from offline_training.models import Trained, train_models
 from offline_training.prior import logged_prior
@@ -130,7 +130,7 @@ def build_sets(job: TrainJob, progress: Progress) -> dict[str, Any]:
     from offline_training.data.training_sets import build_training_sets
 
     progress(0.0, "starting Spark")
-    spark = spark_session(job.spark, "matchloop-train")
+    spark = spark_session(job.spark, "matchloop-train", imported_rows(job.lake))
     try:
         summary = build_training_sets(
             spark,

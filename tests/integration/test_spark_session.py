@@ -20,15 +20,17 @@ import psutil
 from offline_training.data.spark import spark_session, stop_session
 from offline_training.settings import SparkSettings
 
-def count(master):
-    spark = spark_session(SparkSettings(master=master, driver_memory="512m"), "test")
+def count(master, rows_to_come):
+    spark = spark_session(SparkSettings(master=master, driver_memory="512m"), "test", rows_to_come)
     assert spark_session(SparkSettings(master=master), "again") is not None
     rows = spark.range(1000).repartition(3).count()
     zone = spark.conf.get("spark.sql.session.timeZone")
+    flags = spark._jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getInputArguments()
+    quick = any("TieredStopAtLevel" in str(flag) for flag in flags)
     stop_session(spark)
-    return rows, zone, psutil.Process().children(recursive=True)
+    return rows, zone, quick, psutil.Process().children(recursive=True)
 
-print(count("local[1]"), count("local[2]"))
+print(count("local[1]", 999_999), count("local[2]", 1_000_000))
 """
 
 
@@ -48,7 +50,7 @@ def run_without_java(code: str, tmp_path: Path) -> subprocess.CompletedProcess[s
 def test_a_machine_without_java_runs_spark_silently_and_twice(tmp_path: Path) -> None:
     done = run_without_java(PROGRAM, tmp_path)
     assert done.stderr == ""
-    assert done.stdout == "(1000, 'UTC', []) (1000, 'UTC', [])\n"
+    assert done.stdout == "(1000, 'UTC', True, []) (1000, 'UTC', False, [])\n"
     assert done.returncode == 0
 
 

@@ -106,7 +106,8 @@ def _measure(folder: Path, rows: int, seed: int, progress: Progress) -> dict[str
         "spark.eventLog.rolling.enabled": "false",
         "spark.local.dir": str(folder),
     }
-    spark = spark_session(SparkSettings(driver_memory=_HEAP, properties=properties), "matchloop bench spark")
+    settings = SparkSettings(driver_memory=_HEAP, properties=properties)
+    spark = spark_session(settings, "matchloop bench spark", rows)
 
     def build(lake: Path, progress: Progress) -> Any:
         return build_training_sets(
