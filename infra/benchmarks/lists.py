@@ -219,9 +219,16 @@ def _towers(protocol: Protocol, train: Int64, start: int, settings: TrainingSett
     fitted = fit_two_tower(catalogue, learnt, before, settings, progress)
     window, vectors_then = moments(fitted.model, learnt, before), fitted.model.item_vectors()
     model = finish_two_tower(fitted, learnt, settings, progress)
-    known = np.bincount(dataset.log.user[protocol.tests[TEST].past], minlength=dataset.log.users)
-    test = moments(model, sequences(dataset, np.arange(len(dataset.positive))), known)
+    test = moments(model, sequences(dataset, np.arange(len(dataset.positive))), known_events(protocol))
     return Towers(window, vectors_then, test, model.item_vectors())
+
+
+def known_events(protocol: Protocol) -> Int64:
+    """(users,) how many of each user's events the test does not ask for: all of those whom it does not ask."""
+    task, user = protocol.tests[TEST], protocol.dataset.log.user
+    known = np.bincount(user, minlength=protocol.dataset.log.users)
+    known[task.users] = np.bincount(user[task.past], minlength=len(known))[task.users]
+    return known
 
 
 def _finders(lists: dict[str, ItemLists], scorer: PairScorer, towers: Towers) -> dict[str, Find]:

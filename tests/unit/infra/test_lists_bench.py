@@ -8,6 +8,9 @@ import pytest
 from feature_store.contracts.errors import InvalidInput
 from infra.benchmarks import lists as bench
 from infra.benchmarks.lists import ITEM_CF, PI2I, RULES, SEQUENTIAL_CF, SWING, TOWERS, UNION
+from infra.benchmarks.retrieval.datasets import Dataset
+from infra.benchmarks.retrieval.protocols import TEST, Protocol, Task
+from offline_training.evaluation.baselines import Interactions
 from offline_training.progress import silent
 
 PERSON = np.array([7, 7, 9, 9])
@@ -48,6 +51,15 @@ def test_goals_hold_pi2i_against_every_rule_at_every_size(tmp_path: Path) -> Non
     bench.draw_lengths({ITEM_CF: {1: 0.1, 2: 0.3, 3: 0.3}}, {ITEM_CF: 2}, "lengths", tmp_path / "lengths.png")
     assert (tmp_path / "sizes.png").stat().st_size > 5_000
     assert (tmp_path / "lengths.png").stat().st_size > 5_000
+
+
+def test_who_is_not_asked_has_no_moments() -> None:
+    """User 0 is asked after two events, 1 is not asked, 2 is asked about everything."""
+    log = Interactions(np.array([0, 0, 0, 1, 1, 2]), np.arange(6), np.arange(6), 3, 6)
+    dataset = Dataset(log, np.full(6, "like+"), np.ones(6, np.bool_), [], [[]] * 3)
+    task = Task(np.array([0, 1, 3, 4]), np.array([0, 2]), np.array([0, 1]), [np.array([2]), np.array([5])], {})
+    protocol = Protocol(dataset, task, {TEST: task}, [("hit_rate", 10)], ("hit_rate", 10), {})
+    assert bench.known_events(protocol).tolist() == [2, 2, 0]
 
 
 def test_two_rankings_take_turns() -> None:
