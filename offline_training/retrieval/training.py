@@ -48,12 +48,24 @@ class Popularity:
     """How popular items were in the periods of training: level (I, P), period (n,) that of each event; level_now (I,):
     after the last event.
 
-    A level is ln(1 + n / FEW), where n counts the positives before the period, each exp(-age / recent_days).
+    A level is ln(1 + n / FEW), where n counts the positives before the period, each exp(-age / recent_days), with ages
+    without silences.
     """
 
     level: Float32
     period: Int64
     level_now: Float32
+
+
+def without_silences(time: Int64, longest: float) -> Int64:
+    """The times (n,) on a clock that stands still in silences: of the time between two events that follow each other,
+    no more than `longest` days count. What was imported may be years older than the first live event, and is all that
+    there is to know when that comes."""
+    order = np.argsort(time, kind="stable")
+    passed = np.minimum(np.diff(time[order], prepend=time[order[:1]]), int(longest * DAY_MS))
+    found = np.empty_like(time)
+    found[order] = np.cumsum(passed)
+    return found
 
 
 def popularity(sequences: Sequences, known: Bool, items: int, settings: TrainingSettings) -> Popularity:
@@ -63,8 +75,9 @@ def popularity(sequences: Sequences, known: Bool, items: int, settings: Training
     level = np.zeros((items, PERIODS), np.float32)
     if not settings.drift:
         return Popularity(level[:, :1], np.zeros(len(sequences.item), np.int64), level[:, 0])
-    counted = counted[np.argsort(sequences.time[counted], kind="stable")]
-    time, item = sequences.time[counted], sequences.item[counted]
+    clock = without_silences(sequences.time, settings.recent_days)
+    counted = counted[np.argsort(clock[counted], kind="stable")]
+    time, item = clock[counted], sequences.item[counted]
     begins = time[np.arange(PERIODS) * len(time) // PERIODS]
     count, since, read = np.zeros(items), begins[0], 0
 
@@ -80,7 +93,7 @@ def popularity(sequences: Sequences, known: Bool, items: int, settings: Training
 
     for number, moment in enumerate(begins.tolist()):
         level[:, number] = before(moment)
-    period = np.maximum(np.searchsorted(begins, sequences.time, side="right") - 1, 0)
+    period = np.maximum(np.searchsorted(begins, clock, side="right") - 1, 0)
     return Popularity(level, period, before(int(time[-1]) + 1))
 
 
@@ -317,7 +330,8 @@ def _newest_pass(
     and after it alike; a second pass took half of it back.
     """
     known = sequences.among_first(until)
-    age = np.maximum(sequences.time[known].max(initial=0) - sequences.time, 0) / DAY_MS
+    clock = without_silences(sequences.time, settings.recent_days)
+    age = np.maximum(clock[known].max(initial=0) - clock, 0) / DAY_MS
     weight = np.exp(-age / (2 * settings.recent_days) * settings.drift).astype(np.float32)
     return _train(model, sequences, until, weight, settings, 1, 0.5, progress, None)
 

@@ -8,7 +8,7 @@ import torch
 
 from feature_store.definitions import USER_TOKENS
 from offline_training.models import Trained
-from offline_training.retrieval.training import expect_of_unknown, fit_trust, popularity
+from offline_training.retrieval.training import expect_of_unknown, fit_trust, popularity, without_silences
 from offline_training.settings import TrainingSettings
 from tests.unit.offline_training.retrieval.test_sequences import sequences_of
 
@@ -31,6 +31,16 @@ def test_levels_count_positives_before_each_period_the_less_the_older_they_are()
     # A millisecond after the newest, that of day 9.
     now = [np.exp(-np.arange(lowest, lowest + 5) / 3).sum() for lowest in (5, 0)]
     assert lately.level_now == pytest.approx([*np.log1p(np.array(now) / 0.3), 0], rel=1e-3)
+
+
+def test_years_in_which_nothing_happened_do_not_make_what_was_before_forgotten() -> None:
+    days = [0, 1, 5, 9_000]
+    clock = without_silences(np.array(days) * 1000 * DAY, 3)
+    assert clock.tolist() == [0, 1000 * DAY, 4000 * DAY, 7000 * DAY]
+    sequences = sequences_of([(0, day * DAY) for day in days[:3]], [(1, days[3] * DAY)])
+    lately = popularity(sequences, np.ones(4, np.bool_), 2, TrainingSettings(recent_days=3))
+    count = np.array([np.exp([-7 / 3, -2, -1]).sum(), 1])
+    assert lately.level_now == pytest.approx(np.log1p(count / 0.3), rel=1e-5)
 
 
 def test_without_drift_items_do_not_differ() -> None:
