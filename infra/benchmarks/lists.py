@@ -15,17 +15,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
-from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, token_ids
+from feature_store.definitions import ITEM_FEATURES
 from infra.benchmarks.bench import Goal
 from infra.benchmarks.retrieval.item_lists import spark_lists
 from infra.benchmarks.retrieval.measure import interval
-from infra.benchmarks.retrieval.ours import sequences
+from infra.benchmarks.retrieval.ours import catalogue_of, sequences
 from infra.benchmarks.retrieval.protocols import TEST, Protocol, read_protocol
 from infra.settings import load
 from offline_training.data.item_lists import SEQUENTIAL, ItemCf, Swing
 from offline_training.data.training_sets import VALIDATION_SHARE
 from offline_training.progress import Progress, section
-from offline_training.retrieval.dataset import Catalogue
 from offline_training.retrieval.pi2i.lists import hit_rates, knee
 from offline_training.retrieval.pi2i.moments import Moments, moments
 from offline_training.retrieval.pi2i.scorer import PairScorer
@@ -211,10 +210,7 @@ def _lists(protocol: Protocol, wanted: Int64, start: int) -> tuple[dict[str, Ite
 def _towers(protocol: Protocol, train: Int64, start: int, settings: TrainingSettings, progress: Progress) -> Towers:
     """In the order of offline_training.models.train_models."""
     dataset, learnt = protocol.dataset, sequences(protocol.dataset, train)
-    names = [item.id for item in dataset.items]
-    tokens = np.stack([token_ids(item.tokens(), ITEM_TOKENS) for item in dataset.items])
-    unread = np.zeros((len(names), len(ITEM_FEATURES)), np.float32)
-    catalogue = Catalogue(names, {name: row for row, name in enumerate(names)}, tokens, unread)
+    catalogue = catalogue_of(dataset, np.zeros((len(dataset.items), len(ITEM_FEATURES)), np.float32))  # not read here
     before = learnt.before(start)
     fitted = fit_two_tower(catalogue, learnt, before, settings, progress)
     window, vectors_then = moments(fitted.model, learnt, before), fitted.model.item_vectors()

@@ -7,11 +7,12 @@ as of the start of the validation time.
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow.dataset as ds
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from feature_store.contracts.errors import InvalidInput
@@ -192,9 +193,13 @@ def _without(gone: DataFrame, impressions: DataFrame) -> DataFrame:
     theirs = named.join(gone, "item", "left_semi").groupBy("decision").agg(F.collect_set("item").alias("gone"))
     nothing = F.array().cast("array<string>")
     found = impressions.join(theirs, "decision", "left").withColumn("gone", F.coalesce("gone", nothing))
+
+    def kept(items: str, parallel: Sequence[str]) -> Column:
+        return F.filter(F.arrays_zip(*parallel), lambda of: ~F.array_contains("gone", of[items]))
+
     for parallel in (SLATE, HISTORY):
-        kept = F.filter(F.arrays_zip(*parallel), lambda of: ~F.array_contains("gone", of[parallel[0]]))  # noqa: B023
-        found = found.withColumn("kept", kept).withColumns({name: F.col(f"kept.{name}") for name in parallel})
+        found = found.withColumn("kept", kept(parallel[0], parallel))
+        found = found.withColumns({name: F.col(f"kept.{name}") for name in parallel})
     return found.select(*impressions.columns)
 
 

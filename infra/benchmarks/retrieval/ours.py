@@ -75,7 +75,7 @@ def _trained(
     """In the order of offline_training.models.train_models."""
     learnt, log, positive = sequences(dataset, train), dataset.log.take(train), dataset.positive[train]
     end = int(log.time.max()) + 1
-    catalogue = _catalogue(dataset, _item_features(log, positive, end))
+    catalogue = catalogue_of(dataset, _item_features(log, positive, end))
     start = int(np.quantile(log.time[positive], 1 - VALIDATION_SHARE)) if ranked else end
     before = learnt.before(start)
     fitted = fit_two_tower(catalogue, learnt, before, settings, silent, checkpoints)
@@ -90,7 +90,8 @@ def _trained(
     return Trained(catalogue, learnt, towers, ranker, fitted.losses, ranker.metrics), rows
 
 
-def _catalogue(dataset: Dataset, features: Float32) -> Catalogue:
+def catalogue_of(dataset: Dataset, features: Float32) -> Catalogue:
+    """The items of the data set, with features (I, len(ITEM_FEATURES))."""
     names = [item.id for item in dataset.items]
     tokens = np.stack([token_ids(item.tokens(), ITEM_TOKENS) for item in dataset.items])
     return Catalogue(names, {name: row for row, name in enumerate(names)}, tokens, features)

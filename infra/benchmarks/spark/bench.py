@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import InvalidInput
 from infra.benchmarks.bench import Goal
 from infra.benchmarks.spark.generator import write_lake
@@ -125,7 +126,7 @@ def _measure(folder: Path, rows: int, seed: int, progress: Progress) -> dict[str
         progress(0.2, "warming up")
         build(folder / "small", silent)
         with _peak_memory() as peak:
-            started, clock = time.time(), time.monotonic()
+            started, clock = SystemClock().now_ms(), time.monotonic()
             processor = _processor_seconds()
             summary = build(folder / "lake", section(progress, 0.25, 1.0))
             seconds, processor = time.monotonic() - clock, _processor_seconds() - processor
@@ -159,13 +160,13 @@ class _Tasks:
     spilled_disk: int
 
     @classmethod
-    def read(cls, log: Path, since: float) -> "_Tasks":
-        """Of the tasks that began after `since` (s since the epoch)."""
+    def read(cls, log: Path, since_ms: int) -> "_Tasks":
+        """Of the tasks that began at that time or later."""
         events = (json.loads(line) for file in log.iterdir() for line in file.open())
         tasks = [
             (event["Task Info"], event["Task Metrics"])
             for event in events
-            if event["Event"] == "SparkListenerTaskEnd" and event["Task Info"]["Launch Time"] >= since * 1000
+            if event["Event"] == "SparkListenerTaskEnd" and event["Task Info"]["Launch Time"] >= since_ms
         ]
         return cls(
             count=len(tasks),
