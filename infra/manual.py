@@ -21,7 +21,8 @@ _HEADER = f"""\
 #
 # Read from ./{DEFAULT_FILE}, or from the file that --config or {CONFIG_VARIABLE} names. The environment wins over it:
 # {variable("kafka", "bootstrap")}=host:9092 sets bootstrap in [kafka]; lists and tables are written as JSON there,
-# and {MLFLOW_VARIABLE} is read too. An empty text counts as not set.
+# and {MLFLOW_VARIABLE} is read too. An empty text counts as not set. A secret may come from a file:
+# {variable("", "secret")}_FILE=/run/secrets/matchloop is {variable("", "secret")} with what that file holds.
 # This file is printed by `matchloop settings`.
 """
 _LIMITS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}

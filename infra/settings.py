@@ -2,7 +2,8 @@
 
 Each room declares its own settings; here they are composed and handed down. Sources, the first one wins: arguments,
 `MATCHLOOP_*` variables (`MATCHLOOP_KAFKA_BOOTSTRAP` is `kafka.bootstrap`), `MLFLOW_TRACKING_URI`, then a file: the one
-given, or the one that `MATCHLOOP_CONFIG` names, or `./matchloop.toml`. An empty text counts as not set.
+given, or the one that `MATCHLOOP_CONFIG` names, or `./matchloop.toml`. An empty text counts as not set. A secret may
+come from a file that `MATCHLOOP_<SETTING>_FILE` names.
 """
 
 import difflib
@@ -11,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, to_jsonable_python
@@ -27,6 +28,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.experiments import Experiment
 from feature_store.contracts.identity import Keyring, load_or_create_secret
 from feature_store.settings import RedisSettings
+from infra.environment import given
 from offline_training.settings import MlflowSettings, SparkSettings, TrainingSettings
 from online_serving.settings import ServingSettings
 from streaming.settings import BanditSettings, KafkaSettings, LakeSettings, RewardSettings, UpdaterSettings
@@ -111,14 +113,14 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
     Raises InvalidInput naming the setting, its value, the rule and where the value came from.
     """
     file, content = _read_file(config)
-    _refuse_unknown_variables()
-    variables = EnvSettingsSource(
-        Settings, env_prefix=PREFIX, env_nested_delimiter="_", env_nested_max_split=1, env_ignore_empty=True
-    )
+    variables = given(os.environ, PREFIX, {variable(section, name) for section, name in _secrets()})
+    _refuse_unknown(variables)
+    source = EnvSettingsSource(Settings, env_prefix=PREFIX, env_nested_delimiter="_", env_nested_max_split=1)
+    source.env_vars = {name.lower(): value for name, value in variables.items()}
     try:
-        environment = variables()
+        environment = source()
     except SettingsError as error:
-        raise InvalidInput(f"{_unreadable_variable()} is not valid JSON: {error.__cause__}.") from None
+        raise InvalidInput(f"{_unreadable(variables)} is not valid JSON: {error.__cause__}.") from None
     tracking = {"mlflow": {"tracking_uri": os.environ.get(MLFLOW_VARIABLE, "")}}
     layers = {
         "an argument": overrides,
@@ -177,17 +179,23 @@ def _read_file(config: Path | None) -> tuple[Path | None, dict[str, Any]]:
     return file, content
 
 
-def _refuse_unknown_variables() -> None:
+def _secrets() -> Iterator[tuple[str, str]]:
+    for section, name, declared in names():
+        if SecretStr in get_args(declared.model_fields[name].annotation):
+            yield section, name
+
+
+def _refuse_unknown(variables: Iterable[str]) -> None:
     sections = [name for name, field in Settings.model_fields.items() if isinstance(field.default, BaseModel)]
     known = {CONFIG_VARIABLE, *(variable(section, name) for section, name, _ in names()), *map(_section, sections)}
-    for name in os.environ:
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
-            raise InvalidInput(f"The environment variable {name} is not a setting.{_near(name.upper(), known)}")
+    for name in variables:
+        if name not in known:
+            raise InvalidInput(f"The environment variable {name} is not a setting.{_near(name, known)}")
 
 
-def _unreadable_variable() -> str:
+def _unreadable(variables: Mapping[str, str]) -> str:
     for section, name, _ in names():
-        value = os.environ.get(variable(section, name), "")
+        value = variables.get(variable(section, name), "")
         try:
             json.loads(value or "null")
         except ValueError:

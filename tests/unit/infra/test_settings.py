@@ -172,3 +172,64 @@ def test_serving_reads_no_less_of_a_history_than_training(elsewhere: Path) -> No
     (elsewhere / "matchloop.toml").write_text("[redis]\nhistory_kept = 60\n[training]\nhistory_length = 61\n")
     with pytest.raises(InvalidInput, match=r"redis\.history_kept 60 is less than training\.history_length 61"):
         load()
+
+
+_LINKS = {  # what Kubernetes gives every container for Services called matchloop, matchloop-api and matchloop-serving
+    "MATCHLOOP_SERVICE_HOST": "10.0.0.1",
+    "MATCHLOOP_PORT": "tcp://10.0.0.1:80",
+    "MATCHLOOP_API_SERVICE_HOST": "10.0.0.2",
+    "MATCHLOOP_API_SERVICE_PORT": "80",
+    "MATCHLOOP_API_SERVICE_PORT_HTTP": "80",
+    "MATCHLOOP_API_PORT": "tcp://10.0.0.2:80",
+    "MATCHLOOP_API_PORT_80_TCP": "tcp://10.0.0.2:80",
+    "MATCHLOOP_API_PORT_80_TCP_PROTO": "tcp",
+    "MATCHLOOP_API_PORT_80_TCP_PORT": "80",
+    "MATCHLOOP_API_PORT_80_TCP_ADDR": "10.0.0.2",
+    "MATCHLOOP_SERVING_PORT": "tcp://10.0.0.3:80",
+}
+
+
+def test_service_links_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in _LINKS.items():
+        monkeypatch.setenv(name, value)
+    assert load() == Settings()
+    monkeypatch.setenv("MATCHLOOP_API_PORT", "80")
+    with pytest.raises(InvalidInput, match="MATCHLOOP_API_PORT is not a setting"):
+        load()
+
+
+def test_secrets_may_be_files(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "MATCHLOOP_SECRET": "sixteen bytes or more",
+        "MATCHLOOP_REDIS_URL": "redis://:p@host",
+        "MATCHLOOP_SERVING_API_KEY": " key ",
+    }
+    for name, value in given.items():
+        (elsewhere / name).write_text(f"{value}\n")
+        monkeypatch.setenv(f"{name}_FILE", str(elsewhere / name))
+    values = load().revealed()
+    assert values["secret"] == "sixteen bytes or more"
+    assert values["redis"]["url"] == "redis://:p@host"
+    assert values["serving"]["api_key"] == " key "
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MATCHLOOP_SECRET_FILE", "nowhere", "file nowhere that MATCHLOOP_SECRET_FILE names cannot be read: No such"),
+        ("MATCHLOOP_SECRET_FILE", "empty", "file empty that MATCHLOOP_SECRET_FILE names is empty"),
+        ("MATCHLOOP_SECRET_FILE", "binary", "file binary that MATCHLOOP_SECRET_FILE names is not text"),
+        ("MATCHLOOP_SERVING_API_KEY_FILE", "good", "Both MATCHLOOP_SERVING_API_KEY and MATCHLOOP_SERVING_API_KEY_FILE"),
+        ("MATCHLOOP_KAFKA_BOOTSTRAP_FILE", "good", "MATCHLOOP_KAFKA_BOOTSTRAP_FILE is not a setting"),
+    ],
+)
+def test_a_secret_file_that_will_not_do_is_named(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    (elsewhere / "empty").write_text("\n")
+    (elsewhere / "good").write_text("a secret that is long enough")
+    (elsewhere / "binary").write_bytes(b"\xff\xfe\x00")
+    monkeypatch.setenv("MATCHLOOP_SERVING_API_KEY", "key")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidInput, match=message):
+        load()
