@@ -38,14 +38,14 @@ from offline_training.data.lake import read_catalogue, split_time
 from offline_training.data.movielens import fetch
 from offline_training.data.sources import Mapping as Columns
 from offline_training.data.user_ids import user_ids
-from offline_training.evaluation.loop_metrics import loop_metrics
-from offline_training.evaluation.report import log_to_mlflow, write_report
-from offline_training.evaluation.report_data import LoopReport, ModelQuality, traffic
-from offline_training.evaluation.simulation import SimulationSettings
-from offline_training.evaluation.simulator import Simulator
-from offline_training.evaluation.world import World, withheld_items
+from offline_training.experiment.loop_metrics import loop_metrics
 from offline_training.jobs.train import train
 from offline_training.progress import Progress, section
+from offline_training.report.data import LoopReport, ModelQuality, traffic
+from offline_training.report.report import log_to_mlflow, write_report
+from offline_training.simulation.result import SimulationSettings
+from offline_training.simulation.simulator import Simulator
+from offline_training.simulation.world import World, withheld_items
 
 _KEPT = ("cache", "mlflow")
 _TRAIN_SHARE = 0.8  # of the time span; what comes later are the visitors' tastes

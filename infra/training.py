@@ -9,7 +9,7 @@ from feature_store.online import OnlineStore
 from infra.connections import kafka_bootstrap, mlflow_uri, redis_client
 from infra.settings import Settings
 from offline_training.jobs.train import TrainJob
-from offline_training.registry import Registry
+from offline_training.promotion.registry import Registry
 from streaming.kafka import Log
 from streaming.sink import coverage
 

@@ -23,8 +23,8 @@ from infra.connections import redis_client
 from infra.drain import drain
 from infra.programs import API, REDIS, UPDATER
 from infra.stack import Stack
-from offline_training.evaluation.client import Client, Failure
 from offline_training.progress import Progress, section
+from offline_training.simulation.client import Client, Failure
 
 KILL_UPDATER, PAUSE_UPDATER, KILL_API, KILL_REDIS = KINDS = (
     "kill updater",

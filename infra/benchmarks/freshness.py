@@ -22,9 +22,9 @@ from infra.benchmarks.bench import Goal
 from infra.benchmarks.small_stack import small_stack
 from infra.drain import drain
 from infra.stack import Stack
-from offline_training.evaluation.client import Client, Failure, FeedbackEvent
-from offline_training.evaluation.freshness import FeedbackFreshness, Measured
 from offline_training.progress import Progress, section
+from offline_training.simulation.client import Client, Failure, FeedbackEvent
+from offline_training.simulation.freshness import FeedbackFreshness, Measured
 
 _CHANGES: dict[str, dict[str, Any]] = {
     "serving": {"workers": 2, "api_key": None, "host": "127.0.0.1", "port": 0, "decision_deadline_ms": 500.0},

@@ -16,16 +16,16 @@ from matplotlib.figure import Figure
 from feature_store.contracts.errors import InvalidInput
 from infra.benchmarks.bench import Goal
 from infra.settings import Settings, load
-from offline_training.build_graph import cluster_count
+from offline_training.clusters import cluster_count
 from offline_training.data.importer import import_data
 from offline_training.data.lake import positives_from, split_time
 from offline_training.data.sources import Mapping as Columns
-from offline_training.encoding import encode_users
 from offline_training.evaluation.graph_quality import Asked, GraphQuality, graph_grid
 from offline_training.evaluation.holdout import asked_user, held_out_questions
-from offline_training.models import train_models
 from offline_training.progress import Progress, section
-from offline_training.release import write_release
+from offline_training.release.encoding import encode_users
+from offline_training.release.write import write_release
+from offline_training.train_models import train_models
 from online_serving.snapshot import Snapshot
 
 ML_100K, ML_1M = "ml-100k", "ml-1m"

@@ -12,8 +12,8 @@ from infra.benchmarks.bench import Goal
 from infra.demo import VISITS, VISITS_PER_SECOND, begin_anew, demo_settings, run_loop
 from infra.settings import load
 from infra.stack import Stack
-from offline_training.evaluation.report_data import figures
 from offline_training.progress import Progress
+from offline_training.report.data import figures
 
 DATA_SET = "ml-100k"
 _STAGES = 6

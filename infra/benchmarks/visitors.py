@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from offline_training.evaluation.client import Client, Failure, FeedbackEvent, Recommendation
+from offline_training.simulation.client import Client, Failure, FeedbackEvent, Recommendation
 
 _AT_ONCE = 64
 _RETRY_SECONDS = 0.05

@@ -37,7 +37,7 @@ def demo(
 
     from infra.demo import VISITS, VISITS_PER_SECOND, begin_anew, demo_settings, run_loop
     from infra.stack import Stack
-    from offline_training.evaluation.report import summary_table
+    from offline_training.report.report import summary_table
 
     given = options(context).settings()
     settings = demo_settings(given, given.home / "demo")

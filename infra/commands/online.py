@@ -38,10 +38,10 @@ def simulate(
     from offline_training.data.lake import split_time
     from offline_training.data.sources import Mapping
     from offline_training.data.user_ids import user_ids
-    from offline_training.evaluation.report_data import traffic
-    from offline_training.evaluation.simulation import SimulationSettings
-    from offline_training.evaluation.simulator import Simulator
-    from offline_training.evaluation.world import World
+    from offline_training.report.data import traffic
+    from offline_training.simulation.result import SimulationSettings
+    from offline_training.simulation.simulator import Simulator
+    from offline_training.simulation.world import World
 
     settings = options(context).settings()
     api = Stack(settings).endpoints.api
@@ -93,8 +93,8 @@ def experiment(
     Example: `matchloop experiment --control frozen`
     """
     from feature_store.contracts.errors import InvalidInput, Unavailable
-    from offline_training.evaluation.loop_metrics import loop_metrics
-    from offline_training.evaluation.report_text import interval
+    from offline_training.experiment.loop_metrics import loop_metrics
+    from offline_training.report.text import interval
 
     settings = options(context).settings()
     lake = settings.home / "lake"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from offline_training.build_graph import build_graph, cluster_count, cluster_users
+from offline_training.clusters import build_graph, cluster_count, cluster_users
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]

@@ -25,7 +25,7 @@ from feature_store.online import UserFeatures
 from feature_store.sums import NO_ROWS
 from offline_training.data.lake import parquet_files
 from offline_training.progress import Progress
-from offline_training.promotion import published_release
+from offline_training.promotion.promote import published_release
 from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot

@@ -9,16 +9,16 @@ from feature_store.contracts.errors import ReleaseRefused
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, namespace_id
 from feature_store.sums import Float64
-from offline_training.build_graph import nearest_cluster
-from offline_training.encoding import encode_users
-from offline_training.ensemble import mix, translation, transport
+from offline_training.carry_over.ensemble import mix, translation, transport
+from offline_training.carry_over.offline_values import offline_values
+from offline_training.clusters import nearest_cluster
 from offline_training.jobs.train import TrainJob, TrainResult, build_sets, finish
-from offline_training.models import Trained, train_models
-from offline_training.offline_values import offline_values
 from offline_training.progress import Progress, section
-from offline_training.release import write_release
+from offline_training.release.encoding import encode_users
+from offline_training.release.write import write_release
 from offline_training.retrieval.dataset import Float32
 from offline_training.retrieval.sequences import Sequences
+from offline_training.train_models import Trained, train_models
 from online_serving.snapshot import Snapshot
 from streaming.open_decisions import translate
 from streaming.replay import lake_ends, replay

@@ -19,7 +19,7 @@ from feature_store.contracts.events import Decision, Event, event_time
 from feature_store.namespace import Namespace, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.sums import Sums
-from offline_training.promotion import swap
+from offline_training.promotion.promote import swap
 from streaming.fold import Fold
 from streaming.kafka import Log
 from streaming.open_decisions import without

@@ -16,16 +16,16 @@ from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.sums import NO_ROWS
+from offline_training.carry_over.logged_trials import logged_prior
 from offline_training.data.lake import imported_rows, positives_from
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
-from offline_training.models import Trained, train_models
-from offline_training.prior import logged_prior
 from offline_training.progress import Progress, section
-from offline_training.promotion import promote, publish_catalogue
-from offline_training.registry import Registry
-from offline_training.release import write_release
+from offline_training.promotion.promote import promote, publish_catalogue
+from offline_training.promotion.registry import Registry
+from offline_training.promotion.training_plots import training_figures
+from offline_training.release.write import write_release
 from offline_training.settings import SparkSettings, TrainingSettings
-from offline_training.training_plots import training_figures
+from offline_training.train_models import Trained, train_models
 from online_serving.snapshot import Snapshot
 from streaming.settings import RewardSettings
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions import ITEM_FEATURES, RANKER_FEATURES, UNKNOWN_ITEM, at_age, ranker_features
-from offline_training.build_graph import cluster_count, cluster_users
+from offline_training.clusters import cluster_count, cluster_users
 from offline_training.progress import Progress
 from offline_training.retrieval.dataset import Catalogue, Impressions
 from offline_training.retrieval.sequences import Sequences

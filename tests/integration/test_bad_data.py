@@ -19,10 +19,10 @@ from offline_training.data.lake import read_catalogue
 from offline_training.data.sources import Mapping
 from offline_training.data.staging import DatasetReport
 from offline_training.data.training_sets import build_training_sets
-from offline_training.models import Trained, train_models
 from offline_training.progress import silent
-from offline_training.release import write_release
+from offline_training.release.write import write_release
 from offline_training.settings import TrainingSettings
+from offline_training.train_models import Trained, train_models
 from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot

@@ -11,12 +11,12 @@ from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from feature_store.contracts.identity import Keyring
 from infra.benchmarks.small_release import items
-from offline_training.evaluation.impressions import rewarded_decisions
-from offline_training.evaluation.loop_metrics import loop_metrics
-from offline_training.evaluation.simulation import SimulationResult, SimulationSettings
-from offline_training.evaluation.simulator import Simulator
-from offline_training.evaluation.world import World
+from offline_training.experiment.impressions import rewarded_decisions
+from offline_training.experiment.loop_metrics import loop_metrics
 from offline_training.progress import silent
+from offline_training.simulation.result import SimulationResult, SimulationSettings
+from offline_training.simulation.simulator import Simulator
+from offline_training.simulation.world import World
 from streaming import sink
 from streaming.settings import BanditSettings, LakeSettings, RewardSettings
 from tests.api_server import SECRET, Installation, running

@@ -15,7 +15,7 @@ from feature_store.graph import Graph
 from infra.benchmarks.regret.offline_model import Ratings, predictions, train
 from infra.benchmarks.regret.taste import probabilities
 from infra.benchmarks.regret.world import CLUSTERS, Int64, World, contexts, evenly_arriving, source
-from offline_training.build_graph import build_graph, cluster_users
+from offline_training.clusters import build_graph, cluster_users
 from offline_training.evaluation.metrics import auc
 from offline_training.progress import Progress
 from offline_training.retrieval.dataset import profile_ids

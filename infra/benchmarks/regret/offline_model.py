@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from feature_store.definitions import UNKNOWN_ITEM, ranker_features
 from infra.benchmarks.regret.world import CLUSTERS, Float32, Float64, Int64, contexts
-from offline_training.build_graph import cluster_users
+from offline_training.clusters import cluster_users
 from offline_training.progress import Progress, section
 from offline_training.ranking.dataset import NEW_ITEM_SHARE, RankerRows
 from offline_training.ranking.model import Ranker
@@ -44,7 +44,7 @@ class Offline(NamedTuple):
 
 
 def train(tokens: Int64, profiles: Int64, ratings: Ratings, stage: Int64, progress: Progress) -> Offline:
-    """Trains towers and ranker in the order of offline_training.models.train_models.
+    """Trains towers and ranker in the order of offline_training.train_models.train_models.
 
     tokens (I, ITEM_TOKENS), profiles (U, USER_TOKENS), stage (n,): the towers are first trained on the likes of stage
     TOWERS; with these the ranker learns from the ratings of stage RANKER, each an impression with its outcome; then the

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
-from offline_training.build_graph import cluster_users, unit
+from offline_training.clusters import cluster_users, unit
 from streaming.bandit.diag_linucb import context
 
 Float32 = NDArray[np.float32]

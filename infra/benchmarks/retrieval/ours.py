@@ -21,17 +21,17 @@ from infra.benchmarks.retrieval.ranker import Offer, compare
 from offline_training.data.item_features import RATE_PSEUDO_COUNTS
 from offline_training.data.training_sets import VALIDATION_SHARE
 from offline_training.evaluation.baselines import Interactions
-from offline_training.models import Trained
 from offline_training.progress import silent
 from offline_training.ranking.dataset import RankerRows, ranker_rows
 from offline_training.ranking.model import Form, Ranker
 from offline_training.ranking.training import FittedRanker, fit_ranker
-from offline_training.release import parameters, write_release
+from offline_training.release.write import parameters, write_release
 from offline_training.retrieval.dataset import Catalogue, Impressions, profile_ids
 from offline_training.retrieval.sequences import Sequences
 from offline_training.retrieval.training import finish_two_tower, fit_two_tower
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
+from offline_training.train_models import Trained
 from online_serving.pipeline.candidates import from_clusters, from_index
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user
 from online_serving.pipeline.request import Request
@@ -72,7 +72,7 @@ def two_tower(settings: TrainingSettings, folder: Path | None, *, ranked: bool) 
 def _trained(
     dataset: Dataset, train: Int64, settings: TrainingSettings, checkpoints: Path, *, ranked: bool
 ) -> tuple[Trained, RankerRows | None]:
-    """In the order of offline_training.models.train_models."""
+    """In the order of offline_training.train_models.train_models."""
     learnt, log, positive = sequences(dataset, train), dataset.log.take(train), dataset.positive[train]
     end = int(log.time.max()) + 1
     catalogue = catalogue_of(dataset, _item_features(log, positive, end))

@@ -8,7 +8,7 @@ from typing import cast
 
 from feature_store.contracts.catalogue import Item
 from infra.benchmarks.freshness import ItemChanges, Traffic
-from offline_training.evaluation.client import (
+from offline_training.simulation.client import (
     Client,
     EventStatus,
     Failure,
@@ -17,7 +17,7 @@ from offline_training.evaluation.client import (
     Recommendation,
     ShownItem,
 )
-from offline_training.evaluation.freshness import FeedbackFreshness
+from offline_training.simulation.freshness import FeedbackFreshness
 
 
 class _Api:

@@ -9,9 +9,9 @@ import pytest
 
 from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, token_ids
 from offline_training.data.summary import TrainingSetSummary
-from offline_training.models import Trained, train_models
 from offline_training.progress import silent
 from offline_training.settings import TrainingSettings
+from offline_training.train_models import Trained, train_models
 
 ITEMS = [f"{genre}{n:02d}" for genre in ("drama", "horror") for n in range(20)]
 USERS = [f"user{n:02d}" for n in range(40)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from offline_training.build_graph import (
+from offline_training.clusters import (
     build_graph,
     cluster_count,
     cluster_users,

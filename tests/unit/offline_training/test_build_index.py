@@ -6,9 +6,9 @@ import faiss
 import numpy as np
 import pytest
 
-from offline_training import build_index as module
-from offline_training.build_graph import unit
-from offline_training.build_index import RECALL_FLOOR, build_index
+from offline_training.clusters import unit
+from offline_training.release import index as module
+from offline_training.release.index import RECALL_FLOOR, build_index
 
 
 def vectors(count: int, groups: int, spread: float, seed: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from feature_store.graph import Graph
 from feature_store.sums import NO_ROWS, Sums
-from offline_training.ensemble import mix, translation, transport, with_item_values
+from offline_training.carry_over.ensemble import mix, translation, transport, with_item_values
 from tests.rows import by_name, rows_of
 
 

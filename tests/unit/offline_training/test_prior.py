@@ -11,10 +11,10 @@ from feature_store.decay import NOTHING_FADES, Decay
 from feature_store.definitions import HistoryEvent
 from feature_store.online import UserFeatures
 from feature_store.sums import NO_ROWS, PREDICTED, B, D, F, N, S, Sums
-from offline_training.models import Trained
-from offline_training.prior import logged_prior
-from offline_training.release import write_release
+from offline_training.carry_over.logged_trials import logged_prior
+from offline_training.release.write import write_release
 from offline_training.settings import TrainingSettings
+from offline_training.train_models import Trained
 from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot

@@ -8,11 +8,11 @@ import pytest
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.manifest import open_release
 from feature_store.definitions import features_hash
-from offline_training.models import Trained
-from offline_training.registry import Registry
-from offline_training.release import write_release
+from offline_training.promotion.registry import Registry
+from offline_training.promotion.training_plots import training_figures
+from offline_training.release.write import write_release
 from offline_training.settings import MlflowSettings, TrainingSettings
-from offline_training.training_plots import training_figures
+from offline_training.train_models import Trained
 from online_serving.snapshot import Snapshot
 
 

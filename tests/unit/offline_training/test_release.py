@@ -10,12 +10,12 @@ from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import ITEM_TOKENS, HistoryEvent, features_hash
 from feature_store.graph import Graph
-from offline_training.encoding import encode_users
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
-from offline_training.models import Trained
-from offline_training.promotion import gate, user_records
-from offline_training.release import write_release
+from offline_training.promotion.promote import gate, user_records
+from offline_training.release.encoding import encode_users
+from offline_training.release.write import write_release
 from offline_training.settings import TrainingSettings
+from offline_training.train_models import Trained
 from online_serving.snapshot import Snapshot
 
 

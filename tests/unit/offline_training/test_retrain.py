@@ -22,10 +22,10 @@ from feature_store.settings import RedisSettings
 from feature_store.sums import ITEM, NO_ROWS, PREDICTED, REWARD, SERVED, N, Sums
 from offline_training.jobs.retrain import next_namespace
 from offline_training.jobs.train import TrainJob
-from offline_training.models import Trained
-from offline_training.registry import Registry
-from offline_training.release import write_release
+from offline_training.promotion.registry import Registry
+from offline_training.release.write import write_release
 from offline_training.settings import MlflowSettings, SparkSettings, TrainingSettings
+from offline_training.train_models import Trained
 from streaming import sink
 from streaming.kafka import Record
 from streaming.replay import replay

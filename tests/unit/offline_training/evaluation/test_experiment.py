@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from feature_store.contracts.errors import InvalidInput
-from offline_training.evaluation import experiment
+from offline_training.experiment import statistics
 
 
 def test_ratio_by_hand() -> None:
     # Three users: 1 of 2, 0 of 1, 2 of 3. R = 3/6. Residuals y - R n: 0, -1/2, 1/2; variance of the sum with the
     # correction u/(u-1) = 3/2 is 3/2 * 1/2 = 3/4; divided by 6 impressions: sqrt(3/4)/6.
-    found = experiment.ratio(np.array([1.0, 0.0, 2.0]), np.array([2.0, 1.0, 3.0]))
+    found = statistics.ratio(np.array([1.0, 0.0, 2.0]), np.array([2.0, 1.0, 3.0]))
     assert found.value == pytest.approx(3 / 6)
     assert found.standard_error == pytest.approx(math.sqrt(3 / 4) / 6)
     assert found.degrees == 2
@@ -18,39 +18,39 @@ def test_ratio_by_hand() -> None:
 
 
 def test_interval_uses_student_with_users_as_units() -> None:
-    found = experiment.interval(experiment.ratio(np.array([1.0, 0.0, 2.0]), np.array([2.0, 1.0, 3.0])), 0.95)
+    found = statistics.interval(statistics.ratio(np.array([1.0, 0.0, 2.0]), np.array([2.0, 1.0, 3.0])), 0.95)
     assert found.high is not None
     assert found.high == pytest.approx(0.5 + 4.302653 * math.sqrt(3 / 4) / 6, rel=1e-6)
 
 
 def test_equal_impressions_give_the_ordinary_t_interval() -> None:
     rewards = np.array([3.0, 1.0, 4.0, 1.0, 5.0])
-    found = experiment.ratio(rewards, np.full(5, 10.0))
+    found = statistics.ratio(rewards, np.full(5, 10.0))
     assert found.standard_error == pytest.approx(rewards.std(ddof=1) / math.sqrt(5) / 10)
 
 
 def test_rows_of_a_user_are_added_before_anything_else() -> None:
     users = np.array([7, 3, 7, 7])
-    reward, shown = experiment.sums_by_user(users, np.array([1.0, 2.0, 0.0, 3.0]), np.full(4, 10.0))
+    reward, shown = statistics.sums_by_user(users, np.array([1.0, 2.0, 0.0, 3.0]), np.full(4, 10.0))
     assert reward.tolist() == [2.0, 4.0]
     assert shown.tolist() == [10.0, 30.0]
 
 
 def test_one_user_has_no_interval() -> None:
-    found = experiment.interval(experiment.ratio(np.array([1.0]), np.array([4.0])), 0.95)
+    found = statistics.interval(statistics.ratio(np.array([1.0]), np.array([4.0])), 0.95)
     assert (found.value, found.low, found.high) == (0.25, None, None)
     assert not found.excludes_zero
 
 
 def test_no_impressions_is_refused() -> None:
     with pytest.raises(InvalidInput, match="without impressions"):
-        experiment.ratio(np.zeros(2), np.zeros(2))
+        statistics.ratio(np.zeros(2), np.zeros(2))
 
 
 def test_difference_by_hand() -> None:
-    one = experiment.ratio(np.array([1.0, 3.0]), np.array([10.0, 10.0]))  # 0.2, se = sqrt(2 * 2 * 0.05^2) = 0.1
-    two = experiment.ratio(np.array([0.0, 2.0]), np.array([10.0, 10.0]))  # 0.1, se = 0.1
-    change = experiment.difference(one, two)
+    one = statistics.ratio(np.array([1.0, 3.0]), np.array([10.0, 10.0]))  # 0.2, se = sqrt(2 * 2 * 0.05^2) = 0.1
+    two = statistics.ratio(np.array([0.0, 2.0]), np.array([10.0, 10.0]))  # 0.1, se = 0.1
+    change = statistics.difference(one, two)
     assert change.value == pytest.approx(0.1)
     assert change.standard_error == pytest.approx(math.sqrt(0.02))
     assert change.degrees == pytest.approx(2)  # Welch with equal variances and one degree each
@@ -60,23 +60,23 @@ def test_confidence_sequence_by_hand() -> None:
     # rho^2 = (-2 ln .05 + ln(1 - 2 ln .05)) / 100 = (5.99146 + 1.94469) / 100
     rho_sq = 0.0793615
     expected = 2.0 * math.sqrt(2 * (50 * rho_sq + 1) / (50**2 * rho_sq) * math.log(math.sqrt(50 * rho_sq + 1) / 0.05))
-    assert experiment.confidence_sequence(50, 2.0, 0.05, planned=100) == pytest.approx(expected, rel=1e-5)
+    assert statistics.confidence_sequence(50, 2.0, 0.05, planned=100) == pytest.approx(expected, rel=1e-5)
 
 
 def test_confidence_sequence_is_wider_than_one_look() -> None:
     for n in (10, 100, 1_000, 100_000):
-        assert experiment.confidence_sequence(n, 1.0, 0.05, planned=1_000) > 1.96 / math.sqrt(n)
+        assert statistics.confidence_sequence(n, 1.0, 0.05, planned=1_000) > 1.96 / math.sqrt(n)
 
 
 def test_confidence_sequence_is_about_tightest_where_planned() -> None:
-    at = {planned: experiment.confidence_sequence(500, 1.0, 0.05, planned) for planned in (50, 250, 500, 1_000, 5_000)}
+    at = {planned: statistics.confidence_sequence(500, 1.0, 0.05, planned) for planned in (50, 250, 500, 1_000, 5_000)}
     assert at[500] <= min(at.values()) * 1.001
 
 
 @pytest.mark.parametrize(("n", "alpha", "planned"), [(0, 0.05, 10), (5, 0.0, 10), (5, 1.0, 10), (5, 0.05, 0)])
 def test_confidence_sequence_refuses(n: int, alpha: float, planned: int) -> None:
     with pytest.raises(InvalidInput, match="confidence sequence"):
-        experiment.confidence_sequence(n, 1.0, alpha, planned)
+        statistics.confidence_sequence(n, 1.0, alpha, planned)
 
 
 def test_intervals_cover_when_users_differ_and_return_unevenly() -> None:
@@ -86,7 +86,7 @@ def test_intervals_cover_when_users_differ_and_return_unevenly() -> None:
         taste = rng.beta(2, 6, 150)  # mean 1/4, and independent of how often a user returns
         impressions = (10 * (1 + rng.poisson(3, 150))).astype(np.float64)
         rewards = rng.binomial(impressions.astype(int), taste).astype(np.float64)
-        found = experiment.interval(experiment.ratio(rewards, impressions), 0.95)
+        found = statistics.interval(statistics.ratio(rewards, impressions), 0.95)
         assert found.low is not None
         assert found.high is not None
         covered += found.low <= 0.25 <= found.high
@@ -100,7 +100,7 @@ def test_sequence_survives_peeking_and_a_fixed_interval_does_not() -> None:
     rng = np.random.default_rng(21)
     runs, looks = 400, range(50, 1_001, 25)
     missed_fixed = missed_sequence = 0
-    half_sequence = {n: experiment.confidence_sequence(n, 1.0, 0.05, planned=500) for n in looks}
+    half_sequence = {n: statistics.confidence_sequence(n, 1.0, 0.05, planned=500) for n in looks}
     for _ in range(runs):
         values = rng.normal(size=1_000)
         means = {n: values[:n].mean() for n in looks}
@@ -112,16 +112,16 @@ def test_sequence_survives_peeking_and_a_fixed_interval_does_not() -> None:
 
 def test_sample_ratio_by_hand() -> None:
     # (60-50)^2/50 + (40-50)^2/50 = 4, p = P(chi2_1 > 4) = 0.0455
-    found = experiment.sample_ratio({"a": 60, "b": 40}, {"a": 0.5, "b": 0.5})
+    found = statistics.sample_ratio({"a": 60, "b": 40}, {"a": 0.5, "b": 0.5})
     assert found.chi_square == pytest.approx(4)
     assert found.p_value == pytest.approx(0.0455, abs=1e-4)
     assert not found.broken
-    assert experiment.sample_ratio({"a": 600, "b": 400}, {"a": 0.5, "b": 0.5}).broken
+    assert statistics.sample_ratio({"a": 600, "b": 400}, {"a": 0.5, "b": 0.5}).broken
 
 
 def test_sample_ratio_names_strangers() -> None:
     with pytest.raises(InvalidInput, match="'c'"):
-        experiment.sample_ratio({"a": 1, "c": 1}, {"a": 0.5, "b": 0.5})
+        statistics.sample_ratio({"a": 1, "c": 1}, {"a": 0.5, "b": 0.5})
 
 
 def test_compare_end_to_end_by_hand() -> None:
@@ -129,7 +129,7 @@ def test_compare_end_to_end_by_hand() -> None:
     variants = np.array(["on", "on", "on", "off", "off", "off"])
     impressions = np.full(6, 10.0)
     rewards = np.array([2.0, 4.0, 1.0, 1.0, 0.0, 2.0])
-    found = experiment.compare(users, variants, impressions, rewards, {"off": 0.5, "on": 0.5}, "off", planned_users=5)
+    found = statistics.compare(users, variants, impressions, rewards, {"off": 0.5, "on": 0.5}, "off", planned_users=5)
     off, on = found.arms
     assert (off.variant, off.users, off.impressions, off.reward, off.per_thousand.value) == ("off", 3, 30, 3.0, 100.0)
     assert (on.users, on.impressions) == (2, 30)
@@ -144,4 +144,4 @@ def test_compare_end_to_end_by_hand() -> None:
 def test_compare_needs_the_control() -> None:
     one = np.ones(1)
     with pytest.raises(InvalidInput, match="control 'off'"):
-        experiment.compare(np.array([1]), np.array(["on"]), one, one, {"off": 0.5, "on": 0.5}, "off", planned_users=5)
+        statistics.compare(np.array([1]), np.array(["on"]), one, one, {"off": 0.5, "on": 0.5}, "off", planned_users=5)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from offline_training.build_graph import unit
+from offline_training.clusters import unit
 from offline_training.evaluation.graph_quality import Asked, GraphQuality, graph_grid
 
 

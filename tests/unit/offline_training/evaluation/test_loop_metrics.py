@@ -14,8 +14,8 @@ from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Decision, Feedback
 from feature_store.contracts.experiments import BanditMode, Experiment, Variant
-from offline_training.evaluation.impressions import RewardedDecision, rewarded_decisions
-from offline_training.evaluation.loop_metrics import (
+from offline_training.experiment.impressions import RewardedDecision, rewarded_decisions
+from offline_training.experiment.loop_metrics import (
     cumulative_reward,
     discovery,
     discovery_curve,

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
-from offline_training.evaluation import ope
-from offline_training.evaluation.greedy_policy import (
+from offline_training.experiment import ope
+from offline_training.experiment.greedy_policy import (
     Exploration,
     LoggedSlate,
     greedy_choice,

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from rich.console import Console
 
-from offline_training.evaluation import report_text
-from offline_training.evaluation.experiment import Arm, Comparison, Difference, Interval, SampleRatio
-from offline_training.evaluation.freshness import Measured
-from offline_training.evaluation.loop_metrics import Curve, Discovery, ExploredShare, LoopMetrics
-from offline_training.evaluation.ope import Estimate, OffPolicyEvaluation, Overlap
-from offline_training.evaluation.report import alarms, log_to_mlflow, render, summary_table, write_report
-from offline_training.evaluation.report_data import LoopReport, ModelQuality, Traffic, delay, figures
+from offline_training.experiment.loop_metrics import Curve, Discovery, ExploredShare, LoopMetrics
+from offline_training.experiment.ope import Estimate, OffPolicyEvaluation, Overlap
+from offline_training.experiment.statistics import Arm, Comparison, Difference, Interval, SampleRatio
+from offline_training.report import text as report_text
+from offline_training.report.data import LoopReport, ModelQuality, Traffic, delay, figures
+from offline_training.report.report import alarms, log_to_mlflow, render, summary_table, write_report
+from offline_training.simulation.freshness import Measured
 
 
 def between(value: float, low: float, high: float) -> Interval:

@@ -11,11 +11,11 @@ from aiohttp import web
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.errors import InvalidInput, Unavailable
-from offline_training.evaluation import simulator
-from offline_training.evaluation.simulation import SimulationResult, SimulationSettings
-from offline_training.evaluation.simulator import Simulator
-from offline_training.evaluation.world import World
 from offline_training.progress import silent
+from offline_training.simulation import simulator
+from offline_training.simulation.result import SimulationResult, SimulationSettings
+from offline_training.simulation.simulator import Simulator
+from offline_training.simulation.world import World
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 

@@ -12,7 +12,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
 from offline_training.data.sources import Mapping
 from offline_training.data.user_ids import user_ids
-from offline_training.evaluation.world import Visitor, World, arrival_fractions, withheld_items
+from offline_training.simulation.world import Visitor, World, arrival_fractions, withheld_items
 
 IDS = {"A": "ann", "B": "bob", "E": "eve"}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from feature_store.definitions import RANKER_FEATURES
-from offline_training.export import export_ranker
 from offline_training.ranking.model import Form, Ranker
+from offline_training.release.export import export_ranker
 
 DIMENSIONS = 8
 WIDTH = len(RANKER_FEATURES) + DIMENSIONS

@@ -9,13 +9,13 @@ import torch
 
 from feature_store.definitions import DAY_MS, RANKER_FEATURES, RECENT_POPULARITY, UNKNOWN_ITEM, ranker_features
 from offline_training.evaluation.metrics import auc
-from offline_training.models import Trained, train_models
 from offline_training.progress import silent
 from offline_training.ranking.dataset import RankerRows, ranker_rows
 from offline_training.ranking.model import CLICK, REWARD, Form, Ranker
 from offline_training.ranking.training import calibration_weights, fit_ranker
 from offline_training.retrieval.dataset import read_features_at_validation, read_impressions
 from offline_training.settings import TrainingSettings
+from offline_training.train_models import Trained, train_models
 
 
 @pytest.fixture(scope="module")

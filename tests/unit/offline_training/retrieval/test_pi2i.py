@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from offline_training.export import export_scorer
 from offline_training.progress import silent
+from offline_training.release.export import export_scorer
 from offline_training.retrieval.pi2i.lists import hit_rates, knee, read_item_lists
 from offline_training.retrieval.pi2i.moments import Moments
 from offline_training.retrieval.pi2i.scorer import PairScorer

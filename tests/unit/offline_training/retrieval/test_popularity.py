@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from feature_store.definitions import USER_TOKENS
-from offline_training.models import Trained
 from offline_training.retrieval.training import expect_of_unknown, fit_trust, popularity, without_silences
 from offline_training.settings import TrainingSettings
+from offline_training.train_models import Trained
 from tests.unit.offline_training.retrieval.test_sequences import sequences_of
 
 DAY = 86_400

@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from feature_store.definitions import GAP_BUCKETS, ITEM_TOKENS, KIND_BUCKETS, RANKER_FEATURES, USER_TOKENS, token_ids
-from offline_training.export import export_ranker, export_towers
-from offline_training.models import Trained, train_models
 from offline_training.progress import silent
 from offline_training.ranking.model import REWARD, Form, Ranker
+from offline_training.release.export import export_ranker, export_towers
 from offline_training.retrieval.dataset import profile_ids
 from offline_training.retrieval.sequences import Histories
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
+from offline_training.train_models import Trained, train_models
 from online_serving.towers import Towers
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
-from offline_training.evaluation.experiment import Interval, Ratio, interval, sums_by_user
+from offline_training.experiment.statistics import Interval, Ratio, interval, sums_by_user
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

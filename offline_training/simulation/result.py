@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import msgspec
 
 from feature_store.contracts.errors import InvalidInput
-from offline_training.evaluation.freshness import Measured
+from offline_training.simulation.freshness import Measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

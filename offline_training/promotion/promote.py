@@ -16,7 +16,7 @@ from feature_store.definitions import HistoryEvent, features_hash
 from feature_store.namespace import Namespace
 from feature_store.online import Active, OnlineStore, UserRecord
 from offline_training.data.lake import interacted_items, read_catalogue
-from offline_training.registry import Registry
+from offline_training.promotion.registry import Registry
 
 logger = logging.getLogger(__name__)
 

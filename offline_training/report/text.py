@@ -2,9 +2,9 @@
 
 import math
 
-from offline_training.evaluation.experiment import PER, Difference, Interval
-from offline_training.evaluation.loop_metrics import Discovery
-from offline_training.evaluation.report_data import Delay, LoopReport
+from offline_training.experiment.loop_metrics import Discovery
+from offline_training.experiment.statistics import PER, Difference, Interval
+from offline_training.report.data import Delay, LoopReport
 
 
 def lower_bound(report: LoopReport) -> str:

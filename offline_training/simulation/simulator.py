@@ -11,11 +11,11 @@ import numpy as np
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import Unavailable
-from offline_training.evaluation.client import Client, Failure, FeedbackEvent, FeedbackReceipt, Recommendation
-from offline_training.evaluation.freshness import FeedbackFreshness, ItemFreshness
-from offline_training.evaluation.simulation import SimulationResult, SimulationSettings, Visit
-from offline_training.evaluation.world import Visitor, World, arrival_fractions
 from offline_training.progress import Progress
+from offline_training.simulation.client import Client, Failure, FeedbackEvent, FeedbackReceipt, Recommendation
+from offline_training.simulation.freshness import FeedbackFreshness, ItemFreshness
+from offline_training.simulation.result import SimulationResult, SimulationSettings, Visit
+from offline_training.simulation.world import Visitor, World, arrival_fractions
 
 _ATTEMPTS = 4  # of feedback and of items; a recommendation that failed is the visitor's loss
 _FIRST_PAUSE_SECONDS = 0.05

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 
 from feature_store.contracts.manifest import Manifest, seal
 from feature_store.definitions import ITEM_FEATURES, features_hash
-from offline_training.build_graph import build_graph, cluster_count, cluster_users
-from offline_training.build_index import RECALL_SIZE, build_index
-from offline_training.encoding import encode_users
-from offline_training.export import export_ranker, export_scorer, export_towers
-from offline_training.models import Trained
+from offline_training.clusters import build_graph, cluster_count, cluster_users
+from offline_training.release.encoding import encode_users
+from offline_training.release.export import export_ranker, export_scorer, export_towers
+from offline_training.release.index import RECALL_SIZE, build_index
 from offline_training.retrieval.dataset import Catalogue, Float32
 from offline_training.settings import TrainingSettings
+from offline_training.train_models import Trained
 from online_serving.towers import Towers
 
 

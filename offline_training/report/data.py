@@ -5,10 +5,10 @@ server.
 import msgspec
 import numpy as np
 
-from offline_training.evaluation.experiment import Arm, Difference
-from offline_training.evaluation.freshness import Measured
-from offline_training.evaluation.loop_metrics import LoopMetrics
-from offline_training.evaluation.simulation import SimulationResult
+from offline_training.experiment.loop_metrics import LoopMetrics
+from offline_training.experiment.statistics import Arm, Difference
+from offline_training.simulation.freshness import Measured
+from offline_training.simulation.result import SimulationResult
 
 _QUANTILES = 51
 

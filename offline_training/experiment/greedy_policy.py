@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
-from offline_training.evaluation.ope import SlateLog
+from offline_training.experiment.ope import SlateLog
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

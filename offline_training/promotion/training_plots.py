@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from feature_store.graph import Graph
-from offline_training.models import Trained
 from offline_training.ranking.dataset import Float64
+from offline_training.train_models import Trained
 
 
 def training_figures(trained: Trained, graph: Graph) -> dict[str, Figure]:

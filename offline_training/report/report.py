@@ -11,10 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from offline_training.evaluation import report_text
-from offline_training.evaluation.loop_metrics import THRESHOLDS
-from offline_training.evaluation.report_data import Delay, LoopReport, figures
-from offline_training.evaluation.report_figures import draw
+from offline_training.experiment.loop_metrics import THRESHOLDS
+from offline_training.report import text as report_text
+from offline_training.report.data import Delay, LoopReport, figures
+from offline_training.report.figures import draw
 
 _TEMPLATE = "report.html.j2"
 

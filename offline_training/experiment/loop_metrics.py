@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 
 from feature_store.contracts.experiments import BanditMode, Experiment
-from offline_training.evaluation.experiment import PER, Comparison, compare
-from offline_training.evaluation.greedy_policy import Exploration, LoggedSlate, greedy_choice, slate_log
-from offline_training.evaluation.impressions import RewardedDecision, rewarded_decisions
-from offline_training.evaluation.ope import OffPolicyEvaluation, evaluate
+from offline_training.experiment.greedy_policy import Exploration, LoggedSlate, greedy_choice, slate_log
+from offline_training.experiment.impressions import RewardedDecision, rewarded_decisions
+from offline_training.experiment.ope import OffPolicyEvaluation, evaluate
+from offline_training.experiment.statistics import PER, Comparison, compare
 from streaming.settings import BanditSettings, RewardSettings
 
 THRESHOLDS = (1, 3, 5)  # positive interactions from which on an item counts as discovered

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from offline_training.evaluation.experiment import Interval
-from offline_training.evaluation.loop_metrics import Curve
-from offline_training.evaluation.report_data import Delay, LoopReport
-from offline_training.evaluation.report_text import milliseconds, per_thousand
+from offline_training.experiment.loop_metrics import Curve
+from offline_training.experiment.statistics import Interval
+from offline_training.report.data import Delay, LoopReport
+from offline_training.report.text import milliseconds, per_thousand
 
 _PALETTE = ("#5f6b7a", "#0b6fb8", "#d9730d", "#1a7f5a", "#8b3fa8", "#b3261e")
 _SIZE = (4.7, 2.9)  # inches: about the width of a phone, so that texts keep their size there

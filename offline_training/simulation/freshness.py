@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 import numpy as np
 
-from offline_training.evaluation.client import Client, EventStatus, Failure
+from offline_training.simulation.client import Client, EventStatus, Failure
 
 POLL_SECONDS = 0.01
 PROBE_SECONDS = 0.2  # between two feedbacks that are followed: polls are requests, too
