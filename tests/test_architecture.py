@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = ("feature_store", "streaming", "online_serving", "offline_training", "infra")  # imports go to the left only
+# Imports go to the left only. What stands in `benchmarks` is no part of an installation.
+FLOORS = ("feature_store", "streaming", "online_serving", "offline_training", "infra", "benchmarks")
 PURE = ("streaming/bandit", "online_serving/pipeline")
 INPUT_AND_OUTPUT = {"kafka", "redis", "pyspark", "torch", "fastapi"}
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -88,7 +89,7 @@ def test_documents_name_what_exists(document: Path) -> None:
         assert (ROOT / file).is_file(), f"{document.name} names {file}, which is not there"
         assert name in definitions(ROOT / file), f"{document.name} names {name}, which {file} does not define"
     for path in re.findall(
-        r"`((?:feature_store|streaming|online_serving|offline_training|infra|tests)/[\w/.-]*)`", text
+        r"`((?:feature_store|streaming|online_serving|offline_training|infra|benchmarks|tests)/[\w/.-]*)`", text
     ):
         assert (ROOT / path).exists(), f"{document.name} names {path}, which is not there"
 

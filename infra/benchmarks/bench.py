@@ -19,14 +19,14 @@ from offline_training.progress import Progress
 # Name -> module with `run(data, seed, progress, **options)`; imported when it is asked for. Options are keyword-only.
 # A module may have `rows(results)`: a table of them for people.
 BENCHES = {
-    "bandit": "infra.benchmarks.bandit.bench",
+    "bandit": "benchmarks.bandit.bench",
     "chaos": "infra.benchmarks.chaos",
     "freshness": "infra.benchmarks.freshness",
-    "graph": "infra.benchmarks.graph",
-    "lists": "infra.benchmarks.lists",
+    "graph": "benchmarks.graph",
+    "lists": "benchmarks.lists",
     "loop": "infra.benchmarks.loop",
-    "regret": "infra.benchmarks.regret.bench",
-    "retrieval": "infra.benchmarks.retrieval.bench",
+    "regret": "benchmarks.regret.bench",
+    "retrieval": "benchmarks.retrieval.bench",
     "spark": "infra.benchmarks.spark.bench",
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from infra.benchmarks.retrieval.item_lists import as_matrix, spark_lists
+from benchmarks.retrieval.item_lists import as_matrix, spark_lists
 from offline_training.data.item_lists import ItemCf, Swing, item_lists
 from offline_training.evaluation.baselines import Interactions
 

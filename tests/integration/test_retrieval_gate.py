@@ -8,12 +8,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.retrieval.contenders import contenders
+from benchmarks.retrieval.measure import measure
+from benchmarks.retrieval.ours import two_tower
+from benchmarks.retrieval.protocols import TEST, read_protocol
+from benchmarks.retrieval.report import Figures, report
 from feature_store.contracts.errors import Unavailable
-from infra.benchmarks.retrieval.contenders import contenders
-from infra.benchmarks.retrieval.measure import measure
-from infra.benchmarks.retrieval.ours import two_tower
-from infra.benchmarks.retrieval.protocols import TEST, read_protocol
-from infra.benchmarks.retrieval.report import Figures, report
 from offline_training.data.movielens import fetch
 from offline_training.progress import silent
 from offline_training.settings import TrainingSettings

@@ -5,13 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from benchmarks.bandit.log import CLICKS, CLUSTERS, SLATE, records
+from benchmarks.bandit.rounds import rates
+from benchmarks.bandit.world import ACTIVE_CLUSTERS, EDGES_PER_CLUSTER, Size, all_rows, build_graph, choices
 from feature_store.contracts.events import decode
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import ITEM, NO_ROWS
-from infra.benchmarks.bandit.log import CLICKS, CLUSTERS, SLATE, records
-from infra.benchmarks.bandit.rounds import rates
-from infra.benchmarks.bandit.world import ACTIVE_CLUSTERS, EDGES_PER_CLUSTER, Size, all_rows, build_graph, choices
 from streaming.fold import Fold
 from streaming.settings import RewardSettings
 
@@ -61,7 +61,7 @@ def test_the_log_holds_decisions_that_learn_from_every_event() -> None:
 def test_peers_decide_on_the_same_candidates() -> None:
     pytest.importorskip("vowpalwabbit")
     pytest.importorskip("mabwiser")
-    from infra.benchmarks.bandit import kernels
+    from benchmarks.bandit import kernels
 
     found = kernels.decisions(SIZE, 0)
     assert found["made"].keys() == {"score", "score_and_one", "score_and_slate", "vowpalwabbit", "mabwiser"}

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import lists as bench
+from benchmarks.lists import ITEM_CF, PI2I, RULES, SEQUENTIAL_CF, SWING, TOWERS, UNION
+from benchmarks.retrieval.datasets import Dataset
+from benchmarks.retrieval.protocols import TEST, Protocol, Task
 from feature_store.contracts.errors import InvalidInput
-from infra.benchmarks import lists as bench
-from infra.benchmarks.lists import ITEM_CF, PI2I, RULES, SEQUENTIAL_CF, SWING, TOWERS, UNION
-from infra.benchmarks.retrieval.datasets import Dataset
-from infra.benchmarks.retrieval.protocols import TEST, Protocol, Task
 from offline_training.evaluation.baselines import Interactions
 from offline_training.progress import silent
 

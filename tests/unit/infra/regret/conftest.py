@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from infra.benchmarks.regret.world import World
+from benchmarks.regret.world import World
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from infra.benchmarks.regret import policies
-from infra.benchmarks.regret.agents import Mabwiser, Trial, VowpalWabbit, play_agent
-from infra.benchmarks.regret.loop import play, visits
-from infra.benchmarks.regret.policies import learn, new_state, ridge_estimate
-from infra.benchmarks.regret.world import Int64, World
+from benchmarks.regret import policies
+from benchmarks.regret.agents import Mabwiser, Trial, VowpalWabbit, play_agent
+from benchmarks.regret.loop import play, visits
+from benchmarks.regret.policies import learn, new_state, ridge_estimate
+from benchmarks.regret.world import Int64, World
 
 
 class Greedy:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from infra.benchmarks.regret import policies
-from infra.benchmarks.regret.loop import Run, Visits, play, visits
-from infra.benchmarks.regret.policies import new_state
-from infra.benchmarks.regret.world import World
+from benchmarks.regret import policies
+from benchmarks.regret.loop import Run, Visits, play, visits
+from benchmarks.regret.policies import new_state
+from benchmarks.regret.world import World
 
 ROUNDS = 200
 PARAMETERS = np.array([2.0, 1.0, 1.0])  # much exploration

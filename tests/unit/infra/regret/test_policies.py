@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.regret import policies
+from benchmarks.regret.policies import State, learn, new_state, score, serve
+from benchmarks.regret.world import World
 from feature_store.sums import ITEM
-from infra.benchmarks.regret import policies
-from infra.benchmarks.regret.policies import State, learn, new_state, score, serve
-from infra.benchmarks.regret.world import World
 from streaming.bandit import diag_linucb
 from streaming.bandit.prior import fit
 from streaming.bandit.update import Shares

@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.regret import policies
+from benchmarks.regret.bench import run
+from benchmarks.regret.contenders import ALWAYS, BETA, Contender
+from benchmarks.regret.figures import goals, interval, report
+from benchmarks.regret.loop import visits
+from benchmarks.regret.offline_model import RANKER, TOWERS, Ratings, item_features
+from benchmarks.regret.plot import draw
+from benchmarks.regret.scenarios import Scenario, scenarios
+from benchmarks.regret.tournament import DISCOVERED, Played, Score, play_all
+from benchmarks.regret.world import World
 from feature_store.contracts.errors import InvalidInput
-from infra.benchmarks.regret import policies
-from infra.benchmarks.regret.bench import run
-from infra.benchmarks.regret.contenders import ALWAYS, BETA, Contender
-from infra.benchmarks.regret.figures import goals, interval, report
-from infra.benchmarks.regret.loop import visits
-from infra.benchmarks.regret.offline_model import RANKER, TOWERS, Ratings, item_features
-from infra.benchmarks.regret.plot import draw
-from infra.benchmarks.regret.scenarios import Scenario, scenarios
-from infra.benchmarks.regret.tournament import DISCOVERED, Played, Score, play_all
-from infra.benchmarks.regret.world import World
 from offline_training.progress import silent
 
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.regret.movielens import Sparse, arriving
+from benchmarks.regret.taste import probabilities
+from benchmarks.regret.world import World, evenly_arriving, jester, upworthy
 from feature_store.contracts.errors import InvalidInput
-from infra.benchmarks.regret.movielens import Sparse, arriving
-from infra.benchmarks.regret.taste import probabilities
-from infra.benchmarks.regret.world import World, evenly_arriving, jester, upworthy
 
 USERS = 700  # ten for each of 64 clusters
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.retrieval.datasets import Dataset, Float64, Int64
+from benchmarks.retrieval.measure import Contender, Fitted, ask, interval, measure, tune
+from benchmarks.retrieval.protocols import TEST, Protocol, Task
+from benchmarks.retrieval.report import goals, report, table
 from feature_store.contracts.catalogue import Item
-from infra.benchmarks.retrieval.datasets import Dataset, Float64, Int64
-from infra.benchmarks.retrieval.measure import Contender, Fitted, ask, interval, measure, tune
-from infra.benchmarks.retrieval.protocols import TEST, Protocol, Task
-from infra.benchmarks.retrieval.report import goals, report, table
 from offline_training.evaluation.baselines import Interactions
 from offline_training.progress import silent
 
@@ -46,7 +46,7 @@ def test_a_model_that_says_nothing_gets_nothing() -> None:
 
 def test_asking_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ask(scoring(9, 3, 2, 1), DATASET, TASK, [("ndcg", 2)])
-    monkeypatch.setattr("infra.benchmarks.retrieval.measure._SCORES", 4)
+    monkeypatch.setattr("benchmarks.retrieval.measure._SCORES", 4)
     seen: list[tuple[list[int], list[int]]] = []
 
     def score(users: Int64, past: Int64) -> Float64:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.retrieval.datasets import Dataset
+from benchmarks.retrieval.ours import MODEL, SERVED, TWO_STAGE, sequences, two_tower
+from benchmarks.retrieval.protocols import Task
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.manifest import open_release
 from feature_store.definitions import features_hash
-from infra.benchmarks.retrieval.datasets import Dataset
-from infra.benchmarks.retrieval.ours import MODEL, SERVED, TWO_STAGE, sequences, two_tower
-from infra.benchmarks.retrieval.protocols import Task
 from offline_training.evaluation.baselines import Interactions
 from offline_training.settings import TrainingSettings
 

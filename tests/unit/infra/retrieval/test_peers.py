@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.retrieval.contenders import CONTENT_KNN, contenders
+from benchmarks.retrieval.datasets import Dataset, Int64
+from benchmarks.retrieval.item_lists import UNION
+from benchmarks.retrieval.measure import Score
+from benchmarks.retrieval.peers import ContentKnn, Ease, GfCf
+from benchmarks.retrieval.protocols import PROTOCOLS
+from benchmarks.retrieval.sequence_peers import Markov, NextItemRidge, SequentialKnn
 from feature_store.contracts.catalogue import Item
-from infra.benchmarks.retrieval.contenders import CONTENT_KNN, contenders
-from infra.benchmarks.retrieval.datasets import Dataset, Int64
-from infra.benchmarks.retrieval.item_lists import UNION
-from infra.benchmarks.retrieval.measure import Score
-from infra.benchmarks.retrieval.peers import ContentKnn, Ease, GfCf
-from infra.benchmarks.retrieval.protocols import PROTOCOLS
-from infra.benchmarks.retrieval.sequence_peers import Markov, NextItemRidge, SequentialKnn
 from offline_training.evaluation.baselines import Interactions, Recommender
 
 DAY_MS = 86_400_000

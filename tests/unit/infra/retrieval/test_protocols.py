@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.retrieval.protocols import HIDDEN_ITEMS, NEVER_SEEN, TEST, Protocol, Task, read_protocol
 from feature_store.contracts.errors import InvalidInput
-from infra.benchmarks.retrieval.protocols import HIDDEN_ITEMS, NEVER_SEEN, TEST, Protocol, Task, read_protocol
 
 PEOPLE, MOVIES = 30, 40
 

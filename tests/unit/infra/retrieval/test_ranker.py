@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from benchmarks.retrieval.ranker import Offer, compare, goals
 from feature_store.definitions import RANKER_FEATURES
-from infra.benchmarks.retrieval.ranker import Offer, compare, goals
 from offline_training.ranking.dataset import RankerRows
 
 WIDTH = len(RANKER_FEATURES)
