@@ -4,6 +4,7 @@
     <prefix>:user:{<user key>}:history   sorted set: item, kind and time of interactions, by time
     <prefix>:user:{<user key>}:shown     sorted set: items not to show again, by time
     <prefix>:catalogue                   hash: item id -> item
+    <prefix>:catalogue_places            hash: item id -> log and offset of the record that last put or deleted the item
     <prefix>:active                      hash: release, namespace: what serves
     <prefix>:namespaces                  set: namespaces being folded
     <prefix>:changes                     stream: what changed in the catalogue or in what serves, capped
@@ -11,7 +12,10 @@
 All writes are idempotent. OnlineStore is for jobs and follower threads, AsyncOnlineStore for the API's event loop.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,6 +29,36 @@ from feature_store.settings import RedisSettings
 _CHANGES_KEPT = 100_000
 _BATCH = 500
 _BETWEEN = "\0"  # of item, kind and time: below every other character, so that Redis orders ties by item, then by kind
+
+_USER_CALLS, _USER_SECONDS = 32, 1.0  # for what a recommendation asks; without an answer it goes on
+_WRITE_CALLS, _WRITE_SECONDS = 16, 5.0  # for what clients write or read of the catalogue and of users
+ASYNC_CONNECTIONS = _USER_CALLS + _WRITE_CALLS + 2  # two for pings
+
+# Entries follow the order of the log, whichever process writes first. A deleted item keeps its place, so that an older
+# put that comes late does not bring it back. Numbers in Lua are exact up to 2**53.
+_WRITE_ITEMS = """
+for i = 3, #ARGV, 3 do
+    local id, offset, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    local log, written = string.match(redis.call('HGET', KEYS[2], id) or '', '^(.*) (%d+)$')
+    if log ~= ARGV[1] or tonumber(written) < tonumber(offset) then
+        redis.call('HSET', KEYS[2], id, ARGV[1] .. ' ' .. offset)
+        if value == '' then
+            redis.call('HDEL', KEYS[1], id)
+        else
+            redis.call('HSET', KEYS[1], id, value)
+        end
+        redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'kind', 'item', 'id', id)
+    end
+end
+"""
+_ADD_ITEMS = """
+for i = 2, #ARGV, 2 do
+    local id, value = ARGV[i], ARGV[i + 1]
+    if redis.call('HEXISTS', KEYS[2], id) == 0 and redis.call('HSETNX', KEYS[1], id, value) == 1 then
+        redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[1], '*', 'kind', 'item', 'id', id)
+    end
+end
+"""
 
 _tokens_encoder = msgspec.json.Encoder()
 _tokens_decoder = msgspec.json.Decoder(list[str])
@@ -59,6 +93,14 @@ class Change(NamedTuple):
     id: str  # the item's; empty for active
 
 
+class ItemChange(NamedTuple):
+    """A change of the catalogue that the log holds."""
+
+    offset: int
+    id: str
+    item: Item | None  # None: deleted
+
+
 class UserRecord(NamedTuple):
     """A user's features as a training run publishes them."""
 
@@ -71,13 +113,40 @@ class UserRecord(NamedTuple):
 class _Keys:
     def __init__(self, prefix: str) -> None:
         self.catalogue = f"{prefix}:catalogue"
+        self.places = f"{prefix}:catalogue_places"
         self.active = f"{prefix}:active"
         self.namespaces = f"{prefix}:namespaces"
         self.changes = f"{prefix}:changes"
+        self.catalogue_keys = [self.catalogue, self.places, self.changes]  # what the scripts on items take
         self.prefix = prefix
 
     def user(self, user: str, what: str) -> str:
         return f"{self.prefix}:user:{{{user}}}:{what}"
+
+
+class _Turns:
+    """Lets so many calls run at once; the others wait. Waiting for a turn has no limit: whoever takes requests bounds
+    their number."""
+
+    def __init__(self, at_once: int, seconds: float) -> None:
+        self._free = asyncio.Semaphore(at_once)
+        self._seconds = seconds
+        self._failed = float("-inf")  # monotonic time
+
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """One call. Raises TimeoutError after the time limit; and redis.ConnectionError at once if another call failed
+        while this one waited, so that a server that hangs holds nobody up for longer than it would hold one."""
+        asked = time.monotonic()
+        async with self._free:
+            if self._failed > asked:
+                raise redis.ConnectionError("it did not answer the calls before this one")
+            try:
+                async with asyncio.timeout(self._seconds):
+                    yield
+            except (redis.ConnectionError, redis.TimeoutError, OSError):
+                self._failed = time.monotonic()
+                raise
 
 
 class OnlineStore:
@@ -87,6 +156,7 @@ class OnlineStore:
         self._redis = client
         self._settings = settings
         self._keys = _Keys(settings.prefix)
+        self._add_items = client.register_script(_ADD_ITEMS)
 
     def put_users(self, users: Iterable[UserRecord]) -> None:
         """Publishes users' features: profiles are replaced, history and shown items are added to."""
@@ -121,12 +191,12 @@ class OnlineStore:
         value = self._redis.hget(self._keys.catalogue, item)
         return None if value is None else _item_decoder.decode(value)
 
-    def put_items(self, items: Iterable[Item]) -> None:
-        """Creates or replaces items and announces it."""
+    def add_items(self, items: Iterable[Item]) -> None:
+        """Creates items and announces it. Those that are there, or were put or deleted by way of the log, are left as
+        they are."""
         for batch in _batches(items):
-            pipe = self._redis.pipeline(transaction=True)
-            _put_items(pipe, self._keys, batch)
-            pipe.execute()
+            entries = [text for item in batch for text in (item.id, msgspec.json.encode(item))]
+            self._add_items(self._keys.catalogue_keys, [_CHANGES_KEPT, *entries])
 
     def add_namespace(self, namespace: str) -> None:
         """Has a namespace folded from now on."""
@@ -169,12 +239,17 @@ class OnlineStore:
 
 
 class AsyncOnlineStore:
-    """The store for the event loop."""
+    """The store for the event loop. Every method raises redis.RedisError or OSError if the server does not answer in
+    time; many calls at once wait for their turn, and that is no failure."""
 
     def __init__(self, client: redis.asyncio.Redis, settings: RedisSettings) -> None:
+        """The client should have ASYNC_CONNECTIONS."""
         self._redis = client
         self._settings = settings
         self._keys = _Keys(settings.prefix)
+        self._user_turns = _Turns(_USER_CALLS, _USER_SECONDS)
+        self._write_turns = _Turns(_WRITE_CALLS, _WRITE_SECONDS)
+        self._write_items = client.register_script(_WRITE_ITEMS)
 
     async def user(self, user: str) -> UserFeatures:
         """A user's features in one round trip; empty ones for somebody unknown."""
@@ -182,7 +257,8 @@ class AsyncOnlineStore:
         pipe.get(self._keys.user(user, "profile"))
         pipe.zrange(self._keys.user(user, "history"), 0, self._settings.history_kept - 1, desc=True)
         pipe.zrange(self._keys.user(user, "shown"), 0, -1)
-        profile, history, shown = await pipe.execute()
+        async with self._user_turns.one():
+            profile, history, shown = await pipe.execute()
         return UserFeatures(
             profile=_tokens_decoder.decode(profile) if profile else [],
             history=[_event(member) for member in history],
@@ -193,34 +269,34 @@ class AsyncOnlineStore:
         """Remembers that the items were shown to the user at the time (ms)."""
         pipe = self._redis.pipeline(transaction=False)
         _add(pipe, self._keys.user(user, "shown"), [(item, time) for item in items], self._settings.shown_kept)
-        await pipe.execute()
+        async with self._user_turns.one():
+            await pipe.execute()
 
-    async def get_item(self, item: str) -> Item | None:
-        """One item, None if there is none of this id."""
-        value = await self._redis.hget(self._keys.catalogue, item)
-        return None if value is None else _item_decoder.decode(value)
+    async def get_items(self, items: Sequence[str]) -> list[Item | None]:
+        """Items by id, None where there is none."""
+        async with self._write_turns.one():
+            values = await self._redis.hmget(self._keys.catalogue, items)
+        return [None if value is None else _item_decoder.decode(value) for value in values]
 
-    async def put_items(self, items: Sequence[Item]) -> None:
-        """Creates or replaces items and announces it, in one transaction."""
-        pipe = self._redis.pipeline(transaction=True)
-        _put_items(pipe, self._keys, items)
-        await pipe.execute()
-
-    async def delete_item(self, item: str) -> bool:
-        """Deletes an item and announces it. False if there was none of this id."""
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hdel(self._keys.catalogue, item)
-        _announce(pipe, self._keys, "item", item)
-        deleted, _ = await pipe.execute()
-        return bool(deleted)
+    async def write_items(self, log: str, changes: Sequence[ItemChange]) -> None:
+        """Takes over changes that the log holds, and announces them. What a later record of the same log has written
+        already stays, so that every order of calls ends in the same entries. log: the id of the catalogue's log."""
+        entries: list[Any] = []
+        for change in changes:
+            value = b"" if change.item is None else msgspec.json.encode(change.item)
+            entries += [change.id, change.offset, value]
+        async with self._write_turns.one():
+            await self._write_items(self._keys.catalogue_keys, [log, _CHANGES_KEPT, *entries])
 
     async def put_profile(self, user: str, profile: UserProfile) -> None:
         """Replaces a user's profile."""
-        await self._redis.set(self._keys.user(user, "profile"), _tokens_encoder.encode(profile.tokens()))
+        async with self._write_turns.one():
+            await self._redis.set(self._keys.user(user, "profile"), _tokens_encoder.encode(profile.tokens()))
 
     async def erase_user(self, user: str) -> None:
         """Forgets a user: profile, history and shown items."""
-        await self._redis.delete(*(self._keys.user(user, what) for what in ("profile", "history", "shown")))
+        async with self._write_turns.one():
+            await self._redis.delete(*(self._keys.user(user, what) for what in ("profile", "history", "shown")))
 
     async def ping(self) -> None:
         """Raises redis.RedisError if the server does not answer."""
@@ -241,13 +317,6 @@ def _members(events: Sequence[HistoryEvent]) -> list[ItemTime]:
 def _event(member: bytes) -> HistoryEvent:
     item, kind, time = member.decode().rsplit(_BETWEEN, 2)
     return HistoryEvent(item, kind, int(time))
-
-
-def _put_items(pipe: Any, keys: _Keys, items: Sequence[Item]) -> None:
-    if items:
-        pipe.hset(keys.catalogue, mapping={item.id: msgspec.json.encode(item) for item in items})
-    for item in items:
-        _announce(pipe, keys, "item", item.id)
 
 
 def _announce(pipe: Any, keys: _Keys, kind: str, identity: str) -> None:

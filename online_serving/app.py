@@ -16,7 +16,7 @@ from redis.retry import Retry
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock, SystemClock
 from feature_store.contracts.identity import Keyring
-from feature_store.online import AsyncOnlineStore, OnlineStore
+from feature_store.online import ASYNC_CONNECTIONS, AsyncOnlineStore, OnlineStore
 from online_serving.api import Services, describe, probes, routes
 from online_serving.auth import BearerAuth, Measured
 from online_serving.bodies import add_error_handlers
@@ -25,6 +25,7 @@ from online_serving.config import ServerConfig
 from online_serving.event_log import EventLog
 from online_serving.feedback import FeedbackIntake
 from online_serving.followers import ParameterFollower, StateFollower
+from online_serving.overload import InFlightLimit
 from online_serving.pipeline.pipeline import Pipeline
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
@@ -57,6 +58,7 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
     app.include_router(probes(services))
     add_error_handlers(app)
     describe(app, with_key=config.serving.api_key is not None)
+    app.add_middleware(InFlightLimit, limit=config.serving.max_in_flight)
     if config.serving.api_key is not None:
         app.add_middleware(BearerAuth, key=config.serving.api_key.get_secret_value())
     app.add_middleware(Measured)
@@ -67,17 +69,31 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
 async def _running(config: ServerConfig, services: Services, clock: Clock) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as cleanup:
-        await asyncio.to_thread(Log(config.kafka, config.bootstrap).create_topics)
+        topics = Log(config.kafka, config.bootstrap)
+        await asyncio.to_thread(topics.create_topics)
+        catalogue_log = await asyncio.to_thread(topics.log_id, config.kafka.catalogue_topic)
         writer = await asyncio.to_thread(Writer, config.bootstrap)
         cleanup.push_async_callback(asyncio.to_thread, writer.close)
-        blocking = redis.Redis.from_url(config.redis_url, retry=Retry(NoBackoff(), 1), socket_timeout=_REDIS_SECONDS)
+        # Followers of the last release and of the next one, a thread per partition each, and what loads and watches.
+        pool = redis.BlockingConnectionPool.from_url(
+            config.redis_url,
+            max_connections=2 * config.kafka.partitions + 4,
+            retry=Retry(NoBackoff(), 1),
+            socket_timeout=_REDIS_SECONDS,
+        )
+        blocking = redis.Redis.from_pool(pool)
         cleanup.callback(blocking.close)
-        client = redis.asyncio.Redis.from_url(
-            config.redis_url, retry=redis.asyncio.retry.Retry(NoBackoff(), 1), socket_timeout=_REDIS_SECONDS
+        client = redis.asyncio.Redis.from_pool(
+            redis.asyncio.BlockingConnectionPool.from_url(
+                config.redis_url,
+                max_connections=ASYNC_CONNECTIONS,
+                retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
+                socket_timeout=_REDIS_SECONDS,
+            )
         )
         cleanup.push_async_callback(client.aclose)
 
-        users = AsyncOnlineStore(client, config.redis)
+        online = AsyncOnlineStore(client, config.redis)
         keyring = Keyring(config.secret)
         pipeline = Pipeline(config.serving, config.bandit)
         log = EventLog(writer, config.kafka, clock)
@@ -88,15 +104,15 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
             pipeline,
             keyring,
             config.experiment,
-            users,
+            online,
             log,
             config.serving,
             clock,
             np.random.default_rng(config.seed),
         )
         services.feedback = FeedbackIntake(keyring, log, config.serving, config.rewards, clock)
-        services.catalogue = Catalogue(users, log, keyring, config.serving, clock)
-        services.readiness = Readiness(current, users, log, config.kafka)
+        services.catalogue = Catalogue(online, log, catalogue_log, keyring, config.serving, clock)
+        services.readiness = Readiness(current, online, log, config.kafka)
 
         ticks = loop.create_task(log.tick())
         cleanup.push_async_callback(_cancelled, ticks)

@@ -1,8 +1,8 @@
 """The live catalogue and users' profiles: first into the log where they belong there, then into Redis."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 import redis
 
@@ -10,45 +10,57 @@ from feature_store.contracts.catalogue import Item, UserProfile
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.identity import Keyring
-from feature_store.online import AsyncOnlineStore
-from online_serving.bodies import NotFound, broken_rule
+from feature_store.online import AsyncOnlineStore, ItemChange
+from online_serving.bodies import NotFound
 from online_serving.event_log import EventLog
 from online_serving.schemas import ItemBody, ItemsRequest, UserBody
 from online_serving.settings import ServingSettings
 from streaming.catalogue_log import encode_deletion, encode_item
+from streaming.kafka import Appended
+
+_log = logging.getLogger(__name__)
 
 
 class Catalogue:
-    """Items and users as clients write them. Every method raises Unavailable if Redis or the log does not answer."""
+    """Items and users as clients write them. Every method raises Unavailable if Redis or the log does not answer.
+
+    Redis follows the log: writes of one item at once, in this process or in several, end as the log's last record says.
+    """
 
     def __init__(
-        self, store: AsyncOnlineStore, log: EventLog, keyring: Keyring, settings: ServingSettings, clock: Clock
+        self,
+        online: AsyncOnlineStore,
+        log: EventLog,
+        log_id: str,
+        keyring: Keyring,
+        settings: ServingSettings,
+        clock: Clock,
     ) -> None:
-        self._store = store
+        """log_id: of the catalogue's topic."""
+        self._online = online
         self._log = log
+        self._log_id = log_id
         self._keyring = keyring
         self._deadline = settings.feedback_deadline_ms / 1000
         self._clock = clock
+        self._late: set[asyncio.Task[None]] = set()
 
     async def put(self, identity: str, body: ItemBody) -> tuple[Item, bool]:
         """Creates or replaces an item; True if it is new."""
         item = _item(identity, body)
-        created = await self._write([item])
-        return item, created == 1
+        return item, await self._put([item]) == 1
 
     async def put_all(self, body: ItemsRequest) -> tuple[int, int]:
-        """Creates or replaces items; how many were new and how many were there. Raises BrokenRules if one comes
-        twice."""
-        counts = Counter(item.id for item in body.items)
-        if twice := next((identity for identity, count in counts.items() if count > 1), None):
-            raise broken_rule("items", twice, "an id may come once in a batch")
-        created = await self._write([_item(item.id, item) for item in body.items])
-        return created, len(body.items) - created
+        """Creates or replaces items; how many were new and how many were there. If an id comes more than once, its last
+        item counts."""
+        items = list({item.id: _item(item.id, item) for item in body.items}.values())
+        created = await self._put(items)
+        return created, len(items) - created
 
     async def get(self, identity: str) -> Item:
         """Raises NotFound."""
         with _redis_answers():
-            item = await self._store.get_item(identity)
+            (item,) = await self._online.get_items([identity])
         if item is None:
             raise NotFound(f"There is no item {identity!r}. Create it with PUT /v1/items/{{id}}.")
         return item
@@ -56,36 +68,64 @@ class Catalogue:
     async def delete(self, identity: str) -> None:
         """Raises NotFound."""
         await self.get(identity)
-        await self._append([(identity, encode_deletion(identity, self._clock.now_ms()))])
-        with _redis_answers():
-            await self._store.delete_item(identity)
+        await self._change({identity: None})
 
     async def put_user(self, user_id: str, body: UserBody) -> None:
         """Replaces a user's profile."""
         with _redis_answers():
             profile = UserProfile(attributes=dict(body.attributes))
-            await self._store.put_profile(self._keyring.user_key(user_id), profile)
+            await self._online.put_profile(self._keyring.user_key(user_id), profile)
 
     async def erase_user(self, user_id: str) -> None:
         """Forgets a user's profile, history and shown items."""
         with _redis_answers():
-            await self._store.erase_user(self._keyring.user_key(user_id))
+            await self._online.erase_user(self._keyring.user_key(user_id))
 
-    async def _write(self, items: Sequence[Item]) -> int:
+    async def _put(self, items: Sequence[Item]) -> int:
         """Returns how many of the items are new."""
-        with _redis_answers():
-            before = await asyncio.gather(*(self._store.get_item(item.id) for item in items))
-        now = self._clock.now_ms()
-        await self._append([(item.id, encode_item(item, now)) for item in items])
-        with _redis_answers():
-            await self._store.put_items(items)
-        return sum(item is None for item in before)
+        with _redis_answers():  # before the log: nothing is written while Redis cannot follow
+            before = await self._online.get_items([item.id for item in items])
+        await self._change({item.id: item for item in items})
+        return before.count(None)
 
-    async def _append(self, records: Sequence[tuple[str, bytes]]) -> None:
-        sent = [self._log.append_catalogue(identity, value) for identity, value in records]
+    async def _change(self, items: Mapping[str, Item | None]) -> None:
+        """Writes items, None: deleted, into the log and then, with their places in it, into Redis."""
+        now = self._clock.now_ms()
+        sent = {
+            self._log.append_catalogue(
+                identity, encode_deletion(identity, now) if item is None else encode_item(item, now)
+            ): (identity, item)
+            for identity, item in items.items()
+        }
         done, waiting = await asyncio.wait(sent, timeout=self._deadline)
-        if waiting or any(record.exception() for record in done):
+        taken = [future for future in done if future.exception() is None]
+        if waiting:
+            self._go_on({future: sent[future] for future in waiting})
+        if taken:
+            with _redis_answers():
+                await self._follow({future: sent[future] for future in taken})
+        if len(taken) < len(sent):
             raise Unavailable("The log did not acknowledge the change of the catalogue in time. Send it again.")
+
+    async def _follow(self, taken: "Mapping[asyncio.Future[Appended], tuple[str, Item | None]]") -> None:
+        changes = [ItemChange(future.result().offset, *change) for future, change in taken.items()]
+        await self._online.write_items(self._log_id, changes)
+
+    def _go_on(self, waiting: "Mapping[asyncio.Future[Appended], tuple[str, Item | None]]") -> None:
+        """What the log takes too late is in the log all the same, so Redis takes it too."""
+
+        async def follow() -> None:
+            done, _ = await asyncio.wait(waiting)
+            taken = {future: waiting[future] for future in done if future.exception() is None}
+            try:
+                if taken:
+                    await self._follow(taken)
+            except (redis.RedisError, OSError) as error:
+                _log.warning("%d late changes of the catalogue are in the log and not in Redis: %r", len(taken), error)
+
+        task = asyncio.create_task(follow())
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
 
 
 class _redis_answers:  # noqa: N801 - reads as a phrase: with _redis_answers()
@@ -96,7 +136,7 @@ class _redis_answers:  # noqa: N801 - reads as a phrase: with _redis_answers()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, redis.RedisError | OSError):
-            raise Unavailable(f"Redis does not answer ({error}). Try again.") from None
+            raise Unavailable(f"Redis does not answer ({error or 'no answer in time'}). Try again.") from None
 
 
 def _item(identity: str, body: ItemBody) -> Item:

@@ -7,6 +7,7 @@ _SLOW = [0.001 * 2**i for i in range(14)]  # 1 ms to 8 s
 
 REQUESTS = Counter("matchloop_http_requests", "HTTP requests, by route and status", ["route", "status"])
 LATENCY = Histogram("matchloop_http_seconds", "Time from request to answer, by route", ["route"], buckets=_FAST)
+IN_FLIGHT = Gauge("matchloop_http_in_flight", "Requests being worked on, at most serving.max_in_flight")
 STAGE = Histogram("matchloop_stage_seconds", "Time of one stage of the pipeline", ["stage"], buckets=_FAST)
 DECISIONS = Counter("matchloop_decisions", "Recommendations answered, by variant", ["variant"])
 DEGRADED = Counter("matchloop_degraded", "Recommendations answered without one of their parts", ["part"])

@@ -27,8 +27,6 @@ from online_serving.state import Current
 
 _log = logging.getLogger(__name__)
 
-_REDIS_SECONDS = 1.0  # after that a request goes on without what it asked Redis for
-
 
 class UserLocks:
     """One lock per user with a request in flight, so that two requests at once do not show the same item twice."""
@@ -62,7 +60,7 @@ class Recommender:
         pipeline: Pipeline,
         keyring: Keyring,
         experiment: Experiment,
-        users: AsyncOnlineStore,
+        online: AsyncOnlineStore,
         log: DecisionLog,
         settings: ServingSettings,
         clock: Clock,
@@ -72,7 +70,7 @@ class Recommender:
         self._pipeline = pipeline
         self._keyring = keyring
         self._experiment = experiment
-        self._users = users
+        self._online = online
         self._log = log
         self._settings = settings
         self._clock = clock
@@ -138,9 +136,8 @@ class Recommender:
 
     async def _features(self, user: str, degraded: list[str]) -> UserFeatures:
         try:
-            async with asyncio.timeout(_REDIS_SECONDS):
-                return await self._users.user(user)
-        except (redis.RedisError, OSError, TimeoutError) as error:
+            return await self._online.user(user)
+        except (redis.RedisError, OSError) as error:
             _log.warning("answering without user features: %r", error)
             degraded.append("user_features")
             return NOBODY
@@ -153,9 +150,8 @@ class Recommender:
         if self._settings.repeat_shown:
             return
         try:
-            async with asyncio.timeout(_REDIS_SECONDS):
-                await self._users.mark_shown(user, slate, now)
-        except (redis.RedisError, OSError, TimeoutError) as error:
+            await self._online.mark_shown(user, slate, now)
+        except (redis.RedisError, OSError) as error:
             _log.warning("a slate could not be marked as shown: %r", error)
             degraded.append("shown_items")
 

@@ -16,6 +16,9 @@ class ServingSettings(BaseModel):
         default=1, ge=1, le=64, description="API processes that the stack starts; they share the port."
     )
     api_key: SecretStr | None = Field(default=None, description="Clients send it as `Authorization: Bearer KEY`.")
+    max_in_flight: int = Field(
+        default=512, ge=1, description="Requests that one process works on; more are answered 503 with Retry-After."
+    )
     slate_size: int = Field(
         default=10, ge=1, le=500, description="Items in an answer unless the request says otherwise."
     )

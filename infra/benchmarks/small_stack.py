@@ -44,5 +44,5 @@ def _publish(settings: Settings, catalogue: int, shape: dict[str, int]) -> None:
     namespace = build_namespace(namespaces, releases, release, log.log_id(), settings.kafka.partitions)
     with redis_client(settings) as client:
         online = OnlineStore(client, settings.redis)
-        online.put_items(known)
+        online.add_items(known)
         online.activate(Active(release, namespace))

@@ -124,11 +124,10 @@ def _await_folded(bandit: BanditStore, served: str, following: Namespace) -> Non
 def publish_catalogue(lake: Path, exclude: frozenset[str], store: OnlineStore) -> None:
     """Puts imported items into the live catalogue that are not there yet, those that only interactions name included.
     What was put or deleted over HTTP is left as it is: it is newer than any import."""
-    live = {item.id for item in store.items()}
     described = read_catalogue(lake, exclude)
     bare = sorted(interacted_items(lake) - described.keys() - exclude)
     found = [*(item for item in described.values() if item is not None), *(Item(id=name) for name in bare)]
-    store.put_items(item for item in found if item.id not in live)
+    store.add_items(found)
 
 
 def published_release(sets: Path) -> str:

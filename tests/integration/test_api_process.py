@@ -45,7 +45,7 @@ print("imported:", sorted(foreign))
 @pytest.fixture
 def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installation]:
     with Installation(broker, redis_url, tmp_path, request.node.name[:30]) as made:
-        made.online.put_items(CATALOGUE)
+        made.online.add_items(CATALOGUE)
         made.online.activate(made.release(CATALOGUE))
         yield made
 

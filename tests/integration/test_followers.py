@@ -40,7 +40,7 @@ def bonus(api: httpx.Client, user: str) -> float:
 def test_a_broken_chain_is_loaded_anew(broker: str, redis_url: str, tmp_path: Path) -> None:
     with Installation(broker, redis_url, tmp_path, "followers") as made:
         active = made.release(CATALOGUE)
-        made.online.put_items(CATALOGUE)
+        made.online.add_items(CATALOGUE)
         made.online.activate(active)
         commit(made, active, None, 4)
         with running(made.config()) as api:

@@ -45,7 +45,7 @@ def simulated(
     broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[SimulationResult, Path, Installation]:
     made = Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "simulation")
-    made.online.put_items(CATALOGUE)
+    made.online.add_items(CATALOGUE)
     made.online.activate(made.release(CATALOGUE))
     config = dataclasses.replace(made.config(), experiment=EXPERIMENT)
     lake, stop = made.home / "lake", threading.Event()
