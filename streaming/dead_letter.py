@@ -5,9 +5,10 @@ two that met the same record: readers take it once by that place. What is append
 further letter of the same place, so that it is not appended a third time.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from streaming.admission import events_of
 from streaming.kafka import Appended, Record, Writer
 
 SCHEMA_VERSION = 2
+_REMEMBERED = 10_000  # letters sent
 _AT_ONCE = 1_000  # letters that wait for the log's acknowledgement
 MAX_BYTES = 900_000  # of a record or event kept; Kafka takes records of 1 MB unless told otherwise
 
@@ -67,6 +69,29 @@ class Retry(NamedTuple):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Letter)
+
+
+class Outbox:
+    """Sends dead letters without waiting for the log."""
+
+    def __init__(self, writer: Writer, topic: str) -> None:
+        self._writer = writer
+        self._topic = topic
+        self._sent: OrderedDict[bytes, Future[Appended]] = OrderedDict()
+
+    def post(self, letter: Letter) -> Future[Appended]:
+        """Sends a letter, cut to what Kafka takes. One of the same place, from another namespace that folds the same
+        record, is not sent a second time: both wait for the same acknowledgement."""
+        *where, content = letter.place
+        place = blake2b(repr(where).encode() + content, digest_size=16).digest()
+        before = self._sent.get(place)
+        if before is not None and not (before.done() and before.exception()):
+            return before
+        sent = self._writer.send(self._topic, None, _encoder.encode(_cut(letter)))
+        self._sent[place] = sent
+        if len(self._sent) > _REMEMBERED:
+            self._sent.popitem(last=False)
+        return sent
 
 
 def send(writer: Writer, topic: str, letters: Iterable[Letter]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError, TopicAlreadyExistsError
 
 from feature_store.contracts.errors import LogMismatch, Unavailable
 from streaming.settings import KafkaSettings
@@ -41,6 +41,18 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes
     timestamp: int  # ms since the epoch
+
+
+class PartitionsLost(Unavailable):
+    """Partitions that do not hold the offset to read from: the log was shortened, or began anew."""
+
+    def __init__(self, offsets: Mapping[int, int], error: Exception) -> None:
+        places = ", ".join(f"offset {offset} of partition {partition}" for partition, offset in sorted(offsets.items()))
+        super().__init__(
+            f"The log does not hold {places} ({type(error).__name__}). Was it truncated, or is its retention shorter "
+            "than this was behind?"
+        )
+        self.partitions = sorted(offsets)
 
 
 class Log:
@@ -178,9 +190,16 @@ class Reader:
             self.seek(partition, offset)
 
     def poll(self, timeout_ms: int, max_records: int = 1000) -> list[Record]:
-        """What has come, in order per partition; waits up to the timeout if there is nothing."""
+        """What has come, in order per partition; waits up to the timeout if there is nothing. Raises Unavailable if the
+        log cannot be read, PartitionsLost if that is so of some partitions only."""
         try:
             polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records)
+        except OffsetOutOfRangeError as error:
+            lost = {place.partition: offset for place, offset in error.args[0].items()}
+            raise PartitionsLost(lost, error) from None
+        except LogTruncationError as error:
+            lost = {place.partition: self._consumer.position(place) for place in error.divergent_offsets}
+            raise PartitionsLost(lost, error) from None
         except KafkaError as error:
             raise Unavailable(f"The log cannot be read: {error}.") from None
         return [

@@ -5,6 +5,9 @@ position it leads to, in a transaction that fails if anybody else moved the posi
 updater the state is read back and the fold goes on from what is stored. What must not be lost but may come twice (dead
 letters, users' histories) is written before the commit. Several updaters share the partitions; who works on what is a
 matter of speed (feature_store/membership.py), never of what the state becomes.
+
+What fails is set aside by itself, and tried again: a namespace that cannot be read, one partition whose log, state or
+dead letters fail (streaming/health.py). Everything else goes on.
 """
 
 import gc
@@ -16,20 +19,18 @@ from functools import partial
 from pathlib import Path
 
 import redis
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
-from feature_store.bandit_state import BanditStore, Commit, Position, Snapshot, Tail
-from feature_store.contracts.errors import Fenced, InvalidInput, LogMismatch
-from feature_store.contracts.events import Event
+from feature_store.bandit_state import BanditStore
+from feature_store.contracts.errors import Fenced, LogMismatch, MatchLoopError, Unavailable
 from feature_store.membership import Membership
-from feature_store.namespace import Namespace, Start
+from feature_store.namespace import Namespace
 from feature_store.online import OnlineStore
-from streaming.admission import events_of
-from streaming.dead_letter import Letter, send
-from streaming.fold import Fold
-from streaming.kafka import Log, Reader, Record, Writer
+from streaming.dead_letter import Outbox
+from streaming.health import Health, Part
+from streaming.kafka import Log, PartitionsLost, Reader, Record, Writer
+from streaming.partition import COMMITTED, OPEN, PartitionUpdater
 from streaming.settings import KafkaSettings, RewardSettings
-from streaming.sink import coverage, read_events
 
 _log = logging.getLogger(__name__)
 
@@ -41,123 +42,19 @@ _PACE_SECONDS = (
 )
 _RETRY_SECONDS = 0.2
 
-EVENTS = Counter("matchloop_updater_events", "Events folded, by outcome", ["outcome"])
-OPEN = Gauge("matchloop_updater_open_decisions", "Decisions whose window has not closed", ["namespace", "partition"])
 LAG = Gauge("matchloop_updater_lag_records", "Records of the log not folded yet", ["namespace", "partition"])
-COMMIT = Histogram("matchloop_updater_commit_seconds", "Time of one commit", buckets=[0.0005 * 2**i for i in range(12)])
 FENCED = Counter("matchloop_updater_fenced", "Commits refused because another writer was ahead")
+STEPPED = Gauge("matchloop_updater_last_step_timestamp_seconds", "When the updater last got through its work")
+QUARANTINED = Gauge(
+    "matchloop_updater_quarantined", "1: set aside because it failed, and tried again", ["namespace", "partition"]
+)
+
+_NOT_OF_ONE_PARTITION = (redis.ConnectionError, redis.TimeoutError)  # nobody could commit: wait for Redis
 
 
-class PartitionUpdater:
-    """One partition of one namespace."""
-
-    def __init__(
-        self,
-        namespace: Namespace,
-        partition: int,
-        log_id: str,
-        store: BanditStore,
-        rewards: RewardSettings,
-        lake: Path,
-    ) -> None:
-        self._namespace = namespace
-        self._partition = partition
-        self._log_id = log_id
-        self._store = store
-        self._rewards = rewards
-        self._lake = lake
-        self.reload()
-
-    @property
-    def offset(self) -> int:
-        """The next offset to fold."""
-        return self._position.offset
-
-    def reload(self) -> None:
-        """Reads the stored state back, and moves on to the present log if the stored position belongs to another
-        one."""
-        state = self._store.load(self._namespace.id, self._partition)
-        if state.position is None:
-            self._fold = Fold(self._namespace, self._rewards, self._namespace.starts[self._partition])
-        else:
-            start = Start(state.stream_time, state.learning, state.open)
-            self._fold = Fold(self._namespace, self._rewards, start, state.rows)
-        self._stored, self._tail = state.position, state.tail
-        self._logs = state.logs
-        first = Position(self._namespace.log, self._namespace.offsets[self._partition])
-        self._position = state.position or first
-        if self._position.log != self._log_id:
-            self._move_to_new_log()
-
-    def fold(self, records: list[Record]) -> list[Letter]:
-        """Folds records in memory and returns the dead letters among them. Records below the position are skipped."""
-        letters = []
-        for record in records:
-            if record.offset < self._position.offset:
-                continue
-            try:
-                self._fold.apply(events_of(record))
-            except InvalidInput as error:
-                self._fold.outcomes["unreadable"] += 1
-                letters.append(self._letter(record.offset, str(error), None, record.value))
-            letters += [self._letter(record.offset, dead.reason, dead.event, None) for dead in self._fold.take_dead()]
-            self._position = Position(self._log_id, record.offset + 1)
-        return letters
-
-    def commit(self, online: OnlineStore) -> None:
-        """Writes what was folded. Raises Fenced, with nothing committed, if another writer was ahead: reload then."""
-        if self._position == self._stored:
-            return
-        changes = self._fold.take()
-        online.add_history(changes.history)
-        tail = Tail(self._tail.deltas + 1, self._tail.rows + len(changes.rows.item))
-        snapshot = None
-        if self._store.wants_snapshot(tail, len(self._fold.sums)):
-            snapshot, tail = Snapshot(self._fold.sums.rows(), tail.deltas), Tail()
-        with COMMIT.time():
-            self._store.commit(
-                self._namespace.id,
-                self._partition,
-                self._stored,
-                Commit(
-                    position=self._position,
-                    logs=self._logs,
-                    stream_time=self._fold.stream_time,
-                    learning=self._fold.learning,
-                    changes=changes.rows,
-                    opened=changes.opened,
-                    closed=changes.closed,
-                    snapshot=snapshot,
-                ),
-            )
-        self._stored, self._tail = self._position, tail
-        for outcome, count in self._fold.outcomes.items():
-            EVENTS.labels(outcome).inc(count)
-        self._fold.outcomes.clear()
-        OPEN.labels(self._namespace.id, str(self._partition)).set(self._fold.open_decisions)
-
-    def _move_to_new_log(self) -> None:
-        """The log began anew. What the lake still has of the old one is folded first; what the broker lost is lost."""
-        old = self._position
-        end = max(old.offset, coverage(self._lake, old.log, self._partition))
-        self._fold.apply(event for _, event in read_events(self._lake, old.log, self._partition, old.offset))
-        self._logs = [*self._logs, str(Position(old.log, end))]
-        self._position = Position(self._log_id, 0)
-        _log.warning(
-            "partition %d of %s: log %s began anew as %s; state up to offset %d is kept",
-            self._partition, self._namespace.id, old.log, self._log_id, end,
-        )  # fmt: skip
-
-    def _letter(self, offset: int, reason: str, event: Event | None, record: bytes | None) -> Letter:
-        return Letter(
-            log=self._log_id,
-            partition=self._partition,
-            offset=offset,
-            namespace=self._namespace.id,
-            reason=reason,
-            event=event,
-            record=record,
-        )
+def new_health() -> Health:
+    """What an updater reports to."""
+    return Health(QUARANTINED, STEPPED)
 
 
 class NamespaceUpdater:
@@ -172,37 +69,47 @@ class NamespaceUpdater:
         store: BanditStore,
         rewards: RewardSettings,
         lake: Path,
+        health: Health,
     ) -> None:
         self._namespace = namespace
-        self._topic = kafka.deadletter_topic
         self._load = partial(PartitionUpdater, namespace, log_id=log_id, store=store, rewards=rewards, lake=lake)
+        self._health = health
         self._partitions: dict[int, PartitionUpdater] = {}
         self._reader = Reader(bootstrap, kafka.events_topic, {})
 
     def assign(self, partitions: Collection[int]) -> None:
-        """Works on these partitions from now on: those that are new are read back, those of others are forgotten."""
-        if set(partitions) == self._partitions.keys():
-            return
-        _log.info("namespace %s: partitions %s", self._namespace.id, sorted(partitions))
-        for partition in self._partitions.keys() - set(partitions):
+        """Works on these partitions from now on: those that are new are read back, those of others are forgotten, those
+        in quarantine wait for their time."""
+        before = set(self._partitions)
+        for partition in before - set(partitions):
             self._forget(partition)
-        for partition in set(partitions) - self._partitions.keys():
-            self._partitions[partition] = self._load(partition)
-        self._reader.assign({number: partition.offset for number, partition in self._partitions.items()})
+        for partition in set(partitions) - before:
+            if self._health.may_work(self._part(partition)):
+                try:
+                    self._partitions[partition] = self._load(partition)
+                except _NOT_OF_ONE_PARTITION:
+                    raise
+                except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions go on
+                    self._health.failed(self._part(partition), error)
+        if self._partitions.keys() != before:
+            _log.info("namespace %s: partitions %s", self._namespace.id, sorted(self._partitions))
+            self._read_on()
 
-    def step(self, writer: Writer, online: OnlineStore) -> int:
-        """Folds and commits what has come. Returns the number of records."""
-        records = self._reader.poll(_POLL_MS, _MAX_RECORDS) if self._partitions else []
-        for number, partition in self._partitions.items():
-            send(writer, self._topic, partition.fold([r for r in records if r.partition == number]))
+    def step(self, outbox: Outbox, online: OnlineStore) -> int:
+        """Folds and commits what has come. Returns the number of records. Raises redis.RedisError if Redis does not
+        answer."""
+        records = self._poll() if self._partitions else []
+        before = set(self._partitions)
+        for number in before:
             try:
-                partition.commit(online)
-            except Fenced as error:
-                FENCED.inc()
-                _log.warning("%s Reading the state back.", error)
-                partition.reload()
-                self._reader.seek(number, partition.offset)
-            LAG.labels(self._namespace.id, str(number)).set(self._reader.lag(number))
+                progressed = self._advance(number, [r for r in records if r.partition == number], outbox, online)
+                self._health.worked(self._part(number), progressed)
+            except _NOT_OF_ONE_PARTITION:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions go on
+                self._set_aside([number], error)
+        if self._partitions.keys() != before:
+            self._read_on()
         return len(records)
 
     def close(self) -> None:
@@ -211,10 +118,52 @@ class NamespaceUpdater:
             self._forget(partition)
         self._reader.close()
 
-    def _forget(self, partition: int) -> None:
-        del self._partitions[partition]
-        for gauge in (OPEN, LAG):
-            gauge.remove(self._namespace.id, str(partition))
+    def _poll(self) -> list[Record]:
+        try:
+            return self._reader.poll(_POLL_MS, _MAX_RECORDS)
+        except PartitionsLost as error:
+            self._set_aside(error.partitions, error)
+        except Unavailable as error:
+            self._set_aside(list(self._partitions), error)
+        self._read_on()
+        return []
+
+    def _advance(self, number: int, records: list[Record], outbox: Outbox, online: OnlineStore) -> bool:
+        """Folds the records of a partition and commits. Returns whether something was written."""
+        partition = self._partitions[number]
+        partition.post(partition.fold(records), outbox)
+        try:
+            committed = partition.commit(online)
+        except Fenced as error:
+            FENCED.inc()
+            _log.warning("%s Reading the state back.", error)
+            partition.reload()
+            self._reader.seek(number, partition.offset)
+            committed = False
+        LAG.labels(self._namespace.id, str(number)).set(self._reader.lag(number))
+        return committed
+
+    def _set_aside(self, partitions: Collection[int], error: Exception) -> None:
+        """What was folded and not committed is forgotten: it is read back with the next try."""
+        for number in partitions:
+            if number in self._partitions:
+                self._drop(number)
+            self._health.failed(self._part(number), error)
+
+    def _read_on(self) -> None:
+        self._reader.assign({number: partition.offset for number, partition in self._partitions.items()})
+
+    def _forget(self, number: int) -> None:
+        self._drop(number)
+        self._health.forget(self._part(number))
+
+    def _drop(self, number: int) -> None:
+        del self._partitions[number]
+        for gauge in (OPEN, LAG, COMMITTED):
+            gauge.remove(self._namespace.id, str(number))
+
+    def _part(self, number: int) -> Part:
+        return Part(self._namespace.id, number)
 
 
 class _Updaters:
@@ -229,6 +178,7 @@ class _Updaters:
         online: OnlineStore,
         membership: Membership,
         home: Path,
+        health: Health,
     ) -> None:
         self._kafka = kafka
         self._bootstrap = bootstrap
@@ -237,22 +187,26 @@ class _Updaters:
         self._online = online
         self._membership = membership
         self._home = home
-        log = Log(kafka, bootstrap)
-        self._log_id, self._count = log.log_id(), log.partitions()
+        self._health = health
+        self._log = Log(kafka, bootstrap)
+        self._log_id, self._count = "", 0
         self._updaters: dict[str, NamespaceUpdater] = {}
 
-    def step(self, writer: Writer) -> float:
-        """Folds and commits what has come. Returns how many seconds from its beginning the next one may wait."""
-        wanted = self._online.namespaces()
-        for name in self._updaters.keys() - set(wanted):
-            self._updaters.pop(name).close()
-        for name in set(wanted) - self._updaters.keys():
-            self._updaters[name] = self._begin(name)
-        partitions = self._membership.partitions(self._count)
-        most = 0
-        for updater in self._updaters.values():
-            updater.assign(partitions)
-            most = max(most, updater.step(writer, self._online))
+    def step(self, outbox: Outbox) -> float:
+        """Folds and commits what has come. Returns how many seconds from its beginning the next one may wait. Raises
+        redis.RedisError if Redis does not answer, Unavailable or LogMismatch if the log does not say which it is."""
+        if not self._log_id:
+            self._look_at_log()
+        elif due := self._health.due():
+            try:
+                self._look_at_log()
+            except MatchLoopError as error:
+                for part in due:
+                    self._health.failed(part, error)
+        wanted, partitions = self._online.namespaces(), self._membership.partitions(self._count)
+        self._forget_all_but(wanted, partitions)
+        most = max((self._step(name, partitions, outbox) for name in wanted), default=0)
+        self._health.step()
         if not (self._updaters and partitions):
             return _IDLE_SECONDS
         return 0.0 if most == _MAX_RECORDS else _PACE_SECONDS
@@ -262,6 +216,39 @@ class _Updaters:
         for updater in self._updaters.values():
             updater.close()
         self._updaters.clear()
+        self._log_id = ""
+
+    def _look_at_log(self) -> None:
+        """Another log than before means other offsets: everything is read back."""
+        found = self._log.log_id(), self._log.partitions()
+        if found != (self._log_id, self._count):
+            self.close()
+            self._log_id, self._count = found
+
+    def _forget_all_but(self, wanted: Collection[str], partitions: Collection[int]) -> None:
+        for name in self._updaters.keys() - set(wanted):
+            self._updaters.pop(name).close()
+        for part in self._health.parts():
+            if part.of not in wanted or part.partition not in partitions:
+                self._health.forget(part)
+
+    def _step(self, name: str, partitions: Collection[int], outbox: Outbox) -> int:
+        """A namespace that cannot be read at all is set aside with every partition."""
+        parts = [Part(name, partition) for partition in partitions]
+        if name not in self._updaters:
+            if not any(self._health.may_work(part) for part in parts):
+                return 0
+            try:
+                self._updaters[name] = self._begin(name)
+            except _NOT_OF_ONE_PARTITION:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other namespaces go on
+                for part in parts:
+                    self._health.failed(part, error)
+                return 0
+        updater = self._updaters[name]
+        updater.assign(partitions)
+        return updater.step(outbox, self._online)
 
     def _begin(self, name: str) -> NamespaceUpdater:
         namespace = Namespace.load(self._home / "namespaces", name)
@@ -270,8 +257,9 @@ class _Updaters:
                 f"Namespace {name} was made for {len(namespace.offsets)} partitions, the log has {self._count}. "
                 "Point kafka.bootstrap at the log it was made on, or retrain."
             )
+        lake = self._home / "lake"
         return NamespaceUpdater(
-            namespace, self._kafka, self._bootstrap, self._log_id, self._store, self._rewards, self._home / "lake"
+            namespace, self._kafka, self._bootstrap, self._log_id, self._store, self._rewards, lake, self._health
         )
 
 
@@ -291,24 +279,26 @@ def run(
     membership: Membership,
     home: Path,
     stop: threading.Event,
+    health: Health | None = None,
 ) -> None:
-    """Folds every namespace on the list in Redis until stopped, its share of the partitions. Raises LogMismatch if one
-    was made for another number of partitions.
+    """Folds every namespace on the list in Redis until stopped, its share of the partitions. health: where to say how
+    that goes.
 
-    When Redis goes away, what was folded and not committed is forgotten, and the state is read back when it answers
-    again: whether it has the last commit, or an older state than that, is then no matter of belief.
+    When Redis or the log goes away, what was folded and not committed is forgotten, and the state is read back when it
+    answers again: whether it has the last commit, or an older state than that, no longer matters.
     """
     collect_rarely()
-    updaters = _Updaters(kafka, bootstrap, rewards, store, online, membership, home)
+    updaters = _Updaters(kafka, bootstrap, rewards, store, online, membership, home, health or new_health())
     writer = Writer(bootstrap)
+    outbox = Outbox(writer, kafka.deadletter_topic)
     try:
         while not stop.is_set():
             began = time.monotonic()
             try:
-                pause = updaters.step(writer)
+                pause = updaters.step(outbox)
                 stop.wait(max(0.0, began + pause - time.monotonic()))
-            except redis.RedisError as error:
-                _log.warning("waiting for Redis: %s", error)
+            except (redis.RedisError, MatchLoopError) as error:
+                _log.warning("waiting for %s: %s", "Redis" if isinstance(error, redis.RedisError) else "the log", error)
                 updaters.close()
                 stop.wait(_RETRY_SECONDS)
     finally:

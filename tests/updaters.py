@@ -10,6 +10,7 @@ from feature_store.membership import Membership
 from feature_store.online import OnlineStore
 from feature_store.settings import RedisSettings
 from streaming import updater
+from streaming.health import Health
 from streaming.settings import KafkaSettings, RewardSettings
 
 
@@ -21,6 +22,7 @@ def start_updater(
     home: Path,
     stop: threading.Event,
     group: str | None = None,
+    health: Health | None = None,
 ) -> threading.Thread:
     """Starts an updater that runs until `stop`. Updaters of one group share the partitions; None: the settings'."""
     store, online = BanditStore(client, settings), OnlineStore(client, settings)
@@ -28,7 +30,7 @@ def start_updater(
 
     def work() -> None:
         with Membership(client, shared, session_seconds=1.0) as membership:
-            updater.run(kafka, broker, RewardSettings(), store, online, membership, home, stop)
+            updater.run(kafka, broker, RewardSettings(), store, online, membership, home, stop, health)
 
     thread = threading.Thread(target=work)
     thread.start()

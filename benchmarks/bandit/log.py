@@ -27,8 +27,9 @@ from feature_store.online import OnlineStore
 from feature_store.sums import NO_ROWS
 from infra.connections import kafka_bootstrap, redis_client
 from infra.settings import Settings
+from streaming.dead_letter import Outbox
 from streaming.kafka import Log, Writer
-from streaming.updater import NamespaceUpdater, run
+from streaming.updater import NamespaceUpdater, new_health, run
 
 SLATE, EXPLORED, CLUSTERS, CLICKS = 20, 20, 5, 3
 _ITEMS, _ALL_CLUSTERS, _USERS = 2_000, 300, 5_000
@@ -124,12 +125,14 @@ class LogBench:
         with redis_client(settings) as client:
             store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
             updater = NamespaceUpdater(
-                namespace, settings.kafka, self._bootstrap, self._log.log_id(), store, settings.rewards, settings.home
-            )
+                namespace, settings.kafka, self._bootstrap, self._log.log_id(), store, settings.rewards, settings.home,
+                new_health(),
+            )  # fmt: skip
             updater.assign(range(len(self._ends)))
             writer, found = Writer(self._bootstrap), 0
+            outbox = Outbox(writer, settings.kafka.deadletter_topic)
             while found < self.records:
-                found += updater.step(writer, online)
+                found += updater.step(outbox, online)
             updater.close()
             writer.close()
         return self.events

@@ -24,9 +24,9 @@ from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS, Sums
 from streaming import dead_letter, sink
 from streaming.kafka import Log, Reader, Record, Writer
+from streaming.partition import PartitionUpdater
 from streaming.replay import compare
 from streaming.settings import KafkaSettings, LakeSettings, RewardSettings
-from streaming.updater import PartitionUpdater
 from tests.events import KEYRING, decision, feedback
 from tests.rows import by_name, rows_of
 from tests.updaters import start_updater

@@ -18,8 +18,8 @@ from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS
 from streaming.fold import Fold
 from streaming.kafka import Record
+from streaming.partition import PartitionUpdater
 from streaming.settings import Aggregation, RewardSettings
-from streaming.updater import PartitionUpdater
 from tests.events import decision, feedback
 
 NOW = 1_700_000_000_000

@@ -13,8 +13,8 @@ from feature_store.namespace import Namespace, Start
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS
 from streaming.kafka import Record
+from streaming.partition import PartitionUpdater
 from streaming.settings import RewardSettings
-from streaming.updater import PartitionUpdater
 from tests.events import KEYRING, decision, feedback
 
 ROOT = Path(__file__).parents[3]
