@@ -37,7 +37,7 @@ _DAY, _END = 86_400, 1_000_000_000  # s
 
 
 def run(
-    data: Path | None, seed: int, progress: Progress, *, dataset: str = ML_100K, out: Path | None = None
+    data: Path | None, seed: int, progress: Progress, *, dataset: str, out: Path | None
 ) -> tuple[dict[str, Any], list[Goal]]:
     """data: folder that holds the data set. out: folder for the picture.
 

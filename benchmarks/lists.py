@@ -64,7 +64,7 @@ class Towers:
 
 
 def run(
-    data: Path | None, seed: int, progress: Progress, *, dataset: str = ML_100K, out: Path | None = None
+    data: Path | None, seed: int, progress: Progress, *, dataset: str, out: Path | None
 ) -> tuple[dict[str, Any], list[Goal]]:
     """data: folder that holds the data set. out: folder for the pictures.
 

@@ -31,7 +31,7 @@ _TERMINATED = 128 + signal.SIGTERM
 
 app = typer.Typer(
     name="matchloop",
-    help="A recommender that learns from what people do within a second.",
+    help="A recommender that learns from user behaviour in under a second.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

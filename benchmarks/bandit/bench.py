@@ -25,9 +25,8 @@ _LEARNT = 0.1  # share of the items with rows in Redis when a serving process st
 _WARM_UP = Size(200, 2_000)
 
 
-def run(data: Path | None, seed: int, progress: Progress) -> tuple[dict[str, Any], list[Goal]]:
+def run(seed: int, progress: Progress) -> tuple[dict[str, Any], list[Goal]]:
     """Runs every part on embedded servers in a home of their own."""
-    del data
     results: dict[str, Any] = {"decisions": {}, "updates": {}}
     for number, (name, size) in enumerate({"small": SMALL, "paper": PAPER}.items()):
         progress(0.2 * number, f"decisions and updates, {size.edges} edges")

@@ -23,7 +23,7 @@ from offline_training.progress import Progress, section
 
 
 def run(
-    data: Path | None, seed: int, progress: Progress, *, only: str | None = None, out: Path | None = None
+    data: Path | None, seed: int, progress: Progress, *, only: str | None, out: Path | None
 ) -> tuple[dict[str, Any], list[Goal]]:
     """data: folder that holds jester5k, upworthy-ab-tests and ml-1m. only: plays the scenarios whose name contains it.
     out: where the picture is written.

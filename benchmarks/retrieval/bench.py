@@ -23,10 +23,10 @@ def run(
     seed: int,
     progress: Progress,
     *,
-    dataset: str = "ml-100k",
-    models: str | None = None,
-    seeds: int = 3,
-    out: Path | None = None,
+    dataset: str,
+    models: str | None,
+    seeds: int,
+    out: Path | None,
 ) -> tuple[dict[str, Any], list[Goal]]:
     """data: folder that holds the data set. models: names with commas between; None is everybody. seeds: how many, from
     `seed` on, a model that depends on chance is trained with. out: folder for the picture and the log of figures.

@@ -1,34 +1,17 @@
 """The one shape of all benches: what was measured, on what, and which goals were met."""
 
-import importlib
-import inspect
 import os
 import platform
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 import psutil
 
-from feature_store.contracts.errors import InvalidInput
 from offline_training.progress import Progress
-
-# Name -> module with `run(data, seed, progress, **options)`; imported when it is asked for. Options are keyword-only.
-# A module may have `rows(results)`: a table of them for people.
-BENCHES = {
-    "bandit": "benchmarks.bandit.bench",
-    "chaos": "infra.benchmarks.chaos",
-    "freshness": "infra.benchmarks.freshness",
-    "graph": "benchmarks.graph",
-    "lists": "benchmarks.lists",
-    "loop": "infra.benchmarks.loop",
-    "regret": "benchmarks.regret.bench",
-    "retrieval": "benchmarks.retrieval.bench",
-    "spark": "infra.benchmarks.spark.bench",
-}
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,22 +53,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return {**msgspec.structs.asdict(self), "goals": goals}
 
 
-Bench = Callable[..., tuple[dict[str, Any], list[Goal]]]
+Bench = Callable[[Progress], tuple[dict[str, Any], list[Goal]]]
 
 
-def run(name: str, data: Path | None, seed: int, progress: Progress, **options: float | str | Path | None) -> Result:
-    """Runs a bench. `data` is a folder with one sub-folder per data set; an option that is None has its default.
-
-    Raises InvalidInput for an unknown name, or an option that the bench does not have.
-    """
-    if name not in BENCHES:
-        raise InvalidInput(f"There is no bench {name!r}. There are: {', '.join(BENCHES)}.")
-    bench = cast(Bench, importlib.import_module(BENCHES[name]).run)
-    given = {option: value for option, value in options.items() if value is not None}
-    if unknown := given.keys() - inspect.signature(bench).parameters.keys():
-        raise InvalidInput(f"Bench {name!r} has no option --{min(unknown)}.")
+def measure(name: str, seed: int, bench: Bench, progress: Progress) -> Result:
+    """Runs a bench, and says on what it ran."""
     started = time.monotonic()
-    results, goals = bench(data, seed, progress, **given)
+    results, goals = bench(progress)
     return Result(
         name=name,
         commit=commit(),
@@ -95,12 +69,6 @@ def run(name: str, data: Path | None, seed: int, progress: Progress, **options: 
         results=results,
         goals=goals,
     )
-
-
-def rows(result: Result) -> list[list[str]]:
-    """The table for people that the bench makes of its results; empty if it makes none."""
-    make = getattr(importlib.import_module(BENCHES[result.name]), "rows", None)
-    return make(result.results) if make else []
 
 
 def machine() -> dict[str, str | int | float]:

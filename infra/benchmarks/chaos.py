@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,11 +58,8 @@ class Disturbance(NamedTuple):
     recovery: float  # seconds
 
 
-def run(
-    data: Path | None, seed: int, progress: Progress, *, seconds: float = 60.0, kills: int = 12
-) -> tuple[dict[str, Any], list[Goal]]:
+def run(seed: int, progress: Progress, *, seconds: float, kills: int) -> tuple[dict[str, Any], list[Goal]]:
     """Load for at least `seconds`, disturbed `kills` times; each kind at least once if there are four or more."""
-    del data
     with small_stack(
         "chaos", _CHANGES, _ITEMS, {"clusters": 8, "edges_per_cluster": 60}, section(progress, 0, 0.2)
     ) as stack:

@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -147,11 +146,8 @@ class ItemChanges:
         measured.open += 1
 
 
-def run(
-    data: Path | None, seed: int, progress: Progress, *, seconds: float = 30.0, rate: float = 300.0
-) -> tuple[dict[str, Any], list[Goal]]:
+def run(seed: int, progress: Progress, *, seconds: float, rate: float) -> tuple[dict[str, Any], list[Goal]]:
     """Measures for `seconds` at `rate` requests a second."""
-    del data
     with small_stack("freshness", _CHANGES, _ITEMS, _RELEASE, section(progress, 0, 0.3)) as stack:
         return asyncio.run(_measure(stack, seed, seconds, rate, section(progress, 0.3, 1)))
 

@@ -1,66 +1,143 @@
-"""`matchloop bench`: measure, in one shape for all benches."""
+"""`matchloop bench`: measure, in one shape for all benches, each with options of its own.
 
+The benches here check an installation. Those that compare with other libraries stand in benchmarks/, which is part of a
+checkout but not of an installation; they join this group if they are there.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from infra.console import Json, progress, show, table
 
+if TYPE_CHECKING:
+    from infra.benchmarks.bench import Bench
+
+_CHECKOUT = Path(__file__).parents[2]
+_COMPARISONS = "benchmarks.commands"
+
+Data = Annotated[Path | None, typer.Option(help="Folder with one sub-folder per data set.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Check = Annotated[bool, typer.Option("--check", help="Exit with 1 unless every goal is met.")]
+
+
+class _Benches(TyperGroup):
+    """Says which benches there are when asked for another one."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        from feature_store.contracts.errors import InvalidInput
+
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            more = "" if _in_checkout() else " Others need a checkout with benchmarks/, and the extra `bench`."
+            raise InvalidInput(
+                f"There is no bench {cmd_name!r}. There are: {', '.join(sorted(self.list_commands(ctx)))}.{more}"
+            )
+        return command
+
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(bench)
+    """Adds the commands."""
+    bench = typer.Typer(cls=_Benches, help="Run a bench and print its figures and goals.", no_args_is_help=True)
+    for command in (chaos, freshness, loop, spark):
+        bench.command()(command)
+    if _in_checkout():
+        sys.path.insert(0, str(_CHECKOUT))  # an editable installation finds only what it would install
+        importlib.import_module(_COMPARISONS).register(bench)
+    app.add_typer(bench, name="bench")
 
 
-def bench(
-    name: Annotated[
-        str,
-        typer.Argument(help="Which bench: bandit, chaos, freshness, graph, lists, loop, regret, retrieval or spark."),
-    ],
-    data: Annotated[Path | None, typer.Option(help="Folder with one sub-folder per data set.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    seconds: Annotated[float | None, typer.Option(min=1, help="chaos, freshness: how long the load lasts.")] = None,
-    rate: Annotated[float | None, typer.Option(min=1, help="freshness: requests a second.")] = None,
-    kills: Annotated[int | None, typer.Option(min=0, help="chaos: how many processes are killed or paused.")] = None,
-    only: Annotated[str | None, typer.Option(help="regret: play the scenarios whose name contains this.")] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="graph, lists: ml-100k or ml-1m; retrieval: ml-1m, ml-100k or gowalla-lightgcn, each with its "
-            "published split or one by time. Random splits are not offered: a model would learn from what comes "
-            "after the question."
-        ),
-    ] = None,
-    models: Annotated[str | None, typer.Option(help="retrieval: who takes part, with commas between.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="retrieval: trainings of a model, from --seed on.")] = None,
-    sizes: Annotated[
-        str | None, typer.Option("--rows", help="spark: interactions in each lake, with commas between.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="regret: where the picture is written, as PNG; graph, lists, retrieval: the folder for it."),
-    ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Exit with 1 unless every goal is met.")] = False,
+def chaos(
+    seconds: Annotated[float, typer.Option(min=1, help="How long the load lasts.")] = 60.0,
+    kills: Annotated[int, typer.Option(min=0, help="How many processes are killed or paused.")] = 12,
+    seed: Seed = 0,
+    check: Check = False,
     as_json: Json = False,
 ) -> None:
-    """Run a bench and print its figures and goals.
+    """Kill and pause processes under load: nothing that was accepted is lost or counts twice.
+
+    Example: `matchloop bench chaos --kills 20`
+    """
+    from infra.benchmarks.chaos import run
+
+    present("chaos", seed, lambda report: run(seed, report, seconds=seconds, kills=kills), check, as_json)
+
+
+def freshness(
+    seconds: Annotated[float, typer.Option(min=1, help="How long the load lasts.")] = 30.0,
+    rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 300.0,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure under load how soon feedback and catalogue changes are in the answers.
+
+    Example: `matchloop bench freshness --rate 500`
+    """
+    from infra.benchmarks.freshness import run
+
+    present("freshness", seed, lambda report: run(seed, report, seconds=seconds, rate=rate), check, as_json)
+
+
+def loop(data: Data = None, seed: Seed = 0, check: Check = False, as_json: Json = False) -> None:
+    """Run the demo's loop in a home of its own and hold its figures against their bounds.
+
+    Without --data, MovieLens-100K is downloaded.
 
     Example: `matchloop bench loop --json --check`
     """
-    from infra.benchmarks.bench import rows, run
+    from infra.benchmarks.loop import run
+
+    present("loop", seed, lambda report: run(data, seed, report), check, as_json)
+
+
+def spark(
+    sizes: Annotated[
+        str, typer.Option("--rows", help="Interactions in each lake, with commas between.")
+    ] = "1000000,10000000,50000000",
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what a row costs the Spark job as logs grow.
+
+    Example: `matchloop bench spark --rows 1000000,10000000`
+    """
+    from infra.benchmarks.spark.bench import rows, run
+
+    present("spark", seed, lambda report: run(seed, report, sizes=sizes), check, as_json, rows)
+
+
+def present(
+    name: str,
+    seed: int,
+    bench: "Bench",
+    check: bool,
+    as_json: bool,
+    rows: Callable[[dict[str, Any]], list[list[str]]] | None = None,
+) -> None:
+    """Runs a bench and prints what it found. rows: a table of its results for people."""
+    from infra.benchmarks.bench import measure
 
     with progress(f"Bench {name}") as report:
-        options = {"seconds": seconds, "rate": rate, "kills": kills, "only": only, "out": out}
-        options |= {"dataset": dataset, "models": models, "seeds": seeds, "rows": sizes}
-        result = run(name, data, seed, report, **options)
-    goals = [["GOAL", "VALUE", "TARGET", "UNIT", "MET"]]
-    for goal in result.goals:
-        side = "≥" if goal.better == "higher" else "≤"
-        goals.append(
-            [goal.name, f"{goal.value:.4g}", f"{side} {goal.target:.4g}", goal.unit, "yes" if goal.met else "NO"]
-        )
-    parts = [table(part) for part in (rows(result), goals) if len(part) > 1]
-    show(result.as_dict(), "\n\n".join([*parts, f"{name}: {result.seconds:.1f} s, seed {seed}"]), as_json)
+        result = measure(name, seed, bench, report)
+    tables = [rows(result.results)] if rows else []
+    if result.goals:
+        tables.append([["GOAL", "VALUE", "TARGET", "UNIT", "MET"]])
+        for goal in result.goals:
+            side = "≥" if goal.better == "higher" else "≤"
+            met = "yes" if goal.met else "NO"
+            tables[-1].append([goal.name, f"{goal.value:.4g}", f"{side} {goal.target:.4g}", goal.unit, met])
+    words = [*map(table, tables), f"{name}: {result.seconds:.1f} s, seed {seed}"]
+    show(result.as_dict(), "\n\n".join(words), as_json)
     if check and not result.met:
         raise typer.Exit(1)
+
+
+def _in_checkout() -> bool:
+    return (_CHECKOUT / _COMPARISONS.replace(".", "/")).with_suffix(".py").is_file()

@@ -22,7 +22,6 @@ from offline_training.progress import Progress, section, silent
 from offline_training.settings import SparkSettings, TrainingSettings
 from streaming.settings import RewardSettings
 
-ROWS = "1000000,10000000,50000000"
 COST_GROWTH = 1.3  # of the last size's seconds per row over the first's, at most
 MEMORY_GB = 4.0
 _HEAP = "3g"  # the rest of the memory is for what a JVM holds beside its heap
@@ -31,13 +30,12 @@ _WARM_UP_ROWS = 20_000
 _SAMPLE_SECONDS = 0.2
 
 
-def run(data: Path | None, seed: int, progress: Progress, *, rows: str = ROWS) -> tuple[dict[str, Any], list[Goal]]:
+def run(seed: int, progress: Progress, *, sizes: str) -> tuple[dict[str, Any], list[Goal]]:
     """Generates a lake of each size and runs the job on it, in a JVM of its own that has run a small one before.
-    Generating, starting and warming up are not timed. rows: the sizes, in imported interactions, with commas between.
-    Raises InvalidInput for sizes that are none."""
-    del data
-    sizes, measured = _sizes(rows), []
-    for number, size in enumerate(sizes):
+    Generating, starting and warming up are not timed. sizes: of the lakes, in imported interactions, with commas
+    between. Raises InvalidInput for sizes that are not numbers, or too small."""
+    rows, measured = _sizes(sizes), []
+    for number, size in enumerate(rows):
         part = section(progress, number / len(sizes), (number + 1) / len(sizes))
         with tempfile.TemporaryDirectory(prefix="matchloop-spark-", ignore_cleanup_errors=True) as folder:
             measured.append(_measure(Path(folder), size, seed, part))
@@ -79,13 +77,15 @@ def rows(results: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _sizes(rows: str) -> list[int]:
+def _sizes(text: str) -> list[int]:
     try:
-        sizes = [int(size) for size in rows.split(",")]
+        sizes = [int(size) for size in text.split(",")]
     except ValueError:
         sizes = []
     if not sizes or min(sizes) < _LEAST_ROWS:
-        raise InvalidInput(f"--rows {rows}: give whole numbers from {_LEAST_ROWS} on, with commas between: {ROWS}.")
+        raise InvalidInput(
+            f"--rows {text}: give whole numbers of at least {_LEAST_ROWS}, with commas between, as in 1000000,10000000."
+        )
     return sizes
 
 

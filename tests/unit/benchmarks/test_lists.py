@@ -70,6 +70,6 @@ def test_two_rankings_take_turns() -> None:
 
 def test_what_the_bench_needs(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="not 'gowalla-lightgcn'"):
-        bench.run(tmp_path, 0, silent, dataset="gowalla-lightgcn")
+        bench.run(tmp_path, 0, silent, dataset="gowalla-lightgcn", out=None)
     with pytest.raises(InvalidInput, match="--data"):
-        bench.run(None, 0, silent)
+        bench.run(None, 0, silent, dataset="ml-100k", out=None)

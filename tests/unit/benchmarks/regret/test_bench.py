@@ -96,9 +96,9 @@ def test_the_picture_is_written(tmp_path: Path) -> None:
 
 def test_wrong_options_are_named() -> None:
     with pytest.raises(InvalidInput, match="--data"):
-        run(None, 0, silent)
+        run(None, 0, silent, only=None, out=None)
     with pytest.raises(InvalidInput, match="No scenario of bench 'regret' contains 'chess'"):
-        run(Path(), 0, silent, only="chess")
+        run(Path(), 0, silent, only="chess", out=None)
 
 
 def test_item_features_count_the_chosen_ratings_only() -> None:

@@ -1,16 +1,11 @@
 """The one shape of benches."""
 
 import math
-import sys
-import types
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from feature_store.contracts.errors import InvalidInput
-from infra.benchmarks import bench
-from infra.benchmarks.bench import Goal
+from infra.benchmarks.bench import Goal, measure
 from offline_training.progress import Progress, silent
 
 
@@ -27,33 +22,16 @@ def test_a_figure_that_is_not_a_number_meets_no_goal() -> None:
     assert not Goal(name="g", value=math.nan, target=2.0, unit="s", better="lower").met
 
 
-def test_every_bench_prints_the_same_fields(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    module = types.ModuleType("a_bench")
-
-    def run(data: Path | None, seed: int, progress: Progress) -> tuple[dict[str, Any], list[Goal]]:
+def test_every_bench_prints_the_same_fields() -> None:
+    def bench(progress: Progress) -> tuple[dict[str, Any], list[Goal]]:
         progress(1.0, "measured")
-        goal = Goal(name="fast", value=1.0, target=2.0, unit="ms", better="lower")
-        return {"data": str(data), "seed": seed}, [goal]
+        return {"answers": 3}, [Goal(name="fast", value=1.0, target=2.0, unit="ms", better="lower")]
 
-    module.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "a_bench", module)
-    monkeypatch.setitem(bench.BENCHES, "a", "a_bench")
-    result = bench.run("a", tmp_path, 7, silent)
+    result = measure("a", 7, bench, silent)
     printed = result.as_dict()
     assert list(printed) == ["name", "commit", "machine", "seed", "seconds", "results", "goals"]
-    assert printed["results"] == {"data": str(tmp_path), "seed": 7}
+    assert printed["seed"] == 7
+    assert printed["results"] == {"answers": 3}
     assert printed["goals"] == [{"name": "fast", "value": 1.0, "target": 2.0, "unit": "ms", "met": True}]
     assert printed["machine"]["cores"] >= 1
     assert result.met
-
-
-def test_an_unknown_bench_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InvalidInput, match=r"There is no bench 'zoo'\. There are: .*loop"):
-        bench.run("zoo", None, 0, silent)
-
-
-def test_the_graph_bench_says_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="knows ml-100k and ml-1m, not 'netflix'"):
-        bench.run("graph", tmp_path, 0, silent, dataset="netflix")
-    with pytest.raises(InvalidInput, match="needs --data: a folder that holds ml-100k"):
-        bench.run("graph", tmp_path, 0, silent)

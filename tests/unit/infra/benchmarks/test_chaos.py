@@ -2,16 +2,12 @@
 
 from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store.contracts.errors import InvalidInput
 from feature_store.sums import SERVED, N
-from infra.benchmarks import bench
 from infra.benchmarks.audit import trials
 from infra.benchmarks.chaos import KINDS, schedule
-from offline_training.progress import silent
 from tests.events import decision
 
 
@@ -38,8 +34,3 @@ def test_every_kind_comes_as_often_as_the_others_and_the_seed_decides(seed: int,
     assert all(0 < at < seconds for at, _ in found)
     counts = [sum(kind == of for _, of in found) for kind in KINDS]
     assert max(counts) - min(counts) <= 1
-
-
-def test_a_bench_refuses_options_that_it_does_not_have() -> None:
-    with pytest.raises(InvalidInput, match="Bench 'chaos' has no option --speed"):
-        bench.run("chaos", None, 0, silent, speed=3)

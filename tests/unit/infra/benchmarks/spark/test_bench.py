@@ -44,8 +44,8 @@ def test_the_same_seed_makes_the_same_lake(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sizes", ["", "many", "1000,", "1000,999", "1e6"])
 def test_sizes_that_are_none_are_explained(sizes: str) -> None:
-    with pytest.raises(InvalidInput, match="give whole numbers from 1000 on, with commas between"):
-        run(None, 0, silent, rows=sizes)
+    with pytest.raises(InvalidInput, match="give whole numbers of at least 1000, with commas between"):
+        run(0, silent, sizes=sizes)
 
 
 def test_the_sizes_are_a_table_for_people() -> None:

@@ -1,0 +1,111 @@
+"""The benches that compare with other libraries, as commands of `matchloop bench`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.commands.bench import Check, Data, Seed, present
+from infra.console import Json
+
+Out = Annotated[Path | None, typer.Option(help="Folder for the pictures.")]
+SmallDataset = Annotated[str, typer.Option(help="ml-100k or ml-1m.")]
+
+
+def register(bench: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (bandit, graph, lists, regret, retrieval):
+        bench.command()(command)
+
+
+def bandit(seed: Seed = 0, check: Check = False, as_json: Json = False) -> None:
+    """Measure how fast decisions and updates are, beside Vowpal Wabbit and mabwiser.
+
+    Example: `matchloop bench bandit --json`
+    """
+    from benchmarks.bandit.bench import run
+
+    present("bandit", seed, lambda report: run(seed, report), check, as_json)
+
+
+def graph(
+    dataset: SmallDataset = "ml-100k",
+    data: Data = None,
+    out: Out = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what the cluster-item graph keeps of retrieval, for a grid of its sizes.
+
+    Example: `matchloop bench graph --data DIR --out pictures`
+    """
+    from benchmarks.graph import run
+
+    present("graph", seed, lambda report: run(data, seed, report, dataset=dataset, out=out), check, as_json)
+
+
+def lists(
+    dataset: SmallDataset = "ml-100k",
+    data: Data = None,
+    out: Out = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Compare personalised item lists with ItemCF, Swing and the two towers.
+
+    Example: `matchloop bench lists --dataset ml-1m --data DIR`
+    """
+    from benchmarks.lists import rows, run
+
+    present("lists", seed, lambda report: run(data, seed, report, dataset=dataset, out=out), check, as_json, rows)
+
+
+def regret(
+    only: Annotated[str | None, typer.Option(help="Play only the scenarios whose name contains this.")] = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="Where the picture is written, as PNG.")] = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Play the bandit against tuned peers in closed loops with known rewards.
+
+    Example: `matchloop bench regret --only jester --data DIR`
+    """
+    from benchmarks.regret.bench import run
+
+    present("regret", seed, lambda report: run(data, seed, report, only=only, out=out), check, as_json)
+
+
+def retrieval(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="ml-100k, ml-1m or gowalla-lightgcn, each with its published split or one by time. Random splits are "
+            "not offered: a model would learn from what happened after the question."
+        ),
+    ] = "ml-100k",
+    models: Annotated[str | None, typer.Option(help="Models that take part, with commas between.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each model, from --seed on.")] = 3,
+    data: Data = None,
+    out: Out = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Compare the two towers with other models on public protocols.
+
+    Example: `matchloop bench retrieval --dataset ml-1m --data DIR`
+    """
+    from benchmarks.retrieval.bench import rows, run
+
+    present(
+        "retrieval",
+        seed,
+        lambda report: run(data, seed, report, dataset=dataset, models=models, seeds=seeds, out=out),
+        check,
+        as_json,
+        rows,
+    )
