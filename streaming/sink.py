@@ -44,6 +44,8 @@ _DRAIN_POLLS = 25
 _DRAIN_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
 _FETCH_WAIT_MS = 500
+_MAX_RECORDS = 1000
+_PACE_SECONDS = 0.5  # between two looks that leave nothing unread: nobody waits for what is not in a file yet
 
 
 class _Topic(NamedTuple):
@@ -63,14 +65,16 @@ def run(
     events, catalogue = log.log_id(), log.log_id(kafka.catalogue_topic)
     with _alone(lake), contextlib.closing(Writer(bootstrap)) as writer:
         bury = partial(dead_letter.send, writer, kafka.deadletter_topic)
+        pause = min(_PACE_SECONDS, settings.flush_seconds / 4)
         sinks = [
             TopicSink(bootstrap, kafka.events_topic, log.partitions(), lake, events, _EVENTS, settings, bury),
             TopicSink(bootstrap, kafka.catalogue_topic, 1, lake, catalogue, _CATALOGUE, settings, bury),
         ]
         try:
             while not stop.is_set():
-                for sink in sinks:
-                    sink.step(clock.now_ms(), _POLL_MS // len(sinks))
+                read = [sink.step(clock.now_ms(), _POLL_MS // len(sinks)) for sink in sinks]
+                if max(read) < _MAX_RECORDS:
+                    stop.wait(pause)
             for sink in sinks:
                 sink.drain()
         finally:
@@ -104,14 +108,15 @@ class TopicSink:
         self._flushed_at = 0
         self._reader = Reader(bootstrap, topic, self._next, _FETCH_WAIT_MS)
 
-    def step(self, now_ms: int, wait_ms: int) -> None:
-        """Reads what has come, and writes files when it is time."""
-        self._read(wait_ms)
+    def step(self, now_ms: int, wait_ms: int) -> int:
+        """Reads what has come, and writes files when it is time. Returns the number of records read."""
+        read = self._read(wait_ms)
         waiting = max(len(rows) for rows in self._rows.values())
         due = now_ms - self._flushed_at >= self._settings.flush_seconds * 1000
         if due or waiting >= self._settings.flush_events:
             self.flush()
             self._flushed_at = now_ms
+        return read
 
     def drain(self) -> None:
         """Reads until nothing more comes, a while at most, and writes it all: an orderly end loses nothing."""
@@ -121,7 +126,7 @@ class TopicSink:
         self.flush()
 
     def _read(self, wait_ms: int) -> int:
-        records = self._reader.poll(wait_ms)
+        records = self._reader.poll(wait_ms, _MAX_RECORDS)
         letters = []
         for record in records:
             try:
