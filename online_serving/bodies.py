@@ -7,6 +7,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from feature_store.contracts.errors import ForgedDecision, InvalidInput, MatchLoopError, Unavailable
 from online_serving.schemas import MAX_BODY_BYTES
@@ -15,6 +16,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_VALUE_CHARACTERS = 200
 _RETRY_AFTER_SECONDS = "1"
+_CLIENT_GONE = 499  # nginx's number for a client that disconnects, or is cut off, before its request is complete
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -70,12 +72,17 @@ def answer(content: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-def error_answer(status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> Response:
-    """A JSON answer that says what is wrong and what to do."""
+def error_content(code: str, message: str, details: list[dict[str, Any]] | None = None) -> bytes:
+    """A schemas.ErrorAnswer as JSON."""
     content: dict[str, Any] = {"error": code, "message": message}
     if details is not None:
         content["details"] = details
-    response = answer(content, status)
+    return orjson.dumps(content)
+
+
+def error_answer(status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> Response:
+    """A JSON answer that says what is wrong and what to do."""
+    response = Response(error_content(code, message, details), status, media_type="application/json")
     if status == 503:
         response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
     return response
@@ -104,12 +111,16 @@ def add_error_handlers(app: FastAPI) -> None:
             response.headers.update(error.headers)
         return response
 
+    async def on_disconnect(_: Request, __: Exception) -> Response:
+        return Response(status_code=_CLIENT_GONE)  # for the metrics: nobody reads it
+
     async def on_bug(request: Request, error: Exception) -> Response:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return error_answer(500, "failed", "The server failed on this request; its log says why.")
 
     app.add_exception_handler(MatchLoopError, on_our_error)
     app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(Exception, on_bug)
 
 

@@ -2,9 +2,13 @@
 
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from feature_store.contracts.errors import Unavailable
 from online_serving.config import ServerConfig
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _SHUTDOWN_SECONDS = 5
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -23,27 +27,35 @@ def serve(config: ServerConfig, port: int | None = None) -> None:
         os.environ[name] = "1"
     import uvicorn
 
-    from online_serving.app import create_app
-
     host, shared = config.serving.host, config.serving.workers > 1
     listening = [_bound(host, config.serving.port if port is None else port, shared)]
     if shared and port is not None:
         listening.append(_bound(host, config.serving.port, shared))
-    settings = uvicorn.Config(
+    server = uvicorn.Server(http_settings(config))
+    server.run(listening)
+    if not server.started:
+        raise SystemExit(1)  # not 0: whoever supervises this process should start it again
+
+
+def http_settings(config: ServerConfig) -> "uvicorn.Config":
+    """The application, and how uvicorn serves it."""
+    import uvicorn
+
+    from online_serving.app import create_app
+    from online_serving.protocol import LimitedProtocol
+
+    return uvicorn.Config(
         create_app(config),
         loop="uvloop",
-        http="httptools",
+        http=LimitedProtocol.allowing(config.serving.request_seconds),
         ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=config.serving.keep_alive_seconds,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    server = uvicorn.Server(settings)
-    server.run(listening)
-    if not server.started:
-        raise SystemExit(1)  # not 0: whoever supervises this process should start it again
 
 
 def _bound(host: str, port: int, shared: bool) -> socket.socket:

@@ -16,6 +16,14 @@ class ServingSettings(BaseModel):
         default=1, ge=1, le=64, description="API processes that the stack starts; they share the port."
     )
     api_key: SecretStr | None = Field(default=None, description="Clients send it as `Authorization: Bearer KEY`.")
+    request_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="Time for a client to send the head of a request, and as long again for its body; then 408.",
+    )
+    keep_alive_seconds: int = Field(
+        default=5, ge=1, description="Time that a connection may idle between requests; longer than your proxy's."
+    )
     max_in_flight: int = Field(
         default=512, ge=1, description="Requests that one process works on; more are answered 503 with Retry-After."
     )
