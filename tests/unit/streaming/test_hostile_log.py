@@ -29,6 +29,8 @@ NAMESPACE = Namespace(
 )  # fmt: skip
 GOOD = [decision("ada", NOW, ["a", "b"], clusters=[0, 2], weights=[0.25, 0.75]), decision("bob", NOW, ["a"])]
 
+CLOSE = Tick(time=NOW + 400_000)  # every window, also of decisions that claim a later time
+
 
 class Empty(BanditStore):
     """A store that holds nothing yet."""
@@ -44,12 +46,13 @@ def partition(aggregation: Aggregation = Aggregation.SUM) -> PartitionUpdater:
 
 def fold(updater: PartitionUpdater, values: list[bytes]) -> int:
     """Returns the number of dead letters; checks that the sums are sound, also after all windows have closed."""
-    values = [*values, encode([Tick(time=NOW + 290_000)])]
-    letters = updater.fold([Record(0, offset, None, value, NOW) for offset, value in enumerate(values)])
+    records = [Record(0, offset, None, value, NOW) for offset, value in enumerate(values)]
+    closing = Record(0, len(values), None, encode([CLOSE]), CLOSE.time)
+    letters = updater.fold([*records, closing])
     rows = updater._fold.sums.rows()
     assert np.isfinite(rows.values).all()
     assert (rows.values[:, :2] >= 0).all()  # trials
-    assert updater.offset == len(values)
+    assert updater.offset == len(values) + 1
     assert updater._fold.open_decisions == 0
     return len(letters)
 
@@ -94,7 +97,7 @@ def test_broken_events_are_dead_letters_and_nothing_else(log: list[Event], aggre
     updater = partition(aggregation)
     fold(updater, [encode([event]) for event in log])
     again = Fold(NAMESPACE, updater._rewards, Start())  # in one go, as a replay does
-    again.apply([*log, Tick(time=NOW + 290_000)])
+    again.apply([*log, CLOSE])
     assert again.sums.rows().items == updater._fold.sums.rows().items
     assert np.array_equal(again.sums.rows().values, updater._fold.sums.rows().values)
 

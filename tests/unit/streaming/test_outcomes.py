@@ -26,6 +26,7 @@ D = decision("ada", NOW, ["a", "b"])
 SILENT = decision("ada", NOW, ["a"], learns=False)
 CLICK = feedback(D, "a", received=NOW + 1)
 RECENT, OLD = (KEYRING.decision_id(D.user, time, b"forged!!")[:-8] + "AAAAAAAA" for time in (NOW, 1))
+AHEAD = decision("eve", NOW + 86_400_000, ["a"])
 CLOSE = Tick(time=NOW + WINDOW)
 
 
@@ -69,7 +70,11 @@ EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
         [D, *(feedback(D, "a", event=str(i), received=NOW) for i in range(1000))], _changed(id="one more"),
     ),
     "a record that is empty, junk, of another schema version, or with a field out of bounds": ([D], b""),
-    "a record that claims a time 5 minutes after the log's own": ([D], Tick(time=NOW * 2)),
+    "a decision of a time more than 5 minutes after the log's own: it counts as made 5 minutes after": ([], AHEAD),
+    "feedback on it, received at such a time: as received 5 minutes after": ([AHEAD], feedback(AHEAD, "a")),
+    "a tick of such a time: it closes no window that stays open longer than these 5 minutes": (
+        [decision("bob", NOW + 290_000, ["a"])], Tick(time=NOW * 2),
+    ),
 }  # fmt: skip
 
 
