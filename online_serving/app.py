@@ -22,6 +22,7 @@ from online_serving.auth import BearerAuth, Measured
 from online_serving.bodies import add_error_handlers
 from online_serving.catalogue import Catalogue
 from online_serving.config import ServerConfig
+from online_serving.decisions import DecisionAppender
 from online_serving.event_log import EventLog
 from online_serving.feedback import FeedbackIntake
 from online_serving.followers import ParameterFollower, StateFollower
@@ -30,7 +31,6 @@ from online_serving.pipeline.pipeline import Pipeline
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
 from online_serving.state import Current, State, loader
-from streaming.kafka import Log, Writer
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ _SETTLING_SECONDS = 30.0
 
 def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
     """The ASGI application. Starting it connects to the log (LogMismatch if its partitions are not those of the
-    settings, Unavailable if it does not answer) and begins to follow Redis; it is ready when /readyz says so."""
+    settings; if it does not answer, answers go without it until it does) and begins to follow Redis; it is ready when
+    /readyz says so."""
     services = Services()
 
     @contextlib.asynccontextmanager
@@ -69,11 +70,10 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
 async def _running(config: ServerConfig, services: Services, clock: Clock) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as cleanup:
-        topics = Log(config.kafka, config.bootstrap)
-        await asyncio.to_thread(topics.create_topics)
-        catalogue_log = await asyncio.to_thread(topics.log_id, config.kafka.catalogue_topic)
-        writer = await asyncio.to_thread(Writer, config.bootstrap)
-        cleanup.push_async_callback(asyncio.to_thread, writer.close)
+        log = EventLog(config.kafka, clock)
+        await cleanup.enter_async_context(log.running(config.bootstrap))
+        decisions = DecisionAppender(log, config.serving.decision_deadline_ms)
+        cleanup.push_async_callback(decisions.close)
         # Followers of the last release and of the next one, a thread per partition each, and what loads and watches.
         pool = redis.BlockingConnectionPool.from_url(
             config.redis_url,
@@ -96,7 +96,6 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
         online = AsyncOnlineStore(client, config.redis)
         keyring = Keyring(config.secret)
         pipeline = Pipeline(config.serving, config.bandit)
-        log = EventLog(writer, config.kafka, clock)
         current = Current()
         services.current = current
         services.recommender = Recommender(
@@ -105,17 +104,15 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
             keyring,
             config.experiment,
             online,
-            log,
+            decisions,
             config.serving,
             clock,
             np.random.default_rng(config.seed),
         )
         services.feedback = FeedbackIntake(keyring, log, config.serving, config.rewards, clock)
-        services.catalogue = Catalogue(online, log, catalogue_log, keyring, config.serving, clock)
+        services.catalogue = Catalogue(online, log, keyring, config.serving, clock)
         services.readiness = Readiness(current, online, log, config.kafka)
 
-        ticks = loop.create_task(log.tick())
-        cleanup.push_async_callback(_cancelled, ticks)
         await cleanup.enter_async_context(_following(config, blocking, pipeline, current, clock, loop))
         yield
 
@@ -163,12 +160,6 @@ async def _following(
         for followers in parameters:
             followers.stop()
             await asyncio.to_thread(followers.join)
-
-
-async def _cancelled(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
 
 
 def _version() -> str:

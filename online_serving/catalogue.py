@@ -31,15 +31,12 @@ class Catalogue:
         self,
         online: AsyncOnlineStore,
         log: EventLog,
-        log_id: str,
         keyring: Keyring,
         settings: ServingSettings,
         clock: Clock,
     ) -> None:
-        """log_id: of the catalogue's topic."""
         self._online = online
         self._log = log
-        self._log_id = log_id
         self._keyring = keyring
         self._deadline = settings.feedback_deadline_ms / 1000
         self._clock = clock
@@ -109,7 +106,7 @@ class Catalogue:
 
     async def _follow(self, taken: "Mapping[asyncio.Future[Appended], tuple[str, Item | None]]") -> None:
         changes = [ItemChange(future.result().offset, *change) for future, change in taken.items()]
-        await self._online.write_items(self._log_id, changes)
+        await self._online.write_items(self._log.catalogue_id, changes)
 
     def _go_on(self, waiting: "Mapping[asyncio.Future[Appended], tuple[str, Item | None]]") -> None:
         """What the log takes too late is in the log all the same, so Redis takes it too."""

@@ -1,15 +1,18 @@
 """Decisions: answered only when the log has them, or answered without exploration."""
 
 import asyncio
-from functools import partial
 from typing import NamedTuple
 
+from feature_store.contracts.errors import Unacknowledged, Unavailable
 from feature_store.contracts.events import Decision, Withdrawal
 from feature_store.contracts.experiments import BanditMode, Variant
 from online_serving.event_log import DecisionLog
 from online_serving.metrics import LATE, UNLOGGED
 from online_serving.pipeline.request import Recommendation
 from streaming.kafka import Appended
+
+_STALLED_DEADLINES = 3
+_RETRY_SECONDS = 1.0
 
 
 class Provenance(NamedTuple):
@@ -60,28 +63,48 @@ def build(
     )
 
 
-async def logged(log: DecisionLog, decision: Decision, deadline_ms: float) -> bool:
-    """Whether the log acknowledged the decision within the deadline.
+class DecisionAppender:
+    """Appends decisions, and withdraws those whose users got another answer."""
 
-    While an older record still waits beyond the deadline nothing is sent: the log is stalled, and a decision that
-    arrives in it later would count as shown although its user got another answer.
-    """
-    deadline = deadline_ms / 1000
-    if log.stalled_seconds <= deadline:
-        sent = log.append(decision.user, [decision])
-        # Not asyncio.timeout: an acknowledgement that has come while the event loop was busy counts as in time.
-        await asyncio.wait([sent], timeout=deadline)
-        if sent.done():
-            if sent.exception() is None:
+    def __init__(self, log: DecisionLog, deadline_ms: float) -> None:
+        self._log = log
+        self._deadline = deadline_ms / 1000
+        self._withdrawing: set[asyncio.Task[None]] = set()
+
+    async def logged(self, decision: Decision) -> bool:
+        """Whether the log acknowledged the decision within the deadline.
+
+        Nothing is sent while the decision's partition has owed an acknowledgement for several deadlines: what arrives
+        in a stalled log later counts as shown, although its user got another answer, until it is withdrawn.
+        """
+        if self._log.stalled_seconds(decision.user) <= _STALLED_DEADLINES * self._deadline:
+            sent = self._log.append(decision.user, [decision])
+            # Not asyncio.timeout: an acknowledgement that has come while the event loop was busy counts as in time.
+            await asyncio.wait([sent], timeout=self._deadline)
+            if sent.done() and sent.exception() is None:
                 return True
-        else:
-            sent.add_done_callback(partial(_withdraw, log, decision))
-    UNLOGGED.inc()
-    return False
+            task = asyncio.create_task(self._withdraw(decision, sent))
+            self._withdrawing.add(task)
+            task.add_done_callback(self._withdrawing.discard)
+        UNLOGGED.inc()
+        return False
 
+    async def close(self) -> None:
+        """Gives up what could not be withdrawn yet."""
+        for task in self._withdrawing:
+            task.cancel()
+        await asyncio.gather(*self._withdrawing, return_exceptions=True)
 
-def _withdraw(log: DecisionLog, decision: Decision, sent: "asyncio.Future[Appended]") -> None:
-    """A record that was sent cannot be called back: what came too late is withdrawn behind it."""
-    if not sent.cancelled() and sent.exception() is None:
+    async def _withdraw(self, decision: Decision, sent: "asyncio.Future[Appended]") -> None:
+        """A record that was sent cannot be called back: what came too late, or may still come, is withdrawn."""
+        await asyncio.wait([sent])
+        if sent.exception() is not None and not isinstance(sent.exception(), Unacknowledged):
+            return  # it was not sent
         LATE.inc()
-        log.append(decision.user, [Withdrawal(decision=decision.id, user=decision.user, time=decision.time)])
+        withdrawal = Withdrawal(decision=decision.id, user=decision.user, time=decision.time)
+        while True:
+            try:
+                await self._log.append(decision.user, [withdrawal])
+                return
+            except Unavailable:
+                await asyncio.sleep(_RETRY_SECONDS)

@@ -12,7 +12,12 @@ STAGE = Histogram("matchloop_stage_seconds", "Time of one stage of the pipeline"
 DECISIONS = Counter("matchloop_decisions", "Recommendations answered, by variant", ["variant"])
 DEGRADED = Counter("matchloop_degraded", "Recommendations answered without one of their parts", ["part"])
 UNLOGGED = Counter("matchloop_decisions_unlogged", "Answers without exploration because the log was slow")
-LATE = Counter("matchloop_decisions_late", "Decisions that the log took after their users had got another answer")
+LATE = Counter(
+    "matchloop_decisions_late", "Decisions that the log took, or may have taken, after their users got another answer"
+)
+LOG_STALLED = Gauge(
+    "matchloop_log_stalled_seconds", "How long a partition has owed this process an acknowledgement", ["partition"]
+)
 APPEND = Histogram("matchloop_append_seconds", "Time until the log acknowledged a record", buckets=_FAST)
 FEEDBACK = Counter("matchloop_feedback_events", "Feedback events, by what became of them", ["status"])
 PROPAGATION = Histogram(

@@ -1,6 +1,7 @@
 """GET /readyz: whether this process should get requests."""
 
 import asyncio
+import time
 from typing import Any
 
 import redis
@@ -16,17 +17,21 @@ _MISSED_TICKS = 3
 
 
 class Readiness:
-    """Looks at everything that a good answer needs."""
+    """Looks at everything that an answer needs. The log is not among it: without the log answers are given without
+    exploration. But a process that has just started waits a while for its log before it says that it is ready."""
 
     def __init__(self, current: Current, store: AsyncOnlineStore, log: EventLog, settings: KafkaSettings) -> None:
         self._current = current
         self._store = store
         self._log = log
         self._silence = _MISSED_TICKS * settings.tick_seconds
+        self._log_needed_until = time.monotonic() + self._silence
 
     async def check(self) -> tuple[bool, dict[str, Any]]:
-        """Ready or not; problems by part, what serves, and the log offsets that its parameters hold."""
+        """Ready or not; problems by part, what is degraded, what serves, and the log offsets that its parameters
+        hold."""
         problems: dict[str, str] = {}
+        degraded: dict[str, str] = {}
         content: dict[str, Any] = {}
         try:
             state = self._current.state
@@ -43,6 +48,10 @@ class Readiness:
                 await self._store.ping()
         except (redis.RedisError, OSError, TimeoutError) as error:
             problems["redis"] = f"Redis does not answer: {error!r}."
-        if self._log.silent_seconds > self._silence:
-            problems["log"] = f"The log acknowledged nothing in the last {self._silence} s."
-        return not problems, {"ready": not problems, "problems": problems, **content}
+        if silent := self._log.silent(self._silence):
+            starting = time.monotonic() < self._log_needed_until
+            (problems if starting else degraded)["log"] = (
+                f"Partitions {silent} of the log acknowledged nothing in the last {self._silence} s: their users are "
+                "answered without exploration."
+            )
+        return not problems, {"ready": not problems, "problems": problems, "degraded": degraded, **content}

@@ -15,10 +15,9 @@ from feature_store.contracts.clock import Clock
 from feature_store.contracts.experiments import Experiment, Variant
 from feature_store.contracts.identity import Keyring
 from feature_store.online import NOBODY, AsyncOnlineStore, UserFeatures
-from online_serving import decisions, metrics
+from online_serving import metrics
 from online_serving.bodies import broken_rule
-from online_serving.decisions import Provenance
-from online_serving.event_log import DecisionLog
+from online_serving.decisions import DecisionAppender, Provenance, build
 from online_serving.pipeline.pipeline import Pipeline, unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.schemas import FilterBody, RecommendationRequest
@@ -61,7 +60,7 @@ class Recommender:
         keyring: Keyring,
         experiment: Experiment,
         online: AsyncOnlineStore,
-        log: DecisionLog,
+        decisions: DecisionAppender,
         settings: ServingSettings,
         clock: Clock,
         rng: np.random.Generator,
@@ -71,7 +70,7 @@ class Recommender:
         self._keyring = keyring
         self._experiment = experiment
         self._online = online
-        self._log = log
+        self._decisions = decisions
         self._settings = settings
         self._clock = clock
         self._rng = rng
@@ -99,11 +98,11 @@ class Recommender:
         )
         decision_id = self._keyring.decision_id(user, now)
         sampled = self._rng.random() < self._settings.candidate_log_share
-        decision = decisions.build(decision_id, user, now, request.surface, made_with, recommendation, sampled)
-        logged = await decisions.logged(self._log, decision, self._settings.decision_deadline_ms)
+        decision = build(decision_id, user, now, request.surface, made_with, recommendation, sampled)
+        logged = await self._decisions.logged(decision)
         if not logged:
             degraded.append("log")
-            decision_id = self._keyring.decision_id(user, now)
+            decision_id = self._keyring.decision_id(user, now, logged=False)
             recommendation = unexplored(recommendation, request.slate_size)
         await self._remember(user, recommendation.slate, now, degraded)
         for part in degraded:

@@ -42,9 +42,10 @@ class ServingSettings(BaseModel):
         default=50, ge=0, description="Newest catalogue items added to the candidates while they have few impressions."
     )
     decision_deadline_ms: float = Field(
-        default=20.0,
+        default=150.0,
         gt=0,
-        description="A decision not acknowledged by the log in this time is answered without exploration.",
+        description="A decision not acknowledged by the log in this time is answered without exploration, and nothing "
+        "is learnt from it. Well above what your cluster's slowest acknowledgements take.",
     )
     feedback_deadline_ms: float = Field(
         default=2000.0, gt=0, description="Feedback not acknowledged in this time is answered 503: send it again."

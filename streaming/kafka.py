@@ -1,4 +1,4 @@
-"""The log on kafka-python: topics, one writer class, one reader class.
+"""The log on kafka-python: topics, a reader, and the writer of streaming/writer.py.
 
 Coded to the protocol; what the embedded broker does differently from Apache Kafka is worked around here and nowhere
 else: it cannot tell the end of a partition reliably (so ends come from what was fetched, never from ListOffsets), and
@@ -6,31 +6,26 @@ it evicts silent members of a consumer group late or never (so partitions are as
 state, and who works on what is kept in Redis: feature_store/membership.py).
 """
 
+import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError, TopicAlreadyExistsError
+from kafka.partitioner.default import murmur2
 
 from feature_store.contracts.errors import LogMismatch, Unavailable
+from streaming.kafka_client import connected
 from streaming.settings import KafkaSettings
+from streaming.writer import Appended, Writer
+
+__all__ = ["Appended", "Log", "PartitionsLost", "Reader", "Record", "Writer", "partition_of"]
 
 _REQUEST_TIMEOUT_MS = 10_000
 _FETCH_WAIT_MS = 50
-_SEND_TIMEOUT_MS = 5_000
-_DELIVERY_TIMEOUT_MS = 10_000
-_SEND_BLOCK_MS = 200
 _BACKLOG_POLL_MS = 100
 _BACKLOG_POLLS = 50
-
-
-class Appended(NamedTuple):
-    """Where a record was written."""
-
-    partition: int
-    offset: int
 
 
 class Record(NamedTuple):
@@ -53,6 +48,11 @@ class PartitionsLost(Unavailable):
             "than this was behind?"
         )
         self.partitions = sorted(offsets)
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of a record with the key, as Kafka's own partitioner chooses it."""
+    return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions
 
 
 class Log:
@@ -91,8 +91,16 @@ class Log:
 
     def log_id(self, topic: str | None = None) -> str:
         """Identifies a log: the id Kafka gave the topic when it was created (KIP-516). A topic that was deleted and
-        made anew, or that a memory-only broker lost, comes back with another id."""
-        return str(self._describe(topic)["topic_id"])
+        made anew, or that a memory-only broker lost, comes back with another id. Raises LogMismatch if the cluster
+        gives its topics no ids: then one log could not be told from the next."""
+        found = self._describe(topic)
+        if not found["topic_id"] or uuid.UUID(str(found["topic_id"])).int == 0:
+            raise LogMismatch(
+                f"Kafka at {self._bootstrap} gives its topics no ids: positions in a log that was made anew would be "
+                "taken for positions in the one before. Use a cluster whose topics have ids, as Apache Kafka's have "
+                "from 2.8 on."
+            )
+        return str(found["topic_id"])
 
     def partitions(self, topic: str | None = None) -> int:
         """Partitions of a topic, the events topic unless another is named."""
@@ -118,68 +126,23 @@ class Log:
         return found[0]
 
 
-class Writer:
-    """Appends records. Acknowledged by all replicas; in order per key, also over retries."""
-
-    def __init__(self, bootstrap: str) -> None:
-        try:
-            self._producer = KafkaProducer(
-                bootstrap_servers=bootstrap,
-                acks="all",
-                metrics_enabled=False,  # its own: we have ours
-                linger_ms=0,
-                enable_idempotence=True,
-                max_request_size=16 << 20,
-                request_timeout_ms=_SEND_TIMEOUT_MS,
-                delivery_timeout_ms=_DELIVERY_TIMEOUT_MS,  # not longer: nobody waits for older records any more
-                max_block_ms=_SEND_BLOCK_MS,  # send() is called on event loops
-            )
-        except KafkaError as error:
-            raise _unavailable(bootstrap, error) from None
-
-    def send(self, topic: str, key: str | None, value: bytes, partition: int | None = None) -> "Future[Appended]":
-        """Appends one record; the future holds its place once the broker has it, or the error."""
-        done: Future[Appended] = Future()
-        done.set_running_or_notify_cancel()
-        try:
-            sent = self._producer.send(topic, value=value, key=key.encode() if key else None, partition=partition)
-        except KafkaError as error:
-            done.set_exception(Unavailable(f"The log did not take a record: {error}. Send it again."))
-            return done
-        sent.add_callback(lambda meta: done.set_result(Appended(meta.partition, meta.offset)))
-        sent.add_errback(
-            lambda error: done.set_exception(Unavailable(f"The log did not take a record: {error}. Send it again."))
-        )
-        return done
-
-    def flush(self) -> None:
-        """Waits until everything sent is acknowledged or has failed."""
-        self._producer.flush()
-
-    def close(self) -> None:
-        """Flushes and disconnects."""
-        self._producer.close(timeout=5)
-
-
 class Reader:
     """Reads assigned partitions of one topic from given offsets."""
 
     def __init__(self, bootstrap: str, topic: str, offsets: Mapping[int, int], wait_ms: int = _FETCH_WAIT_MS) -> None:
         """offsets: by partition, the first offset to read. wait_ms: how long the broker holds a fetch that finds
         nothing: longer is cheaper, and later to notice a partition that the fetch did not cover."""
-        try:
-            self._consumer = KafkaConsumer(
-                bootstrap_servers=bootstrap,
-                group_id=None,
-                enable_auto_commit=False,
-                metrics_enabled=False,
-                auto_offset_reset="none",
-                fetch_max_wait_ms=wait_ms,
-                max_partition_fetch_bytes=16 << 20,
-                request_timeout_ms=_REQUEST_TIMEOUT_MS,
-            )
-        except KafkaError as error:
-            raise _unavailable(bootstrap, error) from None
+        self._consumer = connected(
+            KafkaConsumer,
+            bootstrap,
+            group_id=None,
+            enable_auto_commit=False,
+            metrics_enabled=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=wait_ms,
+            max_partition_fetch_bytes=16 << 20,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        )
         self._topic = topic
         self.assign(offsets)
 
@@ -245,15 +208,8 @@ class _Admin:
         self._bootstrap = bootstrap
 
     def __enter__(self) -> Any:
-        try:
-            self._client = KafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
-        except KafkaError as error:
-            raise _unavailable(self._bootstrap, error) from None
+        self._client = connected(KafkaAdminClient, self._bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
         return self._client
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
-
-
-def _unavailable(bootstrap: str, error: Exception) -> Unavailable:
-    return Unavailable(f"Kafka does not answer at {bootstrap} ({error}). Start it, or set MATCHLOOP_KAFKA_BOOTSTRAP.")

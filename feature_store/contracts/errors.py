@@ -33,3 +33,7 @@ class Fenced(MatchLoopError):
 
 class Unavailable(MatchLoopError):
     """A part of the stack does not answer."""
+
+
+class Unacknowledged(Unavailable):
+    """Something was sent and not acknowledged: whether it has arrived, or still will, nobody knows."""

@@ -2,7 +2,8 @@
 
 A user key is a keyed hash: logs and lake carry it instead of the user's id. A decision id carries the user key and the
 time of the decision under a signature, so that feedback is routed to the right partition, and a forged id is refused,
-without a look-up.
+without a look-up. It also says whether the log was to have the decision: feedback on one that it has not is told by
+its id.
 """
 
 import base64
@@ -22,6 +23,7 @@ _NONCE_BYTES = 8
 _SIGNATURE_BYTES = 10
 _BODY_BYTES = _KEY_BYTES + _TIME_BYTES + _NONCE_BYTES
 _MIN_SECRET_BYTES = 16
+_UNLOGGED = 1 << 47  # the highest bit of the time, which times do not need (events.Milliseconds)
 
 
 class DecisionRef(NamedTuple):
@@ -29,6 +31,7 @@ class DecisionRef(NamedTuple):
 
     user: str
     time: int
+    logged: bool = True  # False: it was answered although the log had not taken it
 
 
 class Keyring:
@@ -51,10 +54,12 @@ class Keyring:
         digest = hashlib.blake2b(user_id.encode(), digest_size=_KEY_BYTES, key=self._user_key).digest()
         return _encode(digest)
 
-    def decision_id(self, user: str, time_ms: int, nonce: bytes | None = None) -> str:
-        """A signed id for a decision made for the user key at the time; the nonce (8 bytes) is random unless given."""
+    def decision_id(self, user: str, time_ms: int, nonce: bytes | None = None, *, logged: bool = True) -> str:
+        """A signed id for a decision made for the user key at the time; the nonce (8 bytes) is random unless given.
+        logged: whether the decision is in the log."""
         nonce = secrets.token_bytes(_NONCE_BYTES) if nonce is None else nonce
-        body = _decode(user) + time_ms.to_bytes(_TIME_BYTES, "big") + nonce
+        time = time_ms if logged else time_ms | _UNLOGGED
+        body = _decode(user) + time.to_bytes(_TIME_BYTES, "big") + nonce
         if len(body) != _BODY_BYTES:
             raise InvalidInput(f"{user!r} is not a user key: expected 22 characters made by Keyring.user_key.")
         return _encode(body + self._sign(body))
@@ -106,8 +111,8 @@ def load_or_create_secret(path: Path) -> bytes:
 
 
 def _read(raw: bytes) -> DecisionRef:
-    time = raw[_KEY_BYTES : _KEY_BYTES + _TIME_BYTES]
-    return DecisionRef(_encode(raw[:_KEY_BYTES]), int.from_bytes(time, "big"))
+    time = int.from_bytes(raw[_KEY_BYTES : _KEY_BYTES + _TIME_BYTES], "big")
+    return DecisionRef(_encode(raw[:_KEY_BYTES]), time & ~_UNLOGGED, not time & _UNLOGGED)
 
 
 def _encode(raw: bytes) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from pyspark.sql import SparkSession
@@ -22,7 +23,7 @@ _START_SECONDS = 20.0
 
 
 @contextlib.contextmanager
-def _running(command: list[str], answers: HealthCheck) -> Iterator[None]:
+def _running(command: list[str], answers: HealthCheck) -> Iterator[int]:
     process = subprocess.Popen(leashed(command, os.getpid(), signal.SIGKILL), stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + _START_SECONDS
@@ -34,7 +35,7 @@ def _running(command: list[str], answers: HealthCheck) -> Iterator[None]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:
@@ -44,21 +45,46 @@ def _running(command: list[str], answers: HealthCheck) -> Iterator[None]:
             process.wait()
 
 
+class Server(NamedTuple):
+    """A server that runs."""
+
+    address: str
+    pid: int
+
+
+@contextlib.contextmanager
+def running_broker(port: int) -> Iterator[Server]:
+    """A Kafka-protocol broker with empty topics."""
+    with _running(servers.broker_command(port), lambda: servers.kafka_answers(servers.LOOPBACK, port)) as pid:
+        yield Server(f"{servers.LOOPBACK}:{port}", pid)
+
+
 @pytest.fixture(scope="module")
-def broker() -> Iterator[str]:
+def broker_server() -> Iterator[Server]:
+    """The broker of the test module."""
+    with running_broker(servers.free_port()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def broker(broker_server: Server) -> str:
     """host:port of a Kafka-protocol broker with empty topics, one per test module."""
-    port = servers.free_port()
-    with _running(servers.broker_command(port), lambda: servers.kafka_answers(servers.LOOPBACK, port)):
-        yield f"{servers.LOOPBACK}:{port}"
+    return broker_server.address
 
 
 @pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of an empty Redis-protocol server with an append-only file, one per test module."""
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The Redis-protocol server of the test module."""
     port = servers.free_port()
     directory: Path = tmp_path_factory.mktemp("redis")
-    with _running(servers.redis_command(port, directory), lambda: servers.redis_answers(servers.LOOPBACK, port)):
-        yield f"redis://{servers.LOOPBACK}:{port}/0"
+    with _running(servers.redis_command(port, directory), lambda: servers.redis_answers(servers.LOOPBACK, port)) as pid:
+        yield Server(f"redis://{servers.LOOPBACK}:{port}/0", pid)
+
+
+@pytest.fixture(scope="module")
+def redis_url(redis_server: Server) -> str:
+    """URL of an empty Redis-protocol server with an append-only file, one per test module."""
+    return redis_server.address
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,15 @@ import pytest
 import redis.asyncio
 
 from feature_store.contracts.clock import ManualClock
-from feature_store.contracts.errors import Unavailable
-from feature_store.contracts.events import Decision, Event, Feedback
+from feature_store.contracts.errors import Unacknowledged, Unavailable
+from feature_store.contracts.events import Decision, Event, Feedback, Withdrawal
 from feature_store.contracts.experiments import BanditMode, Experiment, Variant
-from feature_store.contracts.identity import Keyring
+from feature_store.contracts.identity import DecisionRef, Keyring
 from feature_store.online import Active, AsyncOnlineStore
 from feature_store.settings import RedisSettings
 from infra.benchmarks.small_release import build_release, items
 from infra.servers import free_port
-from online_serving import decisions
+from online_serving.decisions import DecisionAppender
 from online_serving.feedback import FeedbackIntake
 from online_serving.parameters import Parameters
 from online_serving.pipeline.pipeline import Pipeline
@@ -38,11 +38,14 @@ EXPERIMENT = Experiment(variants=(Variant(name="online", share=1.0, bandit=Bandi
 class ListLog:
     """Takes records into a list; answers at once, with an error, or never."""
 
-    def __init__(self, error: Exception | None = None, silent: bool = False) -> None:
+    def __init__(self, error: Exception | None = None, silent: bool = False, stalled: float = 0.0) -> None:
         self.events: list[Event] = []
         self.records = 0
-        self.stalled_seconds = 0.0
-        self._error, self._silent = error, silent
+        self._error, self._silent, self._stalled = error, silent, stalled
+
+    def stalled_seconds(self, user: str) -> float:
+        del user
+        return self._stalled
 
     def append(self, user: str, events: Sequence[Event]) -> "asyncio.Future[Appended]":
         sent: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
@@ -72,13 +75,14 @@ def ask(current: Current, log: ListLog, **settings: Any) -> dict[str, Any]:
     async def asking() -> dict[str, Any]:
         client = redis.asyncio.Redis(port=free_port())
         serving = ServingSettings(slate_size=6, candidate_log_share=1.0, **settings)
+        appender = DecisionAppender(log, serving.decision_deadline_ms)
         recommender = Recommender(
             current,
             Pipeline(serving, BanditSettings()),
             Keyring(b"a secret for the tests"),
             EXPERIMENT,
             AsyncOnlineStore(client, RedisSettings()),
-            log,
+            appender,
             serving,
             ManualClock(1_000),
             np.random.default_rng(1),
@@ -86,6 +90,7 @@ def ask(current: Current, log: ListLog, **settings: Any) -> dict[str, Any]:
         try:
             return await recommender.answer(RecommendationRequest(user_id="u"))
         finally:
+            await appender.close()
             await client.aclose()
 
     return asyncio.run(asking())
@@ -98,7 +103,7 @@ def test_a_decision_in_the_log_is_what_was_answered(current: Current) -> None:
     assert isinstance(decision, Decision)
     assert answer["logged"] is True
     assert decision.id == answer["decision_id"]
-    assert KEYRING.open_decision_id(decision.id) == (decision.user, 1_000)
+    assert KEYRING.open_decision_id(decision.id) == DecisionRef(decision.user, 1_000)
     assert decision.items[:6] == [item["id"] for item in answer["items"]]
     assert decision.offsets == [3, 4]
     assert decision.candidates is not None
@@ -113,17 +118,56 @@ def test_what_the_log_does_not_take_in_time_is_not_explored(current: Current, lo
     assert isinstance(attempted, Decision)
     assert answer["logged"] is False
     assert "log" in answer["degraded"]
-    assert answer["decision_id"] != attempted.id
+    assert KEYRING.open_decision_id(answer["decision_id"]) == DecisionRef(attempted.user, 1_000, logged=False)
     assert [item["probability"] for item in answer["items"]] == [1.0] * 6
     scores = [item["score"] for item in answer["items"]]
     assert scores == sorted(scores, reverse=True)
 
 
-def test_a_stalled_log_is_not_sent_to(current: Current) -> None:
-    log = ListLog()
-    log.stalled_seconds = 0.5
-    assert ask(current, log)["logged"] is False
-    assert log.events == []
+@pytest.mark.parametrize(("stalled", "sent"), [(0.3, 1), (0.31, 0)])
+def test_a_partition_that_is_several_deadlines_late_is_not_sent_to(current: Current, stalled: float, sent: int) -> None:
+    log = ListLog(stalled=stalled)
+    assert ask(current, log, decision_deadline_ms=100.0)["logged"] is bool(sent)
+    assert log.records == sent
+
+
+class FailingLog(ListLog):
+    """Fails the first records with these errors, and takes those after them."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__()
+        self._errors = list(errors)
+
+    def append(self, user: str, events: Sequence[Event]) -> "asyncio.Future[Appended]":
+        self._error = self._errors.pop(0) if self._errors else None
+        return super().append(user, events)
+
+
+def withdrawn(log: ListLog, records: int) -> list[Event]:
+    """What is appended behind a decision that the log does not acknowledge, when there are so many records."""
+
+    async def scenario() -> list[Event]:
+        appender = DecisionAppender(log, 10.0)
+        assert await appender.logged(decision("u", 7, ["a"])) is False
+        while log.records < records:
+            await asyncio.sleep(0)
+        await appender.close()
+        return log.events[1:]
+
+    return asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def test_a_decision_of_which_nobody_knows_whether_the_log_has_it_is_withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = decision("u", 7, ["a"])
+    withdrawal = Withdrawal(decision=made.id, user=made.user, time=7)
+    assert withdrawn(FailingLog(Unacknowledged("?")), 2) == [withdrawal]
+    monkeypatch.setattr("online_serving.decisions._RETRY_SECONDS", 0.01)
+    again = FailingLog(Unacknowledged("?"), Unacknowledged("?"), Unavailable("gone"))
+    assert withdrawn(again, 4) == [withdrawal] * 3  # until the log takes it
+
+
+def test_a_decision_that_was_not_sent_is_not_withdrawn() -> None:
+    assert withdrawn(FailingLog(Unavailable("not sent")), 1) == []
 
 
 def test_an_acknowledgement_that_waits_in_a_busy_loop_is_in_time() -> None:
@@ -141,7 +185,7 @@ def test_an_acknowledgement_that_waits_in_a_busy_loop_is_in_time() -> None:
             loop.call_soon(come_late)
             return sent
 
-    assert asyncio.run(decisions.logged(LoopHog(), decision("u", 0, ["a"]), 10.0)) is True
+    assert asyncio.run(DecisionAppender(LoopHog(), 10.0).logged(decision("u", 0, ["a"]))) is True
 
 
 def test_feedback_that_is_not_acknowledged_is_said_to_be_so() -> None:
