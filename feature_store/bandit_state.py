@@ -70,7 +70,7 @@ class Tail(NamedTuple):
     rows: int = 0
 
 
-class Snapshot(NamedTuple):
+class RowsSnapshot(NamedTuple):
     """All rows as of a commit, to be written with it."""
 
     rows: Rows
@@ -87,7 +87,7 @@ class Commit(NamedTuple):
     changes: Rows  # what the batch added
     opened: dict[str, bytes]  # open decisions, new or changed
     closed: list[str]
-    snapshot: Snapshot | None = None
+    snapshot: RowsSnapshot | None = None
 
 
 class PartitionState(NamedTuple):
@@ -102,7 +102,7 @@ class PartitionState(NamedTuple):
     tail: Tail = Tail()
 
 
-class Trimmed(Exception):
+class DeltaGap(Exception):
     """The deltas do not continue from where the reader stands: it must reload."""
 
 
@@ -205,7 +205,7 @@ class BanditStore:
     ) -> list[tuple[str, Delta]]:
         """Deltas after the stream id, waiting up to block_ms for the first one.
 
-        `position` is where the reader stands. Raises Trimmed if the deltas do not continue from there (some were
+        `position` is where the reader stands. Raises DeltaGap if the deltas do not continue from there (some were
         dropped, or the server went back to an older state): reload then.
         """
         key = self._key(namespace, partition)("deltas")
@@ -213,7 +213,7 @@ class BanditStore:
         deltas = [(name.decode(), _delta(fields)) for _, entries in answer or [] for name, fields in entries]
         for _, delta in deltas:
             if delta.previous != position:
-                raise Trimmed
+                raise DeltaGap
             position = delta.position
         return deltas
 

@@ -2,13 +2,18 @@
 is.
 
 The edges of the items that a graph begins with have rows by cluster, items ascending within one: a decision reads all
-edges of a few clusters, so what it reads lies together. The edges of items that are appended have the rows after these,
-in the order they come: row numbers stay valid while the catalogue grows. One thread appends; others may read meanwhile.
+edges of a few clusters, so what it reads lies together. The edges of items that are added later have the rows after
+these, in the order they come: row numbers stay valid while the catalogue grows.
+
+A graph is a value: its arrays belong to one number of items. Adding items makes another graph, which shares memory with
+the one before; whoever holds that one goes on reading what it held, from whichever thread.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -17,11 +22,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
+from feature_store.growing import GrowingRows
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
-
-T = TypeVar("T", bound=np.generic)
 
 _CLUSTERS = b"matchloop.clusters"
 _NOTHING: Int32 = np.empty(0, dtype=np.int32)
@@ -35,30 +39,53 @@ class Adjacency(NamedTuple):
     start: Int64  # (clusters + 1,) the first row of each cluster's first edges
     items: Int32  # (first edges,) by row: item index, ascending within a cluster
     newest: Int32  # (clusters,) the cluster's newest appended edge, as row - first edges; -1: none
-    older: Int32  # (>= appended edges,) the one before it in the same cluster; -1: none
-    appended: Int32  # (>= appended edges,) item index
+    older: Int32  # (appended edges,) the one before it in the same cluster; -1: none
+    appended: Int32  # (appended edges,) item index
+
+    @property
+    def n_edges(self) -> int:
+        """Number of edges, which is that of the rows that are read by these row numbers."""
+        return len(self.items) + len(self.appended)
+
+
+class _Lineage:
+    """What graphs that grew out of one another share. Only the largest of them adds to it."""
+
+    def __init__(self, items: list[str], start: Int64, cluster: Int32) -> None:
+        self.items = items
+        self.index = {name: j for j, name in enumerate(items)}
+        self.start = GrowingRows(start)
+        self.cluster = GrowingRows(cluster)
+        self.older = GrowingRows(_NOTHING)
+        self.appended = GrowingRows(_NOTHING)
 
 
 class Graph:
-    """Clusters, items and the edges between them."""
+    """Clusters, items and the edges between them, as of one moment."""
+
+    clusters: int
+    size: int  # items
+    adjacency: Adjacency  # the edges by cluster
+    item_start: Int64  # (size + 1,) where each item's clusters begin in edge_cluster, and the end of the last
+    edge_cluster: Int32  # (edges,) the clusters of the first item, ascending, then those of the second, ...
 
     def __init__(self, clusters: int, items: Sequence[str] = (), start: Int64 | None = None, cluster: Int32 = _NOTHING):
         """Takes over arrays laid out as item_start (items + 1,) and edge_cluster (edges,). Raises InvalidInput if an
         item comes twice or an edge leads outside."""
         self.clusters = clusters
-        self.items = list(items)
-        self.index = {name: j for j, name in enumerate(self.items)}
-        self._start: Int64 = np.zeros(1, dtype=np.int64) if start is None else start
-        self._cluster = cluster
-        self._n_edges = len(cluster)
-        if len(self.index) < len(self.items):
-            twice = next(name for j, name in enumerate(self.items) if self.index[name] != j)
+        self.size = len(items)
+        self.item_start = np.zeros(1, dtype=np.int64) if start is None else start
+        self.edge_cluster = cluster
+        self._lineage = _Lineage(list(items), self.item_start, cluster)
+        index = self._lineage.index
+        if len(index) < len(items):
+            twice = next(name for j, name in enumerate(items) if index[name] != j)
             raise InvalidInput(f"Item {twice!r} comes twice in the graph.")
         if len(cluster) and (cluster.min() < 0 or cluster.max() >= clusters):
             raise InvalidInput(f"An edge names cluster {cluster.min()}..{cluster.max()}, there are {clusters}.")
-        first, first_items = _transposed(self._start, cluster, clusters)
+        first, first_items = _transposed(self.item_start, cluster, clusters)
         newest: Int32 = np.full(clusters, _NONE, dtype=np.int32)
-        self._adjacency = Adjacency(first, first_items, newest, _NOTHING, _NOTHING)
+        self.adjacency = Adjacency(first, first_items, newest, _NOTHING, _NOTHING)
 
     @classmethod
     def build(cls, items: Sequence[str], item: Int64, cluster: Int64, clusters: int) -> "Graph":
@@ -76,61 +103,84 @@ class Graph:
     @property
     def n_edges(self) -> int:
         """Number of edges."""
-        return self._n_edges
+        return len(self.edge_cluster)
 
     @property
-    def item_start(self) -> Int64:
-        """(items + 1,) where each item's clusters begin in edge_cluster, and the end of the last."""
-        return self._start[: len(self.items) + 1]
+    def items(self) -> list[str]:
+        """The ids of all items: a new list at each call, O(size)."""
+        return self._lineage.items[: self.size]
 
-    @property
-    def edge_cluster(self) -> Int32:
-        """(edges,) the clusters of the first item, ascending, then those of the second, ..."""
-        return self._cluster[: self._n_edges]
+    def ids(self, positions: Iterable[int]) -> list[str]:
+        """The ids of the items at positions below `size`."""
+        items = self._lineage.items
+        return [items[j] for j in positions]
 
-    @property
-    def adjacency(self) -> Adjacency:
-        """The edges by cluster, as of now."""
-        return self._adjacency
+    def position(self, item: str) -> int | None:
+        """The index of an item, None if the graph has none of this id."""
+        j = self._lineage.index.get(item)
+        return j if j is not None and j < self.size else None
+
+    def positions(self, items: Iterable[str]) -> Int64:
+        """(n,) the indexes of items, -1 for those that the graph does not have."""
+        index = self._lineage.index
+        found = np.fromiter((index.get(item, _NONE) for item in items), np.int64)
+        found[found >= self.size] = _NONE
+        return found
 
     def items_of(self, cluster: int) -> Int32:
         """Indexes of the items connected to a cluster, ascending."""
-        start, items, newest, older, appended = self._adjacency
-        later = []
-        at = newest[cluster]
-        while at != _NONE:
-            later.append(appended[at])
-            at = older[at]
-        first = items[start[cluster] : start[cluster + 1]]
-        return np.append(first, np.array(later[::-1], dtype=np.int32)) if later else first
+        connected: Int32 = _items_of(self.adjacency, cluster)
+        return connected
 
     def clusters_of(self, item: int) -> Int32:
         """The clusters an item is connected to, ascending."""
-        return self._cluster[self._start[item] : self._start[item + 1]]
+        return self.edge_cluster[self.item_start[item] : self.item_start[item + 1]]
 
     def row(self, cluster: int, item: int) -> int | None:
         """The edge row of (cluster, item index), None if there is no such edge."""
-        row = int(find_row(self._adjacency, self.item_start, self.edge_cluster, item, cluster))
+        row = int(find_row(self.adjacency, self.item_start, self.edge_cluster, item, cluster))
         return None if row == _NONE else row
 
-    def append(self, item: str, clusters: Sequence[int]) -> int:
-        """Adds an item with its edges and returns its index. Raises InvalidInput if the item is there already."""
-        if item in self.index:
-            raise InvalidInput(f"Item {item!r} is in the graph already.")
-        distinct = sorted(set(clusters))
-        if distinct and not (distinct[0] >= 0 and distinct[-1] < self.clusters):
-            raise InvalidInput(f"Item {item!r} names cluster {distinct[-1]}, there are {self.clusters}.")
-        j = len(self.items)
-        end = self._n_edges + len(distinct)
-        self._start = _grown(self._start, j + 2)
-        self._cluster = _grown(self._cluster, end)
-        self._cluster[self._n_edges : end] = distinct
-        self._start[j + 1] = end
-        self._adjacency = _chained(self._adjacency, self._n_edges, j, distinct)
-        self._n_edges = end
-        self.items.append(item)
-        self.index[item] = j
-        return j
+    def with_items(self, items: Sequence[str], clusters: Sequence[Collection[int]]) -> "Graph":
+        """The graph with new items behind its own, each with the clusters that it is connected to. Takes as long as
+        they are many, whatever the size of the graph.
+
+        Raises InvalidInput if an item is in the graph already or comes twice, if an edge leads outside, or if this
+        graph has been grown before: its memory continues in the graph that came out of it.
+        """
+        shared = self._lineage
+        if len(shared.items) != self.size:
+            raise InvalidInput("This graph has been grown already. Add to the one that came out of it.")
+        distinct = [sorted(set(found)) for found in clusters]
+        new = {name: self.size + k for k, name in enumerate(items)}
+        if len(new) < len(items) or not new.keys().isdisjoint(shared.index.keys()):
+            twice = next(name for k, name in enumerate(items) if name in shared.index or new[name] != self.size + k)
+            raise InvalidInput(f"Item {twice!r} is in the graph already.")
+        for name, found in zip(items, distinct, strict=True):
+            if found and not (found[0] >= 0 and found[-1] < self.clusters):
+                raise InvalidInput(f"Item {name!r} names cluster {found[-1]}, there are {self.clusters}.")
+        added = np.fromiter(chain.from_iterable(distinct), np.int32)
+        ends = self.n_edges + np.cumsum([len(found) for found in distinct], dtype=np.int64)
+        newest, older = self.adjacency.newest.copy(), np.empty(len(added), dtype=np.int32)
+        _chain(added, len(self.adjacency.older), newest, older)
+        shared.start.append(ends)
+        shared.cluster.append(added)
+        shared.older.append(older)
+        shared.appended.append(
+            np.repeat(np.arange(self.size, self.size + len(items), dtype=np.int32), [len(found) for found in distinct])
+        )
+        shared.index.update(new)
+        shared.items.extend(items)
+        grown = copy.copy(self)
+        grown.size = self.size + len(items)
+        grown.item_start, grown.edge_cluster = shared.start.rows, shared.cluster.rows
+        grown.adjacency = self.adjacency._replace(newest=newest, older=shared.older.rows, appended=shared.appended.rows)
+        return grown
+
+    def continues(self, other: "Graph") -> bool:
+        """Whether this graph is the other one, or grew out of it: what has the other's rows can be read by this one's
+        row numbers, as far as they go."""
+        return self._lineage is other._lineage and self.size >= other.size  # noqa: SLF001 - of the same class
 
     def save(self, path: Path) -> None:
         """Writes one Parquet file: item and its clusters; the number of clusters in the file's metadata."""
@@ -154,17 +204,34 @@ class Graph:
         return cls(int(metadata[_CLUSTERS]), table.column("item").to_pylist(), start, cluster)
 
 
-def _chained(before: Adjacency, row: int, item: int, clusters: Sequence[int]) -> Adjacency:
-    """With an item's edges, rows from `row` on. Whoever reads `before` goes on reading what it held."""
-    first = row - len(before.items)
-    end = first + len(clusters)
-    newest, older, appended = before.newest.copy(), _grown(before.older, end), _grown(before.appended, end)
-    older[first:end], appended[first:end] = newest[clusters], item
-    newest[clusters] = np.arange(first, end)
-    return before._replace(newest=newest, older=older, appended=appended)
+@numba.njit(cache=True, nogil=True)
+def _items_of(adjacency, cluster):  # type: ignore[no-untyped-def]  # numba infers the types
+    first = adjacency.items[adjacency.start[cluster] : adjacency.start[cluster + 1]]
+    count, at = 0, adjacency.newest[cluster]
+    while at >= 0:
+        count, at = count + 1, adjacency.older[at]
+    if count == 0:
+        return first
+    connected = np.empty(len(first) + count, dtype=np.int32)
+    connected[: len(first)] = first
+    place, at = len(connected), adjacency.newest[cluster]
+    while at >= 0:
+        place -= 1
+        connected[place] = adjacency.appended[at]
+        at = adjacency.older[at]
+    return connected
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
+def _chain(cluster, first, newest, older):  # type: ignore[no-untyped-def]  # numba infers the types
+    """Links new edges, the first of which is appended edge number `first`, to those before them in their clusters:
+    fills older (edges,) and updates newest (clusters,)."""
+    for i in range(len(cluster)):
+        older[i] = newest[cluster[i]]
+        newest[cluster[i]] = first + i
+
+
+@numba.njit(cache=True, nogil=True)
 def _transposed(item_start, edge_cluster, clusters):  # type: ignore[no-untyped-def]  # numba infers the types
     """The first two arrays of an Adjacency."""
     start = np.zeros(clusters + 1, dtype=np.int64)
@@ -180,7 +247,7 @@ def _transposed(item_start, edge_cluster, clusters):  # type: ignore[no-untyped-
     return start, items
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def find_row(adjacency, item_start, edge_cluster, item, cluster):  # type: ignore[no-untyped-def]  # numba infers it
     """The edge row of an item and a cluster, -1 if there is no such edge."""
     if not 0 <= cluster < len(adjacency.newest):
@@ -192,12 +259,3 @@ def find_row(adjacency, item_start, edge_cluster, item, cluster):  # type: ignor
         values, wanted = adjacency.items, item
     row = first + np.searchsorted(values[first:end], wanted)
     return row if row < end and values[row] == wanted else _NONE
-
-
-def _grown(array: NDArray[T], size: int) -> NDArray[T]:
-    """The array with room for `size` values, capacity doubled when it has to grow."""
-    if size <= len(array):
-        return array
-    larger = np.zeros(max(size, 2 * len(array)), dtype=array.dtype)
-    larger[: len(array)] = array
-    return larger

@@ -43,6 +43,15 @@ class Rows(NamedTuple):
         """The same rows with every sum that many times as large."""
         return self._replace(values=factor * self.values)
 
+    def parts(self, most: int) -> list["Rows"]:
+        """The rows in parts of at most so many, in their order; one empty part if there are none."""
+        return [
+            self._replace(
+                item=self.item[i : i + most], cluster=self.cluster[i : i + most], values=self.values[i : i + most]
+            )
+            for i in range(0, max(1, len(self.item)), most)
+        ]
+
     @classmethod
     def chain(cls, parts: Sequence["Rows"]) -> "Rows":
         """Parts one behind the other: a row that several of them name comes several times."""

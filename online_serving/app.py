@@ -26,6 +26,7 @@ from online_serving.decisions import DecisionAppender
 from online_serving.event_log import EventLog
 from online_serving.feedback import FeedbackIntake
 from online_serving.followers import ParameterFollower, StateFollower
+from online_serving.loop_lag import measuring_lag
 from online_serving.overload import InFlightLimit
 from online_serving.pipeline.pipeline import Pipeline
 from online_serving.readiness import Readiness
@@ -113,6 +114,7 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
         services.catalogue = Catalogue(online, log, keyring, config.serving, clock)
         services.readiness = Readiness(current, online, log, config.kafka)
 
+        await cleanup.enter_async_context(measuring_lag())
         await cleanup.enter_async_context(_following(config, blocking, pipeline, current, clock, loop))
         yield
 
@@ -126,28 +128,28 @@ async def _following(
     clock: Clock,
     loop: asyncio.AbstractEventLoop,
 ) -> AsyncIterator[None]:
-    store, bandit = OnlineStore(client, config.redis), BanditStore(client, config.redis)
+    online, state = OnlineStore(client, config.redis), BanditStore(client, config.redis)
     parameters: list[ParameterFollower] = []
 
     def on_loop(call: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is served any more
             loop.call_soon_threadsafe(call)
 
-    def swap(state: State) -> None:
+    def swap(loaded: State) -> None:
         for old in parameters:
             old.stop()
-        current.publish(state)
-        parameters[:] = [ParameterFollower(bandit, state, on_loop, follower.load_anew)]
+        current.publish(loaded)
+        parameters[:] = [ParameterFollower(state, loaded, loop, follower.load_anew, clock)]
         parameters[0].start()
 
     def complain(problem: str) -> None:
         current.problem = problem
 
     follower = StateFollower(
-        store,
-        loader(config.home, config.kafka.partitions, store, bandit, config.bandit, pipeline, clock),
-        publish=lambda state: on_loop(lambda: current.publish(state)),
-        swap=lambda state: on_loop(lambda: swap(state)),
+        online,
+        loader(config.home, config.kafka.partitions, online, state, config.bandit, pipeline, clock),
+        publish=lambda changed: on_loop(lambda: current.publish(changed)),
+        swap=lambda loaded: on_loop(lambda: swap(loaded)),
         complain=lambda problem: on_loop(lambda: complain(problem)),
     )
     follower.start()

@@ -3,21 +3,22 @@
 They compute and hand over: what serves is replaced on the event loop, between two requests.
 """
 
+import asyncio
 import logging
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 
 import redis
 
-from feature_store.bandit_state import BanditStore, Delta, Trimmed
+from feature_store.bandit_state import BanditStore, DeltaGap
+from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import MatchLoopError
 from feature_store.online import Active, Change, OnlineStore
 from online_serving import metrics
-from online_serving.parameters import Parameters
+from online_serving.parameters import Located, Parameters
 from online_serving.state import Loader, Place, State
 
 _log = logging.getLogger(__name__)
@@ -26,28 +27,38 @@ _BLOCK_MS = 500
 _LOADING_BLOCK_MS = 20
 _RETRY_SECONDS = 0.5
 _RELOAD_SECONDS = 5.0
-
-OnLoop = Callable[[Callable[[], None]], object]  # has something done on the event loop, soon
+_ROWS_AT_ONCE = 1 << 14  # added to the parameters between two requests: well below a millisecond each 10,000
 
 
 class ParameterFollower:
-    """One thread per partition that applies deltas to the parameters of one namespace, for as long as they form a
-    chain."""
+    """Keeps the parameters of one namespace up to date: one thread per partition follows its deltas, for as long as
+    they form a chain, and the prior is fitted anew when there are many more trials.
+
+    The event loop only adds what was looked up, and assigns what was fitted.
+    """
 
     def __init__(
-        self, store: BanditStore, state: State, on_loop: OnLoop, broken: Callable[[Parameters], object]
+        self,
+        state: BanditStore,
+        loaded: State,
+        loop: asyncio.AbstractEventLoop,
+        broken: Callable[[Parameters], object],
+        clock: Clock,
     ) -> None:
-        """broken is called from a thread, which then ends, when deltas are missing: what its partition adds up to can
-        only be loaded anew. The other partitions go on."""
-        self._store = store
-        self._namespace = state.active.namespace
-        self._parameters = state.parameters
-        self._on_loop = on_loop
+        """broken is called from a thread, which then ends, when deltas are missing or cannot be applied: what its
+        partition adds up to can only be loaded anew. The other partitions go on."""
+        self._state = state
+        self._namespace = loaded.active.namespace
+        self._parameters = loaded.parameters
+        self._loop = loop
         self._broken = broken
+        self._clock = clock
+        self._sums = asyncio.Lock()  # held by whoever changes the sums over more than one step, or copies them
+        self._refitting: asyncio.Task[None] | None = None
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(partition, place), name=f"parameters-{partition}", daemon=True)
-            for partition, place in enumerate(state.places)
+            for partition, place in enumerate(loaded.places)
         ]
 
     def start(self) -> None:
@@ -56,11 +67,13 @@ class ParameterFollower:
             thread.start()
 
     def stop(self) -> None:
-        """Has the threads end; they do within half a second."""
+        """Has the threads end; they do within half a second. Called on the event loop."""
         self._stop.set()
+        if self._refitting is not None:
+            self._refitting.cancel()
 
     def join(self) -> None:
-        """Waits for the threads to end."""
+        """Waits for the threads to end. Not called on the event loop, which they may be waiting for."""
         for thread in self._threads:
             thread.join()
 
@@ -68,27 +81,54 @@ class ParameterFollower:
         while not self._stop.is_set():
             try:
                 place = self._step(partition, place)
-            except Trimmed:
+            except DeltaGap:
                 _log.warning("deltas of partition %d of %s are missing: loading anew", partition, self._namespace)
                 self._broken(self._parameters)
                 return
             except redis.RedisError as error:
                 _log.warning("parameters of partition %d wait for Redis: %s", partition, error)
                 self._stop.wait(_RETRY_SECONDS)
+            except Exception:  # noqa: BLE001 - a thread that ends in silence would freeze its partition unnoticed
+                if not self._stop.is_set():
+                    _log.exception("a delta of partition %d of %s cannot be applied", partition, self._namespace)
+                    self._broken(self._parameters)
+                return
 
     def _step(self, partition: int, place: Place) -> Place:
-        found = self._store.follow(self._namespace, partition, place.stream_id, place.position, _BLOCK_MS)
+        found = self._state.follow(self._namespace, partition, place.stream_id, place.position, _BLOCK_MS)
         for stream_id, delta in found:
-            self._on_loop(partial(self._apply, partition, stream_id, delta))
+            parts = [self._parameters.located(part) for part in delta.changes.parts(_ROWS_AT_ONCE)]
+            applied = self._apply(partition, delta.position.offset, parts)
+            asyncio.run_coroutine_threadsafe(applied, self._loop).result()
             place = Place(delta.position, stream_id)
+            committed = int(stream_id.partition("-")[0]) / 1000  # a stream id begins with Redis's clock
+            metrics.PROPAGATION.observe(max(0.0, time.time() - committed))
+            metrics.PARAMETER_TIME.labels(str(partition)).set(committed)
+            metrics.PARAMETER_OFFSET.labels(str(partition)).set(delta.position.offset)
         return place
 
-    def _apply(self, partition: int, stream_id: str, delta: Delta) -> None:
-        self._parameters.apply(partition, delta.position.offset, delta.changes)
-        committed = int(stream_id.partition("-")[0]) / 1000  # a stream id begins with Redis's clock
-        metrics.PROPAGATION.observe(max(0.0, time.time() - committed))
-        metrics.PARAMETER_TIME.labels(str(partition)).set(committed)
-        metrics.PARAMETER_OFFSET.labels(str(partition)).set(delta.position.offset)
+    async def _apply(self, partition: int, offset: int, parts: list[Located]) -> None:
+        async with self._sums:
+            for part in parts[:-1]:
+                self._parameters.add(part)
+                await asyncio.sleep(0)  # requests go in between
+            self._parameters.apply(partition, offset, parts[-1])
+        idle = self._refitting is None or self._refitting.done()
+        if idle and not self._stop.is_set() and self._parameters.refit_due(self._clock.now_ms()):
+            self._refitting = self._loop.create_task(self._refit())
+
+    async def _refit(self) -> None:
+        try:
+            async with self._sums:
+                table = self._parameters.table(self._clock.now_ms())
+                table = table._replace(total=table.total.copy())  # a live item that comes can bring trials with it
+                table = await asyncio.to_thread(table.copy)
+            with metrics.PRIOR_FIT.time():
+                prior = await asyncio.to_thread(self._parameters.fitted, table)
+            self._parameters.adopt(prior, table)
+        except Exception:  # noqa: BLE001 - a task that fails in silence would leave the prior behind unnoticed
+            _log.exception("the prior of %s could not be fitted", self._namespace)
+            await asyncio.sleep(_RETRY_SECONDS)
 
 
 class StateFollower(threading.Thread):

@@ -27,5 +27,9 @@ PARAMETER_TIME = Gauge(
     "matchloop_parameter_commit_timestamp_seconds", "When the parameters in use were committed", ["partition"]
 )
 PARAMETER_OFFSET = Gauge("matchloop_parameter_offset", "Log offset folded into the parameters in use", ["partition"])
+PRIOR_FIT = Histogram("matchloop_prior_fit_seconds", "Time of one fit of the prior, in a thread", buckets=_SLOW)
 ITEMS = Gauge("matchloop_items", "Items that can be recommended")
 SWAPS = Counter("matchloop_swaps", "Changes of the serving release, by outcome", ["outcome"])
+LOOP_LAG = Histogram(
+    "matchloop_api_loop_lag_seconds", "How late the event loop came to a task that was due", buckets=_FAST
+)

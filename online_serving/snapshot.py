@@ -19,7 +19,7 @@ from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, UNKNOWN_ITEM, features_hash, token_ids
 from feature_store.graph import Graph
-from online_serving.growing import GrowingRows
+from feature_store.growing import GrowingRows
 from online_serving.item_lists import ItemLists
 from online_serving.retrieval import ItemIndex, cluster_thresholds, clusters_for
 from online_serving.towers import Towers
@@ -38,7 +38,6 @@ class _Growing:
     """What the snapshots of a release share. Only the newest of them adds to it; the others read what was there."""
 
     def __init__(self, graph: Graph, vectors: Float32, item_features: Float32, centroids: Float32) -> None:
-        self.graph = graph
         self.vectors = GrowingRows(vectors)
         self.item_features = GrowingRows(item_features)
         self.unknown = GrowingRows(np.flatnonzero(item_features[:, _KNOWN] == 0))
@@ -53,7 +52,7 @@ class _Growing:
 class Snapshot:
     """A release and the catalogue as of one moment. Item positions are those of the graph; live items come last.
 
-    All arrays that run over items have length `size`, although the graph may hold newer items already.
+    All arrays that run over items have length `size`, which is the graph's.
     """
 
     release: str
@@ -62,7 +61,7 @@ class Snapshot:
     index: ItemIndex
     lists: ItemLists | None  # of the items that training knew
     centroids: Float32  # (C, d)
-    size: int
+    graph: Graph
     vectors: Float32  # (size, d)
     item_features: Float32  # (size, len(ITEM_FEATURES))
     available: Bool  # (size,) in the catalogue and available
@@ -98,7 +97,7 @@ class Snapshot:
             index=ItemIndex(index),
             lists=ItemLists.load(directory, len(items)),
             centroids=centroids,
-            size=len(items),
+            graph=graph,
             vectors=vectors,
             item_features=item_features,
             available=np.full(len(items), catalogue is None),
@@ -109,28 +108,18 @@ class Snapshot:
         return snapshot if catalogue is None else snapshot.with_items((item.id, item) for item in catalogue)
 
     @property
-    def graph(self) -> Graph:
-        """The graph. It may hold items newer than this snapshot: positions from `size` on."""
-        return self._growing.graph
+    def size(self) -> int:
+        """Number of items."""
+        return self.graph.size
 
     def position(self, item: str) -> int | None:
         """The position of an item, None if the snapshot has none of this id."""
-        j = self._growing.graph.index.get(item)
-        return j if j is not None and j < self.size else None
+        return self.graph.position(item)
 
     def positions(self, items: Iterable[str]) -> Int64:
         """Positions of the items that the snapshot has, in the order given; the others are left out."""
-        index, size = self._growing.graph.index, self.size
-        return np.array([j for item in items if (j := index.get(item, size)) < size], dtype=np.int64)
-
-    def items_of(self, cluster: int) -> Int32:
-        """Positions of the items connected to a cluster, ascending."""
-        connected = self._growing.graph.items_of(cluster)
-        return connected[: np.searchsorted(connected, self.size)]
-
-    def item(self, position: int) -> str:
-        """The id of the item at a position."""
-        return self._growing.graph.items[position]
+        found = self.graph.positions(items)
+        return found[found >= 0]
 
     def with_items(self, changes: Iterable[CatalogueChange]) -> "Snapshot":
         """The snapshot after changes of the catalogue; this one stays as it is.
@@ -148,11 +137,11 @@ class Snapshot:
             [item for item in latest.values() if item is not None and item.available and self.position(item.id) is None]
         )
         known = {name: item for name, item in latest.items() if snapshot.position(name) is not None}
+        positions = snapshot.positions(known)
         available = snapshot.available.copy()
-        for name, item in known.items():
-            available[snapshot.position(name)] = item is not None and item.available
+        available[positions] = [item is not None and item.available for item in known.values()]
         self._growing.newest += 1
-        categories = _regrouped(self._growing, self.categories, known)
+        categories = _regrouped(self._growing, self.categories, known, positions)
         return replace(snapshot, available=available, categories=categories, _version=self._growing.newest)
 
     def _with_content(self, items: Iterable[Item]) -> "Snapshot":
@@ -172,17 +161,16 @@ class Snapshot:
             return self
         growing = self._growing
         vectors = _embed(self.towers, items)
-        for item, vector in zip(items, vectors, strict=True):
-            clusters = clusters_for(vector, self.centroids, growing.thresholds, growing.max_degree)
-            growing.graph.append(item.id, clusters)
-        added = np.arange(self.size, self.size + len(items))
+        clusters = [clusters_for(vector, self.centroids, growing.thresholds, growing.max_degree) for vector in vectors]
+        graph = self.graph.with_items([item.id for item in items], clusters)
+        added = np.arange(self.size, graph.size)
         growing.vectors.append(vectors)
         growing.item_features.append(np.tile(UNKNOWN_ITEM, (len(items), 1)))
         growing.unknown.append(added)
         growing.content.update((item.id, item.tokens()) for item in items)
         return replace(
             self,
-            size=self.size + len(items),
+            graph=graph,
             vectors=growing.vectors.rows,
             item_features=growing.item_features.rows,
             available=np.append(self.available, np.ones(len(items), dtype=np.bool_)),
@@ -191,14 +179,14 @@ class Snapshot:
 
 
 def _regrouped(
-    growing: _Growing, categories: Mapping[str, Int64], latest: Mapping[str, Item | None]
+    growing: _Growing, categories: Mapping[str, Int64], latest: Mapping[str, Item | None], positions: Int64
 ) -> Mapping[str, Int64]:
-    """Positions by category after changes of the catalogue: only lists that change are copied."""
+    """Positions by category after changes of the catalogue, given those of the changed items (n,): only lists that
+    change are copied."""
     leaving: dict[str, list[int]] = {}
     joining: dict[str, list[int]] = {}
-    for name, item in latest.items():
+    for (name, item), j in zip(latest.items(), positions.tolist(), strict=True):
         now, then = ([] if item is None else item.categories), growing.categories.get(name, [])
-        j = growing.graph.index[name]
         for category in set(then).difference(now):
             leaving.setdefault(category, []).append(j)
         for category in set(now).difference(then):
@@ -234,7 +222,7 @@ def _check(
         raise ReleaseRefused(f"{directory} has centroids of shape {centroids.shape}, its manifest says {wanted}.")
     if graph.items != items or indexed != len(items) or graph.clusters != manifest.clusters:
         raise ReleaseRefused(
-            f"{directory} disagrees with itself: {len(items)} items in items.parquet, {len(graph.items)} in the graph, "
+            f"{directory} disagrees with itself: {len(items)} items in items.parquet, {graph.size} in the graph, "
             f"{indexed} in the index; {graph.clusters} clusters in the graph, {manifest.clusters} in the manifest. "
             "Train again."
         )

@@ -61,7 +61,7 @@ class Current:
 
     def publish(self, state: State) -> None:
         """Has every request from now on answered from the state."""
-        state.parameters.extend(state.snapshot.size)
+        state.parameters.extend(state.snapshot.graph)
         self._state = state
 
 
@@ -72,7 +72,7 @@ def loader(
     home: Path,
     partitions: int,
     online: OnlineStore,
-    store: BanditStore,
+    state: BanditStore,
     bandit: BanditSettings,
     pipeline: Pipeline,
     clock: Clock,
@@ -93,9 +93,8 @@ def loader(
                 f"{partitions}. Set kafka.partitions to what the log has, or retrain."
             )
         snapshot = Snapshot.load(home / "releases", active.release, online.items())
-        parameters, places = load_parameters(
-            home / "namespaces", namespace, snapshot.graph, snapshot.size, store, bandit
-        )
+        parameters, places = load_parameters(home / "namespaces", namespace, snapshot.graph, state, bandit)
+        parameters.refit(clock.now_ms())
         _warm_up(pipeline, snapshot, parameters, clock.now_ms())
         return State(active, snapshot, parameters, places)
 
@@ -103,16 +102,16 @@ def loader(
 
 
 def load_parameters(
-    namespaces: Path, namespace: Description, graph: Graph, size: int, store: BanditStore, bandit: BanditSettings
+    namespaces: Path, namespace: Description, graph: Graph, state: BanditStore, bandit: BanditSettings
 ) -> tuple[Parameters, list[Place]]:
-    """The parameters of a namespace over the first `size` items of the graph, and where to follow each partition
-    from."""
+    """The parameters of a namespace over a graph, with a prior that was not fitted yet, and where to follow each
+    partition from."""
     base = read_base(namespaces, namespace.id)
-    parameters = Parameters(graph, size, base, namespace.offsets, bandit, namespace.decay)
+    parameters = Parameters(graph, base, namespace.offsets, bandit, namespace.decay)
     places = []
     for partition, first in enumerate(namespace.offsets):
-        position, rows, stream_id = store.load_rows(namespace.id, partition)
-        parameters.apply(partition, position.offset if position else first, rows)
+        position, rows, stream_id = state.load_rows(namespace.id, partition)
+        parameters.apply(partition, position.offset if position else first, parameters.located(rows))
         places.append(Place(position, stream_id))
     _give_memory_back()
     return parameters, places

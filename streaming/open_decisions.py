@@ -71,7 +71,7 @@ def translated(decision: OpenDecision, matrix: Float64 | None, graph: Graph) -> 
 
 def edge_mask(graph: Graph, clusters: Sequence[int], item: str) -> int:
     """Which of the clusters the item has an edge to: bit k stands for clusters[k]."""
-    j = graph.index.get(item)
+    j = graph.position(item)
     if j is None:
         return 0
     return sum(1 << k for k, cluster in enumerate(clusters) if graph.row(cluster, j) is not None)

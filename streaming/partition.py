@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from feature_store.bandit_state import BanditStore, Commit, Position, Snapshot, Tail
+from feature_store.bandit_state import BanditStore, Commit, Position, RowsSnapshot, Tail
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.events import Event
 from feature_store.namespace import Namespace, Start
@@ -110,7 +110,7 @@ class PartitionUpdater:
         tail = Tail(self._tail.deltas + 1, self._tail.rows + len(changes.rows.item))
         snapshot = None
         if self._store.wants_snapshot(tail, len(self._fold.sums)):
-            snapshot, tail = Snapshot(self._fold.sums.rows(), tail.deltas), Tail()
+            snapshot, tail = RowsSnapshot(self._fold.sums.rows(), tail.deltas), Tail()
         with COMMIT.time():
             self._store.commit(
                 self._namespace.id,

@@ -88,7 +88,7 @@ def _trials(graph: Graph, decisions: int, rng: np.random.Generator) -> tuple[Sha
     """Resolved trials, and how many edges they update."""
     shares = Shares()
     for _ in range(decisions):
-        items = rng.integers(len(graph.items), size=SLATE)
+        items = rng.integers(graph.size, size=SLATE)
         clusters = np.sort(rng.choice(graph.clusters, _CONNECTED, replace=False))
         every_edge = [(1 << _CONNECTED) - 1] * SLATE
         weights = rng.dirichlet(np.full(_CONNECTED, 5.0))

@@ -12,7 +12,7 @@ import psutil
 import redis
 
 from benchmarks.bandit.world import Size, all_rows, build_graph, choices
-from feature_store.bandit_state import BanditStore, Commit, Position, Snapshot
+from feature_store.bandit_state import BanditStore, Commit, Position, RowsSnapshot
 from feature_store.graph import Graph
 from feature_store.namespace import Description, Namespace, Start
 from feature_store.settings import RedisSettings
@@ -53,7 +53,7 @@ def prepare(home: Path, client: redis.Redis, size: Size, share: float, seed: int
     part = slice(np.searchsorted(rows.item, learnt))
     stored = Rows(graph.items[:learnt], rows.item[part], rows.cluster[part], rows.values[part])
     for partition in range(PARTITIONS):
-        commit = Commit(Position("log", 1), [], 0, True, stored, {}, [], Snapshot(stored, 1))
+        commit = Commit(Position("log", 1), [], 0, True, stored, {}, [], RowsSnapshot(stored, 1))
         store.commit(name, partition, None, commit)
     return name
 
@@ -70,7 +70,8 @@ def _load(home: Path, store: BanditStore, name: str) -> Loaded:
     before, started, cpu = process.memory_info().rss, time.perf_counter(), time.process_time()
     namespace = Description.load(home / "namespaces", name)
     graph = Graph.load(home / "namespaces" / name / "graph.parquet")
-    parameters, _ = load_parameters(home / "namespaces", namespace, graph, len(graph.items), store, BanditSettings())
+    parameters, _ = load_parameters(home / "namespaces", namespace, graph, store, BanditSettings())
+    parameters.refit(0)
     choice = choices(graph, 1, np.random.default_rng(0))[0]
     assert score(BanditSettings(), *choice, parameters.table(0)).edges.all()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu

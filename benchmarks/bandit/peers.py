@@ -45,7 +45,7 @@ class VowpalWabbit:
         graph: Graph, choice: Choice, candidates: np.ndarray[tuple[int], np.dtype[np.int64]], label: str = ""
     ) -> str:
         context = " ".join(f"c{c}:{w:.6f}" for c, w in zip(choice.clusters, choice.weights, strict=True))
-        actions = [f"|I {graph.items[j]}" for j in candidates]
+        actions = [f"|I {name}" for name in graph.ids(candidates.tolist())]
         return "\n".join([f"shared |U {context}", label + actions[0], *actions[1:]])
 
 

@@ -48,7 +48,7 @@ def build_graph(size: Size, rng: np.random.Generator) -> Graph:
 
 def build_table(graph: Graph, rng: np.random.Generator) -> Table:
     """Random rows for all of the graph."""
-    items = rng.random((len(graph.items), COLUMNS)) + 1
+    items = rng.random((graph.size, COLUMNS)) + 1
     total = items.sum(axis=0)
     return Table(graph.adjacency, rng.random((graph.n_edges, COLUMNS)), items, total, Prior.unknown(graph.clusters))
 

@@ -44,7 +44,7 @@ def transport(rows: Rows, matrix: Float64, graph: Graph) -> Rows:
     edges = np.flatnonzero(~own)
     edges = edges[np.argsort(rows.item[edges], kind="stable")]
     for group in np.split(edges, np.flatnonzero(np.diff(rows.item[edges])) + 1):
-        position = graph.index.get(rows.items[rows.item[group[0]]]) if len(group) else None
+        position = graph.position(rows.items[rows.item[group[0]]]) if len(group) else None
         if position is None:
             continue
         targets = graph.clusters_of(position)

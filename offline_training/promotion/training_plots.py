@@ -31,7 +31,7 @@ def _line(x: list[int], y: list[float], x_label: str, y_label: str, title: str) 
 def _graph(graph: Graph) -> Figure:
     figure = Figure(figsize=(10, 4), layout="constrained")
     coverage, degree = figure.subplots(1, 2)
-    connected = np.zeros(max(1, len(graph.items)), np.bool_)
+    connected = np.zeros(max(1, graph.size), np.bool_)
     shares = []
     for cluster in range(graph.clusters):
         connected[graph.items_of(cluster)] = True

@@ -23,7 +23,7 @@ def from_index(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: int)
 def from_clusters(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: int) -> Int64:
     """Allowed items connected to the user's clusters; the nearest to the user if there are more than `count`."""
     named = np.zeros(len(allowed), dtype=np.bool_)  # a mask: np.unique would take several times as long
-    named[np.concatenate([snapshot.items_of(c) for c in user.clusters])] = True
+    named[np.concatenate([snapshot.graph.items_of(c) for c in user.clusters])] = True
     connected = np.flatnonzero(named & allowed)
     if len(connected) <= count:
         return connected
@@ -45,7 +45,7 @@ def fresh(snapshot: Snapshot, table: Table, allowed: Bool, count: int, trials: f
     equals the newest."""
     newest = snapshot.unknown[: -_FRESH_LOOKED_AT - 1 : -1]
     newest = newest[allowed[newest]]
-    served = table.items[newest, SERVED] / table.trial
+    served = table.items[newest, SERVED] / table.trial_weight
     order = np.argsort(served, kind="stable")[:count]
     chosen: Int64 = newest[order[served[order] < trials]]
     return chosen

@@ -107,7 +107,7 @@ def _columns(
     hits: dict[str, int],
 ) -> Recommendation:
     logged = np.concatenate([slate.shown, slate.explored])
-    names = snapshot.graph.items
+    graph = snapshot.graph
     return Recommendation(
         clusters=user.clusters.tolist(),
         weights=user.weights.tolist(),
@@ -115,7 +115,7 @@ def _columns(
         history_kinds=[event.kind for event in user.events],
         history_times=[event.time for event in user.events],
         profile=user.profile,
-        items=[names[j] for j in candidates[logged].tolist()],
+        items=graph.ids(candidates[logged].tolist()),
         shown=len(slate.shown),
         sources=[retrieve.source_name(bits) for bits in sources[logged].tolist()],
         predicted=predicted[logged].tolist(),
@@ -123,7 +123,7 @@ def _columns(
         bonus=view.bonus[logged].tolist(),
         edges=view.edges[logged].tolist(),
         probabilities=slate.probabilities.tolist(),
-        candidates=[names[j] for j in candidates.tolist()],
+        candidates=graph.ids(candidates.tolist()),
         candidate_predicted=predicted.tolist(),
         candidate_sources=sources.tolist(),
         rules=hits,

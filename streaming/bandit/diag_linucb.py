@@ -27,7 +27,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency
 from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
 from streaming.bandit.lookup import place, places
-from streaming.bandit.prior import Prior, item_level
+from streaming.bandit.prior import Prior, check_rows, item_level
 from streaming.settings import BanditSettings, ScoreForm
 
 Float32 = NDArray[np.float32]
@@ -40,14 +40,18 @@ _DEFAULT_SD = 0.5  # of rewards in [0, 1], until some were seen
 
 
 class Table(NamedTuple):
-    """The parameters as a reader holds them, by row number of the graph."""
+    """The parameters as a reader holds them, by row number of a graph of one size."""
 
-    adjacency: Adjacency  # of the graph, which may have newer items
+    adjacency: Adjacency
     edges: Float64  # (edges, 5) edge rows
     items: Float64  # (items, 5) item rows
     total: Float64  # (5,) sum of all item rows
     prior: Prior  # fitted to them, not necessarily a moment ago
-    trial: float = 1.0  # what a trial of now adds to sums; pseudo-trials are trials of now
+    trial_weight: float = 1.0  # what a trial of now adds to sums; pseudo-trials are trials of now
+
+    def copy(self) -> "Table":
+        """A table of its own, which nothing changes."""
+        return self._replace(edges=self.edges.copy(), items=self.items.copy(), total=self.total.copy())
 
 
 class Estimate(NamedTuple):
@@ -79,13 +83,14 @@ def score(
     """Scores candidates for one user.
 
     clusters (K,) ascending with weights (K,) in (0, 1]; candidates (n,) distinct item indexes; predicted (n,) the
-    offline model's probability of a reward. Raises InvalidInput for more than MAX_ACTIVE_CLUSTERS clusters or weights
-    outside their range.
+    offline model's probability of a reward. Raises InvalidInput for more than MAX_ACTIVE_CLUSTERS clusters, weights
+    outside their range or a table of two graphs.
     """
     _check(clusters, weights)
+    check_rows(table.adjacency, table.edges)
     mean, bonus = np.empty(len(candidates)), np.empty(len(candidates))
     edges = np.empty(len(candidates), dtype=np.uint64)
-    trial = table.trial
+    trial = table.trial_weight
     _score(
         settings.form is ScoreForm.PUBLISHED,
         settings.alpha * math.sqrt(trial),  # the bonus is of 1 / trials: of now, not of the sums'
@@ -184,14 +189,16 @@ def score_reference(
     row_of = [_rows_by_item(table.adjacency, int(c)) for c in clusters]
     estimates = []
     for j, p in zip(candidates, predicted, strict=True):
-        active = [(k, w, table.edges[row_of[k][j]] / table.trial) for k, w in enumerate(weights) if j in row_of[k]]
+        active = [
+            (k, w, table.edges[row_of[k][j]] / table.trial_weight) for k, w in enumerate(weights) if j in row_of[k]
+        ]
         mask = sum(1 << k for k, _, _ in active)
         if settings.form is ScoreForm.PUBLISHED:
             mean = sum(w * row[B] / (row[D] + settings.edge_prior) for _, w, row in active)
             width = sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
             deviation = 1.0
         else:
-            item = table.items[j] / table.trial
+            item = table.items[j] / table.trial_weight
             base = prior.base[j] if j < len(prior.base) else 0.0
             rho = item[REWARD] - item[PREDICTED] - base * item[N] + prior.item * prior.general
             rho /= item[N] + prior.item
@@ -201,7 +208,7 @@ def score_reference(
                 mean += w * (row[B] - row[F] - common * row[S]) / (row[SERVED] + prior.edge)
             width = 1 / (item[SERVED] + settings.item_prior)
             width += sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
-            deviation = reward_deviation(table.total / table.trial)
+            deviation = reward_deviation(table.total / table.trial_weight)
         estimates.append((mean, settings.alpha * deviation * math.sqrt(width), mask))
     return Estimate(
         np.array([mean for mean, _, _ in estimates], dtype=np.float64),

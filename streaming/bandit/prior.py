@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency
 from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, B, D, F, Float64, N, S
 
@@ -52,19 +53,27 @@ def fit(
     trial: float = 1.0,
 ) -> Prior:
     """Fits the prior to edge rows (E, 5), item rows (n, 5) and their sum (5,). item_prior, cluster_prior: pseudo-trials
-    behind the level of an item, at least, and of a cluster. trial: what a trial of now adds to the rows."""
+    behind the level of an item, at least, and of a cluster. trial: what a trial of now adds to the rows. Raises
+    InvalidInput if there are not as many edge rows as edges."""
+    check_rows(adjacency, edges)
     cluster, base = np.zeros(len(adjacency.newest)), np.zeros(len(items))
     edge, item, general = fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster, base, trial)
     return Prior(edge, item, general, cluster, base)
 
 
-@numba.njit(cache=True)
+def check_rows(adjacency: Adjacency, edges: Float64) -> None:
+    """Raises InvalidInput unless there is one edge row for each edge: compiled code reads without looking."""
+    if len(edges) != adjacency.n_edges:
+        raise InvalidInput(f"There are {len(edges)} edge rows for {adjacency.n_edges} edges: they are of two graphs.")
+
+
+@numba.njit(cache=True, nogil=True)
 def refit_at(trials):  # type: ignore[no-untyped-def]  # numba infers it
     """How many trials there must be before a fit to so many is made anew: it goes over all edges."""
     return 1.1 * trials + 10.0
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster, base, trial=1.0):  # type: ignore[no-untyped-def]  # numba infers it
     """fit, for compiled code: fills cluster (C,) and base (items,), and returns (edge, item, general)."""
     n = total[N]
@@ -122,24 +131,24 @@ def fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster,
     return edge, item, general
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _shrinkage(noise, excess, least, most):  # type: ignore[no-untyped-def]  # numba infers it
     return most if excess <= 0.0 else min(max(noise / excess, least), most)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def item_level(row, base, item_prior, general):  # type: ignore[no-untyped-def]  # numba infers it
     """rho of an item's row (5,): its worth beyond prediction and users, shrunk to the general one."""
     return (row[REWARD] - row[PREDICTED] - base * row[N] + item_prior * general) / (row[N] + item_prior)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _levels(items, base, item_prior, general, level):  # type: ignore[no-untyped-def]  # numba infers it
     for j in range(len(items)):
         level[j] = item_level(items[j], base[j], item_prior, general)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _general(items, base, item_prior):  # type: ignore[no-untyped-def]  # numba infers it
     """The mean over items, not over trials: a good policy's trials are of its best items, a new item is like any."""
     total, weight = 0.0, 1.0
@@ -152,7 +161,7 @@ def _general(items, base, item_prior):  # type: ignore[no-untyped-def]  # numba 
     return total / weight
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _next(adjacency, cluster, at, newer):  # type: ignore[no-untyped-def]  # numba infers it
     """(item, row) of a cluster's next edge, and where to go on: the first edges, then those appended."""
     if at < adjacency.start[cluster + 1]:

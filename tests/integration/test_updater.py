@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import redis
 
-from feature_store.bandit_state import BanditStore, Commit, Position, Snapshot, Tail, Trimmed
+from feature_store.bandit_state import BanditStore, Commit, DeltaGap, Position, RowsSnapshot, Tail
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Fenced, LogMismatch, Unavailable
 from feature_store.contracts.events import Event, Tick, encode
@@ -249,7 +249,7 @@ def test_readers_follow_deltas_and_notice_gaps(installation: Installation) -> No
     assert by_name(deltas[-1][1].changes) == {":k": [4.0] * 5}
     stream = deltas[-1][0]
     assert store.follow(name, 0, stream, second, 10) == []
-    with pytest.raises(Trimmed):  # a reader that missed the first
+    with pytest.raises(DeltaGap):  # a reader that missed the first
         store.follow(name, 0, deltas[0][0], None, 10)
     position, rows, stream = store.load_rows(name, 0)
     assert (position, Sums.of(rows).get("k").tolist()) == (second, [7.0] * 5)
@@ -265,7 +265,7 @@ def test_snapshots_change_nothing_for_readers(installation: Installation) -> Non
         changes = rows_of({":k": [1.0] * 5, f"{offset}:item {offset}": [0.5] * 5})
         total.merge(changes)
         deltas += 1
-        snapshot = Snapshot(total.rows(), deltas) if offset in (3, 4, 9) else None
+        snapshot = RowsSnapshot(total.rows(), deltas) if offset in (3, 4, 9) else None
         position = Position("log", offset)
         store.commit(name, 0, at, Commit(position, [], 0, True, changes, {}, [], snapshot))
         at, deltas = position, 0 if snapshot else deltas
@@ -277,7 +277,7 @@ def test_snapshots_change_nothing_for_readers(installation: Installation) -> Non
             stream, standing = entry, delta.position
         assert standing == position
     assert installation.client.xlen(key) == 7  # 5 to 9, which led to the last snapshot, and 10 and 11
-    with pytest.raises(Trimmed):
+    with pytest.raises(DeltaGap):
         store.follow(name, 0, "0-0", None, 10)
     installation.client.xtrim(key, maxlen=1, approximate=False)
     with pytest.raises(Unavailable, match=r"has a gap in Redis: its changes lead to log@9, it was at log@11"):

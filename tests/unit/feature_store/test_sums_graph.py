@@ -113,17 +113,20 @@ def test_edges_have_rows_by_cluster_with_items_ascending() -> None:
 
 def test_appending_leaves_rows_as_they_were() -> None:
     graph = _graph()
-    for i in range(200):
-        assert graph.append(f"new {i}", [2, 1, 2]) == 3 + i
+    for i in range(0, 200, 2):
+        graph = graph.with_items([f"new {i}", f"new {i + 1}"], [[2, 1, 2], [1, 2]])
     assert graph.row(2, 2) == 2
     assert graph.row(1, 3) == 3
     assert graph.n_edges == 3 + 2 * 200
     assert graph.items_of(1).tolist() == list(range(3, 203))
     assert graph.items_of(2).tolist() == [0, *range(2, 203)]
     with pytest.raises(InvalidInput, match="'a' is in the graph already"):
-        graph.append("a", [])
+        graph.with_items(["a"], [[]])
+    with pytest.raises(InvalidInput, match="'y' is in the graph already"):
+        graph.with_items(["y", "y"], [[], []])
     with pytest.raises(InvalidInput, match="names cluster 3, there are 3"):
-        graph.append("z", [3])
+        graph.with_items(["y", "z"], [[0], [3]])
+    assert graph.with_items(["y"], [[0]]).size == 204, "what was refused left nothing behind"
     with pytest.raises(InvalidInput, match="Item 'a' comes twice"):
         Graph.build(["a", "b", "a"], np.array([0]), np.array([0]), clusters=1)
     with pytest.raises(InvalidInput, match=r"cluster -1\.\.0, there are 3"):
@@ -132,9 +135,33 @@ def test_appending_leaves_rows_as_they_were() -> None:
         Graph.build(["a"], np.array([0, 1]), np.array([0, 0]), clusters=3)
 
 
+def everything(graph: Graph) -> tuple[object, ...]:
+    return (
+        graph.size, graph.items, graph.item_start.tolist(), graph.edge_cluster.tolist(),
+        [part.tolist() for part in graph.adjacency], [graph.items_of(c).tolist() for c in range(3)],
+        graph.positions(["a", "c", "new 0", "new 7", "never"]).tolist(),
+    )  # fmt: skip
+
+
+def test_a_graph_never_changes_although_others_grow_out_of_it() -> None:
+    graphs = [_graph()]
+    seen = [everything(graphs[0])]
+    for i in range(0, 40, 2):
+        graphs.append(graphs[-1].with_items([f"new {i}", f"new {i + 1}"], [[i % 3, 1], []]))
+        seen.append(everything(graphs[-1]))
+        assert [everything(graph) for graph in graphs] == seen
+    assert graphs[1].position("new 2") is None
+    assert [len(part) for part in graphs[1].adjacency[3:]] == [graphs[1].n_edges - 3] * 2
+    with pytest.raises(InvalidInput, match="grown already"):
+        graphs[1].with_items(["x"], [[0]])
+    assert graphs[3].continues(graphs[1])
+    assert graphs[1].continues(graphs[1])
+    assert not graphs[1].continues(graphs[3])
+    assert not graphs[3].continues(_graph())
+
+
 def test_a_graph_survives_the_disk(tmp_path: Path) -> None:
-    graph = _graph()
-    graph.append("d\n", [1])
+    graph = _graph().with_items(["d\n"], [[1]])
     graph.save(tmp_path / "graph.parquet")
     loaded = Graph.load(tmp_path / "graph.parquet")
     assert loaded.items == graph.items
@@ -144,14 +171,15 @@ def test_a_graph_survives_the_disk(tmp_path: Path) -> None:
     assert [loaded.items_of(c).tolist() for c in range(3)] == [[0], [3], [0, 2]]
 
 
-@given(st.lists(st.sets(st.integers(0, 4)), max_size=12), st.integers(0, 12))
-def test_built_and_appended_graphs_are_equal(clusters: list[set[int]], built: int) -> None:
+@given(st.lists(st.sets(st.integers(0, 4)), max_size=12), st.integers(0, 12), st.integers(0, 12))
+def test_built_and_grown_graphs_are_equal(clusters: list[set[int]], built: int, middle: int) -> None:
+    middle = max(built, middle)
     names = [f"i{j}" for j in range(len(clusters))]
     pairs = [(j, c) for j, found in enumerate(clusters[:built]) for c in found]
     item, cluster = np.array(pairs, dtype=np.int64).reshape(-1, 2)[::-1].T
     graph = Graph.build(names[:built], item, cluster, 5)
-    for name, found in zip(names[built:], clusters[built:], strict=True):
-        graph.append(name, list(found))
+    graph = graph.with_items(names[built:middle], clusters[built:middle])
+    graph = graph.with_items(names[middle:], clusters[middle:])
     assert [graph.clusters_of(j).tolist() for j in range(len(names))] == [sorted(found) for found in clusters]
     assert [graph.items_of(c).tolist() for c in range(5)] == [
         [j for j, found in enumerate(clusters) if c in found] for c in range(5)

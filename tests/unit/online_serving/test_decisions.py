@@ -63,7 +63,7 @@ def current(tmp_path_factory: pytest.TempPathFactory) -> Current:
     home: Path = tmp_path_factory.mktemp("releases")
     release = build_release(home, catalogue=CATALOGUE)
     snapshot = Snapshot.load(home, release, CATALOGUE)
-    parameters = Parameters(snapshot.graph, snapshot.size, [], [3, 4], BanditSettings())
+    parameters = Parameters(snapshot.graph, [], [3, 4], BanditSettings())
     current = Current()
     current.publish(State(Active(release, "n"), snapshot, parameters, []))
     return current

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.experiments import BanditMode
 from feature_store.decay import Decay
 from feature_store.graph import Graph
@@ -25,10 +26,7 @@ KEYS = [f"{c}:{i}" for i in [*ITEMS, "never"] for c in ["", *range(3)]]
 
 
 def graph_of_three() -> Graph:
-    graph = Graph(3)
-    for item in ITEMS[:3]:
-        graph.append(item, EDGES[item])
-    return graph
+    return Graph(3).with_items(ITEMS[:3], [EDGES[item] for item in ITEMS[:3]])
 
 
 def row(value: float) -> np.ndarray:
@@ -37,13 +35,13 @@ def row(value: float) -> np.ndarray:
 
 def test_by_hand() -> None:
     base = rows_of({":a": row(1), "2:a": row(10)})
-    parameters = Parameters(graph_of_three(), 3, [base], [5, 7], BanditSettings())
+    parameters = Parameters(graph_of_three(), [base], [5, 7], BanditSettings())
     table = parameters.table(0)
     np.testing.assert_array_equal(table.items[0], row(1))
     np.testing.assert_array_equal(table.edges[1], row(10))
 
     changes = {":a": row(2), ":b:c": row(3), "1:b:c": row(4), "0:b:c": row(5), ":unknown": row(6)}
-    parameters.apply(1, 9, rows_of(changes))
+    parameters.apply(1, 9, parameters.located(rows_of(changes)))
     table = parameters.table(0)
     np.testing.assert_array_equal(table.items[0], row(1) + row(2))
     np.testing.assert_array_equal(table.edges[2], row(4))  # b:c has no edge to cluster 0
@@ -52,20 +50,19 @@ def test_by_hand() -> None:
 
 
 def test_changes_add_up() -> None:
-    parameters = Parameters(graph_of_three(), 3, [], [0], BanditSettings())
+    parameters = Parameters(graph_of_three(), [], [0], BanditSettings())
     for value in (1.0, 2.0, 7.0):
-        parameters.apply(0, int(value), rows_of({":a": row(value)}))
+        parameters.apply(0, int(value), parameters.located(rows_of({":a": row(value)})))
     np.testing.assert_array_equal(parameters.table(0).items[0], row(1) + row(2) + row(7))
     np.testing.assert_array_equal(parameters.table(0).total, row(1) + row(2) + row(7))
 
 
 def test_rows_of_an_item_that_comes_later_wait_for_it() -> None:
     graph = graph_of_three()
-    parameters = Parameters(graph, 3, [rows_of({"0:late": row(1)})], [0, 0], BanditSettings())
-    parameters.apply(0, 1, rows_of({":late": row(2), "0:late": row(3)}))
+    parameters = Parameters(graph, [rows_of({"0:late": row(1)})], [0, 0], BanditSettings())
+    parameters.apply(0, 1, parameters.located(rows_of({":late": row(2), "0:late": row(3)})))
     assert len(parameters.table(0).items) == 3
-    graph.append("late", EDGES["late"])
-    parameters.extend(4)
+    parameters.extend(graph.with_items(["late"], [EDGES["late"]]))
     table = parameters.table(0)
     np.testing.assert_array_equal(table.items[3], row(2))
     np.testing.assert_array_equal(table.edges[3:], [row(1) + row(3), np.zeros(5)])
@@ -91,9 +88,9 @@ def counted(trials: float) -> dict[str, np.ndarray]:
 
 
 def test_after_a_half_life_every_trial_counts_half() -> None:
-    fading = Parameters(graph_of_three(), 3, [rows_of(counted(4))], [0], SETTINGS, DECAY)
+    fading = Parameters(graph_of_three(), [rows_of(counted(4))], [0], SETTINGS, DECAY)
     for trials, now in ((4, 0), (2, HALF_LIFE), (1, 2 * HALF_LIFE), (0.5, 3 * HALF_LIFE)):
-        lasting = Parameters(graph_of_three(), 3, [rows_of(counted(trials))], [0], SETTINGS)
+        lasting = Parameters(graph_of_three(), [rows_of(counted(trials))], [0], SETTINGS)
         found, wanted = seen_by(fading.table(5 * DAY + now)), seen_by(lasting.table(0))
         assert found.mean == pytest.approx(wanted.mean, rel=1e-7)
         assert found.bonus == pytest.approx(wanted.bonus, rel=1e-7)
@@ -101,10 +98,12 @@ def test_after_a_half_life_every_trial_counts_half() -> None:
 
 
 def test_the_prior_is_fitted_to_trials_of_now() -> None:
-    fading = Parameters(graph_of_three(), 3, [rows_of(counted(30))], [0], SETTINGS, DECAY)  # 90 trials in all
+    fading = Parameters(graph_of_three(), [rows_of(counted(30))], [0], SETTINGS, DECAY)  # 90 trials in all
     now = 5 * DAY + HALF_LIFE
+    fading.refit(now)
     assert fading.table(now).prior.edge == Prior.unknown(3).edge, "45 are left: too few"
-    fading.apply(0, 1, rows_of(counted(10)))
+    fading.apply(0, 1, fading.located(rows_of(counted(10))))
+    fading.refit(now)
     table = fading.table(now)
     assert table.total[N] == 120
     graph = graph_of_three()
@@ -116,6 +115,54 @@ def test_the_prior_is_fitted_to_trials_of_now() -> None:
     assert table.prior.general == pytest.approx(wanted.general, rel=1e-6)
     assert table.prior.cluster == pytest.approx(wanted.cluster, rel=1e-6)
     assert table.prior.base == pytest.approx(wanted.base, rel=1e-6)
+
+
+def test_a_prior_is_fitted_while_the_catalogue_grows() -> None:
+    """As in a server: another thread's snapshots have thousands of new items before the parameters hear of them."""
+    rng = np.random.default_rng(0)
+    graph = Graph.build([f"i{j}" for j in range(200)], np.repeat(np.arange(200), 3), rng.permutation(600) % 30, 30)
+    parameters = Parameters(graph, [], [0], SETTINGS)
+    afresh = Parameters(graph, [], [0], SETTINGS)
+    for n in range(20):
+        grown = graph.with_items([f"{n}-{k}" for k in range(250)], [[k % 30, (k + n) % 30] for k in range(250)])
+        trials = rng.poisson(5, graph.size) * (1 + n)
+        names = graph.items
+        rows = rows_of({f":{names[j]}": t * np.array([1, 1, 0.5, 0.5, 0.2]) for j, t in enumerate(trials)})
+        parameters.apply(0, n, parameters.located(rows))
+        parameters.refit(0)
+        found = parameters.table(0)
+        afresh.apply(0, n, afresh.located(rows))
+        wanted = afresh.fitted(afresh.table(0))
+        for one, other in zip(found.prior, wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert np.isfinite(np.asarray(one)).all()
+        parameters.extend(grown)
+        afresh.extend(grown)
+        graph = grown
+
+
+def test_parameters_go_over_to_graphs_that_grew_out_of_theirs_only() -> None:
+    graph = graph_of_three()
+    parameters = Parameters(graph, [], [0], SETTINGS)
+    with pytest.raises(InvalidInput, match="another graph"):
+        parameters.extend(graph_of_three().with_items(["late"], [[0]]))
+    grown = graph.with_items(["late"], [[0]])
+    parameters.extend(grown)
+    with pytest.raises(InvalidInput, match="another graph"):
+        parameters.extend(graph)
+    with pytest.raises(InvalidInput, match="3 edge rows for 4 edges"):
+        parameters.fitted(parameters.table(0)._replace(edges=np.zeros((3, 5))))
+
+
+def test_rows_that_were_looked_up_before_the_catalogue_grew() -> None:
+    graph = graph_of_three()
+    parameters = Parameters(graph, [], [0], SETTINGS)
+    changes = parameters.located(rows_of({":a": row(1), ":late": row(2), "0:late": row(3), "2:late": row(4)}))
+    parameters.extend(graph.with_items(["late"], [EDGES["late"]]))
+    parameters.apply(0, 1, changes)
+    table = parameters.table(0)
+    np.testing.assert_array_equal(table.items[[0, 3]], [row(1), row(2)])
+    np.testing.assert_array_equal(table.edges[3:], [row(3), np.zeros(5)])
 
 
 _rows = st.dictionaries(st.sampled_from(KEYS), st.lists(st.integers(-1000, 1000), min_size=5, max_size=5), max_size=8)
@@ -146,12 +193,12 @@ def test_always_base_plus_all_changes_in_any_order(
         graph = graph_of_three()
         # Any whole number of trials, below 0 too: halves behind them never cancel it.
         priors = BanditSettings(item_prior=0.5, cluster_prior=0.5)
-        parameters = Parameters(graph, 3, [rows_of(base)], [0, 0], priors)
+        parameters = Parameters(graph, [rows_of(base)], [0, 0], priors)
         for number, (partition, rows) in enumerate(sequence):
             if number == comes:
-                graph.append("late", EDGES["late"])
-                parameters.extend(4)
-            parameters.apply(partition, number + 1, rows_of(rows))
+                graph = graph.with_items(["late"], [EDGES["late"]])
+                parameters.extend(graph)
+            parameters.apply(partition, number + 1, parameters.located(rows_of(rows)))
         expected = total_of(graph, parts)
         found = held(graph, parameters)
         assert found.keys() == expected.keys()
@@ -162,11 +209,11 @@ def test_always_base_plus_all_changes_in_any_order(
 
 def test_the_table_grows_without_moving_what_it_holds() -> None:
     graph = graph_of_three()
-    parameters = Parameters(graph, 3, [rows_of({"1:b:c": row(4)})], [0], BanditSettings())
+    parameters = Parameters(graph, [rows_of({"1:b:c": row(4)})], [0], BanditSettings())
     for n in range(100):
-        graph.append(f"new {n}", [n % 3])
-        parameters.extend(4 + n)
-        parameters.apply(0, n, rows_of({f"{n % 3}:new {n}": row(n), f":new {n}": row(n)}))
+        graph = graph.with_items([f"new {n}"], [[n % 3]])
+        parameters.extend(graph)
+        parameters.apply(0, n, parameters.located(rows_of({f"{n % 3}:new {n}": row(n), f":new {n}": row(n)})))
     table = parameters.table(0)
     np.testing.assert_array_equal(table.edges[2], row(4))
     np.testing.assert_array_equal(table.edges[3:], [row(n) for n in range(100)])

@@ -41,11 +41,11 @@ def test_only_items_of_the_catalogue_are_available(home: Path, release: str) -> 
 
 
 def test_a_new_item_is_found_and_the_old_snapshot_is_as_it_was(snapshot: Snapshot) -> None:
-    before = (snapshot.size, snapshot.vectors.copy(), [snapshot.items_of(c).copy() for c in range(4)])
+    before = (snapshot.size, snapshot.vectors.copy(), [snapshot.graph.items_of(c).copy() for c in range(4)])
     grown = snapshot.with_items([("new", Item(id="new", title="Title 5", categories=["space"]))])
     j = grown.position("new")
     assert j == 40
-    assert grown.item(j) == "new"
+    assert grown.graph.ids([j]) == ["new"]
     assert grown.available[j]
     assert j in grown.unknown
     assert j in grown.categories["space"]
@@ -56,17 +56,19 @@ def test_a_new_item_is_found_and_the_old_snapshot_is_as_it_was(snapshot: Snapsho
     assert snapshot.positions(["new", "i3"]).tolist() == [3]
     assert snapshot.size == before[0]
     np.testing.assert_array_equal(snapshot.vectors, before[1])
-    assert all(snapshot.items_of(c).tolist() == before[2][c].tolist() for c in range(4))
+    assert all(snapshot.graph.items_of(c).tolist() == before[2][c].tolist() for c in range(4))
     assert j not in snapshot.categories["space"]
 
 
 def test_a_new_item_joins_the_clusters_whose_weakest_edge_it_beats(snapshot: Snapshot) -> None:
     grown = snapshot.with_items([("new", Item(id="new", title="Title 5"))])
     scores = grown.centroids @ grown.vectors[40]
-    weakest = [min(float(snapshot.vectors[j] @ c) for j in snapshot.items_of(k)) for k, c in enumerate(grown.centroids)]
+    weakest = [
+        min(float(snapshot.vectors[j] @ c) for j in snapshot.graph.items_of(k)) for k, c in enumerate(grown.centroids)
+    ]
     beaten = {k for k in range(4) if scores[k] > weakest[k]} or {int(scores.argmax())}
     assert set(grown.graph.clusters_of(40).tolist()) == beaten
-    assert all((40 in grown.items_of(k)) == (k in beaten) for k in range(4))
+    assert all((40 in grown.graph.items_of(k)) == (k in beaten) for k in range(4))
 
 
 def test_cluster_choice_by_hand() -> None:

@@ -39,7 +39,8 @@ def _write(directory: Path, *rows: tuple[int, list[str], list[float], list[float
 
 
 def test_a_logged_trial_counts_by_its_propensity_in_todays_clusters(snapshot: Snapshot, tmp_path: Path) -> None:
-    clusters = snapshot.graph.clusters_of(snapshot.graph.index["drama05"])
+    (drama,) = snapshot.graph.positions(["drama05"])
+    clusters = snapshot.graph.clusters_of(drama)
     logged = _write(
         tmp_path / "sets",
         (10, ["drama05", "gone", "drama07"], [1.0, 1.0, 0.5], [0.5, 0.5, 0.001]),
@@ -64,11 +65,8 @@ def test_a_logged_trial_counts_by_its_propensity_in_todays_clusters(snapshot: Sn
         assert edge[[D, S, B, F]] == pytest.approx([1.5 * w**2, 1.5 * w, w, 1.5 * w * predicted])
     total = seeded.rows()
     assert total.values[:, N].sum() > 0
-    assert len(total.item) == 2 + sum(
-        1 for item in ("drama05", "drama07") for c in user.clusters if c in snapshot.graph.clusters_of(
-            snapshot.graph.index[item]
-        )
-    )  # fmt: skip
+    edges = [set(snapshot.graph.clusters_of(j)) for j in snapshot.graph.positions(["drama05", "drama07"])]
+    assert len(total.item) == 2 + sum(c in found for found in edges for c in user.clusters)
 
 
 def test_a_logged_trial_fades(snapshot: Snapshot, tmp_path: Path) -> None:

@@ -121,11 +121,13 @@ def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int, trial
     pairs, built = np.argwhere(connected), 5 * seed
     first = pairs[pairs[:, 0] < built]
     graph = Graph.build([str(j) for j in range(built)], first[:, 0], first[:, 1], clusters)
-    for j in range(built, items):
-        graph.append(str(j), np.flatnonzero(connected[j]).tolist())
+    later = range(built, items)
+    graph = graph.with_items([str(j) for j in later], [np.flatnonzero(connected[j]).tolist() for j in later])
     edge, item, general = rng.random(3)
     prior = Prior(edge, item, general, rng.random(clusters), rng.random(40))  # made before the last ten items
-    table = _table(graph, rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10, prior)._replace(trial=trial)
+    table = _table(graph, rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10, prior)._replace(
+        trial_weight=trial
+    )
     active = np.sort(rng.choice(clusters, 5, replace=False))
     weights = rng.dirichlet(np.ones(5))
     candidates, predicted = rng.permutation(items)[:30], rng.random(30)

@@ -22,12 +22,11 @@ class World:
         self.cluster = rng.normal(0, levels, CLUSTERS)
         edge = rng.normal(0, edge_deviation, (ITEMS, CLUSTERS))
         built = ITEMS - appended
-        self.graph = Graph.build(
+        graph = Graph.build(
             [str(j) for j in range(built)], np.repeat(np.arange(built), CLUSTERS),
             np.tile(np.arange(CLUSTERS), built), CLUSTERS,
         )  # fmt: skip
-        for j in range(built, ITEMS):
-            self.graph.append(str(j), range(CLUSTERS))
+        self.graph = graph.with_items([str(j) for j in range(built, ITEMS)], [range(CLUSTERS)] * appended)
         self.edges, self.items = np.zeros((ITEMS * CLUSTERS, COLUMNS)), np.zeros((ITEMS, COLUMNS))
         # Not every cluster sees every item as often: a mean over an item's trials says little about the item.
         taste = rng.dirichlet(np.full(ITEMS, 0.5), CLUSTERS)
