@@ -23,6 +23,9 @@ def import_data(
         list[str] | None,
         typer.Option("--map", help="A column that is called otherwise, as OURS=YOURS; may be repeated."),
     ] = None,
+    newlines_in_values: Annotated[
+        bool, typer.Option("--newlines-in-values", help="Quoted values of the CSV files may hold line breaks.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Import interactions, items and users (Parquet or CSV) into the lake.
@@ -30,6 +33,8 @@ def import_data(
     Rows that break a rule are left out, counted, and listed with the reason in a rejects file. User ids are replaced
     by pseudonyms. Importing the same files again changes nothing. A column `written` says when a row was recorded, if
     that was after its timestamp: only from then on is it known to anything that learns.
+
+    A row of a CSV file ends with its line: a quote that is left open there spoils its own row and no other.
 
     Example: `matchloop import ./export --map user_id=customer --map item_id=sku --map timestamp=bought_at`
     """
@@ -41,7 +46,7 @@ def import_data(
     settings = options(context).settings()
     mapping = Mapping.parse(column or [])
     with progress("Importing") as report:
-        imported = run(source, settings.home, settings.keyring(), mapping, report)
+        imported = run(source, settings.home, settings.keyring(), mapping, report, newlines_in_values)
     sets = {"interactions": imported.interactions, "items": imported.items, "users": imported.users}
     show(asdict(imported), "\n".join(_words(name, found) for name, found in sets.items() if found), as_json)
 

@@ -24,15 +24,24 @@ class ImportReport:
     users: DatasetReport | None
 
 
-def import_data(source: Path, home: Path, keyring: Keyring, mapping: Mapping, progress: Progress) -> ImportReport:
+def import_data(
+    source: Path,
+    home: Path,
+    keyring: Keyring,
+    mapping: Mapping,
+    progress: Progress,
+    newlines_in_values: bool = False,
+) -> ImportReport:
     """Adds the data at `source`, in the import format (see sources.py), to `<home>/lake`.
 
     User ids become keys. Rows that break a rule are left out, counted, and listed with file, row and reason in
     `<home>/lake/rejects/`. Importing the same data again changes nothing. Interrupted, it leaves no file half written;
-    run again, it completes. Raises InvalidInput for data that cannot be read as a whole, naming file, column and
-    remedy, and Unavailable while another import runs.
+    run again, it completes. newlines_in_values: quoted values of CSV files may hold line breaks.
+
+    Raises InvalidInput for data that cannot be read as a whole, naming file, column and remedy, and Unavailable while
+    another import runs.
     """
-    sources = find_sources(source)
+    sources = find_sources(source, newlines_in_values)
     _check_columns(sources, mapping)
     lake = home / "lake"
     items = users = None

@@ -16,7 +16,7 @@ from feature_store.contracts.columns import INTERACTIONS
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
 from offline_training.data import checks
-from offline_training.data.sources import Batch, Mapping, OnBytes, SourceFile, naming
+from offline_training.data.sources import Batch, Mapping, OnBytes, SourceFile, check_distinct, naming
 from offline_training.data.staging import DatasetReport, Rejects
 from offline_training.progress import Progress
 
@@ -27,10 +27,13 @@ _IDENTITY = ["user", "item", "type", "time"]
 
 
 def columns_of(file: SourceFile, mapping: Mapping) -> dict[str, str]:
-    """Our column names -> the file's. Raises InvalidInput if a required one is missing."""
+    """Our column names -> the file's. Raises InvalidInput if a required one is missing, or one would be read as two."""
     columns = {ours: file.require(ours, mapping) for ours in ("user_id", "item_id", "timestamp")}
     optional = {ours: mapping.find(ours, file.schema.names) for ours in ("type", "value", "written")}
-    return columns | {ours: theirs for ours, theirs in optional.items() if theirs}
+    columns |= {ours: theirs for ours, theirs in optional.items() if theirs}
+    with naming(file.path):
+        check_distinct(columns)
+    return columns
 
 
 def import_interactions(

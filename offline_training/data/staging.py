@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.contracts.errors import Unavailable
+from offline_training.data.sources import Malformed
 
-_MALFORMED = "row has another number of columns than the header"
 _REJECTS = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),
@@ -49,9 +49,9 @@ class Rejects:
             files = pa.repeat(pa.scalar(path.name), len(reasons))
             self._tables.append(pa.table([files, pa.array(rows, pa.int64()), pa.array(reasons)], schema=_REJECTS))
 
-    def add_malformed(self, path: Path, rows: Sequence[int]) -> None:
+    def add_malformed(self, path: Path, rows: Sequence[Malformed]) -> None:
         """Adds rows that could not be split into columns."""
-        self.add(path, rows, [_MALFORMED] * len(rows))
+        self.add(path, [row.row for row in rows], [row.reason for row in rows])
 
     def save(self, path: Path) -> Path | None:
         """Writes the rows (in place of an older file of the name); returns the path if there are any."""

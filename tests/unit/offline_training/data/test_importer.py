@@ -1,6 +1,8 @@
 """Imports into a lake: what is in it afterwards, what was refused and why."""
 
 import csv
+import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,8 @@ def write_csv(path: Path, *rows: tuple[Any, ...]) -> None:
         csv.writer(file).writerows(rows)
 
 
-def run(source: Path, home: Path, **mapping: str) -> ImportReport:
-    return import_data(source, home, KEYRING, Mapping(mapping), silent)
+def run(source: Path, home: Path, *, newlines_in_values: bool = False, **mapping: str) -> ImportReport:
+    return import_data(source, home, KEYRING, Mapping(mapping), silent, newlines_in_values)
 
 
 def lake_rows(home: Path, dataset: str) -> list[tuple[Any, ...]]:
@@ -273,10 +275,72 @@ def test_text_with_line_breaks_and_a_byte_order_mark_is_read(source: Path, home:
     (source / "interactions.csv").write_text(
         '\ufeffuser_id,item_id,timestamp\n"u\n1",i,1\nbad\nv,i,x\n', encoding="utf-8"
     )
-    report = run(source, home).interactions
+    report = run(source, home, newlines_in_values=True).interactions
     assert report.accepted == 1
     assert report.rejects_file is not None
     assert sorted(row["row"] for row in pq.read_table(report.rejects_file).to_pylist()) == [2, 3]
+
+
+HEADER = ("user_id", "item_id", "timestamp", "value")
+STRAY = {
+    "before an id": lambda row: row.replace(b",", b',"', 1),
+    "at the end of an id": lambda row: row.replace(b",", b'",', 1),
+    "at the beginning of the row": lambda row: b'"' + row,
+    "at the end of the row": lambda row: row.rstrip() + b'"\n',
+}
+
+
+@pytest.mark.parametrize("where", STRAY)
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_stray_quote_spoils_its_own_row_and_no_other(source: Path, home: Path, where: str, quoting: Any) -> None:
+    text = io.StringIO(newline="")
+    rows = [(f"u{n}", f"i{n % 300}", n, 5) for n in range(10_000)]
+    csv.writer(text, quoting=quoting, lineterminator="\n").writerows([HEADER, *rows])
+    lines = text.getvalue().encode().splitlines(keepends=True)
+    lines[100] = STRAY[where](lines[100])
+    (source / "interactions.csv").write_bytes(b"".join(lines))
+    report = run(source, home).interactions
+    assert report.read == report.accepted + report.duplicates + sum(report.rejected.values()) == 10_000
+    assert report.accepted >= 9_999
+    if report.rejected:
+        assert report.rejects_file is not None
+        assert [row["row"] for row in pq.read_table(report.rejects_file).to_pylist()] == [100]
+
+
+def test_an_open_quote_is_named_by_its_line_where_values_may_hold_line_breaks(source: Path, home: Path) -> None:
+    (source / "interactions.csv").write_text('user_id,item_id,timestamp\n\n"u\n1",i,1\nv,"i,1\nw,i,1\n')
+    with pytest.raises(InvalidInput, match=r"a quote that is opened on line 5 is not closed before the file ends"):
+        run(source, home, newlines_in_values=True)
+    report = run(source, home).interactions
+    assert (report.read, sum(report.rejected.values())) == (4, 2)
+    assert any("--newlines-in-values" in reason for reason in report.rejected)
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_whatever_is_done_to_a_file_its_rows_add_up_or_it_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    end = data.draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
+    rows = [b"user_id,item_id,timestamp,value", *(b"u%d,i%d,%d,5" % (n, n % 7, n) for n in range(30))]
+    if data.draw(st.booleans()):
+        rows = [b",".join(b'"%b"' % cell for cell in row.split(b",")) for row in rows]
+    mangled = end.join(rows) + end
+    noise = st.one_of(st.sampled_from([b'"', b'""', b"\n", b"\r", b",", b"\0", b'",', b',"']), st.binary(max_size=3))
+    for at, bytes_ in data.draw(st.lists(st.tuples(st.integers(0, len(mangled)), noise), max_size=6)):
+        keep = at + data.draw(st.integers(0, 2))
+        mangled = mangled[:at] + bytes_ + mangled[keep:]
+    folder = tmp_path_factory.mktemp("mangled")
+    (folder / "interactions.csv").write_bytes(mangled)
+    newlines = data.draw(st.booleans())
+    try:
+        report = run(folder, folder / "home", newlines_in_values=newlines).interactions
+    except InvalidInput:
+        return
+    assert report.read == report.accepted + report.duplicates + sum(report.rejected.values())
+    assert report.accepted == len(lake_rows(folder / "home", "interactions"))
+    if not newlines:
+        assert report.read == len([line for line in mangled.splitlines() if line]) - 1
 
 
 def test_user_ids_enter_no_file(source: Path, home: Path) -> None:
@@ -306,7 +370,16 @@ def test_user_ids_enter_no_file(source: Path, home: Path) -> None:
         ({"interactions.csv": "user_id;item_id;timestamp\nu;i;1\n"}, r"Are its columns separated by commas\?"),
         ({"interactions.csv": "user_id,item_id,timestamp,item_id\nu,i,1,j\n"}, r"two columns named 'item_id'"),
         ({"interactions.parquet": "not parquet"}, r"interactions.parquet cannot be read as parquet .*Export it again"),
-        ({"interactions.csv": b"user_id,item_id,timestamp\n\xe9,i,1\n"}, r"is not UTF-8 text"),
+        ({"interactions.csv": b"user_id,item_id,timestamp\n\xe9,i,1\n"}, r"is not UTF-8 text \(byte 0xe9 on line 2\)"),
+        ({"interactions.csv": "user_id,item_id,timestamp\nu,i,1\n".encode("utf-16")}, r"is UTF-16 text\. Save it as"),
+        ({"interactions.csv": "user_id,item_id,timestamp\nu,i,1\n".encode("utf-16-le")}, r"is it UTF-16 text\?"),
+        (
+            {"interactions.csv": gzip.compress(b"user_id,item_id,timestamp\nu,i,1\n")},
+            r"compressed with gzip",
+        ),
+        ({"interactions.csv": b"PAR1" + bytes(range(256)) * 9 + b"PAR1"}, r"is a Parquet file\. Name it \.parquet"),
+        ({"interactions.csv": b"PK\x03\x04\xff"}, r"is a zip archive or an Excel workbook"),
+        ({"interactions.csv": 'user_id,"item_id,timestamp\nu,i,1\n'}, r"a quote in the header, line 1, is not closed"),
         ({"interactions.csv": "a\n", "ratings.csv": "a\n"}, r"interactions.csv and ratings.csv, which are the same"),
         (
             {"interactions.csv": "user_id,item_id,timestamp\nu,i,1\n", "items.csv": "id,title\n1,x\n"},
@@ -333,11 +406,21 @@ def test_a_column_of_an_unusable_type_is_explained_with_its_file(source: Path, h
 
 
 def test_a_missing_directory_and_a_mapping_to_nowhere_are_explained(source: Path, home: Path) -> None:
-    with pytest.raises(InvalidInput, match="There is no directory"):
+    with pytest.raises(InvalidInput, match="nowhere does not exist"):
         run(source / "nowhere", home)
     write_csv(source / "interactions.csv", ("user_id", "item_id", "timestamp"), ("u", "i", 1))
     with pytest.raises(InvalidInput, match=r"No file has the column 'klant' that user_id is mapped to\. Found: inter"):
         run(source, home, user_id="klant")
+    with pytest.raises(InvalidInput, match=r"'item_id' would be read as user_id and as item_id\. Map them to two"):
+        run(source, home, user_id="item_id")
+
+
+def test_what_is_no_file_is_explained(source: Path, home: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"/dev/null is neither a directory nor a \.parquet or \.csv file"):
+        run(Path("/dev/null"), home)
+    (source / "interactions.csv").symlink_to("/dev/zero")
+    with pytest.raises(InvalidInput, match=r"interactions.csv is not a file"):
+        run(source, home)
 
 
 @pytest.mark.parametrize(
@@ -347,6 +430,7 @@ def test_a_missing_directory_and_a_mapping_to_nowhere_are_explained(source: Path
         (["=x"], "is not a column mapping"),
         (["name=x"], "'name' is not a column that can be mapped. Map one of: user_id"),
         (["user_id=a", "user_id=b"], "'user_id' is mapped twice, to 'a' and 'b'"),
+        (["user_id=a", "item_id=a"], "Column 'a' would be read as user_id and as item_id"),
     ],
 )
 def test_bad_mappings_are_explained(options: list[str], complaint: str) -> None:
