@@ -204,8 +204,8 @@ def find_sources(source: Path, newlines_in_values: bool = False) -> dict[str, li
     if source.is_file() and source.suffix in _FORMATS:
         return {INTERACTIONS: [_open(source, newlines_in_values)]}
     if not source.is_dir():
-        found = "is neither a directory nor a .parquet or .csv file" if source.exists() else "does not exist"
-        raise InvalidInput(f"{source} {found}. Give a directory with interactions.parquet or interactions.csv.")
+        problem = "is neither a directory nor a .parquet or .csv file" if source.exists() else "does not exist"
+        raise InvalidInput(f"{source} {problem}. Give a directory with interactions.parquet or interactions.csv.")
     found = {name: files for name, stems in DATASETS.items() if (files := _files(source, stems))}
     if INTERACTIONS not in found:
         here = ", ".join(sorted(path.name for path in source.iterdir())[:20]) or "nothing"
