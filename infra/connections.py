@@ -1,6 +1,7 @@
 """Connections to the servers that the settings name."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import redis
@@ -10,6 +11,7 @@ from redis.retry import Retry
 from feature_store.contracts.errors import Unavailable
 from infra.settings import Settings, variable
 
+_PASSWORD = re.compile(r"(://[^/?#:@]*:)[^/?#]*(?=@)|([?&]password=)[^&#]*")
 _RETRY = Retry(ExponentialBackoff(cap=0.5, base=0.05), 6)  # rides through a restart of the server
 
 
@@ -49,6 +51,11 @@ def redis_client(settings: Settings) -> Iterator[redis.Redis]:
         yield client
     finally:
         client.close()
+
+
+def without_password(address: str) -> str:
+    """A URL to show to people."""
+    return _PASSWORD.sub(r"\1\2***", address)
 
 
 def _missing(what: str, name: str) -> str:

@@ -1,33 +1,38 @@
 """The programs of the stack: what each one needs, how it is run, how it shows that it works, how long it may take."""
 
 import functools
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from infra import servers
 from infra.settings import Settings
 
 BROKER, REDIS, MLFLOW, UPDATER, SINK, API = "broker", "redis", "mlflow", "updater", "sink", "api"
 ORDER = (BROKER, REDIS, MLFLOW, UPDATER, SINK, API)  # roles, as they are started; stopping goes the other way round
-PUBLIC = "public"  # the port that several API processes share
+PUBLIC = "public"  # the port of the API, which several processes may share
 
 _ANY_ADDRESS = {"0.0.0.0": servers.LOOPBACK, "::": "::1"}  # noqa: S104 - addresses that cannot be connected to
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """One supervised process. `command` and `answers` take the port that was chosen for it."""
+    """One supervised process. `command` and `answers` take the port that was chosen for it: a server's own, or that of
+    a process's metrics."""
 
     role: str  # one of ORDER
     command: Callable[[int], list[str]]
     answers: Callable[[int], None]  # as servers.HealthCheck
     preferred_port: int = 0
+    host: str = servers.LOOPBACK  # of the port
     requires: tuple[str, ...] = ()
     start_seconds: float = 60.0
     stop_seconds: int = 10  # before it is killed
     restarts: bool = True
     forks: bool = False  # has children that must end with it
+    data: Path | None = None  # a directory that must not have two such programs, on whatever hosts
     environment: dict[str, str] = field(default_factory=dict)
     number: int = 1  # among the programs of its role
 
@@ -49,10 +54,13 @@ def programs(settings: Settings) -> dict[str, Program]:
     present = {program.name for program in chosen}
     stores = tuple(name for name in (BROKER, REDIS) if name in present)
     updaters, workers = settings.updater.processes, settings.serving.workers
-    chosen += [replace(_follower(UPDATER, "update", stores), number=n + 1) for n in range(updaters)]
-    chosen.append(_follower(SINK, "sink", tuple(name for name in stores if name == BROKER)))
-    chosen += [replace(_api(settings, stores), number=n + 1) for n in range(workers)]
-    return {program.name: program for program in chosen}
+    brokers = tuple(name for name in stores if name == BROKER)
+    processes = [replace(_follower(settings, UPDATER, "update", stores), number=n + 1) for n in range(updaters)]
+    processes.append(_follower(settings, SINK, "sink", brokers))
+    processes += [replace(_api(settings, stores), number=n + 1) for n in range(workers)]
+    if first := settings.telemetry.port:
+        processes = [replace(program, preferred_port=first + n) for n, program in enumerate(processes)]
+    return {program.name: program for program in [*chosen, *processes]}
 
 
 def reachable(host: str) -> str:
@@ -79,6 +87,7 @@ def _redis(settings: Settings) -> Program:
         command=lambda port: servers.redis_command(port, directory, settings.redis.fsync),
         answers=functools.partial(servers.redis_answers, servers.LOOPBACK),
         preferred_port=16379,
+        data=directory,
     )
 
 
@@ -91,6 +100,7 @@ def _mlflow(settings: Settings) -> Program:
         preferred_port=15000,
         start_seconds=120,
         forks=True,
+        data=directory,
         environment={
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its job queue is more processes, for what we do not use
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -98,24 +108,30 @@ def _mlflow(settings: Settings) -> Program:
     )
 
 
-def _follower(role: str, command: str, requires: tuple[str, ...]) -> Program:
+def _follower(settings: Settings, role: str, command: str, requires: tuple[str, ...]) -> Program:
+    host = settings.telemetry.host
     return Program(
         role=role,
-        command=lambda port: [sys.executable, "-m", "infra.cli", command, "--metrics-port", str(port)],
-        answers=lambda port: servers.http_answers(servers.LOOPBACK, port, "/metrics"),
+        command=lambda port: _process(command, port),
+        answers=lambda port: servers.http_answers(reachable(host), port, "/metrics"),
+        host=host,
         requires=requires,
         stop_seconds=15,
     )
 
 
 def _api(settings: Settings, requires: tuple[str, ...]) -> Program:
-    host = reachable(settings.serving.host)
+    host = settings.telemetry.host
     return Program(
         role=API,
-        command=lambda port: [sys.executable, "-m", "infra.cli", "serve", "--port", str(port)],
-        answers=lambda port: servers.http_answers(host, port, "/readyz"),
-        preferred_port=settings.serving.port if settings.serving.workers == 1 else 0,
+        command=lambda port: _process("serve", port),
+        answers=lambda port: servers.api_answers(reachable(host), port),
+        host=host,
         requires=requires,
-        stop_seconds=15,
+        stop_seconds=15 + math.ceil(settings.serving.drain_seconds),
         environment={"OMP_NUM_THREADS": "1"},  # threads of the numeric libraries only get in each other's way here
     )
+
+
+def _process(command: str, port: int) -> list[str]:
+    return [sys.executable, "-m", "infra.cli", command, "--metrics-port", str(port)]

@@ -4,6 +4,7 @@ Each command is a real server from a wheel, on loopback. Nothing here starts a p
 """
 
 import http.client
+import json
 import os
 import socket
 import struct
@@ -16,25 +17,35 @@ from feature_store.settings import Fsync
 
 LOOPBACK = "127.0.0.1"
 _ANSWER_SECONDS = 2.0
+_ANSWER_BYTES = 100_000
 _API_VERSIONS = 18
 _CORRELATION = 1
 
 HealthCheck = Callable[[], None]  # returns when healthy, raises OSError or Unavailable when not
 
 
-def free_port(preferred: int = 0, taken: frozenset[int] = frozenset()) -> int:
-    """The preferred port if it can be bound on loopback and is not in `taken`; otherwise one that the system picks."""
+class Loading(Unavailable):
+    """The process is at work on what it needs before it can answer, which may take minutes."""
+
+
+class Refused(Unavailable):
+    """The process lives, and will not answer before somebody mends what it names."""
+
+
+def free_port(preferred: int = 0, taken: frozenset[int] = frozenset(), host: str = LOOPBACK) -> int:
+    """The preferred port if it can be bound there and is not in `taken`; otherwise one that the system picks."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in (preferred, 0, 0, 0, 0):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((LOOPBACK, port))
+                probe.bind((host, port))
             except OSError:
                 continue
             chosen = int(probe.getsockname()[1])
             if chosen not in taken:
                 return chosen
-    raise Unavailable(f"No free port on {LOOPBACK}. Close programs that listen there, or raise the system's limit.")
+    raise Unavailable(f"No free port on {host}. Close programs that listen there, or raise the system's limit.")
 
 
 def broker_command(port: int) -> list[str]:
@@ -87,17 +98,36 @@ def redis_answers(host: str, port: int) -> None:
 
 def http_answers(host: str, port: int, path: str) -> None:
     """Asks for a path. Raises OSError or Unavailable unless the status is 200."""
+    status, text = _get(host, port, path)
+    if status != http.HTTPStatus.OK:
+        raise Unavailable(f"http://{host}:{port}{path} answered {status}: {text[:500]}")
+
+
+def api_answers(host: str, port: int) -> None:
+    """Asks an API process whether it is ready. Raises OSError or Unavailable, with its reason, if it is not: Loading or
+    Refused where it is known how that will go on."""
+    status, text = _get(host, port, "/readyz")
+    try:
+        content = json.loads(text)
+        problems, loading = content.get("problems", {}), content.get("loading", False)
+    except (ValueError, AttributeError):
+        raise Unavailable(f"http://{host}:{port}/readyz answered {status}: {text[:500]}") from None
+    if status == http.HTTPStatus.OK:
+        return
+    kind = Loading if loading else Refused if "release" in problems else Unavailable
+    raise kind(" ".join(problems.values()))
+
+
+def _get(host: str, port: int, path: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
-        text = response.read(500).decode(errors="replace")
+        return response.status, response.read(_ANSWER_BYTES).decode(errors="replace")
     except http.client.HTTPException as error:
         raise Unavailable(f"http://{host}:{port}{path} does not answer as HTTP: {error!r}.") from error
     finally:
         connection.close()
-    if response.status != http.HTTPStatus.OK:
-        raise Unavailable(f"http://{host}:{port}{path} answered {response.status}: {text}")
 
 
 def _receive(connection: socket.socket, count: int) -> bytes:

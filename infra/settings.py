@@ -39,6 +39,22 @@ MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
 DEFAULT_FILE = Path("matchloop.toml")
 
 
+class TelemetrySettings(BaseModel):
+    """Where each process of MatchLoop answers Prometheus at /metrics, and probes at /healthz and /readyz (the API).
+    Without a key: keep it to those who operate MatchLoop."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on, loopback unless you choose another.")
+    port: int = Field(
+        default=19100,
+        ge=0,
+        le=65000,
+        description="Port of the first process of the stack; the next ones follow: updaters, sink, API processes. "
+        "0 or a busy one: a free one, which `matchloop status` shows.",
+    )
+
+
 class Settings(BaseSettings):
     """Everything that can be set. The constructor takes values only; `load` reads file and environment."""
 
@@ -46,6 +62,11 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         default=Path(".matchloop"), validate_default=True, description="Directory of everything that MatchLoop keeps."
+    )
+    host: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,60}$",
+        description="Name of this host under run/ and logs/ of a home that hosts share; empty: the system's.",
     )
     secret: SecretStr | None = Field(
         default=None,
@@ -62,6 +83,7 @@ class Settings(BaseSettings):
     spark: SparkSettings = SparkSettings()
     mlflow: MlflowSettings = MlflowSettings()
     experiment: Experiment = Experiment()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @field_validator("home")
     @classmethod

@@ -16,11 +16,12 @@ import sys
 import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import psutil
 
 from feature_store.contracts.errors import MatchLoopError, Unavailable
 from infra.leash import leashed
@@ -36,6 +37,7 @@ class Started(msgspec.Struct):
     """What `<run>/stack.json` says: where the supervisor is and which ports were chosen."""
 
     pid: int
+    created: float  # when that process started, seconds since the epoch: another one may have the pid by now
     directory: str  # of its socket and configuration; short, because a socket's path may not be long
     ports: dict[str, int]
 
@@ -83,9 +85,7 @@ class Supervisor:
 
         Raises MatchLoopError if there is one already.
         """
-        for directory in (self._run, self._logs):
-            directory.mkdir(parents=True, exist_ok=True)
-        self._run.chmod(0o700)
+        self._make_directories()
         deadline = time.monotonic() + _PROBE_SECONDS
         while True:
             try:
@@ -96,11 +96,28 @@ class Supervisor:
             except BlockingIOError:
                 if time.monotonic() > deadline:  # not just somebody who looks whether we run
                     raise MatchLoopError(
-                        f"A stack is already running in {self._run.parent}. Stop it with `matchloop down`, "
+                        f"A stack is already running here ({self._run}). Stop it with `matchloop down`, "
                         "or set MATCHLOOP_HOME to another directory."
                     ) from None
             time.sleep(_POLL_SECONDS)
         self._await_answer(self._process)
+
+    @contextlib.contextmanager
+    def turn(self, waiting: Callable[[], object]) -> Iterator[None]:
+        """Has only one at a time at work on this run directory. Calls `waiting` while it is somebody else's turn."""
+        self._make_directories()
+        descriptor = os.open(self._run / "turn", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    waiting()
+                    time.sleep(_POLL_SECONDS)
+            yield
+        finally:
+            os.close(descriptor)
 
     def add(self, program: Program, port: int) -> None:
         """Starts a program on the port."""
@@ -135,7 +152,7 @@ class Supervisor:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Calls supervisord's XML-RPC interface. Raises Unavailable if it does not answer."""
-        from supervisor.xmlrpc import SupervisorTransport
+        from supervisor.xmlrpc import Faults, SupervisorTransport
 
         transport = SupervisorTransport(serverurl=f"unix://{self.started.directory}/socket")
         with contextlib.closing(transport):
@@ -144,15 +161,19 @@ class Supervisor:
                 return getattr(proxy.supervisor, method)(*arguments)
             except (OSError, http.client.HTTPException) as error:
                 raise Unavailable(f"The supervisor in {self._run} does not answer: {error}.") from None
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode == Faults.SHUTDOWN_STATE:
+                    raise Unavailable("The stack is being stopped. Try again when that has ended.") from None
+                raise
 
     def stop(self, seconds: float) -> None:
         """Stops every program, the last started first, and the supervisor; what hangs is killed after `seconds`."""
         if self.running:
-            pid = self.started.pid
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                supervisor = self._supervisor()
+                supervisor.send_signal(signal.SIGTERM)
                 if not self._ended(seconds):
-                    os.kill(pid, signal.SIGKILL)  # and with it, by their leashes, all programs
+                    supervisor.kill()  # and with it, by their leashes, all programs
                     self._ended(seconds)
         if self._process is not None:
             self._process.wait()
@@ -163,6 +184,13 @@ class Supervisor:
     def log(self, name: str) -> Path:
         """Where a program's output goes."""
         return self._logs / f"{name}.log"
+
+    def _supervisor(self) -> psutil.Process:
+        """The process that was started. Raises NoSuchProcess if its pid is free, or somebody else's by now."""
+        process = psutil.Process(self.started.pid)
+        if process.create_time() != self.started.created:
+            raise psutil.NoSuchProcess(process.pid)
+        return process
 
     def _spawn(self, lock: int, environment: dict[str, str], foreground: bool) -> subprocess.Popen[bytes]:
         directory = Path(tempfile.mkdtemp(prefix="matchloop-"))
@@ -183,7 +211,7 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C in the terminal is for us: we stop the programs in order
                 pass_fds=(lock,),
             )
-        self._write(Started(process.pid, str(directory), {}))
+        self._write(Started(process.pid, psutil.Process(process.pid).create_time(), str(directory), {}))
         return process
 
     def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
@@ -197,6 +225,11 @@ class Supervisor:
                     self.stop(0)
                     raise Unavailable(f"supervisord did not start. Its log: {self.log('supervisord')}") from None
             time.sleep(_POLL_SECONDS)
+
+    def _make_directories(self) -> None:
+        for directory in (self._run, self._logs):
+            directory.mkdir(parents=True, exist_ok=True)
+        self._run.chmod(0o700)
 
     @contextlib.contextmanager
     def _lock(self, kind: int) -> Iterator[int]:
@@ -256,13 +289,14 @@ def _configuration(directory: Path) -> str:
 
 def _program(program: Program, port: int, started: Started) -> str:
     sent = signal.SIGTERM if program.forks else signal.SIGKILL  # a group's leash ends the group, and then itself
-    command = leashed(program.command(port), started.pid, sent, group=program.forks)
+    lock = program.data / ".lock" if program.data else None
+    command = leashed(program.command(port), started.pid, sent, group=program.forks, lock=lock)
     return _section(
         f"program:{program.name}",
         command=shlex.join(command),
         environment=",".join(f'{name}="{value}"' for name, value in program.environment.items()),
         priority=ORDER.index(program.role),
-        autorestart="unexpected" if program.restarts else "false",
+        autorestart="true" if program.restarts else "false",
         startretries=1_000,
         stopwaitsecs=program.stop_seconds,
         killasgroup="true",

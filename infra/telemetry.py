@@ -4,6 +4,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from feature_store.contracts.errors import Unavailable
+
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -30,9 +32,13 @@ def log_to_stderr(level: str) -> None:
     logging.captureWarnings(True)
 
 
-def serve_metrics(port: int | None) -> None:
-    """Answers GET /metrics in Prometheus' format on loopback, from a thread; None: not at all."""
-    if port is not None:
-        from prometheus_client import start_http_server
+def serve_metrics(host: str, port: int) -> None:
+    """Answers GET /metrics in Prometheus' format, from a thread. Raises Unavailable if the address is taken."""
+    from prometheus_client import start_http_server
 
-        start_http_server(port, addr="127.0.0.1")
+    try:
+        start_http_server(port, addr=host)
+    except OSError as error:
+        raise Unavailable(
+            f"{host}:{port} cannot be listened on ({error.strerror}). Set telemetry.port, or --metrics-port."
+        ) from None

@@ -1,12 +1,11 @@
-"""The HTTP routes under /v1, and those for probes. Bodies are read and written without FastAPI's own (slower) way; it
-routes and documents."""
+"""The HTTP routes of the API; those for operators are in operation.py. Bodies are read and written without FastAPI's
+own (slower) way; it routes and documents."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Request, Response
 from fastapi.openapi.utils import get_openapi
 from msgspec.structs import asdict
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.convertors import PathConvertor, register_url_convertor
@@ -24,7 +23,6 @@ from online_serving.schemas import (
     ItemBody,
     ItemsAnswer,
     ItemsRequest,
-    ParametersAnswer,
     RecommendationAnswer,
     RecommendationRequest,
     ServedItem,
@@ -63,7 +61,13 @@ class Services:
     recommender: Recommender
     feedback: FeedbackIntake
     catalogue: Catalogue
-    readiness: Readiness
+    readiness: Readiness | None = None  # before that
+
+    async def ready(self) -> tuple[bool, dict[str, Any]]:
+        """As Readiness.check; not ready before the process has started."""
+        if self.readiness is None:
+            return False, {"ready": False, "loading": True, "problems": {"process": "It is starting."}}
+        return await self.readiness.check()
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:
@@ -183,38 +187,6 @@ def routes(services: Services) -> APIRouter:
     async def erase_user(id: Identity) -> Response:  # noqa: A002
         await services.catalogue.erase_user(_identity(id))
         return Response(status_code=204)
-
-    @api.get(
-        "/v1/parameters",
-        tags=["operation"],
-        summary="What answers are made with, and how far it has learnt",
-        responses={200: {"model": ParametersAnswer}, **_ERRORS},
-    )
-    async def parameters() -> Response:
-        state = services.current.state
-        return answer({**state.active._asdict(), "offsets": state.parameters.offsets})
-
-    return api
-
-
-def probes(services: Services) -> APIRouter:
-    """Routes for probes and for Prometheus."""
-    api = APIRouter(tags=["operation"])
-
-    @api.get("/healthz", summary="Whether the process runs")
-    async def healthz() -> Response:
-        return answer({"status": "ok"})
-
-    @api.get("/readyz", summary="Whether the process should get requests", responses={503: {}})
-    async def readyz() -> Response:
-        ready, content = await services.readiness.check()
-        if ready:
-            return answer(content)
-        return answer({"error": "not_ready", "message": " ".join(content["problems"].values()), **content}, 503)
-
-    @api.get("/metrics", summary="Prometheus metrics", response_class=Response)
-    async def prometheus() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return api
 

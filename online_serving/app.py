@@ -17,8 +17,8 @@ from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock, SystemClock
 from feature_store.contracts.identity import Keyring
 from feature_store.online import ASYNC_CONNECTIONS, AsyncOnlineStore, OnlineStore
-from online_serving.api import Services, describe, probes, routes
-from online_serving.auth import BearerAuth, Measured
+from online_serving.api import Services, describe, routes
+from online_serving.auth import ApiKey, KeyRequired, Measured
 from online_serving.bodies import add_error_handlers
 from online_serving.catalogue import Catalogue
 from online_serving.config import ServerConfig
@@ -27,6 +27,7 @@ from online_serving.event_log import EventLog
 from online_serving.feedback import FeedbackIntake
 from online_serving.followers import ParameterFollower, StateFollower
 from online_serving.loop_lag import measuring_lag
+from online_serving.operation import operation
 from online_serving.overload import InFlightLimit
 from online_serving.pipeline.pipeline import Pipeline
 from online_serving.readiness import Readiness
@@ -36,14 +37,19 @@ from online_serving.state import Current, State, loader
 _log = logging.getLogger(__name__)
 
 _REDIS_SECONDS = 5.0
-_SETTLING_SECONDS = 30.0
 
 
 def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
     """The ASGI application. Starting it connects to the log (LogMismatch if its partitions are not those of the
     settings; if it does not answer, answers go without it until it does) and begins to follow Redis; it is ready when
-    /readyz says so."""
+    /readyz says so.
+
+    `state.services` of the application is what its routes call.
+    """
     services = Services()
+    secret = config.serving.api_key
+    key = None if secret is None else ApiKey(secret.get_secret_value())
+    documented = config.serving.docs
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -55,14 +61,18 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
         version=_version(),
         description="Recommendations that learn from feedback within a second.",
         lifespan=lifespan,
+        docs_url="/docs" if documented else None,
+        redoc_url="/redoc" if documented else None,
+        openapi_url="/openapi.json" if documented else None,
     )
+    app.state.services = services
     app.include_router(routes(services))
-    app.include_router(probes(services))
+    app.include_router(operation(services, key))
     add_error_handlers(app)
-    describe(app, with_key=config.serving.api_key is not None)
+    describe(app, with_key=key is not None)
     app.add_middleware(InFlightLimit, limit=config.serving.max_in_flight)
-    if config.serving.api_key is not None:
-        app.add_middleware(BearerAuth, key=config.serving.api_key.get_secret_value())
+    if key is not None:
+        app.add_middleware(KeyRequired, key=key)
     app.add_middleware(Measured)
     return app
 
@@ -142,18 +152,14 @@ async def _following(
         parameters[:] = [ParameterFollower(state, loaded, loop, follower.load_anew, clock)]
         parameters[0].start()
 
-    def complain(problem: str) -> None:
-        current.problem = problem
-
     follower = StateFollower(
         online,
         loader(config.home, config.kafka.partitions, online, state, config.bandit, pipeline, clock),
         publish=lambda changed: on_loop(lambda: current.publish(changed)),
         swap=lambda loaded: on_loop(lambda: swap(loaded)),
-        complain=lambda problem: on_loop(lambda: complain(problem)),
+        complain=lambda problem, loading: on_loop(lambda: current.complain(problem, loading)),
     )
     follower.start()
-    await asyncio.to_thread(follower.settled.wait, _SETTLING_SECONDS)  # before it listens: others answer meanwhile
     try:
         yield
     finally:

@@ -1,5 +1,7 @@
 """What stands before every request: the API key, and the clock of the metrics. Plain ASGI: it costs microseconds."""
 
+import base64
+import binascii
 import hmac
 import time
 
@@ -8,30 +10,61 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from online_serving.bodies import error_answer
 from online_serving.metrics import LATENCY, REQUESTS
 
-_OPEN = frozenset({"/healthz"})  # for probes that cannot send a key
-_PREFIX = b"bearer "
+_OPEN = frozenset({"/healthz", "/readyz"})  # for probes that cannot send a key
+_DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+_AUTHORISATION = b"authorization"
 
 
-class BearerAuth:
-    """Refuses requests without `Authorization: Bearer KEY`."""
+class ApiKey:
+    """The key that clients send as `Authorization: Bearer KEY`."""
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
-        self._app = app
+    def __init__(self, key: str) -> None:
         self._key = key.encode()
+
+    def sent_with(self, scope: Scope) -> bool:
+        """Whether the request carries the key."""
+        return self._is(_credentials(scope, b"bearer"))
+
+    def sent_by_browser(self, scope: Scope) -> bool:
+        """Whether the request carries the key as the password of HTTP Basic authentication, with any user name."""
+        try:
+            _, _, password = base64.b64decode(_credentials(scope, b"basic"), validate=True).partition(b":")
+        except binascii.Error:
+            return False
+        return self._is(password)
+
+    def _is(self, given: bytes) -> bool:
+        return hmac.compare_digest(given, self._key)
+
+
+class KeyRequired:
+    """Refuses requests without the key. The documentation accepts what a browser asks its user for; nothing else does:
+    a browser also sends it with requests that other sites make it send."""
+
+    def __init__(self, app: ASGIApp, key: ApiKey) -> None:
+        self._app = app
+        self._key = key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or scope["path"] in _OPEN or self._authorised(scope):
+        documentation = scope["type"] == "http" and scope["path"] in _DOCUMENTATION
+        if (
+            scope["type"] != "http"
+            or scope["path"] in _OPEN
+            or self._key.sent_with(scope)
+            or (documentation and self._key.sent_by_browser(scope))
+        ):
             await self._app(scope, receive, send)
             return
         response = error_answer(401, "unauthorised", "Send `Authorization: Bearer KEY` with the serving.api_key.")
-        response.headers["WWW-Authenticate"] = "Bearer"
+        response.headers["WWW-Authenticate"] = 'Basic realm="MatchLoop"' if documentation else "Bearer"
         await response(scope, receive, send)
 
-    def _authorised(self, scope: Scope) -> bool:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, key = given[: len(_PREFIX)], given[len(_PREFIX) :]
-        return scheme.lower() == _PREFIX and hmac.compare_digest(key.strip(), self._key)
+
+def _credentials(scope: Scope, scheme: bytes) -> bytes:
+    given = next((value for name, value in scope["headers"] if name == _AUTHORISATION), b"")
+    found, _, credentials = given.partition(b" ")
+    return credentials.strip() if found.lower() == scheme else b""
 
 
 class Measured:

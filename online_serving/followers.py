@@ -144,17 +144,16 @@ class StateFollower(threading.Thread):
         load: Loader,
         publish: Callable[[State], object],
         swap: Callable[[State], object],
-        complain: Callable[[str], object],
+        complain: Callable[[str, bool], object],
     ) -> None:
         """publish, swap and complain are called from this thread: with a changed state, with another release's state,
-        with the reason why a release cannot be served."""
+        with the reason why no release is served yet, and whether that will change by itself."""
         super().__init__(name="state", daemon=True)
         self._store = store
         self._load = load
         self._publish = publish
         self._swap = swap
         self._complain = complain
-        self.settled = threading.Event()  # what was active at the start is served, or cannot be
         self._stop_asked = threading.Event()
         self._state: State | None = None
         self._wanted: Active | None = None
@@ -180,15 +179,15 @@ class StateFollower(threading.Thread):
                     if position is None:
                         first = self._store.changes_position()
                         self._wanted = self._store.active()
+                        if self._wanted is None:
+                            self._complain("No release has been activated yet. Run `matchloop train`.", False)
                         position = first
                     changes = self._store.changes(position, _LOADING_BLOCK_MS if self._loading else _BLOCK_MS)
                     self._follow(changes)
                     position = changes[-1].position if changes else position
                     self._advance_loading(background)
-                    if self._loading is None:
-                        self.settled.set()
                 except redis.RedisError as error:
-                    self.settled.set()
+                    self._complain(f"Redis does not answer: {error}", True)
                     _log.warning("the catalogue waits for Redis: %s", error)
                     self._stop_asked.wait(_RETRY_SECONDS)
                 except Exception:  # noqa: BLE001 - a thread that ends would freeze the catalogue unnoticed
@@ -221,6 +220,7 @@ class StateFollower(threading.Thread):
         up_to_date = state is not None and state.active == self._wanted and state.parameters is not broken
         if self._wanted and not up_to_date and time.monotonic() >= self._not_before:
             _log.info("loading release %s with namespace %s", *self._wanted)
+            self._complain(f"Release {self._wanted.release} is being loaded. Try again in a few seconds.", True)
             self._changed_while_loading.clear()
             self._loading = background.submit(self._load, self._wanted)
 
@@ -232,7 +232,7 @@ class StateFollower(threading.Thread):
             self._not_before = time.monotonic() + _RELOAD_SECONDS
             metrics.SWAPS.labels("refused").inc()
             _log.error("%s cannot be served: %s", self._wanted, error)
-            self._complain(str(error))
+            self._complain(str(error), False)
             return
         again = self._state is not None and self._state.active == state.active
         self._state = state

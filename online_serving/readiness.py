@@ -26,12 +26,14 @@ class Readiness:
         self._log = log
         self._silence = _MISSED_TICKS * settings.tick_seconds
         self._log_needed_until = time.monotonic() + self._silence
+        self.stopping = False  # told by whoever stops the process, before it ends to listen
 
     async def check(self) -> tuple[bool, dict[str, Any]]:
-        """Ready or not; problems by part, what is degraded, what serves, and the log offsets that its parameters
-        hold."""
-        problems: dict[str, str] = {}
+        """Ready or not; whether it will be when a release is loaded; problems by part, what is degraded, what serves,
+        and the log offsets that its parameters hold."""
+        problems: dict[str, str] = {"process": "It is stopping."} if self.stopping else {}
         degraded: dict[str, str] = {}
+        loading = False
         content: dict[str, Any] = {}
         try:
             state = self._current.state
@@ -43,6 +45,7 @@ class Readiness:
             }
         except Unavailable as error:
             problems["release"] = str(error)
+            loading = self._current.loading
         try:
             async with asyncio.timeout(_PING_SECONDS):
                 await self._store.ping()
@@ -54,4 +57,5 @@ class Readiness:
                 f"Partitions {silent} of the log acknowledged nothing in the last {self._silence} s: their users are "
                 "answered without exploration."
             )
-        return not problems, {"ready": not problems, "problems": problems, "degraded": degraded, **content}
+        answer = {"ready": not problems, "loading": loading, "problems": problems, "degraded": degraded, **content}
+        return not problems, answer

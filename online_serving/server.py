@@ -1,64 +1,133 @@
-"""Starts one API process."""
+"""Starts one API process, and ends it so that nobody notices."""
 
+import asyncio
+import contextlib
 import os
+import signal
 import socket
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 from feature_store.contracts.errors import Unavailable
 from online_serving.config import ServerConfig
+from online_serving.settings import ServingSettings
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they import NumPy
     import uvicorn
+    from fastapi import FastAPI
 
 _SHUTDOWN_SECONDS = 5
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
+Address = tuple[str, int]  # host, port
 
-def serve(config: ServerConfig, port: int | None = None) -> None:
-    """Serves until SIGTERM or SIGINT; requests in flight are finished first. Raises Unavailable if a port is taken.
 
-    port: of this process alone; None: serving.port. One of several workers listens on serving.port too: the kernel
-    spreads connections over those that listen, which a process does when it can answer.
+def serve(config: ServerConfig, operations: Address | None = None) -> None:
+    """Serves on serving.host:serving.port until SIGTERM or SIGINT. Raises Unavailable if an address is taken.
+
+    operations: where probes, metrics and parameters of this very process are as well, from the first moment on. One of
+    several workers listens on serving.port when it can answer: the kernel spreads connections over those that listen.
+    A single one listens at once, and answers 503 while its release loads.
+
+    Told to stop, it first says at /readyz that it is not ready, goes on answering for serving.drain_seconds, then ends
+    to listen and finishes the requests in flight. A second signal ends the wait.
 
     Call it before NumPy is imported: arithmetic libraries read their number of threads when they are loaded, and more
     than one thread each makes a server slower.
     """
     for name in _ONE_THREAD:
         os.environ[name] = "1"
-    import uvicorn
+    import uvloop
 
-    host, shared = config.serving.host, config.serving.workers > 1
-    listening = [_bound(host, config.serving.port if port is None else port, shared)]
-    if shared and port is not None:
-        listening.append(_bound(host, config.serving.port, shared))
-    server = uvicorn.Server(http_settings(config))
-    server.run(listening)
-    if not server.started:
-        raise SystemExit(1)  # not 0: whoever supervises this process should start it again
+    public = _bound((config.serving.host, config.serving.port), config.serving.workers > 1, "serving.port")
+    own = None if operations is None else _bound(operations, False, "telemetry.port, or --metrics-port")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, public, own))
 
 
-def http_settings(config: ServerConfig) -> "uvicorn.Config":
-    """The application, and how uvicorn serves it."""
-    import uvicorn
-
+async def _serve(config: ServerConfig, public: socket.socket, own: socket.socket | None) -> None:
     from online_serving.app import create_app
+    from online_serving.operation import operations
+
+    asked, asked_again = _signals()
+    app = create_app(config)
+    services = app.state.services
+    async with contextlib.AsyncExitStack() as running:
+        if own is not None:
+            await running.enter_async_context(_listening(operations(services), own, config.serving))
+        await running.enter_async_context(app.router.lifespan_context(app))
+        if config.serving.workers > 1:
+            await _first(services.current.serving, asked)
+        if not asked.is_set():
+            async with _listening(app, public, config.serving):
+                await asked.wait()
+                services.readiness.stopping = True
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asked_again.wait(), config.serving.drain_seconds)
+
+
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Set by the first signal to stop, and by the second."""
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def stop() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    return first, second
+
+
+async def _first(*events: asyncio.Event) -> None:
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: "FastAPI", bound: socket.socket, serving: ServingSettings) -> AsyncIterator[None]:
+    """Answers there; at the end it listens no more, and requests in flight have been finished."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # signals are for the process, which may have two of these
+
+    settings = http_settings(app, serving)
+    settings.lifespan = "off"  # one application, one life, perhaps several addresses
+    server = Server(settings)
+    answering = asyncio.create_task(server.serve([bound]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await answering
+
+
+def http_settings(app: "FastAPI", serving: ServingSettings) -> "uvicorn.Config":
+    """How uvicorn serves an application."""
+    import uvicorn
+
     from online_serving.protocol import LimitedProtocol
 
     return uvicorn.Config(
-        create_app(config),
+        app,
         loop="uvloop",
-        http=LimitedProtocol.allowing(config.serving.request_seconds),
+        http=LimitedProtocol.allowing(serving.request_seconds),
         ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=config.serving.keep_alive_seconds,
+        timeout_keep_alive=serving.keep_alive_seconds,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
 
 
-def _bound(host: str, port: int, shared: bool) -> socket.socket:
+def _bound(address: Address, shared: bool, setting: str) -> socket.socket:
+    host, port = address
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
@@ -66,5 +135,5 @@ def _bound(host: str, port: int, shared: bool) -> socket.socket:
     try:
         bound.bind((host, port))
     except OSError as error:
-        raise Unavailable(f"{host}:{port} cannot be listened on ({error.strerror}). Set serving.port.") from None
+        raise Unavailable(f"{host}:{port} cannot be listened on ({error.strerror}). Set {setting}.") from None
     return bound

@@ -13,7 +13,11 @@ class ServingSettings(BaseModel):
     host: str = Field(default="127.0.0.1", description="Address to listen on. Off loopback an api_key is required.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port; 0 or a busy one: the stack chooses a free one.")
     workers: int = Field(
-        default=1, ge=1, le=64, description="API processes that the stack starts; they share the port."
+        default=1,
+        ge=1,
+        le=64,
+        description="API processes that the stack starts; they share the port. "
+        "Each joins it when its release is loaded.",
     )
     api_key: SecretStr | None = Field(default=None, description="Clients send it as `Authorization: Bearer KEY`.")
     request_seconds: float = Field(
@@ -26,6 +30,17 @@ class ServingSettings(BaseModel):
     )
     max_in_flight: int = Field(
         default=512, ge=1, description="Requests that one process works on; more are answered 503 with Retry-After."
+    )
+    docs: bool = Field(
+        default=True,
+        description="Whether /docs, /redoc and /openapi.json are served; a browser asks for the api_key as password.",
+    )
+    drain_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        le=300,
+        description="A process that is told to stop goes on answering for so long while /readyz says no. "
+        "Behind a load balancer: longer than it takes to notice.",
     )
     slate_size: int = Field(
         default=10, ge=1, le=500, description="Items in an answer unless the request says otherwise."

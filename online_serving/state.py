@@ -1,5 +1,6 @@
 """What serves at this moment: one reference, replaced as a whole."""
 
+import asyncio
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,9 @@ class Current:
 
     def __init__(self) -> None:
         self._state: State | None = None
-        self.problem = "No release has been activated yet. Run `matchloop train`."
+        self.problem = "Looking for the active release."  # before the first state
+        self.loading = True  # whether time alone will solve it
+        self.serving = asyncio.Event()  # there is a state
 
     @property
     def state(self) -> State:
@@ -63,6 +66,11 @@ class Current:
         """Has every request from now on answered from the state."""
         state.parameters.extend(state.snapshot.graph)
         self._state = state
+        self.serving.set()
+
+    def complain(self, problem: str, loading: bool) -> None:
+        """Says why there is no state yet, and whether it is on its way."""
+        self.problem, self.loading = problem, loading
 
 
 Loader = Callable[[Active], State]

@@ -16,6 +16,7 @@ from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from feature_store.online import Active, OnlineStore
 from feature_store.settings import RedisSettings
 from infra.benchmarks.small_release import build_namespace, build_release
+from online_serving.app import create_app
 from online_serving.config import ServerConfig
 from online_serving.server import http_settings
 from online_serving.settings import ServingSettings
@@ -85,7 +86,7 @@ class Installation:
 @contextlib.contextmanager
 def running(config: ServerConfig, *, ready: bool = True) -> Iterator[httpx.Client]:
     """Serves the application and yields a client of it, when it is ready."""
-    settings = http_settings(config)
+    settings = http_settings(create_app(config), config.serving)
     settings.port = 0
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run)

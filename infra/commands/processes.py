@@ -1,31 +1,41 @@
-"""The processes that the stack supervises. People use `matchloop up`."""
+"""The processes that the stack supervises, each as a command: for an orchestrator or an init system of yours."""
 
 import signal
 import threading
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.console import options
 from infra.telemetry import log_to_stderr, serve_metrics
 
-MetricsPort = Annotated[int | None, typer.Option(help="Port of GET /metrics; none: no metrics.")]
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+MetricsPort = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="Port on telemetry.host of GET /metrics; default: telemetry.port.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command(hidden=True)(serve)
-    app.command(hidden=True)(update)
-    app.command(hidden=True)(sink)
+    for command in (serve, update, sink):
+        app.command(rich_help_panel="Processes, for an orchestrator; on one machine `up` starts them")(command)
 
 
 def serve(
     context: typer.Context,
-    port: Annotated[int | None, typer.Option(help="Port of this process alone; default: serving.port.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port on serving.host; default: serving.port.")
+    ] = None,
+    metrics_port: MetricsPort = None,
 ) -> None:
-    """Answer HTTP requests until stopped. With serving.workers > 1 also on serving.port, shared with the others.
+    """Answer HTTP requests until stopped: SIGTERM, then /readyz says no for serving.drain_seconds, then it ends.
 
-    Example: `matchloop serve --port 8081`
+    /healthz says that it lives, /readyz that it should get requests: both on serving.port, and with /metrics on
+    telemetry.port. With serving.workers > 1 several share serving.port on one host.
+
+    Example: `matchloop serve --port 8081 --metrics-port 9103`
     """
     from infra.connections import kafka_bootstrap, redis_url
     from online_serving.config import ServerConfig
@@ -33,6 +43,7 @@ def serve(
 
     log_to_stderr("info")
     settings = options(context).connected_settings()
+    serving, telemetry = settings.serving, settings.telemetry
     config = ServerConfig(
         home=settings.home,
         secret=settings.secret_bytes(),
@@ -40,12 +51,12 @@ def serve(
         redis_url=redis_url(settings),
         kafka=settings.kafka,
         redis=settings.redis,
-        serving=settings.serving,
+        serving=serving if port is None else serving.model_copy(update={"port": port}),
         bandit=settings.bandit,
         rewards=settings.rewards,
         experiment=settings.experiment,
     )
-    run(config, port)
+    run(config, (telemetry.host, telemetry.port if metrics_port is None else metrics_port))
 
 
 def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
@@ -65,7 +76,7 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     bootstrap, stop = kafka_bootstrap(settings), _stop_on_signal()
     with redis_client(settings) as client:
         Log(settings.kafka, bootstrap).create_topics()
-        serve_metrics(metrics_port)  # from here on the supervisor sees that it works
+        _serve_metrics(settings, metrics_port)  # from here on the supervisor sees that it works
         store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
         with Membership(client, settings.redis, settings.updater.session_seconds) as membership:
             run(settings.kafka, bootstrap, settings.rewards, store, online, membership, settings.home, stop)
@@ -85,8 +96,12 @@ def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     settings = options(context).connected_settings()
     bootstrap, stop = kafka_bootstrap(settings), _stop_on_signal()
     Log(settings.kafka, bootstrap).create_topics()
-    serve_metrics(metrics_port)
+    _serve_metrics(settings, metrics_port)
     run(settings.kafka, bootstrap, settings.home / "lake", settings.lake, SystemClock(), stop)
+
+
+def _serve_metrics(settings: "Settings", port: int | None) -> None:
+    serve_metrics(settings.telemetry.host, settings.telemetry.port if port is None else port)
 
 
 def _stop_on_signal() -> threading.Event:

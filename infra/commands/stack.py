@@ -25,7 +25,10 @@ def up(
 ) -> None:
     """Start the stack in the background: servers that you did not name in the settings, and MatchLoop's processes.
 
-    Programs that run already are left alone. The API needs a release: without one everything else is started.
+    Programs that run already are left alone, those that have ended are started again; the embedded broker's log, which
+    it keeps in memory, then begins anew. The API needs a release: without one everything else is started.
+
+    A release may take minutes to load. If a program does not start, this says why, and the others go on.
 
     Example: `matchloop up`, then `curl localhost:8080/readyz`
     """
@@ -38,10 +41,10 @@ def up(
     if unknown := set(only or ()) - set(ORDER):
         raise InvalidInput(f"There is no program {min(unknown)!r}. There are: {', '.join(ORDER)}.")
     names = list(only or (name for name in ORDER if name != API))
-    stack = Stack(settings, foreground=False)
-    if stack.running:
-        stack = Stack.attach(settings)
-    with progress("Starting") as report:
+    with (
+        progress("Starting") as report,
+        Stack.background(settings, lambda: report(0.0, "waiting for another `matchloop up`")) as stack,
+    ):
         stack.start(*names, progress=section(report, 0.0, 0.8))
         if only is None and _released(stack.settings):
             names.append(API)
@@ -49,7 +52,8 @@ def up(
     hint = "\nThere is no release yet: run `matchloop train`, then `matchloop up` starts the API."
     if only or API in names:
         hint = ""
-    show(_described(stack), _words(stack) + hint, as_json)
+    described = _described(stack)
+    show(described, _words(described) + hint, as_json)
 
 
 def down(context: typer.Context, as_json: Json = False) -> None:
@@ -74,9 +78,9 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     """
     from infra.stack import Stack
 
-    stack = Stack(options(context).settings())
-    words = _words(stack) if stack.running else "No stack is running. Start one with `matchloop up`."
-    show(_described(stack), words, as_json)
+    described = _described(Stack(options(context).settings()))
+    words = _words(described) if described["running"] else "No stack is running. Start one with `matchloop up`."
+    show(described, words, as_json)
 
 
 def _released(settings: "Settings") -> bool:
@@ -89,18 +93,23 @@ def _released(settings: "Settings") -> bool:
 
 
 def _described(stack: "Stack") -> dict[str, Any]:
+    from infra.connections import without_password
+
     return {
         "running": stack.running,
-        "endpoints": stack.endpoints._asdict(),
-        "programs": [program._asdict() for program in stack.status()],
+        "endpoints": {name: place and without_password(place) for name, place in stack.endpoints._asdict().items()},
+        "programs": [{**program._asdict(), "healthy": program.healthy} for program in stack.status()],
     }
 
 
-def _words(stack: "Stack") -> str:
-    programs = stack.status()
+def _words(described: dict[str, Any]) -> str:
     rows = [["PROGRAM", "STATE", "PID", "PORT", "LOG"]]
-    for program in programs:
-        state = program.state.lower() if program.healthy else f"{program.state.lower()}, not answering"
-        rows.append([program.name, state, str(program.pid), str(program.port), str(program.log)])
-    places = [[name, place] for name, place in stack.endpoints._asdict().items() if place]
-    return f"{table(rows)}\n\n{table(places)}" if places else table(rows)
+    problems = []
+    for program in described["programs"]:
+        state = program["state"].lower()
+        if not program["healthy"]:
+            state += ", not ready"
+            problems.append(f"{program['name']}: {program['problem'].rstrip('.')}.")
+        rows.append([program["name"], state, str(program["pid"]), str(program["port"]), str(program["log"])])
+    places = [[name, place] for name, place in described["endpoints"].items() if place]
+    return "\n\n".join(filter(None, [table(rows), table(places) if places else "", "\n".join(problems)]))

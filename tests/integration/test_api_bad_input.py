@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.benchmarks.small_release import items
-from tests.api_server import Installation, running
+from tests.api_server import Installation, running, wait_until
 
 REQUEST, FEEDBACK, ITEM = "/v1/recommendations", "/v1/feedback", "/v1/items/i1"
 
@@ -144,3 +144,45 @@ def test_a_key_is_asked_for_when_there_is_one(broker: str, redis_url: str, tmp_p
             assert refused.status_code == 401
             assert "Bearer KEY" in refused.json()["message"]
         assert client.get("/v1/items/i1", headers={"Authorization": "Bearer sesame"}).status_code == 404
+
+
+def test_behind_a_key_probes_are_open_and_say_no_more_than_yes_or_no(
+    broker: str, redis_url: str, tmp_path: Path
+) -> None:
+    with (
+        Installation(broker, redis_url, tmp_path, "probes") as installation,
+        running(installation.config(api_key="sesame"), ready=False) as client,
+    ):
+        assert client.get("/healthz").status_code == 200
+        closed = client.get("/readyz")
+        assert closed.status_code == 503
+        assert closed.json() == {"ready": False}
+        key = {"Authorization": "Bearer sesame"}
+        wait_until(lambda: "No release has been activated" in client.get("/readyz", headers=key).text)
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers=key).status_code == 200
+
+
+def test_behind_a_key_a_browser_reads_the_documentation_with_the_key_as_password(
+    broker: str, redis_url: str, tmp_path: Path
+) -> None:
+    with (
+        Installation(broker, redis_url, tmp_path, "browser") as installation,
+        running(installation.config(api_key="sesame:1"), ready=False) as client,
+    ):
+        for path in ("/docs", "/openapi.json"):
+            asked = client.get(path)
+            assert asked.status_code == 401
+            assert asked.headers["WWW-Authenticate"].startswith("Basic ")
+            assert client.get(path, auth=("whoever", "wrong")).status_code == 401
+            assert client.get(path, auth=("whoever", "sesame:1")).status_code == 200
+            assert client.get(path, headers={"Authorization": "Bearer sesame:1"}).status_code == 200
+        assert client.get("/v1/items/i1", auth=("whoever", "sesame:1")).status_code == 401, "other sites could use it"
+
+
+def test_the_documentation_can_be_switched_off(broker: str, redis_url: str, tmp_path: Path) -> None:
+    with (
+        Installation(broker, redis_url, tmp_path, "undocumented") as installation,
+        running(installation.config(docs=False), ready=False) as client,
+    ):
+        assert {client.get(path).status_code for path in ("/docs", "/redoc", "/openapi.json")} == {404}

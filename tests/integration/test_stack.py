@@ -84,7 +84,7 @@ def test_starts_answers_and_stops(settings: Settings) -> None:
         assert {(p.name, p.healthy) for p in stack.status()} == {("broker", True), ("redis", True)}
         assert all(p.log.is_file() for p in stack.status())
         assert stack.settings.kafka.bootstrap == stack.endpoints.kafka
-        run = settings.home / "run"
+        (run,) = (settings.home / "run").iterdir()
         assert run.stat().st_mode & 0o077 == 0
         assert (run / "settings.json").stat().st_mode & 0o077 == 0
         with pytest.raises(MatchLoopError, match="already running"):
@@ -149,7 +149,11 @@ def test_a_port_lost_between_choice_and_start_is_replaced(settings: Settings, mo
         lost = other.getsockname()[1]
         choices = iter([lost])
         monkeypatch.setattr(
-            servers, "free_port", lambda preferred=0, taken=frozenset(): next(choices, None) or choose(preferred, taken)
+            servers,
+            "free_port",
+            lambda preferred=0, taken=frozenset(), host=servers.LOOPBACK: (
+                next(choices, None) or choose(preferred, taken, host)
+            ),
         )
         with Stack(settings) as stack:
             stack.start("redis")

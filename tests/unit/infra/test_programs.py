@@ -6,7 +6,7 @@ import pytest
 
 from feature_store.settings import Fsync, RedisSettings
 from infra.programs import programs
-from infra.settings import Settings
+from infra.settings import Settings, TelemetrySettings
 from online_serving.settings import ServingSettings
 from streaming.settings import UpdaterSettings
 
@@ -19,7 +19,18 @@ def test_several_updaters_and_api_processes_have_numbers_and_the_same_role(tmp_p
     found = programs(Settings(home=tmp_path, updater=UpdaterSettings(processes=2), serving=ServingSettings(workers=3)))
     assert list(found)[3:] == ["updater", "updater-2", "sink", "api", "api-2", "api-3"]
     assert {found[name].role for name in ("api", "api-2", "api-3")} == {"api"}
-    assert {found[name].preferred_port for name in ("api", "api-2")} == {0}  # 8080 is for them all
+    metrics = [program.preferred_port for program in list(found.values())[3:]]
+    assert metrics == [19100, 19101, 19102, 19103, 19104, 19105]  # one after the other, for a scraper
+
+
+def test_metrics_are_where_the_settings_say(tmp_path: Path) -> None:
+    telemetry = TelemetrySettings(host="127.0.0.2", port=9000)
+    found = programs(Settings(home=tmp_path, telemetry=telemetry))
+    assert [(found[name].host, found[name].preferred_port) for name in ("updater", "sink", "api")] == [
+        ("127.0.0.2", 9000), ("127.0.0.2", 9001), ("127.0.0.2", 9002),
+    ]  # fmt: skip
+    free = programs(Settings(home=tmp_path, telemetry=TelemetrySettings(port=0)))
+    assert {free[name].preferred_port for name in ("updater", "sink", "api")} == {0}
 
 
 @pytest.mark.parametrize("fsync", list(Fsync))

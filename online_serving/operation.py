@@ -1,0 +1,71 @@
+"""The routes for operators: probes, metrics, and what answers are made with.
+
+The API has them beside its own routes, and a process may have them on an address of their own (`operations`), which
+answers from the first moment on: while a release loads, too.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from online_serving.api import Services
+from online_serving.auth import ApiKey
+from online_serving.bodies import add_error_handlers, answer
+from online_serving.schemas import ErrorAnswer, ParametersAnswer
+
+_RETRY_AFTER = {"Retry-After": "1"}
+_OPEN: dict[str, Any] = {"security": []}  # OpenAPI: no key needed
+
+
+def operation(services: Services, key: ApiKey | None) -> APIRouter:
+    """The routes. With a key, /readyz says no more than yes or no to whoever does not send it."""
+    api = APIRouter(tags=["operation"])
+
+    @api.get("/healthz", summary="Whether the process runs", openapi_extra=_OPEN)
+    async def healthz() -> Response:
+        return answer({"status": "ok"})
+
+    @api.get(
+        "/readyz",
+        summary="Whether the process should get requests",
+        description="Callers with the API key are told why not, what serves, and how far it has learnt.",
+        responses={503: {"description": "Not ready."}},
+        openapi_extra=_OPEN,
+    )
+    async def readyz(request: Request) -> Response:
+        ready, content = await services.ready()
+        if key is not None and not key.sent_with(request.scope):
+            content = {"ready": ready}
+        elif not ready:
+            content = {"error": "not_ready", "message": " ".join(content["problems"].values()), **content}
+        response = answer(content, 200 if ready else 503)
+        if not ready:
+            response.headers.update(_RETRY_AFTER)
+        return response
+
+    @api.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def prometheus() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @api.get(
+        "/v1/parameters",
+        summary="What answers are made with, and how far it has learnt",
+        responses={
+            200: {"model": ParametersAnswer},
+            503: {"model": ErrorAnswer, "description": "No release serves yet. Try again."},
+        },
+    )
+    async def parameters() -> Response:
+        state = services.current.state
+        return answer({**state.active._asdict(), "offsets": state.parameters.offsets})
+
+    return api
+
+
+def operations(services: Services) -> FastAPI:
+    """An application of these routes alone, without a key: for an address that only operators reach."""
+    app = FastAPI(title="MatchLoop, one process", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(operation(services, None))
+    add_error_handlers(app)
+    return app
