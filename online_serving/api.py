@@ -3,22 +3,21 @@ own (slower) way; it routes and documents."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Path, Request, Response
-from fastapi.openapi.utils import get_openapi
+from fastapi import APIRouter, Path, Request, Response
 from msgspec.structs import asdict
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
 from online_serving.bodies import answer, broken_rule, read
 from online_serving.catalogue import Catalogue
 from online_serving.feedback import REJECTED, UNACKNOWLEDGED, FeedbackIntake
+from online_serving.openapi import body
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
 from online_serving.schemas import (
     ErrorAnswer,
     FeedbackAnswer,
+    FeedbackErrorAnswer,
     FeedbackRequest,
     ItemBody,
     ItemsAnswer,
@@ -31,8 +30,6 @@ from online_serving.schemas import (
 )
 from online_serving.state import Current
 
-_REFERENCE = "#/components/schemas/{model}"
-_BODIES: list[type[BaseModel]] = [RecommendationRequest, FeedbackRequest, ItemBody, ItemsRequest, UserBody]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorAnswer, "description": "The body is too large."},
     422: {"model": ErrorAnswer, "description": "A field breaks a rule; details name field, value and rule."},
@@ -42,7 +39,8 @@ _NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorAnswer, "description": "There is nothing of this id."}
 }
 
-Identity = Annotated[str, Path(description=f"At most {MAX_ID_CHARACTERS} characters.")]
+# The length is described here and checked by _identity: a broken rule is answered as one of a body.
+Identity = Annotated[str, Path(json_schema_extra={"minLength": 1, "maxLength": MAX_ID_CHARACTERS})]
 
 
 class _IdentityConvertor(PathConvertor):
@@ -70,11 +68,6 @@ class Services:
         return await self.readiness.check()
 
 
-def _body(model: type[BaseModel]) -> dict[str, Any]:
-    schema = {"$ref": _REFERENCE.format(model=model.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
 def _identity(value: str) -> str:
     if not 0 < len(value) <= MAX_ID_CHARACTERS:
         raise broken_rule("id", value, f"must have 1 to {MAX_ID_CHARACTERS} characters")
@@ -90,7 +83,7 @@ def routes(services: Services) -> APIRouter:
         tags=["recommendations"],
         summary="Recommend items to a user",
         responses={200: {"model": RecommendationAnswer}, **_ERRORS},
-        openapi_extra=_body(RecommendationRequest),
+        openapi_extra=body(RecommendationRequest),
     )
     async def recommend(request: Request) -> Response:
         return answer(await services.recommender.answer(await read(request, RecommendationRequest)))
@@ -105,10 +98,16 @@ def routes(services: Services) -> APIRouter:
         responses={
             202: {"model": FeedbackAnswer},
             **_ERRORS,
-            404: {"model": FeedbackAnswer, "description": "No event of the batch belongs to a decision made here."},
-            503: {"model": FeedbackAnswer, "description": "Some events were not acknowledged: send those again."},
+            404: {
+                "model": FeedbackErrorAnswer,
+                "description": "No event of the batch belongs to a decision made here.",
+            },
+            503: {
+                "model": FeedbackErrorAnswer,
+                "description": "Events were not acknowledged: send those again. Without a list of events: send all.",
+            },
         },
-        openapi_extra=_body(FeedbackRequest),
+        openapi_extra=body(FeedbackRequest),
     )
     async def feed_back(request: Request) -> Response:
         events = await services.feedback.take(await read(request, FeedbackRequest))
@@ -126,7 +125,7 @@ def routes(services: Services) -> APIRouter:
         tags=["catalogue"],
         summary="Create or replace an item",
         responses={200: {"model": StoredItem}, 201: {"model": StoredItem}, **_ERRORS},
-        openapi_extra=_body(ItemBody),
+        openapi_extra=body(ItemBody),
     )
     async def put_item(request: Request, id: Identity) -> Response:  # noqa: A002 - the name in the path
         item, created = await services.catalogue.put(_identity(id), await read(request, ItemBody))
@@ -157,8 +156,9 @@ def routes(services: Services) -> APIRouter:
         "/v1/items:batch",
         tags=["catalogue"],
         summary="Create or replace many items",
+        description="Of items with the same id the last one counts.",
         responses={200: {"model": ItemsAnswer}, **_ERRORS},
-        openapi_extra=_body(ItemsRequest),
+        openapi_extra=body(ItemsRequest),
     )
     async def put_items(request: Request) -> Response:
         created, replaced = await services.catalogue.put_all(await read(request, ItemsRequest))
@@ -170,7 +170,7 @@ def routes(services: Services) -> APIRouter:
         summary="Replace what is known about a user",
         status_code=204,
         responses=_ERRORS,
-        openapi_extra=_body(UserBody),
+        openapi_extra=body(UserBody),
     )
     async def put_user(request: Request, id: Identity) -> Response:  # noqa: A002
         await services.catalogue.put_user(_identity(id), await read(request, UserBody))
@@ -189,20 +189,3 @@ def routes(services: Services) -> APIRouter:
         return Response(status_code=204)
 
     return api
-
-
-def describe(app: FastAPI, with_key: bool) -> None:
-    """Has OpenAPI describe the bodies, which the routes read by themselves, and the key."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            _, bodies = models_json_schema([(model, "validation") for model in _BODIES], ref_template=_REFERENCE)
-            schema["components"]["schemas"] |= bodies["$defs"]
-            if with_key:
-                schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-                schema["security"] = [{"key": []}]
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -17,7 +17,7 @@ from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock, SystemClock
 from feature_store.contracts.identity import Keyring
 from feature_store.online import ASYNC_CONNECTIONS, AsyncOnlineStore, OnlineStore
-from online_serving.api import Services, describe, routes
+from online_serving.api import Services, routes
 from online_serving.auth import ApiKey, KeyRequired, Measured
 from online_serving.bodies import add_error_handlers
 from online_serving.catalogue import Catalogue
@@ -27,6 +27,7 @@ from online_serving.event_log import EventLog
 from online_serving.feedback import FeedbackIntake
 from online_serving.followers import ParameterFollower, StateFollower
 from online_serving.loop_lag import measuring_lag
+from online_serving.openapi import describe
 from online_serving.operation import operation
 from online_serving.overload import InFlightLimit
 from online_serving.pipeline.pipeline import Pipeline
@@ -69,7 +70,7 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
     app.include_router(routes(services))
     app.include_router(operation(services, key))
     add_error_handlers(app)
-    describe(app, with_key=key is not None)
+    describe(app, config)
     app.add_middleware(InFlightLimit, limit=config.serving.max_in_flight)
     if key is not None:
         app.add_middleware(KeyRequired, key=key)

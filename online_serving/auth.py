@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from online_serving.bodies import error_answer
 from online_serving.metrics import LATENCY, REQUESTS
 
-_OPEN = frozenset({"/healthz", "/readyz"})  # for probes that cannot send a key
+OPEN = frozenset({"/healthz", "/readyz"})  # for probes that cannot send a key
 _DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 _AUTHORISATION = b"authorization"
 
@@ -50,7 +50,7 @@ class KeyRequired:
         documentation = scope["type"] == "http" and scope["path"] in _DOCUMENTATION
         if (
             scope["type"] != "http"
-            or scope["path"] in _OPEN
+            or scope["path"] in OPEN
             or self._key.sent_with(scope)
             or (documentation and self._key.sent_by_browser(scope))
         ):

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from feature_store.contracts.errors import ForgedDecision, InvalidInput, MatchLoopError, Unavailable
 from online_serving.schemas import MAX_BODY_BYTES
@@ -103,12 +104,14 @@ def add_error_handlers(app: FastAPI) -> None:
         status, code = next((s, c) for kind, s, c in statuses if isinstance(error, kind))
         return error_answer(status, code, str(error), getattr(error, "details", None))
 
-    async def on_http_error(_: Request, error: Exception) -> Response:
+    async def on_http_error(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        code, detail = ("not_found", "There is nothing here.") if status == 404 else ("refused", f"{error}")
-        response = error_answer(status, code, f"{detail} The API is described at /docs.")
+        code, detail = ("not_found", "There is nothing here") if status == 404 else ("refused", f"{error}")
+        response = error_answer(status, code, f"{detail}. The API is described at /docs.")
         if isinstance(error, HTTPException) and error.headers:
             response.headers.update(error.headers)
+        if status == 405:  # the router names the methods of one route, and a path may have several
+            response.headers["Allow"] = ", ".join(_methods(request))
         return response
 
     async def on_disconnect(_: Request, __: Exception) -> Response:
@@ -122,6 +125,16 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(Exception, on_bug)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the request's path takes."""
+    routes = request.app.routes
+    return [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _shortened(value: Any) -> Any:

@@ -4,25 +4,22 @@ The API has them beside its own routes, and a process may have them on an addres
 answers from the first moment on: while a release loads, too.
 """
 
-from typing import Any
-
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from online_serving.api import Services
 from online_serving.auth import ApiKey
 from online_serving.bodies import add_error_handlers, answer
-from online_serving.schemas import ErrorAnswer, ParametersAnswer
+from online_serving.schemas import ErrorAnswer, ParametersAnswer, ReadyAnswer
 
 _RETRY_AFTER = {"Retry-After": "1"}
-_OPEN: dict[str, Any] = {"security": []}  # OpenAPI: no key needed
 
 
 def operation(services: Services, key: ApiKey | None) -> APIRouter:
     """The routes. With a key, /readyz says no more than yes or no to whoever does not send it."""
     api = APIRouter(tags=["operation"])
 
-    @api.get("/healthz", summary="Whether the process runs", openapi_extra=_OPEN)
+    @api.get("/healthz", summary="Whether the process runs")
     async def healthz() -> Response:
         return answer({"status": "ok"})
 
@@ -30,8 +27,7 @@ def operation(services: Services, key: ApiKey | None) -> APIRouter:
         "/readyz",
         summary="Whether the process should get requests",
         description="Callers with the API key are told why not, what serves, and how far it has learnt.",
-        responses={503: {"description": "Not ready."}},
-        openapi_extra=_OPEN,
+        responses={200: {"model": ReadyAnswer}, 503: {"model": ReadyAnswer, "description": "Not ready."}},
     )
     async def readyz(request: Request) -> Response:
         ready, content = await services.ready()

@@ -136,7 +136,7 @@ class RecommendedItem(BaseModel):
     id: str
     position: int = Field(description="1 is the first.")
     score: float = Field(description="The policy's estimate of the reward.")
-    source: str = Field(description="What found the item: index, cluster, fresh, named.")
+    source: str = Field(description="What found the item: index, cluster, lists, fresh, named.")
     probability: float = Field(description="Of this item being put at this position, given the items before it.")
     explanation: Explanation | None = None
 
@@ -168,6 +168,12 @@ class FeedbackAnswer(BaseModel):
     """One status per event, in the order sent."""
 
     events: list[EventStatus]
+
+
+class ReadyAnswer(BaseModel):
+    """Whether the process should get requests, and more for callers with the API key."""
+
+    ready: bool
 
 
 class ParametersAnswer(BaseModel):
@@ -215,3 +221,9 @@ class ErrorAnswer(BaseModel):
     error: str
     message: str
     details: list[BrokenRule] | None = None
+
+
+class FeedbackErrorAnswer(ErrorAnswer):
+    """Feedback that was not taken, or not all of it."""
+
+    events: list[EventStatus] | None = Field(default=None, description="One status per event, in the order sent.")

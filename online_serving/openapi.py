@@ -1,0 +1,68 @@
+"""The description of the API: what FastAPI finds out from the routes, and what it cannot know. The routes read their
+bodies by themselves, a key may be required, some limits are settings, and some requests never reach a route."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from online_serving.auth import OPEN
+from online_serving.config import ServerConfig
+from online_serving.schemas import (
+    ErrorAnswer,
+    FeedbackRequest,
+    ItemBody,
+    ItemsRequest,
+    RecommendationRequest,
+    UserBody,
+)
+
+_REFERENCE = "#/components/schemas/{model}"
+_BODIES: list[type[BaseModel]] = [RecommendationRequest, FeedbackRequest, ItemBody, ItemsRequest, UserBody, ErrorAnswer]
+_KEY = "key"
+
+
+def body(model: type[BaseModel]) -> dict[str, Any]:
+    """For openapi_extra: the operation takes the model as JSON."""
+    schema = {"$ref": _REFERENCE.format(model=model.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def describe(app: FastAPI, config: ServerConfig) -> None:
+    """Has the application describe itself in full at /openapi.json."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _described(app, config)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _described(app: FastAPI, config: ServerConfig) -> dict[str, Any]:
+    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    _, bodies = models_json_schema([(model, "validation") for model in _BODIES], ref_template=_REFERENCE)
+    models = schema["components"]["schemas"]
+    models |= bodies["$defs"]
+    models["RecommendationRequest"]["properties"]["slate_size"]["anyOf"][0]["maximum"] = config.serving.max_slate_size
+    models["FeedbackEvent"]["properties"]["type"]["enum"] = sorted(config.rewards.weights)
+    with_key = config.serving.api_key is not None
+    if with_key:
+        schema["components"]["securitySchemes"] = {_KEY: {"type": "http", "scheme": "bearer"}}
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            answers = operation["responses"]
+            answers["400"] = _error("The request is not HTTP. The connection is closed.")
+            if "requestBody" in operation:
+                answers["408"] = _error("The request did not come in time. The connection is closed.")
+            if with_key and path not in OPEN:
+                answers["401"] = _error("The key is missing or wrong.")
+                operation["security"] = [{_KEY: []}]
+    return schema
+
+
+def _error(description: str) -> dict[str, Any]:
+    schema = {"$ref": _REFERENCE.format(model=ErrorAnswer.__name__)}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
