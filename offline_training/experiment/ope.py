@@ -138,6 +138,16 @@ ESTIMATORS = {
 }
 HEADLINE = "doubly robust, self-normalised"
 _NEEDS_MARGINALS = {"IIPS", "IIPS, self-normalised"}
+_ROUNDING = 1e-9
+_NAMES = {
+    "rewards": "The reward",
+    "target": "The target probability",
+    "logging": "The logged probability",
+    "model": "The predicted reward",
+    "model_target": "The predicted reward of the evaluated policy",
+    "target_marginal": "The marginal target probability",
+    "logging_marginal": "The marginal logged probability",
+}
 
 
 def evaluate(log: SlateLog, confidence: float = 0.95) -> OffPolicyEvaluation:
@@ -155,17 +165,28 @@ def evaluate(log: SlateLog, confidence: float = 0.95) -> OffPolicyEvaluation:
 
 
 def check(log: SlateLog) -> None:
-    """Raises InvalidInput for an empty log, or a probability outside its range."""
+    """Raises InvalidInput for an empty log, a number that is not finite, a probability outside its range, or marginal
+    probabilities of one policy alone."""
     if not log.present.any():
         raise InvalidInput("Off-policy evaluation needs at least one logged slate. Run the experiment longer.")
-    logging, target = log.logging[log.present], log.target[log.present]
-    if not (logging.min() > 0 and logging.max() <= 1 + 1e-9):
-        raise InvalidInput(
-            f"Logged probabilities lie in {logging.min()}..{logging.max()}, they must lie in (0, 1]: "
-            "whatever was shown had a chance."
-        )
-    if not (target.min() >= 0 and target.max() <= 1 + 1e-9):
-        raise InvalidInput(f"Target probabilities lie in {target.min()}..{target.max()}, they must lie in [0, 1].")
+    if (log.target_marginal is None) != (log.logging_marginal is None):
+        raise InvalidInput("There are marginal probabilities of one policy, but not of the other. Give both, or none.")
+    for name, values in log._asdict().items():
+        if name in _NAMES and values is not None and not (finite := np.isfinite(values)).all():
+            decision, position = np.argwhere(~finite)[0]
+            raise InvalidInput(
+                f"{_NAMES[name]} of decision {decision} at position {position + 1} is {values[decision, position]}: "
+                "no estimate can be made of it. Leave the decision out."
+            )
+    for name, values in (("Logged", log.logging), ("Logged marginal", log.logging_marginal)):
+        if values is not None and not ((found := values[log.present]).min() > 0 and found.max() <= 1 + _ROUNDING):
+            raise InvalidInput(
+                f"{name} probabilities lie in {found.min()}..{found.max()}, they must lie in (0, 1]: "
+                "whatever was shown had a chance."
+            )
+    for name, values in (("Target", log.target), ("Target marginal", log.target_marginal)):
+        if values is not None and not ((found := values[log.present]).min() >= 0 and found.max() <= 1 + _ROUNDING):
+            raise InvalidInput(f"{name} probabilities lie in {found.min()}..{found.max()}, they must lie in [0, 1].")
 
 
 def cumulative_weights(log: SlateLog) -> Float64:

@@ -13,7 +13,7 @@ def training_figures(trained: Trained, graph: Graph) -> dict[str, Figure]:
     many items the graph connects, and how often."""
     epochs = list(range(1, len(trained.losses) + 1))
     return {
-        "training_loss.png": _line(epochs, trained.losses, "epoch", "mean loss", "Two towers: in-batch softmax"),
+        "training_loss.png": _line(epochs, trained.losses, "epoch", "mean loss", "Two towers"),
         "calibration.png": _calibration(trained.ranker.curve),
         "graph.png": _graph(graph),
     }

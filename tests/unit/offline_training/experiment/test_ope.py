@@ -1,3 +1,4 @@
+import math
 import os
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def single_position(rewards: list[float], target: list[float], logging: list[flo
         model=zeros,
         model_target=zeros,
     )
+
+
+def _with(**wrong: float) -> ope.SlateLog:
+    """Two decisions of one position, the second with one wrong number."""
+    log = single_position([1, 0], [1, 1], [0.5, 0.5])
+    log = log._replace(target_marginal=np.full((2, 1), 0.5), logging_marginal=np.full((2, 1), 0.5))
+    for name, value in wrong.items():
+        changed = getattr(log, name).copy()
+        changed[1, 0] = value
+        log = log._replace(**{name: changed})
+    return log
 
 
 def test_importance_sampling_by_hand() -> None:
@@ -97,6 +109,17 @@ def test_evaluating_the_logging_policy_gives_the_plain_mean() -> None:
         (single_position([1], [1], [0.0]), "must lie in \\(0, 1\\]"),
         (single_position([1], [2], [0.5]), "Target probabilities"),
         (single_position([], [], []), "at least one logged slate"),
+        (_with(rewards=math.nan), "The reward of decision 1 at position 1 is nan: no estimate"),
+        (_with(rewards=math.inf), "The reward of decision 1 at position 1 is inf"),
+        (_with(target=math.nan), "The target probability of decision 1 at position 1 is nan"),
+        (_with(logging=-math.inf), "The logged probability of decision 1 at position 1 is -inf"),
+        (_with(model=math.nan), "The predicted reward of decision 1 at position 1 is nan"),
+        (_with(model_target=math.inf), "The predicted reward of the evaluated policy of decision 1 at position 1 is"),
+        (_with(target_marginal=math.nan), "The marginal target probability of decision 1 at position 1 is nan"),
+        (_with(logging_marginal=math.nan), "The marginal logged probability of decision 1 at position 1 is nan"),
+        (_with(logging_marginal=0.0), r"Logged marginal probabilities lie in 0\.0\.\.0\.5, they must lie in \(0, 1\]"),
+        (_with(target_marginal=1.5), r"Target marginal probabilities lie in 0\.5\.\.1\.5, they must lie in \[0, 1\]"),
+        (_with()._replace(logging_marginal=None), "marginal probabilities of one policy, but not of the other"),
     ],
 )
 def test_impossible_logs_are_refused(log: ope.SlateLog, complaint: str) -> None:
