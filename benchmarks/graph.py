@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import InvalidInput
 from infra.benchmarks.bench import Goal
 from infra.settings import Settings, load
@@ -103,7 +104,7 @@ def _trained(settings: Settings, source: Path, dataset: str, progress: Progress)
     from offline_training.data.training_sets import build_training_sets
 
     home, lake, training = settings.home, settings.home / "lake", settings.training
-    import_data(source, home, settings.keyring(), Columns(), section(progress, 0.0, 0.1))
+    import_data(source, home, settings.keyring(), Columns(), SystemClock(), section(progress, 0.0, 0.1))
     split = split_time(lake, TRAIN_SHARE) if dataset == ML_100K else (_END - HELD_OUT * _DAY) * 1000 + 1
     progress(0.1, "starting Spark")
     spark = spark_session(settings.spark, "matchloop-bench")

@@ -1,15 +1,15 @@
 """Users, catalogue and switches in Redis.
 
-    <prefix>:user:{<user key>}:profile   string: profile tokens
-    <prefix>:user:{<user key>}:history   sorted set: item, kind and time of interactions, by time
-    <prefix>:user:{<user key>}:shown     sorted set: items not to show again, by time
+    <prefix>:user:{<user key>}:...       what is known of a user: see user_features.py
+    <prefix>:erased                      sorted set: users (keys) to be forgotten, by the time until when
     <prefix>:catalogue                   hash: item id -> item
     <prefix>:catalogue_places            hash: item id -> log and offset of the record that last put or deleted the item
     <prefix>:active                      hash: release, namespace: what serves
     <prefix>:namespaces                  set: namespaces being folded
     <prefix>:changes                     stream: what changed in the catalogue or in what serves, capped
 
-All writes are idempotent. OnlineStore is for jobs and follower threads, AsyncOnlineStore for the API's event loop.
+All writes are idempotent. OnlineStore is for jobs and follower threads,
+AsyncOnlineStore for the API's event loop.
 """
 
 import asyncio
@@ -22,14 +22,13 @@ import msgspec
 import redis
 import redis.asyncio
 
-from feature_store.contracts.catalogue import Item, UserProfile
+from feature_store.contracts.catalogue import Item
 from feature_store.definitions import HistoryEvent
 from feature_store.settings import RedisSettings
+from feature_store.user_features import Held, UserCommands, UserFeatures, UserRecord
 
 _CHANGES_KEPT = 100_000
 _BATCH = 500
-_BETWEEN = "\0"  # of item, kind and time: below every other character, so that Redis orders ties by item, then by kind
-
 _USER_CALLS, _USER_SECONDS = 32, 1.0  # for what a recommendation asks; without an answer it goes on
 _WRITE_CALLS, _WRITE_SECONDS = 16, 5.0  # for what clients write or read of the catalogue and of users
 ASYNC_CONNECTIONS = _USER_CALLS + _WRITE_CALLS + 2  # two for pings
@@ -60,22 +59,7 @@ for i = 2, #ARGV, 2 do
 end
 """
 
-_tokens_encoder = msgspec.json.Encoder()
-_tokens_decoder = msgspec.json.Decoder(list[str])
 _item_decoder = msgspec.json.Decoder(Item)
-
-ItemTime = tuple[str, int]  # item, ms since the epoch
-
-
-class UserFeatures(NamedTuple):
-    """What a request needs to know about its user."""
-
-    profile: list[str]  # tokens
-    history: list[HistoryEvent]  # newest first
-    shown: frozenset[str]  # items not to show again
-
-
-NOBODY = UserFeatures([], [], frozenset())
 
 
 class Active(NamedTuple):
@@ -101,15 +85,6 @@ class ItemChange(NamedTuple):
     item: Item | None  # None: deleted
 
 
-class UserRecord(NamedTuple):
-    """A user's features as a training run publishes them."""
-
-    user: str
-    profile: list[str]
-    history: list[HistoryEvent]
-    shown: list[ItemTime]
-
-
 class _Keys:
     def __init__(self, prefix: str) -> None:
         self.catalogue = f"{prefix}:catalogue"
@@ -118,10 +93,8 @@ class _Keys:
         self.namespaces = f"{prefix}:namespaces"
         self.changes = f"{prefix}:changes"
         self.catalogue_keys = [self.catalogue, self.places, self.changes]  # what the scripts on items take
+        self.erased = f"{prefix}:erased"
         self.prefix = prefix
-
-    def user(self, user: str, what: str) -> str:
-        return f"{self.prefix}:user:{{{user}}}:{what}"
 
 
 class _Turns:
@@ -156,19 +129,55 @@ class OnlineStore:
         self._redis = client
         self._settings = settings
         self._keys = _Keys(settings.prefix)
+        self._users = UserCommands(settings)
         self._add_items = client.register_script(_ADD_ITEMS)
 
     def put_users(self, users: Iterable[UserRecord]) -> None:
-        """Publishes users' features: profiles are replaced, history and shown items are added to."""
+        """Publishes users' features: older profiles are replaced, history and shown items are added to. Of those who
+        were erased what was known until then stays forgotten."""
         for batch in _batches(users):
             pipe = self._redis.pipeline(transaction=False)
             for record in batch:
                 if record.profile:
-                    pipe.set(self._keys.user(record.user, "profile"), _tokens_encoder.encode(record.profile))
-                history = _members(record.history)
-                _add(pipe, self._keys.user(record.user, "history"), history, self._settings.history_kept)
-                _add(pipe, self._keys.user(record.user, "shown"), record.shown, self._settings.shown_kept)
-            pipe.execute()
+                    self._users.put_profile(pipe, record.user, record.profile, record.profile_time)
+                self._users.add_history(pipe, record.user, record.history)
+                self._users.add_shown(pipe, record.user, record.shown)
+            self._write(pipe, [record.user for record in batch])
+
+    def put_profiles(self, profiles: Iterable[tuple[str, list[str], int]]) -> None:
+        """Replaces older profiles: of users (by key), tokens, and when (ms) they became known."""
+        for batch in _batches(profiles):
+            pipe = self._redis.pipeline(transaction=False)
+            for user, tokens, known in batch:
+                self._users.put_profile(pipe, user, tokens, known)
+            self._write(pipe, [user for user, _, _ in batch])
+
+    def erase_users(self, erased: Iterable[tuple[str, int]]) -> None:
+        """Forgets what was known of users (by key) until a time (ms), whoever publishes it again."""
+        for batch in _batches(erased):
+            self._redis.zadd(self._keys.erased, dict(sorted(batch, key=lambda one: one[1])), gt=True)
+            self._forget(batch)
+
+    def erased(self) -> dict[str, int]:
+        """The users (by key) who are to be forgotten, and until when (ms)."""
+        return {user.decode(): int(time) for user, time in self._redis.zscan_iter(self._keys.erased, count=_BATCH)}
+
+    def end_erasures(self, before: int) -> None:
+        """Remembers no longer the erasures from before a time (ms): nothing is left that could bring them back."""
+        self._redis.zremrangebyscore(self._keys.erased, "-inf", f"({before}")
+
+    def _write(self, pipe: Any, users: Sequence[str]) -> None:
+        """Writes what is known of users, and has what an erasure covers forgotten. Erasures are looked up behind the
+        writing: one that comes meanwhile is either found here, or deletes after it."""
+        pipe.zmscore(self._keys.erased, users)
+        times = pipe.execute()[-1]
+        self._forget([(user, int(time)) for user, time in zip(users, times, strict=True) if time is not None])
+
+    def _forget(self, erased: Sequence[tuple[str, int]]) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        for user, until in erased:
+            self._users.forget(pipe, user, until)
+        pipe.execute()  # nothing, if nobody is
 
     def add_history(self, events: Iterable[tuple[str, HistoryEvent]]) -> None:
         """Adds what users (by key) did to their histories."""
@@ -178,8 +187,8 @@ class OnlineStore:
         for batch in _batches(by_user.items()):
             pipe = self._redis.pipeline(transaction=False)
             for user, found in batch:
-                _add(pipe, self._keys.user(user, "history"), _members(found), self._settings.history_kept)
-            pipe.execute()
+                self._users.add_history(pipe, user, found)
+            self._write(pipe, [user for user, _ in batch])
 
     def items(self) -> Iterator[Item]:
         """All items of the catalogue."""
@@ -247,6 +256,7 @@ class AsyncOnlineStore:
         self._redis = client
         self._settings = settings
         self._keys = _Keys(settings.prefix)
+        self._users = UserCommands(settings)
         self._user_turns = _Turns(_USER_CALLS, _USER_SECONDS)
         self._write_turns = _Turns(_WRITE_CALLS, _WRITE_SECONDS)
         self._write_items = client.register_script(_WRITE_ITEMS)
@@ -254,21 +264,14 @@ class AsyncOnlineStore:
     async def user(self, user: str) -> UserFeatures:
         """A user's features in one round trip; empty ones for somebody unknown."""
         pipe = self._redis.pipeline(transaction=False)
-        pipe.get(self._keys.user(user, "profile"))
-        pipe.zrange(self._keys.user(user, "history"), 0, self._settings.history_kept - 1, desc=True)
-        pipe.zrange(self._keys.user(user, "shown"), 0, -1)
+        self._users.read(pipe, user)
         async with self._user_turns.one():
-            profile, history, shown = await pipe.execute()
-        return UserFeatures(
-            profile=_tokens_decoder.decode(profile) if profile else [],
-            history=[_event(member) for member in history],
-            shown=frozenset(item.decode() for item in shown),
-        )
+            return self._users.features(*await pipe.execute())
 
     async def mark_shown(self, user: str, items: Sequence[str], time: int) -> None:
         """Remembers that the items were shown to the user at the time (ms)."""
         pipe = self._redis.pipeline(transaction=False)
-        _add(pipe, self._keys.user(user, "shown"), [(item, time) for item in items], self._settings.shown_kept)
+        self._users.add_shown(pipe, user, [(item, time) for item in items])
         async with self._user_turns.one():
             await pipe.execute()
 
@@ -288,35 +291,31 @@ class AsyncOnlineStore:
         async with self._write_turns.one():
             await self._write_items(self._keys.catalogue_keys, [log, _CHANGES_KEPT, *entries])
 
-    async def put_profile(self, user: str, profile: UserProfile) -> None:
-        """Replaces a user's profile."""
+    async def held(self, user: str) -> Held | None:
+        """What is stored of a user, None for somebody unknown."""
+        pipe = self._redis.pipeline(transaction=False)
+        self._users.count(pipe, user)
         async with self._write_turns.one():
-            await self._redis.set(self._keys.user(user, "profile"), _tokens_encoder.encode(profile.tokens()))
+            return self._users.held(*await pipe.execute())
 
-    async def erase_user(self, user: str) -> None:
-        """Forgets a user: profile, history and shown items."""
+    async def put_profile(self, user: str, tokens: list[str], time: int) -> None:
+        """Replaces a user's older profile with one that became known at the time (ms)."""
+        pipe = self._redis.pipeline(transaction=False)
+        self._users.put_profile(pipe, user, tokens, time)
         async with self._write_turns.one():
-            await self._redis.delete(*(self._keys.user(user, what) for what in ("profile", "history", "shown")))
+            await pipe.execute()
+
+    async def erase_user(self, user: str, time: int) -> None:
+        """Forgets a user: profile, history and shown items, and until when (ms) nobody may bring them back."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zadd(self._keys.erased, {user: time}, gt=True)
+        self._users.forget(pipe, user)
+        async with self._write_turns.one():
+            await pipe.execute()
 
     async def ping(self) -> None:
         """Raises redis.RedisError if the server does not answer."""
         await self._redis.execute_command("PING")
-
-
-def _add(pipe: Any, key: str, entries: Sequence[ItemTime], kept: int) -> None:
-    """Adds to a sorted set by time, newest time wins, and keeps the newest."""
-    if entries:
-        pipe.zadd(key, dict(sorted(entries, key=lambda entry: entry[1])), gt=True)
-        pipe.zremrangebyrank(key, 0, -kept - 1)
-
-
-def _members(events: Sequence[HistoryEvent]) -> list[ItemTime]:
-    return [(_BETWEEN.join((event.item, event.kind, str(event.time))), event.time) for event in events]
-
-
-def _event(member: bytes) -> HistoryEvent:
-    item, kind, time = member.decode().rsplit(_BETWEEN, 2)
-    return HistoryEvent(item, kind, int(time))
 
 
 def _announce(pipe: Any, keys: _Keys, kind: str, identity: str) -> None:

@@ -101,7 +101,7 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
 
     with _timed(seconds, "data"), stage("Data") as progress:
         source = data or fetch(settings.home / "cache", section(progress, 0.0, 0.6))
-        imported = import_data(source, settings.home, keyring, Columns(), section(progress, 0.6, 1.0))
+        imported = import_data(source, settings.home, keyring, Columns(), clock, section(progress, 0.6, 1.0))
         split = split_time(lake, _TRAIN_SHARE) // 1000 * 1000  # whole seconds, as the command line takes it
         items = {name: item for name, item in read_catalogue(lake).items() if item is not None}
         withheld = withheld_items(items, _WITHHELD_SHARE, settings.training.seed)

@@ -26,9 +26,11 @@ from online_serving.schemas import (
     RecommendationRequest,
     ServedItem,
     StoredItem,
+    StoredUser,
     UserBody,
 )
 from online_serving.state import Current
+from online_serving.users import Users
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorAnswer, "description": "The body is too large."},
@@ -59,6 +61,7 @@ class Services:
     recommender: Recommender
     feedback: FeedbackIntake
     catalogue: Catalogue
+    users: Users
     readiness: Readiness | None = None  # before that
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
@@ -173,19 +176,30 @@ def routes(services: Services) -> APIRouter:
         openapi_extra=body(UserBody),
     )
     async def put_user(request: Request, id: Identity) -> Response:  # noqa: A002
-        await services.catalogue.put_user(_identity(id), await read(request, UserBody))
+        await services.users.describe(_identity(id), await read(request, UserBody))
         return Response(status_code=204)
+
+    @api.get(
+        "/v1/users/{id:identity}",
+        tags=["users"],
+        summary="Read what is stored of a user",
+        responses={200: {"model": StoredUser}, **_ERRORS, **_NOT_FOUND},
+    )
+    async def get_user(id: Identity) -> Response:  # noqa: A002
+        held = await services.users.get(_identity(id))
+        return answer({"id": id, **held._asdict()})
 
     @api.delete(
         "/v1/users/{id:identity}",
         tags=["users"],
         summary="Forget a user",
-        description="Erases profile, history and shown items. Log and lake hold no user ids, only keyed hashes.",
+        description="Profile, history and shown items are gone at once, from training with the next retrain, and from "
+        "lake and namespaces when they are rewritten, within `lake.forget_within_days`.",
         status_code=204,
         responses=_ERRORS,
     )
     async def erase_user(id: Identity) -> Response:  # noqa: A002
-        await services.catalogue.erase_user(_identity(id))
+        await services.users.erase(_identity(id))
         return Response(status_code=204)
 
     return api

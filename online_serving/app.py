@@ -34,6 +34,7 @@ from online_serving.pipeline.pipeline import Pipeline
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
 from online_serving.state import Current, State, loader
+from online_serving.users import Users
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +123,8 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
             np.random.default_rng(config.seed),
         )
         services.feedback = FeedbackIntake(keyring, log, config.serving, config.rewards, clock)
-        services.catalogue = Catalogue(online, log, keyring, config.serving, clock)
+        services.catalogue = Catalogue(online, log, config.serving, clock)
+        services.users = Users(online, log, keyring, config.serving, clock)
         services.readiness = Readiness(current, online, log, config.kafka)
 
         await cleanup.enter_async_context(measuring_lag())

@@ -1,4 +1,4 @@
-"""The live catalogue and users' profiles: first into the log where they belong there, then into Redis."""
+"""The live catalogue: first into the log, then into Redis."""
 
 import asyncio
 import logging
@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import redis
 
-from feature_store.contracts.catalogue import Item, UserProfile
+from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import Unavailable
-from feature_store.contracts.identity import Keyring
 from feature_store.online import AsyncOnlineStore, ItemChange
 from online_serving.bodies import NotFound
 from online_serving.event_log import EventLog
-from online_serving.schemas import ItemBody, ItemsRequest, UserBody
+from online_serving.schemas import ItemBody, ItemsRequest
 from online_serving.settings import ServingSettings
 from streaming.catalogue_log import encode_deletion, encode_item
 from streaming.kafka import Appended
@@ -22,22 +21,14 @@ _log = logging.getLogger(__name__)
 
 
 class Catalogue:
-    """Items and users as clients write them. Every method raises Unavailable if Redis or the log does not answer.
+    """Items as clients write them. Every method raises Unavailable if Redis or the log does not answer.
 
     Redis follows the log: writes of one item at once, in this process or in several, end as the log's last record says.
     """
 
-    def __init__(
-        self,
-        online: AsyncOnlineStore,
-        log: EventLog,
-        keyring: Keyring,
-        settings: ServingSettings,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, online: AsyncOnlineStore, log: EventLog, settings: ServingSettings, clock: Clock) -> None:
         self._online = online
         self._log = log
-        self._keyring = keyring
         self._deadline = settings.feedback_deadline_ms / 1000
         self._clock = clock
         self._late: set[asyncio.Task[None]] = set()
@@ -56,7 +47,7 @@ class Catalogue:
 
     async def get(self, identity: str) -> Item:
         """Raises NotFound."""
-        with _redis_answers():
+        with redis_answers():
             (item,) = await self._online.get_items([identity])
         if item is None:
             raise NotFound(f"There is no item {identity!r}. Create it with PUT /v1/items/{{id}}.")
@@ -67,20 +58,9 @@ class Catalogue:
         await self.get(identity)
         await self._change({identity: None})
 
-    async def put_user(self, user_id: str, body: UserBody) -> None:
-        """Replaces a user's profile."""
-        with _redis_answers():
-            profile = UserProfile(attributes=dict(body.attributes))
-            await self._online.put_profile(self._keyring.user_key(user_id), profile)
-
-    async def erase_user(self, user_id: str) -> None:
-        """Forgets a user's profile, history and shown items."""
-        with _redis_answers():
-            await self._online.erase_user(self._keyring.user_key(user_id))
-
     async def _put(self, items: Sequence[Item]) -> int:
         """Returns how many of the items are new."""
-        with _redis_answers():  # before the log: nothing is written while Redis cannot follow
+        with redis_answers():  # before the log: nothing is written while Redis cannot follow
             before = await self._online.get_items([item.id for item in items])
         await self._change({item.id: item for item in items})
         return before.count(None)
@@ -99,7 +79,7 @@ class Catalogue:
         if waiting:
             self._go_on({future: sent[future] for future in waiting})
         if taken:
-            with _redis_answers():
+            with redis_answers():
                 await self._follow({future: sent[future] for future in taken})
         if len(taken) < len(sent):
             raise Unavailable("The log did not acknowledge the change of the catalogue in time. Send it again.")
@@ -125,7 +105,7 @@ class Catalogue:
         task.add_done_callback(self._late.discard)
 
 
-class _redis_answers:  # noqa: N801 - reads as a phrase: with _redis_answers()
+class redis_answers:  # noqa: N801 - reads as a phrase: with redis_answers()
     """Turns what the Redis client raises into Unavailable."""
 
     def __enter__(self) -> None:

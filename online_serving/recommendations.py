@@ -14,7 +14,8 @@ from feature_store.contracts.catalogue import attribute_tokens
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.experiments import Experiment, Variant
 from feature_store.contracts.identity import Keyring
-from feature_store.online import NOBODY, AsyncOnlineStore, UserFeatures
+from feature_store.online import AsyncOnlineStore
+from feature_store.user_features import NOBODY, UserFeatures
 from online_serving import metrics
 from online_serving.bodies import broken_rule
 from online_serving.decisions import DecisionAppender, Provenance, build

@@ -200,6 +200,17 @@ class ServedItem(StoredItem):
     servable: bool = Field(description="In the snapshot that answers requests, and available.")
 
 
+class StoredUser(BaseModel):
+    """What is stored of a user. The log and the lake hold what it was made from, under a pseudonym."""
+
+    id: str
+    profile: list[str] = Field(description="What is known about the user, as name=value, the way models read it.")
+    profile_time: int | None = Field(description="When that became known, ms since the epoch.")
+    history: int = Field(description="Interactions in the stored history.")
+    history_time: int | None = Field(description="When the newest of them became known, ms since the epoch.")
+    shown: int = Field(description="Items that are not to be shown to the user again.")
+
+
 class ItemsAnswer(BaseModel):
     """What became of a batch of items."""
 

@@ -15,7 +15,8 @@ from feature_store.contracts.errors import LogMismatch, ReleaseRefused, Unavaila
 from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.graph import Graph
 from feature_store.namespace import Description, read_base
-from feature_store.online import NOBODY, Active, OnlineStore
+from feature_store.online import Active, OnlineStore
+from feature_store.user_features import NOBODY
 from online_serving.parameters import Parameters
 from online_serving.pipeline.pipeline import Pipeline
 from online_serving.pipeline.request import Request

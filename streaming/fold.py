@@ -10,6 +10,8 @@ What happens to an event, each counted in `outcomes`:
     corrected   further feedback on it: the sums change by new reward minus old
     silent      a trial without feedback when its window closes: resolved with the reward of silence
     seen        feedback on a decision that does not train the bandit, or while learning is off: only remembered
+    profile     what is known about a user: for the online store
+    erased      a user's erasure: their open decisions close at once, their trials without feedback are taken back
     duplicate   a decision that is open, or an event id that its decision has had already
     late        a decision, or feedback on one, whose window has closed
     dead        cannot be processed: see _problem
@@ -23,11 +25,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from feature_store.contracts.catalogue import UserProfile
+from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import (
     MAX_VALUE,
     Decision,
+    Erasure,
     Event,
     Feedback,
+    Profile,
     Switch,
     Withdrawal,
     event_time,
@@ -61,6 +67,8 @@ class Changes(NamedTuple):
     opened: dict[str, bytes]
     closed: list[str]
     history: list[tuple[str, HistoryEvent]]  # of users, by key: all counted feedback but views
+    profiles: list[tuple[str, list[str], int]]  # of users, by key: tokens, and when (ms) they became known
+    erased: list[tuple[str, int]]  # users, by key, and until when (ms) all that was known is to be forgotten
 
 
 class Fold:
@@ -127,6 +135,10 @@ class Fold:
                     self._feed_back(event)
                 case Withdrawal():
                     self._withdraw(event)
+                case Profile():
+                    self._describe(event)
+                case Erasure():
+                    self._erase(event)
                 case Switch():
                     self.learning = event.learning
 
@@ -143,6 +155,8 @@ class Fold:
             opened={name: pack(self._open[name]) for name in sorted(self._touched)},
             closed=self._closed,
             history=self._history,
+            profiles=self._profiles,
+            erased=self._erased,
         )
         self._forget_changes()
         return changes
@@ -157,6 +171,8 @@ class Fold:
         self._touched: set[str] = set()
         self._closed: list[str] = []
         self._history: list[tuple[str, HistoryEvent]] = []
+        self._profiles: list[tuple[str, list[str], int]] = []
+        self._erased: list[tuple[str, int]] = []
 
     def _decide(self, decision: Decision) -> None:
         if problem := self._fault(decision):
@@ -219,14 +235,29 @@ class Fold:
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:
         """The slate was never shown: what serving it added is taken back."""
-        decision = self._open.pop(withdrawal.decision, None)
-        if decision is None:
+        if withdrawal.decision not in self._open:
             return
         self.outcomes["withdrawn"] += 1
-        self._touched.discard(withdrawal.decision)
-        self._closed.append(withdrawal.decision)
-        if decision.learns:
-            self._share(decision, range(len(decision.items)), -1.0, 0.0, 0.0, 0.0)
+        decision = self._close(withdrawal.decision)
+        self._take_back(decision, range(len(decision.items)))
+
+    def _describe(self, profile: Profile) -> None:
+        try:
+            tokens = UserProfile(attributes=profile.attributes).tokens()
+        except InvalidInput as error:
+            self._bury(profile, str(error))
+            return
+        self.outcomes["profile"] += 1
+        self._profiles.append((profile.user, tokens, profile.time))
+
+    def _erase(self, erasure: Erasure) -> None:
+        """No feedback will come of the user's open decisions any more. What they have taught is in sums over many, and
+        stays."""
+        self.outcomes["erased"] += 1
+        self._erased.append((erasure.user, erasure.time))
+        for name in [name for name, decision in self._open.items() if decision.user == erasure.user]:
+            decision = self._close(name)
+            self._take_back(decision, _unresolved(decision))
 
     def _feed_back(self, feedback: Feedback) -> None:
         decision = self._open.get(feedback.decision)
@@ -287,13 +318,11 @@ class Fold:
         """A trial without an event resolves as silence, unless the client reports views and reported none for it."""
         while self._closing and self._closing[0][0] + self._window <= self.stream_time:
             _, name = heapq.heappop(self._closing)
-            decision = self._open.pop(name, None)
-            if decision is None:  # withdrawn
+            if name not in self._open:  # withdrawn, or its user erased
                 continue
-            self._touched.discard(name)
-            self._closed.append(name)
+            decision = self._close(name)
             client_reports_views = any(kind == VIEW for events in decision.events.values() for kind, _ in events)
-            unresolved = [i for i, value in enumerate(decision.rewards) if value is None]
+            unresolved = _unresolved(decision)
             if not decision.learns or not unresolved:
                 continue
             if self.learning and not client_reports_views:
@@ -301,7 +330,17 @@ class Fold:
                 self.outcomes["silent"] += len(unresolved)
                 self._share(decision, unresolved, 0.0, 1.0, silence, silence * silence)
             else:  # no feedback will come of it any more: it is not on its way
-                self._share(decision, unresolved, -1.0, 0.0, 0.0, 0.0)
+                self._take_back(decision, unresolved)
+
+    def _close(self, name: str) -> OpenDecision:
+        self._touched.discard(name)
+        self._closed.append(name)
+        return self._open.pop(name)
+
+    def _take_back(self, decision: OpenDecision, shown: Sequence[int]) -> None:
+        """What serving these items added is taken back."""
+        if decision.learns and shown:
+            self._share(decision, shown, -1.0, 0.0, 0.0, 0.0)
 
     def _share(
         self, decision: OpenDecision, shown: Sequence[int], served: float, trials: float, reward: float, squared: float
@@ -329,3 +368,7 @@ class Fold:
             self._added.add(*additions)
             if self._absolute is not None:
                 self._absolute.add(additions.item, additions.cluster, np.abs(additions.values))
+
+
+def _unresolved(decision: OpenDecision) -> list[int]:
+    return [i for i, value in enumerate(decision.rewards) if value is None]

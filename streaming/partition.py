@@ -107,6 +107,8 @@ class PartitionUpdater:
             return False
         changes = self._fold.take()
         online.add_history(changes.history)
+        online.put_profiles(changes.profiles)
+        online.erase_users(changes.erased)
         tail = Tail(self._tail.deltas + 1, self._tail.rows + len(changes.rows.item))
         snapshot = None
         if self._store.wants_snapshot(tail, len(self._fold.sums)):

@@ -19,11 +19,21 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.contracts.catalogue import Item
+from feature_store.contracts.catalogue import Attributes, Item
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import CATALOGUE, EVENTS
 from feature_store.contracts.errors import InvalidInput, Unavailable
-from feature_store.contracts.events import Decision, Event, Feedback, Switch, Tick, Withdrawal, encode
+from feature_store.contracts.events import (
+    Decision,
+    Erasure,
+    Event,
+    Feedback,
+    Profile,
+    Switch,
+    Tick,
+    Withdrawal,
+    encode,
+)
 from streaming import catalogue_log, dead_letter
 from streaming.admission import events_of
 from streaming.dead_letter import Letter, Source
@@ -34,11 +44,14 @@ _KINDS: dict[type[Event], str] = {
     Decision: "decision",
     Feedback: "feedback",
     Withdrawal: "withdrawal",
+    Profile: "profile",
+    Erasure: "erasure",
     Tick: "tick",
     Switch: "switch",
 }
 _TYPES = {kind: event for event, kind in _KINDS.items()}
 _FIELDS = {event: msgspec.structs.fields(event) for event in _KINDS}
+_attributes_decoder = msgspec.json.Decoder(Attributes)
 _POLL_MS = 200
 _DRAIN_POLLS = 25
 _DRAIN_SECONDS = 60.0
@@ -194,15 +207,28 @@ def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator
             rows = pq.read_table(path, schema=EVENTS).to_pylist()
             for row in rows:
                 if row["offset"] >= max(start, file_start):
-                    event = _TYPES[row["kind"]]
-                    yield row["offset"], event(**{f.encode_name: row[f.encode_name] for f in _FIELDS[event]})
+                    yield row["offset"], event_of(row)
 
 
 def _event_rows(record: Record) -> list[dict[str, Any]]:
-    return [
-        {"offset": record.offset, "position": i, "kind": _KINDS[type(event)], **msgspec.structs.asdict(event)}
-        for i, event in enumerate(events_of(record))
-    ]
+    return [{"offset": record.offset, "position": i, **row_of(event)} for i, event in enumerate(events_of(record))]
+
+
+def row_of(event: Event) -> dict[str, Any]:
+    """The event as a row of the lake, without its place."""
+    row = {"kind": _KINDS[type(event)], **msgspec.structs.asdict(event)}
+    if isinstance(event, Profile):
+        row["attributes"] = msgspec.json.encode(event.attributes).decode()
+    return row
+
+
+def event_of(row: dict[str, Any]) -> Event:
+    """The event that a row of the lake was made from."""
+    event = _TYPES[row["kind"]]
+    fields = {f.encode_name: row[f.encode_name] for f in _FIELDS[event]}
+    if event is Profile:
+        fields["attributes"] = _attributes_decoder.decode(fields["attributes"])
+    return event(**fields)
 
 
 def _catalogue_rows(record: Record) -> list[dict[str, Any]]:

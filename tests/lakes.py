@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.contracts import columns
-from feature_store.contracts.events import Decision, Event, Feedback, Tick, Withdrawal
-
-_KINDS = {Decision: "decision", Feedback: "feedback", Withdrawal: "withdrawal", Tick: "tick"}
+from feature_store.contracts.events import Event
+from streaming.sink import row_of
 
 
 def put(path: Path, schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> None:
@@ -22,8 +20,5 @@ def put(path: Path, schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> None:
 
 def put_log(lake: Path, *events: Event) -> None:
     """One partition of a log, each event a record."""
-    rows = [
-        {"offset": offset, "position": 0, "kind": _KINDS[type(event)], **msgspec.structs.asdict(event)}
-        for offset, event in enumerate(events)
-    ]
+    rows = [{"offset": offset, "position": 0, **row_of(event)} for offset, event in enumerate(events)]
     put(lake / "events" / "log=x-y" / "partition=0" / f"0-{len(rows)}.parquet", columns.EVENTS, rows)

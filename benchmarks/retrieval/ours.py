@@ -17,7 +17,7 @@ from feature_store.definitions import (
     UNKNOWN_ITEM,
     token_ids,
 )
-from feature_store.online import UserFeatures
+from feature_store.user_features import UserFeatures
 from offline_training.data.item_features import RATE_PSEUDO_COUNTS
 from offline_training.data.training_sets import VALIDATION_SHARE
 from offline_training.evaluation.baselines import Interactions

@@ -5,6 +5,7 @@ lake/interactions/month=YYYY-MM/*.parquet                    imported history by
 lake/users/*.parquet   lake/items/*.parquet                  imported descriptions
 lake/events/log=ID/partition=N/START-END.parquet             the log, as the sink wrote it
 lake/catalogue/log=ID/partition=N/START-END.parquet          catalogue changes, as the sink wrote them
+lake/erasures/erasures.parquet                               who has been removed from all of these
 """
 
 import pyarrow as pa
@@ -20,7 +21,12 @@ INTERACTIONS = pa.schema(
     ]
 )
 USERS = pa.schema(
-    [pa.field("user", pa.string(), nullable=False), pa.field("attributes", pa.string(), nullable=False)]  # JSON object
+    [
+        pa.field("user", pa.string(), nullable=False),
+        pa.field("attributes", pa.string(), nullable=False),  # JSON object
+        pa.field("written", pa.int64()),  # ms since the epoch: when it was recorded, if the file said so ...
+        pa.field("imported", pa.int64()),  # ... and when it was imported: else known from then on
+    ]
 )
 ITEMS = pa.schema(
     [
@@ -28,6 +34,12 @@ ITEMS = pa.schema(
         pa.field("title", pa.string(), nullable=False),
         pa.field("categories", pa.list_(pa.string()), nullable=False),
         pa.field("attributes", pa.string(), nullable=False),  # JSON object
+    ]
+)
+ERASURES = pa.schema(
+    [
+        pa.field("mark", pa.string(), nullable=False),  # SHA-256 of the user key
+        pa.field("time", pa.int64(), nullable=False),  # ms since the epoch: until when nothing is known of the user
     ]
 )
 
@@ -40,7 +52,7 @@ EVENTS = pa.schema(
     [
         pa.field("offset", pa.int64(), nullable=False),  # of the record in its partition
         pa.field("position", pa.int32(), nullable=False),  # of the event in its record
-        pa.field("kind", pa.string(), nullable=False),  # decision, feedback, withdrawal, tick, switch
+        pa.field("kind", pa.string(), nullable=False),  # decision, feedback, withdrawal, profile, erasure, tick, switch
         pa.field("time", pa.int64(), nullable=False),
         pa.field("id", pa.string()),
         pa.field("user", pa.string()),
@@ -66,7 +78,7 @@ EVENTS = pa.schema(
         pa.field("edges", _LIST_OF_INT),
         pa.field("probabilities", _LIST_OF_FLOAT),
         pa.field("candidates", _LIST_OF_STRING),
-        # feedback, and withdrawal (decision, user, time)
+        # feedback, and withdrawal (decision, user, time); an erasure has user and time
         pa.field("decision", pa.string()),
         pa.field("item", pa.string()),
         pa.field("type", pa.string()),
@@ -74,6 +86,8 @@ EVENTS = pa.schema(
         pa.field("received", pa.int64()),
         # switch
         pa.field("learning", pa.bool_()),
+        # profile
+        pa.field("attributes", pa.string()),  # JSON object
     ]
 )
 CATALOGUE = pa.schema(

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from feature_store.contracts.catalogue import Attributes
 from feature_store.contracts.errors import UNREADABLE, InvalidInput
 
 SCHEMA_VERSION = 2
@@ -76,6 +77,21 @@ class Withdrawal(msgspec.Struct, frozen=True, tag="withdrawal", tag_field="kind"
     time: Milliseconds
 
 
+class Profile(msgspec.Struct, frozen=True, tag="profile", tag_field="kind", kw_only=True):
+    """What is known about a user beside their history, in place of what was known before."""
+
+    user: str
+    time: Milliseconds  # the server's clock
+    attributes: Attributes
+
+
+class Erasure(msgspec.Struct, frozen=True, tag="erasure", tag_field="kind", kw_only=True):
+    """Everything known of the user until then is to be forgotten. Whoever comes back is somebody new."""
+
+    user: str
+    time: Milliseconds  # the server's clock
+
+
 class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind", kw_only=True):
     """Stream time for a quiet partition, so that windows close without traffic."""
 
@@ -89,7 +105,7 @@ class Switch(msgspec.Struct, frozen=True, tag="switch", tag_field="kind", kw_onl
     time: Milliseconds
 
 
-Event = Decision | Feedback | Withdrawal | Tick | Switch
+Event = Decision | Feedback | Withdrawal | Profile | Erasure | Tick | Switch
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[int, list[Event]])

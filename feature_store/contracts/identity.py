@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 from feature_store.contracts.errors import ForgedDecision, InvalidInput
 
+FORGOTTEN = "~"  # begins what the lake has in the place of an erased user's key and ids: no key or id begins with it
+
 _KEY_BYTES = 16
 _TIME_BYTES = 6
 _NONCE_BYTES = 8

@@ -40,13 +40,14 @@ def import_data(
     """
     from dataclasses import asdict
 
+    from feature_store.contracts.clock import SystemClock
     from offline_training.data.importer import import_data as run
     from offline_training.data.sources import Mapping
 
     settings = options(context).settings()
     mapping = Mapping.parse(column or [])
     with progress("Importing") as report:
-        imported = run(source, settings.home, settings.keyring(), mapping, report, newlines_in_values)
+        imported = run(source, settings.home, settings.keyring(), mapping, SystemClock(), report, newlines_in_values)
     sets = {"interactions": imported.interactions, "items": imported.items, "users": imported.users}
     show(asdict(imported), "\n".join(_words(name, found) for name, found in sets.items() if found), as_json)
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from feature_store.decay import Decay
 from feature_store.definitions import HistoryEvent
-from feature_store.online import UserFeatures
 from feature_store.sums import Numbers, Rows, Sums
+from feature_store.user_features import UserFeatures
 from offline_training.data.lake import parquet_files
 from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request

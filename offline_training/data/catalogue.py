@@ -1,5 +1,6 @@
 """What the lake says about items and users, in Spark: the newest word on each, with their content as tokens."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,11 +42,31 @@ def item_names(spark: SparkSession, items: frozenset[str]) -> DataFrame:
     return spark.createDataFrame(pa.table({"item": pa.array(sorted(items), pa.string())}))
 
 
-def user_profiles(spark: SparkSession, lake: Path) -> DataFrame:
-    """user and profile (tokens) of each described user."""
-    return _read(spark, lake / "users", columns.USERS).select(
-        "user", profile_tokens(F.col("attributes")).alias("profile")
+def user_profiles(spark: SparkSession, lake: Path, erased: Mapping[str, int]) -> DataFrame:
+    """user, profile (tokens) and profile_time (ms, when it became known) of each described user: the newest one,
+    imported or put over HTTP.
+
+    erased: as without_erased. Who was erased is described by an import only if it says that it was written later.
+    """
+    written = F.coalesce("written", F.lit(0))
+    imported = _read(spark, lake / "users", columns.USERS).select(
+        "user", "attributes", F.coalesce("written", "imported", F.lit(0)).alias("known"), written.alias("time")
     )
+    put = _read(spark, lake / "events", columns.EVENTS).where("kind = 'profile'")
+    profiles = without_erased(imported.union(put.select("user", "attributes", "time", "time")), erased)
+    newest = profiles.groupBy("user").agg(
+        F.max_by("attributes", "known").alias("attributes"), F.max("known").alias("profile_time")
+    )
+    return newest.select("user", profile_tokens(F.col("attributes")).alias("profile"), "profile_time")
+
+
+def without_erased(rows: DataFrame, erased: Mapping[str, int]) -> DataFrame:
+    """The rows without those of erased users (by key) up to their time (ms)."""
+    if not erased:
+        return rows
+    table = pa.table({"user": list(erased), "until": pa.array(erased.values(), pa.int64())})
+    until = F.broadcast(rows.sparkSession.createDataFrame(table))
+    return rows.join(until, "user", "left").where("until is null or time > until").drop("until")
 
 
 def _read(spark: SparkSession, directory: Path, schema: pa.Schema) -> DataFrame:

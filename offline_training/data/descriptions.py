@@ -57,17 +57,24 @@ def import_users(
     name: str,
     keyring: Keyring,
     mapping: Mapping,
+    now: int,
     progress: Progress,
 ) -> DatasetReport:
-    """Puts the files' users into `<lake>/users/users.parquet`, under their keys; otherwise like import_items."""
+    """Puts the files' users into `<lake>/users/users.parquet`, under their keys; otherwise like import_items. A column
+    `written` says when a row was recorded; without it, it is known from now (ms) on."""
 
     def rows(file: SourceFile, table: pa.Table, verdict: checks.Verdict) -> tuple[list[Row], list[str]]:
         ours = file.require("user_id", mapping)
-        attributes, ignored = _attributes(table, {ours})
+        written = mapping.find("written", table.column_names)
+        attributes, ignored = _attributes(table, {ours, written})
         ids = checks.ids(table[ours].combine_chunks(), ours, verdict, from_csv=file.is_csv).to_pylist()
+        if written:
+            times = checks.times(table[written].combine_chunks(), written, verdict).to_pylist()
+        else:
+            times = [None] * len(table)
         return [
-            {"user": keyring.user_key(user), "attributes": attributes}
-            for user, attributes in zip(ids, attributes, strict=True)
+            {"user": keyring.user_key(user), "attributes": attributes, "written": time, "imported": now}
+            for user, attributes, time in zip(ids, attributes, times, strict=True)
         ], ignored
 
     return _import(files, "users", rows, columns.USERS, lake, staging, name, progress)
@@ -87,7 +94,7 @@ def _import(
     identity = schema.names[0]
     known: dict[str, Row] = {}
     if target.exists():
-        known = {row[identity]: row for row in pq.read_table(target).to_pylist()}
+        known = {row[identity]: row for row in pq.read_table(target, schema=schema).to_pylist()}
     rejects = Rejects()
     fresh: dict[str, Row] = {}
     ignored: dict[str, None] = {}
@@ -106,7 +113,7 @@ def _import(
             fresh |= {row[identity]: row for row in compress(rows, verdict.passed)}
     if read == 0:
         raise InvalidInput(f"{files[0].path} holds no rows. Export it again, or remove it.")
-    changed = {key: row for key, row in fresh.items() if known.get(key) != row}
+    changed = {key: row for key, row in fresh.items() if _said(known.get(key)) != _said(row)}
     if changed:
         known |= changed
         pq.write_table(pa.Table.from_pylist(list(known.values()), schema=schema), staging / target.name)
@@ -120,6 +127,11 @@ def _import(
         rejects_file=rejects.save(lake / "rejects" / f"{dataset}-{name}.parquet"),
         ignored_columns=tuple(ignored),
     )
+
+
+def _said(row: Row | None) -> Row | None:
+    """What the file said."""
+    return row and {name: cell for name, cell in row.items() if name != "imported"}
 
 
 def _titles(table: pa.Table, name: str | None, verdict: checks.Verdict) -> list[str]:

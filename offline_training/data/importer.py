@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
 from feature_store.contracts.manifest import file_hash
@@ -29,6 +30,7 @@ def import_data(
     home: Path,
     keyring: Keyring,
     mapping: Mapping,
+    clock: Clock,
     progress: Progress,
     newlines_in_values: bool = False,
 ) -> ImportReport:
@@ -55,7 +57,7 @@ def import_data(
             items = import_items(sources[ITEMS], lake, staging, name, mapping, part)
         if USERS in sources:
             name, part = _name(sources[USERS], keyring, mapping), section(progress, 0.9, 1.0)
-            users = import_users(sources[USERS], lake, staging, name, keyring, mapping, part)
+            users = import_users(sources[USERS], lake, staging, name, keyring, mapping, clock.now_ms(), part)
     progress(1.0, "imported")
     return ImportReport(interactions, items, users)
 

@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from feature_store.contracts.events import MAX_VALUE
+from feature_store.contracts.identity import FORGOTTEN
 from feature_store.definitions import NEGATIVE, POSITIVE
 from offline_training.data.lake import parquet_files
 from streaming.settings import VIEW, Aggregation, RewardSettings
@@ -42,12 +43,12 @@ def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -
 
     The reward of an item without feedback is `rewards.silence`. But in the decisions of a client that reports views,
     items that it reported nothing of were not seen: they are no impressions, and are left out. So are decisions that
-    were withdrawn: nobody saw them.
+    were withdrawn: nobody saw them; and those of nobody any more (identity.FORGOTTEN).
     """
     events = lake / "events"
     if not parquet_files(events):
         return spark.range(0).select(F.from_json(F.lit("{}"), _IMPRESSIONS).alias("row")).select("row.*")
-    log = spark.read.schema(_EVENTS).parquet(str(events))
+    log = spark.read.schema(_EVENTS).parquet(str(events)).where(~F.col("user").startswith(FORGOTTEN))
     return (
         _outcomes(_counted(_rows(log, rewards), rewards), rewards)
         .withColumn("slots", _slots(rewards))

@@ -5,7 +5,7 @@ The import format is a directory with
     interactions.parquet or .csv (also `ratings`)   user_id, item_id, timestamp, and optionally type, value or rating,
                                                     written (when the row was recorded, if that was later)
     items.parquet or .csv, optional                 item_id, title, categories or genres; other columns are attributes
-    users.parquet or .csv, optional                 user_id; other columns are attributes
+    users.parquet or .csv, optional                 user_id, and optionally written; other columns are attributes
 
 or directories of these names with part files.
 """

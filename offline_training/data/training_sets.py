@@ -17,7 +17,14 @@ from pyspark.sql import functions as F
 
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import NEGATIVE, POSITIVE
-from offline_training.data.catalogue import gone_items, item_names, newest_descriptions, user_profiles
+from offline_training.data.catalogue import (
+    gone_items,
+    item_names,
+    newest_descriptions,
+    user_profiles,
+    without_erased,
+)
+from offline_training.data.erasures import erased_users, pending_erasures
 from offline_training.data.impressions import HISTORY, SLATE, read_impressions
 from offline_training.data.item_features import all_items, count_interactions, item_features
 from offline_training.data.item_lists import SEQUENTIAL, item_lists
@@ -51,8 +58,8 @@ def build_training_sets(
 
     Of the imported interactions those known before until_ms count; of the event log all do. What was imported about
     excluded items does not count, only what the log and the catalogue log say of them; items deleted from the catalogue
-    appear nowhere. Feedback is an interaction at the time it was received. Raises InvalidInput if there is nothing to
-    learn from.
+    appear nowhere, nor does what was known of a user until their erasure. Feedback is an interaction at the time it was
+    received. Raises InvalidInput if there is nothing to learn from.
     """
     if not parquet_files(lake / "interactions"):
         raise no_interactions(lake)
@@ -61,9 +68,10 @@ def build_training_sets(
     withheld = item_names(spark, exclude_items or frozenset())
     catalogue = newest_descriptions(spark, lake, withheld).cache()
     gone = gone_items(catalogue, withheld).cache()
-    impressions = read_impressions(spark, lake, rewards).cache()
+    erased = erased_users(pending_erasures(lake))
+    impressions = without_erased(read_impressions(spark, lake, rewards), erased).cache()
     try:
-        imported, logged = _imported(spark, lake, training, until_ms), _logged(impressions)
+        imported, logged = without_erased(_imported(spark, lake, training, until_ms), erased), _logged(impressions)
         shown = impressions.drop("events")
         if exclude_items or parquet_files(lake / "catalogue"):
             imported = imported.join(gone.union(withheld), "item", "left_anti")
@@ -84,7 +92,7 @@ def build_training_sets(
         _write(items.select("item", *features["validation"]), out / "items_at_validation", "item")
 
         progress(0.6, "collecting users")
-        _write(_users(interactions, user_profiles(spark, lake)), out / "users", "user")
+        _write(_users(interactions, user_profiles(spark, lake, erased)), out / "users", "user")
         if training.list_length:
             progress(0.7, "making item lists")
             users = spark.read.parquet(str(out / "users"))
@@ -182,6 +190,7 @@ def _users(interactions: DataFrame, profiles: DataFrame) -> DataFrame:
         .select(
             "user",
             F.coalesce("profile", F.array().cast("array<string>")).alias("profile"),
+            F.coalesce("profile_time", F.lit(0)).alias("profile_time"),
             *(F.col("events")[name].alias(column) for name, column in columns.items()),
         )
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import HistoryEvent
-from feature_store.online import UserFeatures
+from feature_store.user_features import UserFeatures
 from offline_training.evaluation.baselines import Interactions, ItemKnn, Popularity, RecentPopularity, Recommender
 from offline_training.evaluation.metrics import hit_rate, ndcg, places, recall
 from offline_training.retrieval.dataset import Catalogue

@@ -21,8 +21,8 @@ from feature_store.contracts.events import Decision, Feedback
 from feature_store.definitions import HistoryEvent
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
-from feature_store.online import UserFeatures
 from feature_store.sums import NO_ROWS
+from feature_store.user_features import UserFeatures
 from offline_training.data.lake import parquet_files
 from offline_training.progress import Progress
 from offline_training.promotion.promote import published_release

@@ -14,7 +14,8 @@ from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import HistoryEvent, features_hash
 from feature_store.namespace import Namespace
-from feature_store.online import Active, OnlineStore, UserRecord
+from feature_store.online import Active, OnlineStore
+from feature_store.user_features import UserRecord
 from offline_training.data.lake import interacted_items, read_catalogue
 from offline_training.promotion.registry import Registry
 
@@ -147,4 +148,6 @@ def user_records(sets: Path) -> Iterator[UserRecord]:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=1_000):
             for row in batch.to_pylist():
                 history = list(map(HistoryEvent, row["items"], row["kinds"], row["times"]))
-                yield UserRecord(row["user"], row["profile"], history, [(e.item, e.time) for e in history])
+                yield UserRecord(
+                    row["user"], row["profile"], row["profile_time"], history, [(e.item, e.time) for e in history]
+                )

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from feature_store.contracts.events import Decision, Event, Feedback, decode
+from feature_store.contracts.events import Decision, Erasure, Event, Feedback, Profile, decode
 from feature_store.contracts.identity import Keyring
 from infra.benchmarks.small_release import items
 from streaming.catalogue_log import decode as decode_catalogue
@@ -213,6 +213,27 @@ def test_a_user_can_be_described_and_forgotten(api: httpx.Client, installation: 
     assert api.delete("/v1/users/someone").status_code == 204
     again = recommend(api, "someone", only=ids(answer))
     assert set(ids(again)) == set(ids(answer))  # what was shown to them is forgotten too
+
+
+def test_what_is_stored_of_a_user_can_be_read_until_they_are_erased(
+    api: httpx.Client, installation: Installation
+) -> None:
+    assert api.get("/v1/users/reader").status_code == 404
+    api.put("/v1/users/reader", json={"attributes": {"age": 31}})
+    stored = api.get("/v1/users/reader").json()
+    assert {**stored, "profile_time": 0} == {
+        "id": "reader", "profile": ["age=5.1"], "profile_time": 0, "history": 0, "history_time": None, "shown": 0,
+    }  # fmt: skip
+    shown = ids(recommend(api, "reader", slate_size=3))
+    wait_until(lambda: api.get("/v1/users/reader").json()["shown"] == len(shown))
+    assert api.delete("/v1/users/reader").status_code == 204
+    assert api.get("/v1/users/reader").status_code == 404
+    assert api.delete("/v1/users/reader").status_code == 204
+    key = Keyring(SECRET).user_key("reader")
+    (described,) = [e for e in events(installation) if isinstance(e, Profile) and e.user == key]
+    assert (described.attributes, described.time) == ({"age": 31}, stored["profile_time"])
+    assert len([e for e in events(installation) if isinstance(e, Erasure) and e.user == key]) == 2
+    assert installation.online.erased()[key] >= described.time
 
 
 def test_probes_and_metrics(api: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""Users' histories in Redis: the same order and the same newest events as anywhere else, however often written."""
+"""What is known of users in Redis: the same as anywhere else, however often and in whatever order it is written."""
 
 import asyncio
 import itertools
@@ -8,8 +8,9 @@ import redis
 import redis.asyncio
 
 from feature_store.definitions import HistoryEvent
-from feature_store.online import AsyncOnlineStore, OnlineStore, UserFeatures, UserRecord
+from feature_store.online import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
+from feature_store.user_features import NOBODY, UserFeatures, UserRecord
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_history_is_its_newest_events_in_whatever_order_they_are_written(
     for number, order in enumerate(itertools.islice(itertools.permutations(events), 0, 5_040, 397)):
         user = f"user{number}"
         store.add_history((user, event) for event in order[:3])
-        store.put_users([UserRecord(user, ["age=5"], list(order[3:]), [("a", 7)])])
+        store.put_users([UserRecord(user, ["age=5"], 1, list(order[3:]), [("a", 7)])])
         store.add_history((user, event) for event in order)  # a replay of all of it
         assert read(redis_url, settings, user) == UserFeatures(["age=5"], newest, frozenset({"a"}))
 
@@ -56,3 +57,45 @@ def test_items_may_be_called_anything(store: OnlineStore, redis_url: str, settin
     for item in names:
         store.add_history([(item, HistoryEvent(item, "click+", 1_700_000_000_123))])
         assert read(redis_url, settings, item).history == [HistoryEvent(item, "click+", 1_700_000_000_123)]
+
+
+def test_the_newest_profile_counts_in_whatever_order_they_are_written(
+    store: OnlineStore, redis_url: str, settings: RedisSettings
+) -> None:
+    profiles = [(["age=4.1"], 10), (["age=5"], 20), ([], 15)]
+    for number, order in enumerate(itertools.permutations(profiles)):
+        user = f"user{number}"
+        (imported, at), *live = order
+        store.put_profiles((user, tokens, time) for tokens, time in live)
+        store.put_users([UserRecord(user, imported, at, [], [])])
+        assert read(redis_url, settings, user).profile == ["age=5"]
+
+
+def test_who_was_erased_is_not_brought_back_by_what_was_known_before(
+    store: OnlineStore, redis_url: str, settings: RedisSettings
+) -> None:
+    """A job that read the lake before the erasure publishes after it, and an updater folds what stood before it."""
+    before, after = HistoryEvent("a", "click+", 100), HistoryEvent("b", "click+", 101)
+    record = UserRecord("ada", ["age=5"], 50, [before], [("a", 100)])
+    store.put_users([record])
+
+    async def erase(user: str, time: int) -> None:
+        async with redis.asyncio.Redis.from_url(redis_url) as client:
+            await AsyncOnlineStore(client, settings).erase_user(user, time)
+
+    asyncio.run(erase("ada", 100))
+    assert read(redis_url, settings, "ada") == NOBODY
+    store.put_users([record, record._replace(user="bob")])
+    store.add_history([("ada", before), ("bob", before)])
+    store.put_profiles([("ada", ["age=4"], 99)])
+    assert read(redis_url, settings, "ada") == NOBODY
+    assert read(redis_url, settings, "bob") == UserFeatures(["age=5"], [before], frozenset({"a"}))
+    store.add_history([("ada", after)])  # back, as somebody new
+    store.put_profiles([("ada", ["age=3"], 101)])
+    store.erase_users([("ada", 100)])  # folded again
+    assert read(redis_url, settings, "ada") == UserFeatures(["age=3"], [after], frozenset())
+    assert store.erased() == {"ada": 100}
+    store.end_erasures(before=100)
+    assert store.erased() == {"ada": 100}
+    store.end_erasures(before=101)
+    assert store.erased() == {}

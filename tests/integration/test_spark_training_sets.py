@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 
 from feature_store.contracts import columns
 from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.events import Erasure, Profile
 from feature_store.definitions import ITEM_TOKENS, UNKNOWN_ITEM, token_ids
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.data.training_sets import USER_EVENTS
@@ -48,6 +49,7 @@ def test_users_are_what_they_did_in_the_order_it_became_known(spark: SparkSessio
     assert users["u"] == {
         "user": "u",
         "profile": [],
+        "profile_time": 0,
         "items": ["a", "b", "c", "d", "a", "f"],
         "kinds": ["rating+", "rating-", "rating+", "rating+", "rating+", "rating+"],
         "positives": [True, False, True, True, True, True],
@@ -169,6 +171,54 @@ def test_descriptions_and_profiles_become_tokens(spark: SparkSession, lake: Path
         "v": ([], ["b"]),
         "w": (["sex=f"], []),
     }
+
+
+def test_the_newest_profile_counts_imported_or_put(spark: SparkSession, lake: Path) -> None:
+    put_ratings(lake, ("u", "a", 5, 1), ("u", "b", 5, 2))
+    imported = [
+        {"user": "older", "attributes": '{"sex":"F"}', "imported": 10},
+        {"user": "newer", "attributes": '{"sex":"F"}', "imported": 30},
+        {"user": "written", "attributes": '{"sex":"F"}', "written": 25, "imported": 5},
+        {"user": "imported", "attributes": '{"sex":"F"}', "imported": 7},
+    ]
+    put(lake / "users" / "users.parquet", columns.USERS, imported)
+    put_log(
+        lake,
+        *(Profile(user=user, time=20, attributes={"sex": "M", "vip": True}) for user in ("older", "newer", "written")),
+        Profile(user="put", time=20, attributes={"age": 31}),
+        Profile(user="put", time=21, attributes={}),
+    )
+    out, _ = build(spark, lake)
+    users = read(out, "users", "user")
+    assert {name: (row["profile"], row["profile_time"]) for name, row in users.items() if name != "u"} == {
+        "older": (["sex=m", "vip=true"], 20),
+        "newer": (["sex=f"], 30),
+        "written": (["sex=f"], 25),
+        "imported": (["sex=f"], 7),
+        "put": ([], 21),
+    }
+
+
+def test_nothing_known_of_a_user_before_their_erasure_is_trained_on(spark: SparkSession, lake: Path) -> None:
+    before, other, after = decision("ada", 100, ["a", "b"]), decision("bob", 100, ["a"]), decision("ada", 300, ["b"])
+    ada, bob = before.user, other.user
+    put_ratings(lake, (ada, "old", 5, 90), (ada, "a", 5, 200), (ada, "b", 5, 201), (bob, "a", 5, 90), (bob, "b", 5, 91))
+    late = {"user": ada, "item": "late", "type": "rating", "value": 5.0, "time": 150, "written": 250}
+    put(lake / "interactions" / "late.parquet", columns.INTERACTIONS, [late])
+    described = [{"user": user, "attributes": '{"sex":"F"}', "imported": 9_000} for user in (ada, bob)]
+    put(lake / "users" / "users.parquet", columns.USERS, described)
+    put_log(
+        lake, before, feedback(before, "a", received=110), other, feedback(other, "a", received=111),
+        Profile(user=ada, time=120, attributes={"age": 31}), Erasure(user=ada, time=200),
+        after, feedback(after, "b", received=310),
+    )  # fmt: skip
+    out, _ = build(spark, lake)
+    users = read(out, "users", "user")
+    assert (users[ada]["items"], users[ada]["times"]) == (["b", "late", "b"], [201, 250, 310])
+    assert (users[ada]["profile"], users[bob]["profile"]) == ([], ["sex=f"])
+    assert users[bob]["items"] == ["a", "b", "a"]
+    assert set(read(out, "impressions", "decision")) == {other.id, after.id}
+    assert "old" not in read(out, "items", "item")
 
 
 def test_excluded_and_deleted_items_are_nowhere(spark: SparkSession, lake: Path) -> None:

@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from feature_store.contracts.events import MAX_VALUE, Event, Feedback, Switch, Tick, Withdrawal
+from feature_store.contracts.events import (
+    MAX_VALUE,
+    Decision,
+    Erasure,
+    Event,
+    Feedback,
+    Profile,
+    Switch,
+    Tick,
+    Withdrawal,
+)
 from feature_store.definitions import HistoryEvent
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
@@ -283,6 +293,37 @@ def test_a_withdrawn_decision_was_never_served() -> None:
     assert fold.take().closed == [d.id]
 
 
+def test_an_erasure_closes_what_is_open_of_its_user_and_keeps_what_was_learnt() -> None:
+    erased, other = decision("ada", 0, ["a", "b"], clusters=[1], weights=[0.5]), decision("bob", 0, ["a"])
+    before = _fold(erased, other, feedback(erased, "a"))
+    fold = _fold(erased, other, feedback(erased, "a"), Erasure(user=erased.user, time=2_000))
+    assert fold.open_decisions == 1
+    assert fold.sums.get("a").tolist() == before.sums.get("a").tolist()
+    assert not fold.sums.get("b").any()
+    assert not fold.sums.get("b", 1).any()
+    changes = fold.take()
+    assert (changes.closed, changes.erased) == ([erased.id], [(erased.user, 2_000)])
+    assert changes.opened.keys() == {other.id}
+    fold.apply([feedback(erased, "a", "like", event="more", received=3_000), Tick(time=70_000)])
+    assert fold.sums.get("a").tolist() == [2, 2, 1, 1, 1]  # bob's in silence
+    back = decision("ada", 71_000, ["b"])
+    fold.apply([back, feedback(back, "b")])
+    assert fold.sums.get("b").tolist() == [1, 1, 1, 1, 0.5]  # whoever comes back is somebody new
+    assert not _fold(erased, Erasure(user=erased.user, time=1)).sums.rows().values.any()
+
+
+def test_profiles_reach_the_online_store_as_tokens() -> None:
+    fold = _fold(
+        Profile(user="u", time=5, attributes={"age": 31, "vip": True}), Profile(user="v", time=6, attributes={})
+    )
+    assert fold.take().profiles == [("u", ["age=5.1", "vip=true"], 5), ("v", [], 6)]
+    fold.apply([Profile(user="u", time=7, attributes={"age": math.inf})])
+    assert fold.take().profiles == []
+    assert [dead.reason for dead in fold.take_dead()] == [
+        "Attribute value inf is not a finite number. Leave the attribute out instead."
+    ]
+
+
 def test_a_fold_of_the_next_namespace_knows_the_decisions_that_were_open() -> None:
     graph = Graph.build(["a"], np.array([0]), np.array([2]), clusters=4)
     after = Namespace(
@@ -339,23 +380,34 @@ def test_what_is_corrected_or_taken_back_is_what_was_added() -> None:
 # Laws
 
 NAMESPACES = st.sampled_from([NAMESPACE, FADING])
-CLICK_OR_VIEW = st.sampled_from(["click", "view"])
-STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), CLICK_OR_VIEW, st.integers(0, 9)), max_size=30)
+ACTION = st.sampled_from(["click", "view", "erase", "come back"])
+STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), ACTION, st.integers(0, 9)), max_size=30)
 
 
 def _log(steps: Sequence[tuple[int, int, str, int]]) -> list[Event]:
-    decisions = [
-        decision(f"user {u}", u * 1000, ["a", "b", "c"], clusters=[0, 2], weights=[0.3, 0.7], predicted=[0.1, 0.2, 0.3])
-        for u in range(4)
-    ]
-    return [*decisions, *(feedback(decisions[u], "abc"[i], kind, event=str(e)) for u, i, kind, e in steps)]
+    def decided(u: int, visit: int) -> Decision:
+        items, predicted, nonce = ["a", "b", "c"], [0.1, 0.2, 0.3], visit.to_bytes(8, "big")
+        time = u * 1000 + visit
+        return decision(f"user {u}", time, items, clusters=[0, 2], weights=[0.3, 0.7], predicted=predicted, nonce=nonce)
+
+    decisions = [decided(u, 0) for u in range(4)]
+    events: list[Event] = list(decisions)
+    for place, (u, i, action, e) in enumerate(steps, 1):
+        if action == "erase":
+            events.append(Erasure(user=decisions[u].user, time=decisions[u].time))
+        elif action == "come back":
+            decisions[u] = decided(u, place)
+            events.append(decisions[u])
+        else:
+            events.append(feedback(decisions[u], "abc"[i], action, event=str(e)))
+    return events
 
 
 @given(STEPS, st.integers(1, 7), NAMESPACES)
 def test_stopping_and_going_on_from_the_stored_state_changes_nothing(
     steps: list[tuple[int, int, str, int]], batch: int, namespace: Namespace
 ) -> None:
-    events = [*_log(steps), Tick(time=63_000)]
+    events = [*_log(steps), Tick(time=64_000)]
     whole = _fold(*events, namespace=namespace)
     stored, opened, stream_time = Sums(), dict[str, bytes](), 0
     for start in range(0, len(events), batch):

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from feature_store.bandit_state import BanditStore, PartitionState
-from feature_store.contracts.events import Event, Switch, Tick, Withdrawal, encode
+from feature_store.contracts.events import Erasure, Event, Profile, Switch, Tick, Withdrawal, encode
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.settings import RedisSettings
@@ -45,6 +45,11 @@ EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
     "the withdrawal of a decision that was answered too late to be shown": (
         [D], Withdrawal(decision=D.id, user=D.user, time=NOW),
     ),
+    "what is known about a user": ([], Profile(user=D.user, time=NOW, attributes={"age": 31})),
+    "what is known about a user, with a number that is infinite or none": (
+        [], Profile(user=D.user, time=NOW, attributes={"age": math.nan}),
+    ),
+    "a user's erasure: their trials without feedback are taken back": ([D, CLICK], Erasure(user=D.user, time=NOW)),
     "feedback on a shown item": ([D], CLICK),
     "the same, from a client whose clock is years off": ([D], _changed(time=NOW * 2)),
     "further feedback on it": ([D, CLICK], _changed(id="2", type="like")),
@@ -57,6 +62,7 @@ EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
     "feedback while learning is switched off": ([D, Switch(learning=False, time=NOW)], CLICK),
     "feedback that stands before its decision in the log (`deadletter retry` after it counts)": ([], CLICK),
     "feedback on a decision that was withdrawn": ([D, Withdrawal(decision=D.id, user=D.user, time=NOW)], CLICK),
+    "feedback on a decision whose user was erased after it": ([D, Erasure(user=D.user, time=NOW)], CLICK),
     "feedback on a decision answered with `logged: false`, or made up to look recent": (
         [D], _changed(decision=RECENT),
     ),

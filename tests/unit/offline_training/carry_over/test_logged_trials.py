@@ -9,8 +9,8 @@ import pytest
 
 from feature_store.decay import NOTHING_FADES, Decay
 from feature_store.definitions import HistoryEvent
-from feature_store.online import UserFeatures
 from feature_store.sums import NO_ROWS, PREDICTED, B, D, F, N, S, Sums
+from feature_store.user_features import UserFeatures
 from offline_training.carry_over.logged_trials import logged_prior
 from offline_training.release.write import write_release
 from offline_training.settings import TrainingSettings

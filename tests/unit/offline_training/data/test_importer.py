@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.contracts import columns
+from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.identity import Keyring
 from offline_training.data import interactions
@@ -23,6 +24,7 @@ from offline_training.data.staging import staging_folder
 from offline_training.progress import silent
 
 KEYRING = Keyring(b"a secret for tests, long enough")
+IMPORTED = 1_700_000_000_000
 
 
 def write_csv(path: Path, *rows: tuple[Any, ...]) -> None:
@@ -31,7 +33,7 @@ def write_csv(path: Path, *rows: tuple[Any, ...]) -> None:
 
 
 def run(source: Path, home: Path, *, newlines_in_values: bool = False, **mapping: str) -> ImportReport:
-    return import_data(source, home, KEYRING, Mapping(mapping), silent, newlines_in_values)
+    return import_data(source, home, KEYRING, Mapping(mapping), ManualClock(IMPORTED), silent, newlines_in_values)
 
 
 def lake_rows(home: Path, dataset: str) -> list[tuple[Any, ...]]:
@@ -111,7 +113,7 @@ def test_columns_are_mapped_in_the_files_that_have_them(source: Path, home: Path
     run(source, home, user_id="Kunde", item_id="sku", timestamp="wann", value="Sterne")
     key = KEYRING.user_key("Jürgen")
     assert lake_rows(home, "interactions") == [(key, "a", "rating", 4.0, 5_000, None)]
-    assert lake_rows(home, "users") == [(key, '{"city":"Köln"}')]
+    assert lake_rows(home, "users") == [(key, '{"city":"Köln"}', None, IMPORTED)]
 
 
 def test_integer_and_float_ids_are_the_same_people(source: Path, home: Path) -> None:
@@ -122,7 +124,22 @@ def test_integer_and_float_ids_are_the_same_people(source: Path, home: Path) -> 
     run(source, home)
     assert {row[0] for row in lake_rows(home, "interactions")} == {KEYRING.user_key("7"), KEYRING.user_key("8")}
     assert {row[1] for row in lake_rows(home, "interactions")} == {"1", "2"}
-    assert dict(lake_rows(home, "users")) == {KEYRING.user_key("7"): '{"age":30}', KEYRING.user_key("8"): "{}"}
+    described = {user: attributes for user, attributes, *_ in lake_rows(home, "users")}
+    assert described == {KEYRING.user_key("7"): '{"age":30}', KEYRING.user_key("8"): "{}"}
+
+
+def test_a_profile_is_known_from_when_it_was_written_or_from_its_first_import_on(source: Path, home: Path) -> None:
+    write_csv(source / "interactions.csv", ("user_id", "item_id", "timestamp"), ("7", "a", 5))
+    write_csv(
+        source / "users.csv", ("user_id", "age", "written"), ("7", 30, 20), ("8", 40, ""), ("9", 50, "1970-01-02")
+    )
+    report = run(source, home).users
+    assert report is not None
+    assert report.rejected == {"written is missing": 1}
+    said = [('{"age":30}', 20_000, IMPORTED), ('{"age":50}', 86_400_000, IMPORTED)]
+    assert sorted(row[1:] for row in lake_rows(home, "users")) == said
+    import_data(source, home, KEYRING, Mapping(), ManualClock(IMPORTED + 1), silent)  # says nothing new
+    assert sorted(row[1:] for row in lake_rows(home, "users")) == said
 
 
 def test_each_bad_row_is_counted_and_named(source: Path, home: Path) -> None:

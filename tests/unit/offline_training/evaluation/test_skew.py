@@ -12,8 +12,8 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Decision, Event
 from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.definitions import HistoryEvent
-from feature_store.online import UserFeatures
 from feature_store.sums import NO_ROWS
+from feature_store.user_features import UserFeatures
 from infra.benchmarks.small_release import build_release, items
 from offline_training.evaluation.skew import Agreement, check_features
 from offline_training.progress import silent

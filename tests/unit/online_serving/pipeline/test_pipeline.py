@@ -21,8 +21,8 @@ from feature_store.definitions import (
     ranker_features,
     token_ids,
 )
-from feature_store.online import NOBODY, UserFeatures
 from feature_store.sums import COLUMNS, N
+from feature_store.user_features import NOBODY, UserFeatures
 from infra.benchmarks.small_release import build_release, items
 from online_serving.metrics import STAGE
 from online_serving.parameters import Parameters

@@ -1,0 +1,83 @@
+"""Erasures as the lake has them: those whose users' rows are still there, and those that have been carried out.
+
+An erasure in the log tells until where everything known of its user does not count. When the lake has been rewritten,
+nothing in it leads to the user any more; what stays is a hash of the user key with the time, so that an import of older
+data does not bring the user back.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from feature_store.contracts.columns import EVENTS
+from feature_store.contracts.identity import FORGOTTEN
+from offline_training.data.lake import parquet_files
+
+
+class Pending(NamedTuple):
+    """An erasure whose user's rows are still in the lake, and its place in the log."""
+
+    user: str  # key
+    time: int  # ms
+    log: str
+    partition: int
+    offset: int
+
+
+def pending_erasures(lake: Path) -> list[Pending]:
+    """The erasures in the log that the lake has not been rewritten for."""
+    found = []
+    for folder in sorted((lake / "events").glob("log=*/partition=*")):
+        log, partition = folder.parent.name.removeprefix("log="), int(folder.name.removeprefix("partition="))
+        events = ds.dataset(parquet_files(folder), schema=EVENTS, format="parquet")
+        erasures = (ds.field("kind") == "erasure") & ~pc.starts_with(ds.field("user"), FORGOTTEN)
+        rows = events.to_table(["user", "time", "offset"], filter=erasures).to_pylist()
+        found += [Pending(row["user"], row["time"], log, partition, row["offset"]) for row in rows]
+    return found
+
+
+def erased_users(erasures: Iterable[Pending]) -> dict[str, int]:
+    """The users (by key), each with the time (ms) until which what was known of them does not count."""
+    erased: dict[str, int] = {}
+    for erasure in erasures:
+        erased[erasure.user] = max(erasure.time, erased.get(erasure.user, 0))
+    return erased
+
+
+class CarriedOut:
+    """Users who are in the lake no longer, until the time of their erasure: only a known key can be recognised."""
+
+    def __init__(self, times: Mapping[str, int]) -> None:
+        """times: by hash of the user key, ms."""
+        self.times = times
+
+    @classmethod
+    def load(cls, lake: Path) -> "CarriedOut":
+        """Reads what a rewriting of the lake has left."""
+        if not (path := carried_out_file(lake)).exists():
+            return cls({})
+        rows = pq.read_table(path)
+        return cls(dict(zip(rows["mark"].to_pylist(), rows["time"].to_pylist(), strict=True)))
+
+    def until(self, user: str) -> int:
+        """Until when (ms) nothing is to be known of the user (by key), -1: they were not erased."""
+        return self.times.get(_mark(user), -1) if self.times else -1
+
+    def and_also(self, erased: Mapping[str, int]) -> "CarriedOut":
+        """With further users, by key."""
+        marked = {_mark(user): max(time, self.until(user)) for user, time in erased.items()}
+        return CarriedOut({**self.times, **marked})
+
+
+def carried_out_file(lake: Path) -> Path:
+    """Where they are."""
+    return lake / "erasures" / "erasures.parquet"
+
+
+def _mark(user: str) -> str:
+    return hashlib.sha256(user.encode()).hexdigest()
