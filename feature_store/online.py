@@ -23,10 +23,12 @@ import redis
 import redis.asyncio
 
 from feature_store.contracts.catalogue import Item
+from feature_store.contracts.errors import UNREADABLE, MatchLoopError
 from feature_store.definitions import HistoryEvent
 from feature_store.settings import RedisSettings
 from feature_store.user_features import Held, UserCommands, UserFeatures, UserRecord
 
+NO_CHANGES = "0-0"  # where a stream stands that is empty
 _CHANGES_KEPT = 100_000
 _BATCH = 500
 _USER_CALLS, _USER_SECONDS = 32, 1.0  # for what a recommendation asks; without an answer it goes on
@@ -73,8 +75,23 @@ class Change(NamedTuple):
     """Something that every serving process must follow."""
 
     position: str
-    kind: str  # item, active
+    kind: str  # item, active; anything else is to be passed over
     id: str  # the item's; empty for active
+
+
+class ChangeGap(Exception):
+    """Changes after the position may be lost: what they changed must be read anew."""
+
+
+class UnreadableItem(MatchLoopError):
+    """An entry of the catalogue that is no item; the others are as good as ever."""
+
+    def __init__(self, item: str, reason: str) -> None:
+        super().__init__(
+            f"The entry of item {item!r} in the catalogue cannot be read: {reason}. Replace it with "
+            "PUT /v1/items/{id}, or delete it; until then it is not recommended."
+        )
+        self.item = item
 
 
 class ItemChange(NamedTuple):
@@ -190,15 +207,19 @@ class OnlineStore:
                 self._users.add_history(pipe, user, found)
             self._write(pipe, [user for user, _ in batch])
 
-    def items(self) -> Iterator[Item]:
-        """All items of the catalogue."""
-        for _, value in self._redis.hscan_iter(self._keys.catalogue, count=_BATCH):
-            yield _item_decoder.decode(value)
+    def items(self) -> Iterator[tuple[str, Item | UnreadableItem]]:
+        """The whole catalogue, by item id."""
+        for key, value in self._redis.hscan_iter(self._keys.catalogue, count=_BATCH):
+            name = key.decode(errors="replace")
+            yield name, _item(name, value)
 
-    def get_item(self, item: str) -> Item | None:
-        """One item, None if there is none of this id."""
-        value = self._redis.hget(self._keys.catalogue, item)
-        return None if value is None else _item_decoder.decode(value)
+    def get_items(self, items: Iterable[str]) -> list[Item | UnreadableItem | None]:
+        """Items by id, None where there is none."""
+        found: list[Item | UnreadableItem | None] = []
+        for batch in _batches(items):
+            values = self._redis.hmget(self._keys.catalogue, batch)
+            found += [_item_or_none(*entry) for entry in zip(batch, values, strict=True)]
+        return found
 
     def add_items(self, items: Iterable[Item]) -> None:
         """Creates items and announces it. Those that are there, or were put or deleted by way of the log, are left as
@@ -235,16 +256,19 @@ class OnlineStore:
     def changes_position(self) -> str:
         """Where to follow changes from, taken before reading what they change."""
         last = self._redis.xrevrange(self._keys.changes, count=1)
-        return last[0][0].decode() if last else "0-0"
+        return last[0][0].decode() if last else NO_CHANGES
 
     def changes(self, position: str, block_ms: int) -> list[Change]:
-        """Changes after the position, waiting up to block_ms for the first one."""
+        """Changes after the position, waiting up to block_ms for the first one.
+
+        Raises ChangeGap if the entry at the position is gone: so may be those after it, by the stream's cap, or because
+        the server went back to an older state. The first changes of all follow NO_CHANGES, and raise it too.
+        """
         answer = self._redis.xread({self._keys.changes: position}, count=_BATCH, block=block_ms)
-        return [
-            Change(name.decode(), fields[b"kind"].decode(), fields[b"id"].decode())
-            for _, entries in answer or []
-            for name, fields in entries
-        ]
+        changes = [_change(*entry) for _, entries in answer or [] for entry in entries]
+        if changes and not self._redis.xrange(self._keys.changes, position, position, count=1):
+            raise ChangeGap
+        return changes
 
 
 class AsyncOnlineStore:
@@ -275,11 +299,11 @@ class AsyncOnlineStore:
         async with self._user_turns.one():
             await pipe.execute()
 
-    async def get_items(self, items: Sequence[str]) -> list[Item | None]:
+    async def get_items(self, items: Sequence[str]) -> list[Item | UnreadableItem | None]:
         """Items by id, None where there is none."""
         async with self._write_turns.one():
             values = await self._redis.hmget(self._keys.catalogue, items)
-        return [None if value is None else _item_decoder.decode(value) for value in values]
+        return [_item_or_none(*entry) for entry in zip(items, values, strict=True)]
 
     async def write_items(self, log: str, changes: Sequence[ItemChange]) -> None:
         """Takes over changes that the log holds, and announces them. What a later record of the same log has written
@@ -316,6 +340,23 @@ class AsyncOnlineStore:
     async def ping(self) -> None:
         """Raises redis.RedisError if the server does not answer."""
         await self._redis.execute_command("PING")
+
+
+def _item(name: str, value: bytes) -> Item | UnreadableItem:
+    try:
+        item = _item_decoder.decode(value)
+    except UNREADABLE as error:
+        return UnreadableItem(name, str(error))
+    return item if item.id == name else UnreadableItem(name, f"it holds item {item.id!r}")
+
+
+def _item_or_none(name: str, value: bytes | None) -> Item | UnreadableItem | None:
+    return None if value is None else _item(name, value)
+
+
+def _change(position: bytes, fields: dict[bytes, bytes]) -> Change:
+    kind, identity = (fields.get(name, b"").decode(errors="replace") for name in (b"kind", b"id"))
+    return Change(position.decode(), kind, identity)
 
 
 def _announce(pipe: Any, keys: _Keys, kind: str, identity: str) -> None:

@@ -31,6 +31,7 @@ from online_serving.openapi import describe
 from online_serving.operation import operation
 from online_serving.overload import InFlightLimit
 from online_serving.pipeline.pipeline import Pipeline
+from online_serving.quarantine import Quarantine
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
 from online_serving.state import Current, State, loader
@@ -155,9 +156,11 @@ async def _following(
         parameters[:] = [ParameterFollower(state, loaded, loop, follower.load_anew, clock)]
         parameters[0].start()
 
+    quarantine = Quarantine()
     follower = StateFollower(
         online,
-        loader(config.home, config.kafka.partitions, online, state, config.bandit, pipeline, clock),
+        loader(config.home, config.kafka.partitions, online, state, config.bandit, pipeline, quarantine, clock),
+        quarantine,
         publish=lambda changed: on_loop(lambda: current.publish(changed)),
         swap=lambda loaded: on_loop(lambda: swap(loaded)),
         complain=lambda problem, loading: on_loop(lambda: current.complain(problem, loading)),

@@ -9,7 +9,7 @@ import redis
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import Unavailable
-from feature_store.online import AsyncOnlineStore, ItemChange
+from feature_store.online import AsyncOnlineStore, ItemChange, UnreadableItem
 from online_serving.bodies import NotFound
 from online_serving.event_log import EventLog
 from online_serving.schemas import ItemBody, ItemsRequest
@@ -46,17 +46,23 @@ class Catalogue:
         return created, len(items) - created
 
     async def get(self, identity: str) -> Item:
+        """Raises NotFound, or UnreadableItem."""
+        item = await self._find(identity)
+        if isinstance(item, UnreadableItem):
+            raise item
+        return item
+
+    async def delete(self, identity: str) -> None:
         """Raises NotFound."""
+        await self._find(identity)
+        await self._change({identity: None})
+
+    async def _find(self, identity: str) -> Item | UnreadableItem:
         with redis_answers():
             (item,) = await self._online.get_items([identity])
         if item is None:
             raise NotFound(f"There is no item {identity!r}. Create it with PUT /v1/items/{{id}}.")
         return item
-
-    async def delete(self, identity: str) -> None:
-        """Raises NotFound."""
-        await self.get(identity)
-        await self._change({identity: None})
 
     async def _put(self, items: Sequence[Item]) -> int:
         """Returns how many of the items are new."""

@@ -16,17 +16,23 @@ import redis
 from feature_store.bandit_state import BanditStore, DeltaGap
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import MatchLoopError
-from feature_store.online import Active, Change, OnlineStore
+from feature_store.online import NO_CHANGES, Active, Change, ChangeGap, OnlineStore
 from online_serving import metrics
+from online_serving.backoff import Backoff
 from online_serving.parameters import Located, Parameters
-from online_serving.state import Loader, Place, State
+from online_serving.quarantine import Quarantine
+from online_serving.snapshot import Snapshot
+from online_serving.state import Loader, Place, State, read_catalogue
 
 _log = logging.getLogger(__name__)
 
 _BLOCK_MS = 500
 _LOADING_BLOCK_MS = 20
 _RETRY_SECONDS = 0.5
-_RELOAD_SECONDS = 5.0
+_MOST_RETRY_SECONDS = 10.0
+_RELOAD_SECONDS = 2.0
+_MOST_RELOAD_SECONDS = 120.0
+_STEADY_SECONDS = 300.0  # after so long without a reload the next one is the first again
 _ROWS_AT_ONCE = 1 << 14  # added to the parameters between two requests: well below a millisecond each 10,000
 
 
@@ -135,13 +141,15 @@ class StateFollower(threading.Thread):
     """Follows the catalogue and the active release, and publishes a new state for each change of them.
 
     A release loads in the background while the present one goes on serving and changing; what changed in the catalogue
-    meanwhile is applied before the swap. Parameters that missed deltas are replaced in the same way.
+    meanwhile is applied before the swap. Parameters that missed deltas are replaced in the same way; a catalogue that
+    missed changes is read anew.
     """
 
     def __init__(
         self,
-        store: OnlineStore,
+        online: OnlineStore,
         load: Loader,
+        quarantine: Quarantine,
         publish: Callable[[State], object],
         swap: Callable[[State], object],
         complain: Callable[[str, bool], object],
@@ -149,18 +157,24 @@ class StateFollower(threading.Thread):
         """publish, swap and complain are called from this thread: with a changed state, with another release's state,
         with the reason why no release is served yet, and whether that will change by itself."""
         super().__init__(name="state", daemon=True)
-        self._store = store
+        self._online = online
         self._load = load
+        self._quarantine = quarantine
         self._publish = publish
         self._swap = swap
         self._complain = complain
         self._stop_asked = threading.Event()
+        self._position: str | None = None  # of the last change that is followed; None: all of it is to be read anew
         self._state: State | None = None
         self._wanted: Active | None = None
         self._broken: weakref.ref[Parameters] | None = None  # these missed deltas
         self._loading: Future[State] | None = None
         self._changed_while_loading: set[str] = set()
+        self._missed_while_loading = False  # changes, nobody knows which
         self._not_before = 0.0  # monotonic time of the next attempt to load
+        self._loaded = float("-inf")  # monotonic time
+        self._retries = Backoff(_RETRY_SECONDS, _MOST_RETRY_SECONDS)
+        self._reloads = Backoff(_RELOAD_SECONDS, _MOST_RELOAD_SECONDS)
 
     def stop(self) -> None:
         """Has the thread end; it does within half a second, or when the release that it is loading is loaded."""
@@ -168,48 +182,66 @@ class StateFollower(threading.Thread):
 
     def load_anew(self, parameters: Parameters) -> None:
         """Has the state loaded again if it still serves with these parameters. May be called from any thread."""
-        self._broken = weakref.ref(parameters)
+        if self._broken is None or self._broken() is not parameters:
+            self._not_before = time.monotonic() + self._reloads.wait()
+            self._broken = weakref.ref(parameters)
 
     def run(self) -> None:
         """The thread's work."""
-        position: str | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="load") as background:
             while not self._stop_asked.is_set():
                 try:
-                    if position is None:
-                        first = self._store.changes_position()
-                        self._wanted = self._store.active()
-                        if self._wanted is None:
-                            self._complain("No release has been activated yet. Run `matchloop train`.", False)
-                        position = first
-                    changes = self._store.changes(position, _LOADING_BLOCK_MS if self._loading else _BLOCK_MS)
+                    if self._position is None:
+                        self._position = self._read_anew()
+                    changes = self._online.changes(self._position, _LOADING_BLOCK_MS if self._loading else _BLOCK_MS)
                     self._follow(changes)
-                    position = changes[-1].position if changes else position
+                    self._position = changes[-1].position if changes else self._position
                     self._advance_loading(background)
+                    self._retries.reset()
+                except ChangeGap:
+                    if self._position != NO_CHANGES:
+                        metrics.CATALOGUE_GAPS.inc()
+                        _log.warning("changes of the catalogue after %s are lost: reading it anew", self._position)
+                        self._stop_asked.wait(self._retries.wait())
+                    self._position = None
                 except redis.RedisError as error:
                     self._complain(f"Redis does not answer: {error}", True)
                     _log.warning("the catalogue waits for Redis: %s", error)
-                    self._stop_asked.wait(_RETRY_SECONDS)
+                    self._stop_asked.wait(self._retries.wait())
                 except Exception:  # noqa: BLE001 - a thread that ends would freeze the catalogue unnoticed
                     _log.exception("a change of the catalogue could not be applied")
-                    self._stop_asked.wait(_RETRY_SECONDS)
+                    self._stop_asked.wait(self._retries.wait())
+
+    def _read_anew(self) -> str:
+        """Reads what is active and the whole catalogue; the position that they are from, at least."""
+        position = self._online.changes_position()
+        self._wanted = self._online.active()
+        if self._wanted is None:
+            self._complain("No release has been activated yet. Run `matchloop train`.", False)
+        self._missed_while_loading = self._loading is not None
+        if self._state is not None:
+            self._publish_changed(read_catalogue(self._state.snapshot, self._online, self._quarantine))
+        return position
 
     def _follow(self, changes: list[Change]) -> None:
         if any(change.kind == "active" for change in changes):
-            self._wanted = self._store.active()
+            self._wanted = self._online.active()
             self._not_before = 0.0
         items = {change.id for change in changes if change.kind == "item"}
         if self._loading:
             self._changed_while_loading |= items
         if self._state and items:
-            self._state = self._with_items(self._state, items)
-            self._publish(self._state)
+            self._publish_changed(self._with_items(self._state.snapshot, items))
 
-    def _with_items(self, state: State, items: set[str]) -> State:
-        changes = [(item, self._store.get_item(item)) for item in sorted(items)]
-        snapshot = state.snapshot.with_items(changes)
+    def _publish_changed(self, snapshot: Snapshot) -> None:
+        assert self._state is not None
         metrics.ITEMS.set(int(snapshot.available.sum()))
-        return state._replace(snapshot=snapshot)
+        self._state = self._state._replace(snapshot=snapshot)
+        self._publish(self._state)
+
+    def _with_items(self, snapshot: Snapshot, items: set[str]) -> Snapshot:
+        names = sorted(items)
+        return self._quarantine.changed(snapshot, zip(names, self._online.get_items(names), strict=True))
 
     def _advance_loading(self, background: ThreadPoolExecutor) -> None:
         if self._loading is not None:
@@ -222,20 +254,32 @@ class StateFollower(threading.Thread):
             _log.info("loading release %s with namespace %s", *self._wanted)
             self._complain(f"Release {self._wanted.release} is being loaded. Try again in a few seconds.", True)
             self._changed_while_loading.clear()
+            self._missed_while_loading = False
             self._loading = background.submit(self._load, self._wanted)
 
     def _finish_loading(self, loading: "Future[State]") -> None:
         self._loading = None
         try:
-            state = self._with_items(loading.result(), self._changed_while_loading)
-        except (MatchLoopError, redis.RedisError, OSError) as error:
-            self._not_before = time.monotonic() + _RELOAD_SECONDS
+            state = loading.result()
+            if self._missed_while_loading:
+                snapshot = read_catalogue(state.snapshot, self._online, self._quarantine)
+            else:
+                snapshot = self._with_items(state.snapshot, self._changed_while_loading)
+        except Exception as error:  # noqa: BLE001 - what serves goes on, whatever is wrong with the next release
+            self._not_before = time.monotonic() + self._reloads.wait()
             metrics.SWAPS.labels("refused").inc()
-            _log.error("%s cannot be served: %s", self._wanted, error)
-            self._complain(str(error), False)
+            expected = isinstance(error, MatchLoopError | redis.RedisError | OSError)
+            _log.error("%s cannot be served: %s", self._wanted, error, exc_info=None if expected else error)
+            reason = str(error) if expected else f"{self._wanted} cannot be loaded ({error!r}), see the log of the API."
+            self._complain(reason, False)
             return
+        now = time.monotonic()
+        if now - self._loaded > _STEADY_SECONDS:
+            self._reloads.reset()
+        self._loaded = now
         again = self._state is not None and self._state.active == state.active
-        self._state = state
+        metrics.ITEMS.set(int(snapshot.available.sum()))
+        self._state = state._replace(snapshot=snapshot)
         metrics.SWAPS.labels("reloaded" if again else "swapped").inc()
         _log.info("serving release %s with namespace %s", *state.active)
-        self._swap(state)
+        self._swap(self._state)

@@ -29,6 +29,12 @@ PARAMETER_TIME = Gauge(
 PARAMETER_OFFSET = Gauge("matchloop_parameter_offset", "Log offset folded into the parameters in use", ["partition"])
 PRIOR_FIT = Histogram("matchloop_prior_fit_seconds", "Time of one fit of the prior, in a thread", buckets=_SLOW)
 ITEMS = Gauge("matchloop_items", "Items that can be recommended")
+UNREADABLE_ITEMS = Gauge(
+    "matchloop_catalogue_unreadable_items", "Entries of the catalogue that cannot be served, and are left out"
+)
+CATALOGUE_GAPS = Counter(
+    "matchloop_catalogue_gaps", "Times when changes of the catalogue were lost and all of it was read anew"
+)
 SWAPS = Counter("matchloop_swaps", "Changes of the serving release, by outcome", ["outcome"])
 LOOP_LAG = Histogram(
     "matchloop_api_loop_lag_seconds", "How late the event loop came to a task that was due", buckets=_FAST

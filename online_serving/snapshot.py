@@ -131,36 +131,42 @@ class Snapshot:
         """
         if self._version != self._growing.newest:
             raise InvalidInput("This snapshot has been changed already. Change the one that came out of it.")
-        latest = dict(changes)
-        snapshot = self._with_content(item for item in latest.values() if item is not None)
-        snapshot = snapshot._with_new(  # noqa: SLF001 - of the same class
-            [item for item in latest.values() if item is not None and item.available and self.position(item.id) is None]
-        )
+        growing, latest = self._growing, dict(changes)
+        items = [item for item in latest.values() if item is not None]
+        changed = [i for i in items if i.id in growing.content and growing.content[i.id] != i.tokens()]
+        new = [item for item in items if item.available and self.position(item.id) is None]
+        embedded = self._embedded([*changed, *new])  # first: whatever fails must leave nothing half changed
+        snapshot = self._with_content(changed, embedded[: len(changed)])
+        snapshot = snapshot._with_new(new, embedded[len(changed) :])  # noqa: SLF001 - of the same class
         known = {name: item for name, item in latest.items() if snapshot.position(name) is not None}
         positions = snapshot.positions(known)
         available = snapshot.available.copy()
         available[positions] = [item is not None and item.available for item in known.values()]
-        self._growing.newest += 1
-        categories = _regrouped(self._growing, self.categories, known, positions)
-        return replace(snapshot, available=available, categories=categories, _version=self._growing.newest)
+        growing.newest += 1
+        categories = _regrouped(growing, self.categories, known, positions)
+        return replace(snapshot, available=available, categories=categories, _version=growing.newest)
 
-    def _with_content(self, items: Iterable[Item]) -> "Snapshot":
-        """Embeds live items anew whose content changed, in a copy: requests in flight keep the vectors they have."""
-        growing = self._growing
-        changed = [item for item in items if item.id in growing.content and growing.content[item.id] != item.tokens()]
+    def _embedded(self, items: Sequence[Item]) -> Float32:
+        """(n, d) vectors of items that training has not seen, from their content."""
+        if not items:
+            return self.vectors[:0]
+        tokens = np.stack([token_ids(item.tokens(), ITEM_TOKENS) for item in items])
+        return self.towers.item_vectors(np.zeros(len(items), dtype=np.int64), tokens)
+
+    def _with_content(self, changed: list[Item], embedded: Float32) -> "Snapshot":
+        """Moves live items whose content changed, in a copy: requests in flight keep the vectors they have."""
         if not changed:
             return self
-        vectors = self.vectors.copy()
-        vectors[self.positions(item.id for item in changed)] = _embed(self.towers, changed)
+        growing, vectors = self._growing, self.vectors.copy()
+        vectors[self.positions(item.id for item in changed)] = embedded
         growing.vectors = GrowingRows(vectors)
         growing.content.update((item.id, item.tokens()) for item in changed)
         return replace(self, vectors=growing.vectors.rows)
 
-    def _with_new(self, items: list[Item]) -> "Snapshot":
+    def _with_new(self, items: list[Item], vectors: Float32) -> "Snapshot":
         if not items:
             return self
         growing = self._growing
-        vectors = _embed(self.towers, items)
         clusters = [clusters_for(vector, self.centroids, growing.thresholds, growing.max_degree) for vector in vectors]
         graph = self.graph.with_items([item.id for item in items], clusters)
         added = np.arange(self.size, graph.size)
@@ -199,12 +205,6 @@ def _regrouped(
         kept = np.setdiff1d(regrouped.get(category, nothing), np.array(leaving.get(category, []), dtype=np.int64))
         regrouped[category] = np.union1d(kept, np.array(joining.get(category, []), dtype=np.int64))
     return regrouped
-
-
-def _embed(towers: Towers, items: Sequence[Item]) -> Float32:
-    """(n, d) vectors of items that training has not seen, from their content."""
-    tokens = np.stack([token_ids(item.tokens(), ITEM_TOKENS) for item in items])
-    return towers.item_vectors(np.zeros(len(items), dtype=np.int64), tokens)
 
 
 def _vectors(table: pa.Table, dimensions: int) -> Float32:

@@ -2,7 +2,7 @@
 
 import asyncio
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from feature_store.user_features import NOBODY
 from online_serving.parameters import Parameters
 from online_serving.pipeline.pipeline import Pipeline
 from online_serving.pipeline.request import Request
+from online_serving.quarantine import Entry, Quarantine
 from online_serving.snapshot import Snapshot
 from streaming.settings import BanditSettings
 
@@ -84,6 +85,7 @@ def loader(
     state: BanditStore,
     bandit: BanditSettings,
     pipeline: Pipeline,
+    quarantine: Quarantine,
     clock: Clock,
 ) -> Loader:
     """Returns what reads a release, its namespace, the catalogue and the parameters from disk and Redis. It raises
@@ -101,13 +103,27 @@ def loader(
                 f"Namespace {active.namespace} was made for {len(namespace.offsets)} partitions, kafka.partitions is "
                 f"{partitions}. Set kafka.partitions to what the log has, or retrain."
             )
-        snapshot = Snapshot.load(home / "releases", active.release, online.items())
+        snapshot = read_catalogue(Snapshot.load(home / "releases", active.release, []), online, quarantine)
         parameters, places = load_parameters(home / "namespaces", namespace, snapshot.graph, state, bandit)
         parameters.refit(clock.now_ms())
         _warm_up(pipeline, snapshot, parameters, clock.now_ms())
         return State(active, snapshot, parameters, places)
 
     return load
+
+
+def read_catalogue(snapshot: Snapshot, online: OnlineStore, quarantine: Quarantine) -> Snapshot:
+    """The snapshot with the whole catalogue as it is now: what is not in it is masked."""
+    seen = set()
+
+    def entries() -> Iterator[Entry]:
+        for name, item in online.items():
+            seen.add(name)
+            yield name, item
+        available = snapshot.graph.ids(np.flatnonzero(snapshot.available).tolist())
+        yield from ((name, None) for name in {*available, *quarantine.items} - seen)
+
+    return quarantine.changed(snapshot, entries())
 
 
 def load_parameters(

@@ -60,14 +60,14 @@ def test_any_order_of_writes_ends_in_the_same_entries(
     last = {change.id: change.item for change in changes}
     last.setdefault("a", Item(id="a", title="imported"))
     last["c"] = Item(id="c", title="imported")
-    assert {item.id: item for item in online.items()} == {name: item for name, item in last.items() if item is not None}
+    assert dict(online.items()) == {name: item for name, item in last.items() if item is not None}
 
 
 def test_a_log_that_began_anew_is_newer_than_what_the_old_one_said(redis_url: str, client: redis.Redis) -> None:
     settings = RedisSettings(prefix=next(_prefixes))
     old, new = (Item(id="a", title=title) for title in ("old log", "new log"))
     write(redis_url, settings, [("log-1", [ItemChange(700, "a", old)]), ("log-2", [ItemChange(0, "a", new)])])
-    assert list(OnlineStore(client, settings).items()) == [new]
+    assert dict(OnlineStore(client, settings).items()) == {"a": new}
 
 
 def test_writes_of_one_item_through_two_processes_end_as_the_log_does(
@@ -102,4 +102,4 @@ def test_writes_of_one_item_through_two_processes_end_as_the_log_does(
         last = {change.id: change.item for change in (decode(record.value) for record in reader.backlog())}
         reader.close()
         assert set(contested) < set(last)
-        assert {name: made.online.get_item(name) for name in last} == last
+        assert dict(zip(last, made.online.get_items(last), strict=True)) == last

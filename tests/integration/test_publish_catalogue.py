@@ -32,5 +32,5 @@ def test_items_are_served_described_or_not_but_not_deleted_or_excluded_ones(tmp_
     with redis.Redis.from_url(redis_url) as client:
         store = OnlineStore(client, RedisSettings())
         publish_catalogue(tmp_path, frozenset({"excluded"}), store)
-        published = {item.id: item for item in store.items()}
+        published = dict(store.items())
     assert published == {"described": Item(id="described", title="T", categories=["c"]), "bare": Item(id="bare")}
