@@ -6,6 +6,7 @@
     <prefix>:catalogue_places            hash: item id -> log and offset of the record that last put or deleted the item
     <prefix>:active                      hash: release, namespace: what serves
     <prefix>:namespaces                  set: namespaces being folded
+    <prefix>:secret                      string: fingerprint of the secret that the user keys are made with
     <prefix>:changes                     stream: what changed in the catalogue or in what serves, capped
 
 All writes are idempotent. OnlineStore is for jobs and follower threads,
@@ -23,7 +24,8 @@ import redis
 import redis.asyncio
 
 from feature_store.contracts.catalogue import Item
-from feature_store.contracts.errors import UNREADABLE, MatchLoopError
+from feature_store.contracts.errors import UNREADABLE, InvalidInput, MatchLoopError
+from feature_store.contracts.identity import Keyring
 from feature_store.definitions import HistoryEvent
 from feature_store.settings import RedisSettings
 from feature_store.user_features import Held, UserCommands, UserFeatures, UserRecord
@@ -109,6 +111,7 @@ class _Keys:
         self.active = f"{prefix}:active"
         self.namespaces = f"{prefix}:namespaces"
         self.changes = f"{prefix}:changes"
+        self.secret = f"{prefix}:secret"
         self.catalogue_keys = [self.catalogue, self.places, self.changes]  # what the scripts on items take
         self.erased = f"{prefix}:erased"
         self.prefix = prefix
@@ -148,6 +151,17 @@ class OnlineStore:
         self._keys = _Keys(settings.prefix)
         self._users = UserCommands(settings)
         self._add_items = client.register_script(_ADD_ITEMS)
+
+    def check_secret(self, keyring: Keyring) -> None:
+        """Raises InvalidInput if the store was first used with another secret. If it was not used yet, it is now."""
+        self._redis.set(self._keys.secret, keyring.fingerprint, nx=True)
+        if self._redis.get(self._keys.secret) != keyring.fingerprint.encode():
+            raise InvalidInput(
+                f"Redis (redis.prefix {self._settings.prefix!r}) was first used with another secret: with this one, "
+                "every user would be a stranger, and feedback on earlier decisions refused. Set MATCHLOOP_SECRET, or "
+                "the file `secret` in the home directory, to what it was, the same on every host. To begin anew with "
+                "this one, set another redis.prefix or use an empty database."
+            )
 
     def put_users(self, users: Iterable[UserRecord]) -> None:
         """Publishes users' features: older profiles are replaced, history and shown items are added to. Of those who

@@ -8,7 +8,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from feature_store.contracts.errors import Unavailable
+from feature_store.contracts.errors import InvalidInput, Unavailable
 from infra.settings import Settings, variable
 
 _PASSWORD = re.compile(r"(://[^/?#:@]*:)[^/?#]*(?=@)|([?&]password=)[^&#]*")
@@ -38,19 +38,26 @@ def mlflow_uri(settings: Settings) -> str:
 
 @contextlib.contextmanager
 def redis_client(settings: Settings) -> Iterator[redis.Redis]:
-    """A connection to the online store that answers. Raises Unavailable if it does not."""
-    client = redis.Redis.from_url(redis_url(settings), retry=_RETRY)
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        client.close()
-        raise Unavailable(
-            f"The online store does not answer: {error}. Check redis.url, or run `matchloop up`."
-        ) from None
-    try:
+    """A connection to the online store that answers. Raises Unavailable if it does not, InvalidInput if it was first
+    used with another secret."""
+    from feature_store.online import OnlineStore  # and with it NumPy: the commands that only look need none
+
+    with contextlib.closing(unchecked_redis_client(settings)) as client:
+        try:
+            OnlineStore(client, settings.redis).check_secret(settings.keyring())
+        except redis.RedisError as error:
+            raise Unavailable(
+                f"The online store does not answer: {error}. Check redis.url, or run `matchloop up`."
+            ) from None
         yield client
-    finally:
-        client.close()
+
+
+def unchecked_redis_client(settings: Settings) -> redis.Redis:
+    """A client of the online store, before any command. Raises InvalidInput if the URL is none."""
+    try:
+        return redis.Redis.from_url(redis_url(settings), retry=_RETRY)
+    except ValueError:  # which would show a part of the URL
+        raise InvalidInput("redis.url is not a URL of Redis. Write redis://user:password@host:6379/0.") from None
 
 
 def without_password(address: str) -> str:

@@ -13,12 +13,14 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import psutil
+import redis
 
-from feature_store.contracts.errors import MatchLoopError
+from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
 from infra import servers
-from infra.connections import redis_client
+from infra.connections import redis_client, unchecked_redis_client, without_password
 from infra.programs import programs
 from infra.settings import Settings
+from infra.stack import Stack
 
 _DISK_GB = 2.0  # of lake, releases and artifacts of a small installation
 _MEMORY_GB = 3.0  # Spark's heap, the trainer, and the servers beside them
@@ -41,6 +43,7 @@ def diagnose(settings: Settings) -> Iterator[Check]:
     yield _packages()
     yield _java(settings)
     yield from _servers(settings)
+    yield from _secret(Stack(settings).settings)
     yield from _ports(settings)
     yield _home(settings.home)
     yield _disk(settings.home)
@@ -98,6 +101,19 @@ def _servers(settings: Settings) -> Iterator[Check]:
         yield _attempt("mlflow", lambda: _connect(settings.mlflow.tracking_uri or ""), "Check mlflow.tracking_uri.")
 
 
+def _secret(settings: Settings) -> Iterator[Check]:
+    if settings.redis.url is None or (settings.secret is None and not (settings.home / "secret").exists()):
+        return  # nothing to compare with, or nothing to compare
+    try:
+        with redis_client(settings):
+            yield Check("secret", True, "the one that Redis was first used with", "")
+    except Unavailable:
+        return  # that is another check's to say
+    except InvalidInput as error:
+        found, _, remedy = str(error).partition(". ")
+        yield Check("secret", False, found, remedy)
+
+
 def _ports(settings: Settings) -> Iterator[Check]:
     for program in programs(settings).values():
         if program.preferred_port:
@@ -140,7 +156,7 @@ def _runs(binary: str) -> str:
 
 
 def _ping(settings: Settings) -> str:
-    with redis_client(settings) as client:
+    with unchecked_redis_client(settings) as client:
         return f"Redis {client.info('server')['redis_version']} answers"
 
 
@@ -148,7 +164,7 @@ def _connect(url: str) -> str:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     with socket.create_connection((parts.hostname or "", port), timeout=5):
-        return f"{url} accepts connections"
+        return f"{without_password(url)} accepts connections"
 
 
 def _kafka(bootstrap: str) -> str:
@@ -161,7 +177,15 @@ def _kafka(bootstrap: str) -> str:
 def _attempt(name: str, look: Callable[[], str], remedy: str) -> Check:
     try:
         return Check(name, True, look(), "")
-    except (MatchLoopError, OSError, ValueError, IndexError, RuntimeError, subprocess.SubprocessError) as error:
+    except (
+        MatchLoopError,
+        OSError,
+        ValueError,
+        IndexError,
+        RuntimeError,
+        redis.RedisError,
+        subprocess.SubprocessError,
+    ) as error:
         return Check(name, False, str(error), remedy)
 
 

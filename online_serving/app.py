@@ -16,7 +16,7 @@ from redis.retry import Retry
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock, SystemClock
 from feature_store.contracts.identity import Keyring
-from feature_store.online import ASYNC_CONNECTIONS, AsyncOnlineStore, OnlineStore
+from feature_store.online import ASYNC_CONNECTIONS, Active, AsyncOnlineStore, OnlineStore
 from online_serving.api import Services, routes
 from online_serving.auth import ApiKey, KeyRequired, Measured
 from online_serving.bodies import add_error_handlers
@@ -157,9 +157,16 @@ async def _following(
         parameters[0].start()
 
     quarantine = Quarantine()
+    read = loader(config.home, config.kafka.partitions, online, state, config.bandit, pipeline, quarantine, clock)
+    keyring = Keyring(config.secret)
+
+    def load(active: Active) -> State:
+        online.check_secret(keyring)
+        return read(active)
+
     follower = StateFollower(
         online,
-        loader(config.home, config.kafka.partitions, online, state, config.bandit, pipeline, quarantine, clock),
+        load,
         quarantine,
         publish=lambda changed: on_loop(lambda: current.publish(changed)),
         swap=lambda loaded: on_loop(lambda: swap(loaded)),

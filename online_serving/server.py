@@ -32,17 +32,22 @@ def serve(config: ServerConfig, operations: Address | None = None) -> None:
     Told to stop, it first says at /readyz that it is not ready, goes on answering for serving.drain_seconds, then ends
     to listen and finishes the requests in flight. A second signal ends the wait.
 
-    Call it before NumPy is imported: arithmetic libraries read their number of threads when they are loaded, and more
-    than one thread each makes a server slower.
+    Call it, or at least one_thread, before NumPy is imported.
     """
-    for name in _ONE_THREAD:
-        os.environ[name] = "1"
+    one_thread()
     import uvloop
 
     public = _bound((config.serving.host, config.serving.port), config.serving.workers > 1, "serving.port")
     own = None if operations is None else _bound(operations, False, "telemetry.port, or --metrics-port")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, public, own))
+
+
+def one_thread() -> None:
+    """Has the arithmetic libraries compute in the thread that calls them: with threads of their own a server is slower.
+    They look when they are loaded."""
+    for name in _ONE_THREAD:
+        os.environ[name] = "1"
 
 
 async def _serve(config: ServerConfig, public: socket.socket, own: socket.socket | None) -> None:

@@ -50,6 +50,7 @@ class Keyring:
             )
         self._user_key = hashlib.blake2b(b"user", key=secret[:64]).digest()
         self._decision_key = hashlib.blake2b(b"decision", key=secret[:64]).digest()
+        self.fingerprint = hashlib.blake2b(b"fingerprint", digest_size=16, key=secret[:64]).hexdigest()  # to compare
 
     def user_key(self, user_id: str) -> str:
         """The pseudonym of a user: 22 characters, the same for the same id and secret."""

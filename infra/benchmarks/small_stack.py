@@ -30,12 +30,13 @@ def small_stack(
         settings = Settings(**values)
         with Stack(settings) as stack:
             stack.start(BROKER, REDIS, progress=section(progress, 0.0, 0.2))
-            _publish(stack.settings, catalogue, shape)
+            publish(stack.settings, catalogue, shape)
             stack.start(UPDATER, SINK, API, progress=section(progress, 0.2, 1.0))
             yield stack
 
 
-def _publish(settings: Settings, catalogue: int, shape: dict[str, int]) -> None:
+def publish(settings: Settings, catalogue: int, shape: dict[str, int]) -> None:
+    """Makes a catalogue and a small release of it, and activates that in the servers of the settings."""
     log = Log(settings.kafka, kafka_bootstrap(settings))
     log.create_topics()
     releases, namespaces = settings.home / "releases", settings.home / "namespaces"

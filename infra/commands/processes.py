@@ -1,5 +1,6 @@
 """The processes that the stack supervises, each as a command: for an orchestrator or an init system of yours."""
 
+import contextlib
 import signal
 import threading
 from typing import TYPE_CHECKING, Annotated
@@ -37,13 +38,18 @@ def serve(
 
     Example: `matchloop serve --port 8081 --metrics-port 9103`
     """
-    from infra.connections import kafka_bootstrap, redis_url
+    from feature_store.contracts.errors import Unavailable
+    from infra.connections import kafka_bootstrap, redis_client, redis_url
     from online_serving.config import ServerConfig
+    from online_serving.server import one_thread
     from online_serving.server import serve as run
 
     log_to_stderr("info")
+    one_thread()
     settings = options(context).connected_settings()
     serving, telemetry = settings.serving, settings.telemetry
+    with contextlib.suppress(Unavailable), redis_client(settings):
+        pass  # a secret that differs ends it here; while Redis does not answer it waits for it, and looks again
     config = ServerConfig(
         home=settings.home,
         secret=settings.secret_bytes(),
