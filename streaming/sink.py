@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.contracts.catalogue import Attributes, Item
@@ -208,6 +209,19 @@ def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator
             for row in rows:
                 if row["offset"] >= max(start, file_start):
                     yield row["offset"], event_of(row)
+
+
+def learning_at(lake: Path, log_id: str, partition: int, offset: int) -> bool:
+    """Whether the bandit learns from the offset of the partition on: what the last switch before it said."""
+    for start, _, path in reversed(_files(_folder(lake / "events", log_id, partition))):
+        if start < offset:
+            switches = pq.read_table(path, columns=["offset", "learning"]).filter(
+                pc.field("learning").is_valid() & (pc.field("offset") < offset)
+            )
+            said = switches["learning"]
+            if len(said):
+                return bool(said[-1].as_py())
+    return True
 
 
 def _event_rows(record: Record) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ def learning(
 ) -> None:
     """Stop the bandit's learning at once, or resume it. Decisions and feedback are logged all the same.
 
-    The switch is a record in the log: a replay obeys it at the same place.
+    The switch is a record in the log: a replay obeys it at the same place, and so does the next release.
 
     Example: `matchloop learning off`
     """

@@ -28,6 +28,7 @@ from offline_training.settings import SparkSettings, TrainingSettings
 from offline_training.train_models import Trained, train_models
 from online_serving.snapshot import Snapshot
 from streaming.settings import RewardSettings
+from streaming.sink import learning_at
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,13 @@ class TrainJob:
     def sets(self) -> Path:
         """Where the training sets are written."""
         return self.home / "cache" / "training_sets"
+
+    def starts(self) -> list[Start]:
+        """Where a first namespace begins in each partition: with learning on or off, as the log says there."""
+        return [
+            Start(learning=learning_at(self.lake, self.log, partition, offset))
+            for partition, offset in enumerate(self.offsets)
+        ]
 
     @property
     def checkpoints(self) -> Path:
@@ -117,7 +125,7 @@ def train(job: TrainJob, progress: Progress) -> TrainResult:
         created=created,
         graph=Graph.load(job.releases / release / "graph.parquet"),
         base=base,
-        starts=[Start() for _ in job.offsets],
+        starts=job.starts(),
         memory_days=job.memory_days,
     )
     return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))

@@ -13,7 +13,7 @@ import redis
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.columns import EVENTS
-from feature_store.contracts.events import Event, encode
+from feature_store.contracts.events import Event, Switch, encode
 from feature_store.decay import Decay
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start, namespace_id
@@ -151,3 +151,13 @@ def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob,
     assert (after.log, after.offsets) == ("third", [0, 0])
     (item,) = np.flatnonzero(after.base.cluster == ITEM)
     assert after.base.values[item, N] == pytest.approx(6 * job.training.ensemble_keep)
+
+
+def test_a_first_namespace_does_not_learn_while_learning_is_switched_off(job: TrainJob) -> None:
+    rows = sink._event_rows(Record(1, 4, b"", encode([Switch(learning=False, time=1)]), 0))
+    folder = job.lake / "events" / f"log={LOG}" / "partition=1"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=EVENTS), folder / "0-5.parquet")
+    later = TrainJob(**{**vars(job), "offsets": [5, 5]})
+    assert [start.learning for start in job.starts()] == [True, True]
+    assert [start.learning for start in later.starts()] == [True, False]
