@@ -1,5 +1,6 @@
 """The command line: `matchloop`. Each command lives in infra/commands and imports what it needs when it runs."""
 
+import errno
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ from infra.commands import (
 from infra.console import Options
 from infra.telemetry import LEVELS, log_to_stderr
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 _TERMINATED = 128 + signal.SIGTERM
 
 app = typer.Typer(
@@ -66,10 +69,26 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        kind = "" if isinstance(error, MatchLoopError) else f"unexpected {type(error).__name__}: "
-        advice = "" if isinstance(error, MatchLoopError) else " (`matchloop --debug ...` shows where)"
-        typer.echo(f"matchloop: {kind}{error}{advice}", err=True)
+        typer.echo(f"matchloop: {in_words(error)}", err=True)
         sys.exit(1)
+
+
+def in_words(error: Exception) -> str:
+    """An error as one line that says what to do."""
+    if isinstance(error, MatchLoopError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return f"No space is left on the disk{_of(error)}. Free some, or set MATCHLOOP_HOME to a directory elsewhere."
+    if isinstance(error, OSError) and error.errno in _NO_RIGHT:
+        return (
+            f"This user may not do that{_of(error)} ({error.strerror}). Give the right to, or set MATCHLOOP_HOME to a "
+            "directory of yours."
+        )
+    return f"unexpected {type(error).__name__}: {error} (`matchloop --debug ...` shows where)"
+
+
+def _of(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -67,7 +67,7 @@ class Supervisor:
                 return False
         except BlockingIOError:
             return True
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     @property

@@ -1,5 +1,6 @@
 """The command line: quick to answer, one line for an error, an example for every command."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from infra.cli import app
+from infra.cli import app, in_words
 from infra.commands.online import nothing_liked
 
 ROOT = Path(__file__).parents[3]
@@ -74,6 +75,22 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, arguments: tuple[s
     assert said in done.stderr
     assert done.stderr.startswith("matchloop: ")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody may write there, not even root")
+def test_a_home_that_cannot_be_written_is_said_with_the_remedy() -> None:
+    done = matchloop(Path("/sys/matchloop"), "up", "--only", "redis")
+    assert done.returncode == 1
+    assert "/sys/matchloop" in done.stderr
+    assert "set MATCHLOOP_HOME to a directory of yours" in done.stderr
+    assert "unexpected" not in done.stderr
+
+
+def test_a_full_disk_is_said_with_the_remedy() -> None:
+    said = in_words(OSError(errno.ENOSPC, "No space left on device", "/home/lake/x"))
+    assert said.startswith("No space is left on the disk: /home/lake/x. Free some")
+    assert "unexpected" not in in_words(OSError(errno.EDQUOT, "Disk quota exceeded"))
+    assert "unexpected" in in_words(OSError(errno.EIO, "Input/output error"))
 
 
 def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
