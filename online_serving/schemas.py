@@ -147,7 +147,10 @@ class RecommendationAnswer(BaseModel):
     decision_id: str = Field(description="Send it back with feedback.")
     variant: str
     release: str
-    logged: bool = Field(description="False: the log was slow; answered without exploration, and not learnt from.")
+    logged: bool = Field(
+        description="False: the log was slow: answered without exploration. Feedback on it is kept as an interaction, "
+        "and teaches the bandit nothing."
+    )
     degraded: list[str] = Field(description="Parts that did not answer in time and were done without.")
     parameter_offsets: list[int] = Field(description="Per partition, the first log offset not learnt from yet.")
     items: list[RecommendedItem]

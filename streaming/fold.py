@@ -5,13 +5,14 @@ the lake, in one batch or in many. Stream time is the largest record time seen; 
 
 What happens to an event, each counted in `outcomes`:
     decision    a decision: its shown items are trials served
-    withdrawn   a decision that was never shown: what serving it added is taken back
+    withdrawn   a decision that was never shown: what serving it added is taken back, or it is not counted if it comes
     learnt      first feedback on a shown item: the trial is resolved with its reward
     corrected   further feedback on it: the sums change by new reward minus old
     silent      a trial without feedback when its window closes: resolved with the reward of silence
     seen        feedback on a decision that does not train the bandit, or while learning is off: only remembered
     profile     what is known about a user: for the online store
     erased      a user's erasure: their open decisions close at once, their trials without feedback are taken back
+    unlogged    feedback on an answer that went out although the log had not taken its decision: only remembered
     duplicate   a decision that is open, or an event id that its decision has had already
     late        a decision, or feedback on one, whose window has closed
     dead        cannot be processed: see _problem
@@ -25,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from feature_store.contracts.catalogue import UserProfile
+from feature_store.contracts.catalogue import MAX_ID_CHARACTERS, UserProfile
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import (
     MAX_VALUE,
@@ -38,14 +39,14 @@ from feature_store.contracts.events import (
     Withdrawal,
     event_time,
 )
-from feature_store.contracts.identity import read_decision_id
+from feature_store.contracts.identity import DecisionRef, read_decision_id
 from feature_store.definitions import HistoryEvent, kind_of
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import Rows, Sums
 from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
 from streaming.bandit.rewards import is_positive, reward
 from streaming.bandit.update import Shares
-from streaming.open_decisions import OpenDecision, pack, translated, unpack
+from streaming.open_decisions import OpenDecision, nothing_shown, pack, take_in, translated, unpack
 from streaming.settings import VIEW, RewardSettings
 
 _QUOTED = 100  # characters of what a client sent
@@ -181,7 +182,7 @@ class Fold:
         if decision.id in self._open:
             self.outcomes["duplicate"] += 1
             return
-        if decision.time + self._window <= self.stream_time:  # it may have counted already, and been forgotten
+        if not self._in_window(decision.time):  # it may have counted already, and been forgotten
             self.outcomes["late"] += 1
             return
         self.outcomes["decision"] += 1
@@ -200,9 +201,7 @@ class Fold:
         if decision.release != self._namespace.release:
             matrix = self._namespace.translations.get(decision.release)
             opened = translated(opened, matrix, self._namespace.graph)
-        self._open[decision.id] = opened
-        self._touched.add(decision.id)
-        heapq.heappush(self._closing, (decision.time, decision.id))
+        self._open_decision(decision.id, opened)
         if opened.learns:
             self._share(opened, range(len(shown)), 1.0, 0.0, 0.0, 0.0)
 
@@ -234,8 +233,13 @@ class Fold:
         return f"its cluster {highest} is not one of the {known} of its release" if highest >= known else None
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:
-        """The slate was never shown: what serving it added is taken back."""
+        """The slate was never shown: what serving it added is taken back. A decision that comes behind its withdrawal
+        finds its id taken."""
         if withdrawal.decision not in self._open:
+            named = read_decision_id(withdrawal.decision)
+            if named is not None and self._in_window(named.time):
+                self.outcomes["withdrawn"] += 1
+                self._open_decision(withdrawal.decision, nothing_shown(named.user, min(named.time, withdrawal.time)))
             return
         self.outcomes["withdrawn"] += 1
         decision = self._close(withdrawal.decision)
@@ -260,8 +264,11 @@ class Fold:
             self._take_back(decision, _unresolved(decision))
 
     def _feed_back(self, feedback: Feedback) -> None:
-        decision = self._open.get(feedback.decision)
-        if problem := self._problem(feedback, decision):
+        named, decision = read_decision_id(feedback.decision), self._open.get(feedback.decision)
+        logged = named is None or named.logged
+        if named is not None and not logged and decision is None and self._in_window(named.time):
+            decision = nothing_shown(named.user, min(named.time, feedback.received))  # that the log knows of
+        if problem := self._problem(feedback, named, decision):
             self._bury(feedback, problem)
             return
         if decision is None:
@@ -270,6 +277,10 @@ class Fold:
         if feedback.id in decision.event_ids:
             self.outcomes["duplicate"] += 1
             return
+        if feedback.item not in decision.items:
+            take_in(decision, feedback.item)
+        if feedback.decision not in self._open:
+            self._open_decision(feedback.decision, decision)
         i = decision.items.index(feedback.item)
         decision.event_ids[feedback.id] = None
         decision.events.setdefault(i, []).append((feedback.type, feedback.value))
@@ -277,22 +288,28 @@ class Fold:
         if feedback.type != VIEW:
             kind = kind_of(feedback.type, is_positive(self._settings, decision.events[i]))
             self._history.append((decision.user, HistoryEvent(feedback.item, kind, feedback.received)))
-        self._resolve(decision, i, reward(self._settings, decision.events[i]))
+        if logged:
+            self._resolve(decision, i, reward(self._settings, decision.events[i]))
+        else:
+            self.outcomes["unlogged"] += 1
 
-    def _problem(self, feedback: Feedback, decision: OpenDecision | None) -> str | None:
+    def _problem(self, feedback: Feedback, named: DecisionRef | None, decision: OpenDecision | None) -> str | None:
         """Why feedback cannot be processed. Signatures were checked before it came into the log; here an id is believed
-        to say when its decision was made, which decides between a late event and one without a decision."""
+        to say when its decision was made, which decides between a late event and one without a decision, and whether
+        the log was to have it."""
         if decision is None:
-            named = read_decision_id(feedback.decision)
             if named is None:
                 return "its decision id is not one"
-            if named.time + self._window > self.stream_time:
+            if named.logged and self._in_window(named.time):
                 return "its decision is not in the log before it"
             return None
         if feedback.user != decision.user:
             return "it comes from another user than its decision's"
-        if feedback.item not in decision.items:
-            return "its item was not in the decision's slate"
+        if named is None or named.logged:  # None: the lake's, where it stands for an erased user's
+            if feedback.item not in decision.items:
+                return "its item was not in the decision's slate"
+        elif not 0 < len(feedback.item) <= MAX_ID_CHARACTERS:
+            return f"its item's id has {len(feedback.item)} characters, and may have 1 to {MAX_ID_CHARACTERS}"
         if feedback.type not in self._settings.weights:
             return f"event type {feedback.type[:_QUOTED]!r} is not declared in rewards.weights"
         if not abs(feedback.value) <= MAX_VALUE:  # also what is not a number
@@ -300,6 +317,14 @@ class Fold:
         if len(decision.event_ids) >= _MOST_EVENTS and feedback.id not in decision.event_ids:
             return f"its decision has had {_MOST_EVENTS} events already"
         return None
+
+    def _in_window(self, time: int) -> bool:
+        return time + self._window > self.stream_time
+
+    def _open_decision(self, name: str, decision: OpenDecision) -> None:
+        self._open[name] = decision
+        self._touched.add(name)
+        heapq.heappush(self._closing, (decision.time, name))
 
     def _resolve(self, decision: OpenDecision, i: int, now: float) -> None:
         before = decision.rewards[i]

@@ -30,8 +30,9 @@ def connected(make: Callable[..., Any], bootstrap: str, **settings: Any) -> Any:
             **settings,
         )
     except KafkaError as error:
-        for one in opened:
-            one.close()
-        raise Unavailable(
-            f"Kafka does not answer at {bootstrap} ({error}). Start it, or set MATCHLOOP_KAFKA_BOOTSTRAP."
-        ) from None
+        found = str(error)
+        while opened:
+            opened.pop().close()
+    # Outside and with nothing opened, so that it holds no sockets of refused connections: kafka-python does not close
+    # them.
+    raise Unavailable(f"Kafka does not answer at {bootstrap} ({found}). Start it, or set MATCHLOOP_KAFKA_BOOTSTRAP.")

@@ -36,6 +36,21 @@ pack = _encoder.encode
 unpack = _decoder.decode
 
 
+def nothing_shown(user: str, time: int) -> OpenDecision:
+    """A decision that shows nothing and teaches nothing: it holds a place for its id until its window closes."""
+    return OpenDecision(
+        user=user, time=time, learns=False, clusters=[], weights=[], items=[], predicted=[], edges=[], rewards=[]
+    )
+
+
+def take_in(decision: OpenDecision, item: str) -> None:
+    """Adds an item to what a decision that teaches nothing has shown."""
+    decision.items.append(item)
+    decision.predicted.append(0.0)
+    decision.edges.append(0)
+    decision.rewards.append(None)
+
+
 def translate(start: Start, matrix: Float64, graph: Graph) -> Start:
     """What a fold over another release's clusters begins with. matrix: (clusters here, clusters there), row-stochastic;
     graph: that release's."""

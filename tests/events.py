@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from feature_store.contracts.events import Decision, Feedback
 from feature_store.contracts.identity import Keyring
 
@@ -48,6 +50,12 @@ def decision(
         edges=[2 ** len(clusters) - 1] * n if edges is None else list(edges),
         probabilities=[1.0] * n,
     )
+
+
+def unlogged(user_id: str, time: int, *, nonce: bytes = b"12345678") -> Decision:
+    """A decision that was answered and that the log does not have."""
+    made = decision(user_id, time, [], nonce=nonce)
+    return msgspec.structs.replace(made, id=KEYRING.decision_id(made.user, time, nonce, logged=False))
 
 
 def feedback(

@@ -25,7 +25,10 @@ _NONCE_BYTES = 8
 _SIGNATURE_BYTES = 10
 _BODY_BYTES = _KEY_BYTES + _TIME_BYTES + _NONCE_BYTES
 _MIN_SECRET_BYTES = 16
-_UNLOGGED = 1 << 47  # the highest bit of the time, which times do not need (events.Milliseconds)
+ID_CHARACTERS = 54  # of a decision id
+UNLOGGED = (
+    1 << 47
+)  # in the time of a decision id: the highest bit of the time, which times do not need (events.Milliseconds)
 
 
 class DecisionRef(NamedTuple):
@@ -61,7 +64,7 @@ class Keyring:
         """A signed id for a decision made for the user key at the time; the nonce (8 bytes) is random unless given.
         logged: whether the decision is in the log."""
         nonce = secrets.token_bytes(_NONCE_BYTES) if nonce is None else nonce
-        time = time_ms if logged else time_ms | _UNLOGGED
+        time = time_ms if logged else time_ms | UNLOGGED
         body = _decode(user) + time.to_bytes(_TIME_BYTES, "big") + nonce
         if len(body) != _BODY_BYTES:
             raise InvalidInput(f"{user!r} is not a user key: expected 22 characters made by Keyring.user_key.")
@@ -115,7 +118,7 @@ def load_or_create_secret(path: Path) -> bytes:
 
 def _read(raw: bytes) -> DecisionRef:
     time = int.from_bytes(raw[_KEY_BYTES : _KEY_BYTES + _TIME_BYTES], "big")
-    return DecisionRef(_encode(raw[:_KEY_BYTES]), time & ~_UNLOGGED, not time & _UNLOGGED)
+    return DecisionRef(_encode(raw[:_KEY_BYTES]), time & ~UNLOGGED, not time & UNLOGGED)
 
 
 def _encode(raw: bytes) -> str:

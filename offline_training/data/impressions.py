@@ -2,7 +2,8 @@
 
 Feedback counts for the decision it names, if it came from its user within the reward window (strictly before its
 end), on an item of the slate, with a declared type and a value within bounds; the same event id for the same decision
-counts once.
+counts once. An answer whose id says that the log had not taken its decision shows no items as far as the log knows:
+feedback on it, on any item, is among the events and no impression.
 """
 
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
 from feature_store.contracts.events import MAX_VALUE
-from feature_store.contracts.identity import FORGOTTEN
+from feature_store.contracts.identity import FORGOTTEN, ID_CHARACTERS, UNLOGGED
 from feature_store.definitions import NEGATIVE, POSITIVE
 from offline_training.data.lake import parquet_files
 from streaming.settings import VIEW, Aggregation, RewardSettings
@@ -31,6 +33,7 @@ _IMPRESSIONS = (
 )
 SLATE = ("items", "places", "rewards", "clicked", "probabilities", "predicted")
 HISTORY = ("history", "history_kinds", "history_times")
+_HISTORY_TYPES = ("string", "string", "bigint")
 _DECISION = ("log", "decision")
 _SO_FAR = (Window.unboundedPreceding, Window.currentRow)
 
@@ -43,7 +46,8 @@ def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -
 
     The reward of an item without feedback is `rewards.silence`. But in the decisions of a client that reports views,
     items that it reported nothing of were not seen: they are no impressions, and are left out. So are decisions that
-    were withdrawn: nobody saw them; and those of nobody any more (identity.FORGOTTEN).
+    were withdrawn: nobody saw them; and those of nobody any more (identity.FORGOTTEN). An answer that is not in the log
+    has events and no items.
     """
     events = lake / "events"
     if not parquet_files(events):
@@ -88,6 +92,31 @@ def _rows(log: DataFrame, rewards: RewardSettings) -> DataFrame:
     ).where("made is not null or worth is not null or withdrawn")
 
 
+def _named() -> tuple[Column, Column, Column]:
+    """What a decision id says, as contracts.identity.read_decision_id has it: user, time, and whether the log has not
+    taken the decision."""
+    raw = F.unbase64(F.translate("decision", "-_", "+/"))
+    user = F.translate(F.rtrim(F.base64(F.substring(raw, 1, 16)), F.lit("=")), "+/", "-_")
+    time = F.conv(F.hex(F.substring(raw, 17, 6)), 16, 10).cast("bigint")
+    is_one = F.length("decision") == ID_CHARACTERS
+    return user, time.bitwiseAND(~UNLOGGED), is_one & (time >= UNLOGGED)
+
+
+def _nothing_shown() -> Column:
+    """The decision behind an answer that the log does not have."""
+    user, time, _ = _named()
+    return F.struct(
+        user.alias("user"),
+        time.alias("time"),
+        F.lit(None).cast("string").alias("variant"),
+        *(F.array().cast(f"array<{kind}>").alias(name) for name, kind in zip(HISTORY, _HISTORY_TYPES, strict=True)),
+        F.array().cast("array<string>").alias("profile"),
+        F.array().cast("array<double>").alias("probabilities"),
+        F.array().cast("array<string>").alias("items"),
+        F.array().cast("array<double>").alias("predicted"),
+    )
+
+
 def _worth(kind: str, rewards: RewardSettings) -> Column:
     weight, threshold = rewards.weights[kind], rewards.thresholds.get(kind)
     if threshold is None:
@@ -102,15 +131,17 @@ def _counted(rows: DataFrame, rewards: RewardSettings) -> DataFrame:
     )
     same_id = Window.partitionBy(*_DECISION, "id").orderBy("place")
     in_time = F.col("received") < F.col("time") + int(rewards.window_seconds * 1000)
-    usable = F.array_contains("items", F.col("item")) & F.col("theirs") & in_time
+    user, time, unlogged = _named()
+    plausible = unlogged & F.length("item").between(1, MAX_ID_CHARACTERS)
+    usable = (plausible | F.array_contains("items", F.col("item"))) & F.col("theirs") & in_time
     return (
         rows.withColumns(
             {
                 "place": F.row_number().over(in_order),
                 # The decision is first, so every event sees what it is about without a second reading of the log.
                 "items": F.first("made.items").over(in_order),
-                "theirs": F.col("user") == F.first("made.user").over(in_order),
-                "time": F.first("made.time").over(in_order),
+                "theirs": F.col("user") == F.coalesce(F.first("made.user").over(in_order), user),
+                "time": F.coalesce(F.first("made.time").over(in_order), time),
                 "withdrawn": F.bool_or("withdrawn").over(Window.partitionBy(*_DECISION)),
             }
         )
@@ -148,7 +179,7 @@ def _outcomes(counted: DataFrame, rewards: RewardSettings) -> DataFrame:
     )
     outcome = F.when(F.col("item").isNotNull(), F.struct("item", "reward"))
     return by_item.groupBy(*_DECISION).agg(
-        F.first("made", ignorenulls=True).alias("made"),
+        F.coalesce(F.first("made", ignorenulls=True), _nothing_shown()).alias("made"),
         F.map_from_entries(F.collect_list(outcome)).alias("outcomes"),
         F.flatten(F.collect_list("events")).alias("events"),
         F.coalesce(F.bool_or("view"), F.lit(False)).alias("views"),

@@ -1,5 +1,6 @@
 """Servers that hang: the broker and Redis are stopped for longer than any time-out, and go on where they were."""
 
+import asyncio
 import contextlib
 import gc
 import logging
@@ -14,13 +15,16 @@ from typing import Any
 
 import httpx
 import pytest
+import redis.asyncio
 
 from feature_store.contracts.errors import Unacknowledged
 from feature_store.contracts.events import Decision, Event, Feedback, Tick, Withdrawal, decode, encode
+from feature_store.contracts.identity import Keyring
+from feature_store.online import AsyncOnlineStore
 from infra.benchmarks.small_release import items
 from infra.servers import free_port
 from streaming.kafka import Appended, Log, Reader, Writer
-from tests.api_server import Installation, running, wait_until
+from tests.api_server import SECRET, Installation, running, wait_until
 from tests.integration.conftest import Server, running_broker
 from tests.updaters import start_updater
 
@@ -59,6 +63,18 @@ def click(api: httpx.Client, answered: dict[str, Any], event: str) -> int:
     item = answered["items"][0]["id"]
     told = {"decision_id": answered["decision_id"], "item_id": item, "type": "click", "event_id": event}
     return api.post("/v1/feedback", json={"events": [told]}).status_code
+
+
+def history_of(installation: Installation) -> set[str]:
+    """The items in the user's history, as the updater has written it."""
+
+    async def read() -> set[str]:
+        async with redis.asyncio.Redis.from_url(installation.redis_url) as client:
+            user = Keyring(SECRET).user_key("ada")
+            found = await AsyncOnlineStore(client, installation.redis_settings).user(user)
+            return {event.item for event in found.history}
+
+    return asyncio.run(read())
 
 
 def events_in(installation: Installation) -> list[Event]:
@@ -135,6 +151,10 @@ def test_all_goes_on_when_a_broker_that_hung_is_back(installation: Installation,
         wait_until(logged, _PATIENCE_SECONDS)
         wait_until(lambda: click(api, answered[-1], "afterwards") == 202, _PATIENCE_SECONDS)
         wait_until(what_counts_was_answered, _PATIENCE_SECONDS)
+        unlogged = next(one for one in answered if not one["logged"])
+        wait_until(lambda: click(api, unlogged, "of an unlogged answer") == 202, _PATIENCE_SECONDS)
+        clicked = {one["items"][0]["id"] for one in (answered[-1], unlogged)}
+        wait_until(lambda: clicked <= history_of(installation), _PATIENCE_SECONDS)
         assert "afterwards" in [event.id for event in events_in(installation) if isinstance(event, Feedback)]
         wait_until_folded(installation)
         for done in sent:
@@ -166,12 +186,12 @@ def test_the_api_starts_without_its_log_and_finds_it_later(
     with running_broker(port) as server, Installation(server.address, redis_url, tmp_path, "late") as installation:
         installation.online.add_items(CATALOGUE)
         installation.online.activate(installation.release(CATALOGUE))
-    with running(installation.config()) as api:
+    with contextlib.ExitStack() as after_the_api, running(installation.config()) as api:
         ready = api.get("/readyz").json()
         assert ready["ready"]
         assert "acknowledged nothing" in ready["degraded"]["log"]
         assert answer(api)["logged"] is False
-        with running_broker(port):
-            wait_until(lambda: answer(api)["logged"], _PATIENCE_SECONDS)
-            wait_until(lambda: api.get("/readyz").json()["degraded"] == {})
+        after_the_api.enter_context(running_broker(port))
+        wait_until(lambda: answer(api)["logged"], _PATIENCE_SECONDS)
+        wait_until(lambda: api.get("/readyz").json()["degraded"] == {})
     gc.collect()  # it does not close them either

@@ -15,7 +15,7 @@ from feature_store.namespace import Namespace, Start
 from feature_store.sums import NO_ROWS
 from streaming.fold import Fold
 from streaming.settings import Aggregation, RewardSettings
-from tests.events import decision, feedback
+from tests.events import decision, feedback, unlogged
 from tests.lakes import put, put_log
 from tests.training_sets import build, known_before, put_ratings, read
 
@@ -103,6 +103,39 @@ def test_feedback_is_joined_as_documented(spark: SparkSession, lake: Path) -> No
     ]
     assert (summary.interactions, summary.positives) == (2 + 7, 2 + 4)
     assert read(out, "items", "item")["a"]["popularity"] == pytest.approx(math.log(2))
+
+
+def test_feedback_on_an_answer_that_is_not_in_the_log_is_an_interaction_and_no_impression(
+    spark: SparkSession, lake: Path
+) -> None:
+    """... and the lake gives the histories that the updater wrote."""
+    put_ratings(lake, ("u", "x", 5, 1), ("u", "y", 5, 2))
+    shown, answer, strange = decision("u", 1_000, ["a"]), unlogged("u", 2_000), unlogged("v", 3_000)
+    events: list[Event] = [
+        shown,
+        feedback(answer, "b", event="1", received=2_500),
+        feedback(answer, "b", event="1", received=2_600),  # sent again
+        feedback(answer, "c", "dislike", event="2", received=2_700),
+        feedback(answer, "c", "view", event="3", received=2_700),
+        feedback(answer, "x" * 257, event="4", received=2_800),
+        feedback(answer, "d", event="5", received=62_000),  # too late
+        msgspec.structs.replace(feedback(strange, "e", event="1"), user=shown.user),  # not its user
+        feedback(strange, "f", event="2", received=3_500),
+    ]
+    put_log(lake, *events)
+    out, summary = build(spark, lake)
+    assert read(out, "impressions", "decision").keys() == {shown.id}
+    users = read(out, "users", "user")
+    namespace = Namespace(id="", release="r", log="", offsets=[], created=0, graph=Graph(4), base=NO_ROWS, starts=[])
+    fold = Fold(namespace, RewardSettings(window_seconds=60), Start())
+    fold.apply(events)
+    told = fold.take().history
+    for user in (answer.user, strange.user):
+        found = [*zip(users[user]["items"], users[user]["kinds"], users[user]["times"], strict=True)]
+        assert [one for one in found if not one[1].startswith("rating")] == [
+            (event.item, event.kind, event.time) for whose, event in told if whose == user
+        ]
+    assert (summary.interactions, summary.positives) == (2 + 3, 2 + 2)
 
 
 @pytest.mark.parametrize("aggregation", list(Aggregation))

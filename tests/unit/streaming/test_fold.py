@@ -30,7 +30,7 @@ from feature_store.sums import NO_ROWS, Sums
 from streaming.fold import Fold
 from streaming.open_decisions import translate
 from streaming.settings import Aggregation, RewardSettings
-from tests.events import decision, feedback
+from tests.events import decision, feedback, unlogged
 from tests.rows import by_name
 
 REWARDS = RewardSettings(window_seconds=60)
@@ -444,3 +444,56 @@ def test_the_number_of_partitions_does_not_matter(
     parts = [[e for e in events if users.index(getattr(e, "user", "")) % partitions == p] for p in range(partitions)]
     sums = [_fold(*part, namespace=namespace).sums.rows() for part in parts]
     assert_equal(_fold(*events, namespace=namespace).sums, Sums.of(*sums))
+
+
+def test_feedback_on_an_answer_that_is_not_in_the_log_is_an_interaction_and_no_trial() -> None:
+    answer = unlogged("ada", 1_000)
+    events: list[Event] = [
+        decision("ada", 0, ["a"]),
+        feedback(answer, "a", event="1"),
+        feedback(answer, "b", "dislike", event="2"),
+        feedback(answer, "c", "view", event="3"),
+        feedback(answer, "a", event="1"),  # sent again
+    ]
+    fold = _fold(*events)
+    assert fold.outcomes == {"decision": 1, "unlogged": 3, "duplicate": 1}
+    changes = fold.take()
+    user = answer.user
+    assert changes.history == [(user, HistoryEvent("a", "click+", 2_000)), (user, HistoryEvent("b", "dislike-", 2_000))]
+    assert by_name(changes.rows).keys() == {":a", "0:a"}  # of the decision
+    assert fold.take_dead() == []
+
+
+def test_a_fold_that_goes_on_remembers_what_an_unlogged_answer_has_had() -> None:
+    answer = unlogged("ada", 1_000)
+    before = _fold(feedback(answer, "a", event="1"))
+    after = Fold(NAMESPACE, REWARDS, before.start())
+    after.apply([feedback(answer, "a", event="1"), feedback(answer, "b", event="2"), Tick(time=62_000)])
+    assert after.outcomes == {"duplicate": 1, "unlogged": 1}
+    assert after.open_decisions == 0
+    assert not len(after.take().rows.item)
+
+
+def test_an_erasure_closes_an_unlogged_answer_and_leaves_the_sums_alone() -> None:
+    answer = unlogged("ada", 1_000)
+    fold = _fold(feedback(answer, "a"), Erasure(user=answer.user, time=2_000))
+    assert fold.open_decisions == 0
+    assert not len(fold.take().rows.item)
+
+
+def test_an_unlogged_answer_is_its_user_s_alone() -> None:
+    answer = unlogged("ada", 1_000)
+    fold = _fold(msgspec.structs.replace(feedback(answer, "a"), user=decision("bob", 0, []).user))
+    assert fold.outcomes == {"dead": 1}
+    assert fold.take().history == []
+
+
+@pytest.mark.parametrize("first", ["decision", "withdrawal"])
+def test_a_withdrawn_decision_leaves_nothing_in_either_order(first: str) -> None:
+    d = decision("ada", 0, ["a"])
+    withdrawal = Withdrawal(decision=d.id, user=d.user, time=0)
+    events: list[Event] = [d, withdrawal] if first == "decision" else [withdrawal, d]
+    fold = _fold(*events, Tick(time=61_000))
+    assert not np.any(fold.sums.get("a"))
+    assert fold.outcomes["silent"] == 0
+    assert fold.open_decisions == 0

@@ -15,7 +15,7 @@ from feature_store.sums import NO_ROWS
 from streaming.kafka import Record
 from streaming.partition import PartitionUpdater
 from streaming.settings import RewardSettings
-from tests.events import KEYRING, decision, feedback
+from tests.events import KEYRING, decision, feedback, unlogged
 
 ROOT = Path(__file__).parents[3]
 NOW, WINDOW = 1_700_000_000_000, 60_000
@@ -26,6 +26,8 @@ D = decision("ada", NOW, ["a", "b"])
 SILENT = decision("ada", NOW, ["a"], learns=False)
 CLICK = feedback(D, "a", received=NOW + 1)
 RECENT, OLD = (KEYRING.decision_id(D.user, time, b"forged!!")[:-8] + "AAAAAAAA" for time in (NOW, 1))
+UNLOGGED = feedback(unlogged("ada", NOW), "anything", received=NOW + 1)
+WITHDRAWAL = Withdrawal(decision=D.id, user=D.user, time=NOW)
 AHEAD = decision("eve", NOW + 86_400_000, ["a"])
 CLOSE = Tick(time=NOW + WINDOW)
 
@@ -43,13 +45,15 @@ EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
     "a decision with weights outside (0, 1], predictions outside [0, 1], columns of unequal length, or clusters its "
     "release has not": ([], decision("ada", NOW, ["a"], weights=[math.nan])),
     "the withdrawal of a decision that was answered too late to be shown": (
-        [D], Withdrawal(decision=D.id, user=D.user, time=NOW),
+        [D], WITHDRAWAL,
     ),
     "what is known about a user": ([], Profile(user=D.user, time=NOW, attributes={"age": 31})),
     "what is known about a user, with a number that is infinite or none": (
         [], Profile(user=D.user, time=NOW, attributes={"age": math.nan}),
     ),
     "a user's erasure: their trials without feedback are taken back": ([D, CLICK], Erasure(user=D.user, time=NOW)),
+    "the same, before the decision itself has come": ([], WITHDRAWAL),
+    "a decision that was withdrawn before it came": ([WITHDRAWAL], D),
     "feedback on a shown item": ([D], CLICK),
     "the same, from a client whose clock is years off": ([D], _changed(time=NOW * 2)),
     "further feedback on it": ([D, CLICK], _changed(id="2", type="like")),
@@ -61,9 +65,13 @@ EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
     "feedback on a decision that does not train the bandit": ([SILENT], CLICK),
     "feedback while learning is switched off": ([D, Switch(learning=False, time=NOW)], CLICK),
     "feedback that stands before its decision in the log (`deadletter retry` after it counts)": ([], CLICK),
-    "feedback on a decision that was withdrawn": ([D, Withdrawal(decision=D.id, user=D.user, time=NOW)], CLICK),
     "feedback on a decision whose user was erased after it": ([D, Erasure(user=D.user, time=NOW)], CLICK),
-    "feedback on a decision answered with `logged: false`, or made up to look recent": (
+    "feedback on a decision that was withdrawn": ([D, WITHDRAWAL], CLICK),
+    "feedback on an answer with `logged: false`, whose id says so: on any item, as an interaction": ([], UNLOGGED),
+    "an event id that such an answer has had already": ([UNLOGGED], UNLOGGED),
+    "feedback on such an answer, received after its window has closed": ([UNLOGGED, CLOSE], UNLOGGED),
+    "such feedback on an item with an impossible id": ([], msgspec.structs.replace(UNLOGGED, item="x" * 257)),
+    "feedback on a decision that the log does not have, or made up to look recent": (
         [D], _changed(decision=RECENT),
     ),
     "the same, made up to look old": ([D], _changed(decision=OLD)),
