@@ -27,6 +27,7 @@ from offline_training.progress import Progress, section
 from offline_training.release.encoding import encode_users
 from offline_training.release.write import write_release
 from offline_training.train_models import train_models
+from offline_training.training_data import read_training_data
 from online_serving.snapshot import Snapshot
 
 ML_100K, ML_1M = "ml-100k", "ml-1m"
@@ -121,7 +122,9 @@ def _trained(settings: Settings, source: Path, dataset: str, progress: Progress)
         )
     finally:
         stop_session(spark)
-    trained = train_models(home / "sets", home / "checkpoints", training, section(progress, 0.3, 0.95))
+    trained = train_models(
+        read_training_data(home / "sets", training), home / "checkpoints", training, section(progress, 0.3, 0.95)
+    )
     snapshot = Snapshot.load(home / "releases", write_release(home / "releases", trained, training, None, split))
     sequences = trained.sequences
     everybody, events = np.arange(len(sequences.users)), np.diff(sequences.start)

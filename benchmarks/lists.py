@@ -208,7 +208,7 @@ def _lists(protocol: Protocol, wanted: Int64, start: int) -> tuple[dict[str, Ite
 
 
 def _towers(protocol: Protocol, train: Int64, start: int, settings: TrainingSettings, progress: Progress) -> Towers:
-    """In the order of offline_training.train_models.train_models."""
+    """Trains the towers in the two steps of offline_training/train_models.py, and keeps what they know after each."""
     dataset, learnt = protocol.dataset, sequences(protocol.dataset, train)
     catalogue = catalogue_of(dataset, np.zeros((len(dataset.items), len(ITEM_FEATURES)), np.float32))  # not read here
     before = learnt.before(start)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from benchmarks.regret.world import CLUSTERS, Float32, Float64, Int64, contexts
 from feature_store.definitions import UNKNOWN_ITEM, ranker_features
 from offline_training.clusters import cluster_users
+from offline_training.data.item_features import feature_values
 from offline_training.progress import Progress, section
 from offline_training.ranking.dataset import NEW_ITEM_SHARE, RankerRows
 from offline_training.ranking.model import Ranker
@@ -20,7 +21,6 @@ from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
 
 TOWERS, RANKER = 1, 2  # stages of training
-_RATE_PSEUDO_COUNTS = 10.0
 _SETTINGS = TrainingSettings()
 
 
@@ -44,7 +44,7 @@ class Offline(NamedTuple):
 
 
 def train(tokens: Int64, profiles: Int64, ratings: Ratings, stage: Int64, progress: Progress) -> Offline:
-    """Trains towers and ranker in the order of offline_training.train_models.train_models.
+    """Trains towers and ranker as offline_training/train_models.py does, but on ratings in place of impressions.
 
     tokens (I, ITEM_TOKENS), profiles (U, USER_TOKENS), stage (n,): the towers are first trained on the likes of stage
     TOWERS; with these the ranker learns from the ratings of stage RANKER, each an impression with its outcome; then the
@@ -97,9 +97,8 @@ def item_features(ratings: Ratings, chosen: NDArray[np.bool_], items: int) -> Fl
     """(I, len(ITEM_FEATURES)) from the chosen ratings; all likes are recent."""
     rated = np.bincount(ratings.item[chosen], minlength=items)
     liked = np.bincount(ratings.item[chosen], ratings.liked[chosen], items)
-    rate = (liked + _RATE_PSEUDO_COUNTS * liked.sum() / rated.sum()) / (rated + _RATE_PSEUDO_COUNTS)
-    known = np.stack([np.log1p(liked), np.log1p(liked), rate, np.ones(items)], axis=1)
-    return np.where(rated[:, None] > 0, known, UNKNOWN_ITEM).astype(np.float32)
+    values = feature_values(liked, liked, rated, liked, liked.sum() / rated.sum(), np.log1p)
+    return np.where(rated[:, None] > 0, np.stack(np.broadcast_arrays(*values), axis=1), UNKNOWN_ITEM).astype(np.float32)
 
 
 def _impressions(towers: TwoTower, sequences: Sequences, before: Int64, ratings: Ratings, stage: Int64) -> RankerRows:

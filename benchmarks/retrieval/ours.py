@@ -11,27 +11,27 @@ from benchmarks.retrieval.measure import Contender, Fitted, Score
 from benchmarks.retrieval.protocols import Task
 from benchmarks.retrieval.ranker import Offer, compare
 from feature_store.definitions import (
-    ITEM_FEATURES,
     ITEM_TOKENS,
     RECENT_POPULARITY,
     UNKNOWN_ITEM,
     token_ids,
 )
 from feature_store.user_features import UserFeatures
-from offline_training.data.item_features import RATE_PSEUDO_COUNTS
+from offline_training.data.item_features import feature_values
 from offline_training.data.training_sets import VALIDATION_SHARE
 from offline_training.evaluation.baselines import Interactions
 from offline_training.progress import silent
-from offline_training.ranking.dataset import RankerRows, ranker_rows
+from offline_training.ranking.dataset import RankerRows
 from offline_training.ranking.model import Form, Ranker
-from offline_training.ranking.training import FittedRanker, fit_ranker
+from offline_training.ranking.training import FittedRanker
 from offline_training.release.write import parameters, write_release
 from offline_training.retrieval.dataset import Catalogue, Impressions, profile_ids
 from offline_training.retrieval.sequences import Sequences
-from offline_training.retrieval.training import finish_two_tower, fit_two_tower
+from offline_training.retrieval.training import fit_two_tower
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
-from offline_training.train_models import Trained
+from offline_training.train_models import Trained, finish_training, train_until_validation
+from offline_training.training_data import TrainingData
 from online_serving.pipeline.candidates import from_clusters, from_index
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user
 from online_serving.pipeline.request import Request
@@ -39,7 +39,6 @@ from online_serving.snapshot import Snapshot
 
 MODEL, SERVED, TWO_STAGE = "two_tower", "two_tower_release", "two_stage_release"
 CANDIDATES = 200  # that the index is asked for, as in an installation unless told otherwise
-_NOBODY = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
 Answer = Callable[[Snapshot, EncodedUser, Bool], tuple[Int64, Float64]]  # items and their scores
 
@@ -72,22 +71,19 @@ def two_tower(settings: TrainingSettings, folder: Path | None, *, ranked: bool) 
 def _trained(
     dataset: Dataset, train: Int64, settings: TrainingSettings, checkpoints: Path, *, ranked: bool
 ) -> tuple[Trained, RankerRows | None]:
-    """In the order of offline_training.train_models.train_models."""
+    """rows: what the ranker was fitted on."""
     learnt, log, positive = sequences(dataset, train), dataset.log.take(train), dataset.positive[train]
     end = int(log.time.max()) + 1
-    catalogue = catalogue_of(dataset, _item_features(log, positive, end))
-    start = int(np.quantile(log.time[positive], 1 - VALIDATION_SHARE)) if ranked else end
-    before = learnt.before(start)
-    fitted = fit_two_tower(catalogue, learnt, before, settings, silent, checkpoints)
+    catalogue = catalogue_of(dataset, item_features(log, positive, end))
     if not ranked:
+        fitted = fit_two_tower(catalogue, learnt, learnt.before(end), settings, silent, checkpoints)
         nothing = FittedRanker(Ranker(settings.dimensions, Form.LINEAR), [], {}, np.zeros((0, 3)))
         return Trained(catalogue, learnt, fitted.model, nothing, fitted.losses, {}), None
-    features = _item_features(log, positive, start)
-    shown = Impressions([], np.zeros(0, np.int64), profile_ids([]), learnt.histories(*_NOBODY, 1), [], [], [], [])
-    rows = ranker_rows(fitted.model, catalogue, features, learnt, before, shown, settings, silent)
-    ranker = fit_ranker(rows, settings.dimensions, settings, silent)
-    towers = finish_two_tower(fitted, learnt, settings, silent)
-    return Trained(catalogue, learnt, towers, ranker, fitted.losses, ranker.metrics), rows
+    start = int(np.quantile(log.time[positive], 1 - VALIDATION_SHARE))
+    features = item_features(log, positive, start)
+    data = TrainingData(catalogue, learnt, start, features, Impressions.none())
+    halfway = train_until_validation(data, checkpoints, settings, silent)
+    return finish_training(data, halfway, settings, silent), halfway.rows
 
 
 def catalogue_of(dataset: Dataset, features: Float32) -> Catalogue:
@@ -97,21 +93,16 @@ def catalogue_of(dataset: Dataset, features: Float32) -> Catalogue:
     return Catalogue(names, {name: row for row, name in enumerate(names)}, tokens, features)
 
 
-def _item_features(log: Interactions, positive: Bool, moment: int) -> Float32:
+def item_features(log: Interactions, positive: Bool, moment: int) -> Float32:
     """definitions.ITEM_FEATURES of what came before the moment, as the Spark job computes them: (items, features)."""
     known = log.time < moment
     recent = log.time >= RECENT_POPULARITY.begins(moment)
-    liked = np.bincount(log.item[known & positive], minlength=log.items)
-    rated = np.bincount(log.item[known], minlength=log.items)
-    rate = liked.sum() / max(1, rated.sum())
-    computed = {
-        "popularity": np.log1p(liked),
-        "recent_popularity": np.log1p(np.bincount(log.item[known & positive & recent], minlength=log.items)),
-        "positive_rate": (liked + RATE_PSEUDO_COUNTS * rate) / (rated + RATE_PSEUDO_COUNTS),
-        "known": np.ones(log.items),
-    }
-    columns = np.stack([computed[feature.name] for feature in ITEM_FEATURES], axis=1)
-    return np.where(rated[:, None] > 0, columns, UNKNOWN_ITEM).astype(np.float32)
+    liked, lately, rated = (
+        np.bincount(log.item[rows], minlength=log.items)
+        for rows in (known & positive, known & positive & recent, known)
+    )
+    values = feature_values(liked, lately, rated, liked, liked.sum() / max(1, rated.sum()), np.log1p)
+    return np.where(rated[:, None] > 0, np.stack(np.broadcast_arrays(*values), axis=1), UNKNOWN_ITEM).astype(np.float32)
 
 
 def sequences(dataset: Dataset, rows: Int64) -> Sequences:

@@ -1,13 +1,14 @@
 """Item features, counted over all interactions as of a moment."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, RECENT_POPULARITY
 
-RATE_PSEUDO_COUNTS = 10.0
+RATE_PSEUDO_COUNTS = 10.0  # of the overall rate, in an item's
 _COUNTS = ("liked", "recent", "known", "rated", "rated_well")
 
 
@@ -55,13 +56,24 @@ def item_features(items: DataFrame, moments: Sequence[str]) -> dict[str, list[Co
 
 def _features(moment: str, rate: float) -> list[Column]:
     liked, recent, known, rated, rated_well = (F.col(f"{moment}_{count}") for count in _COUNTS)
-    computed = {
-        "popularity": F.log1p(liked),
-        "recent_popularity": F.log1p(recent),
-        "positive_rate": (rated_well + RATE_PSEUDO_COUNTS * rate) / (rated + RATE_PSEUDO_COUNTS),
-        "known": F.lit(1.0),
-    }
+    computed = feature_values(liked, recent, rated, rated_well, rate, F.log1p)
     return [
-        F.when(known > 0, computed[feature.name]).otherwise(feature.default).cast("float").alias(feature.name)
-        for feature in ITEM_FEATURES
+        F.when(known > 0, value).otherwise(feature.default).cast("float").alias(feature.name)
+        for feature, value in zip(ITEM_FEATURES, computed, strict=True)
     ]
+
+
+def feature_values(
+    liked: Any, recent: Any, rated: Any, rated_well: Any, rate: float, log1p: Callable[[Any], Any]
+) -> list[Any]:
+    """The value of each of definitions.ITEM_FEATURES for known items, from their counts: Spark columns or arrays.
+
+    rate: of positive ones among all that were rated. log1p: of the same kind as the counts.
+    """
+    values = {
+        "popularity": log1p(liked),
+        "recent_popularity": log1p(recent),
+        "positive_rate": (rated_well + RATE_PSEUDO_COUNTS * rate) / (rated + RATE_PSEUDO_COUNTS),
+        "known": 1.0,
+    }
+    return [values[feature.name] for feature in ITEM_FEATURES]

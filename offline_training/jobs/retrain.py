@@ -19,6 +19,7 @@ from offline_training.release.write import write_release
 from offline_training.retrieval.dataset import Float32
 from offline_training.retrieval.sequences import Sequences
 from offline_training.train_models import Trained, train_models
+from offline_training.training_data import read_training_data
 from online_serving.snapshot import Snapshot
 from streaming.open_decisions import translate
 from streaming.replay import lake_ends, replay
@@ -39,7 +40,8 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
         raise ReleaseRefused("There is no release to retrain from. Run `matchloop train` first.")
     parent = Namespace.load(job.namespaces, active.namespace)
     summary = build_sets(job, section(progress, 0.0, 0.4))
-    trained = train_models(job.sets, job.checkpoints, job.training, section(progress, 0.4, 0.8))
+    data = read_training_data(job.sets, job.training)
+    trained = train_models(data, job.checkpoints, job.training, section(progress, 0.4, 0.8))
     release = write_release(job.releases, trained, job.training, parent.release, job.clock.now_ms())
     progress(0.8, "carrying over what was learnt online")
     ends = [lake_ends(parent, n, job.bandit, job.lake, job.log) for n in range(len(parent.offsets))]

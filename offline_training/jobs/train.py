@@ -26,6 +26,7 @@ from offline_training.promotion.training_plots import training_figures
 from offline_training.release.write import write_release
 from offline_training.settings import SparkSettings, TrainingSettings
 from offline_training.train_models import Trained, train_models
+from offline_training.training_data import read_training_data
 from online_serving.snapshot import Snapshot
 from streaming.settings import RewardSettings
 from streaming.sink import learning_at
@@ -107,7 +108,8 @@ def train(job: TrainJob, progress: Progress) -> TrainResult:
     """
     began = job.clock.now_ms()
     summary = build_sets(job, section(progress, 0.0, 0.4))
-    trained = train_models(job.sets, job.checkpoints, job.training, section(progress, 0.4, 0.85))
+    data = read_training_data(job.sets, job.training)
+    trained = train_models(data, job.checkpoints, job.training, section(progress, 0.4, 0.85))
     created = job.clock.now_ms()
     release = write_release(job.releases, trained, job.training, None, created)
     base = NO_ROWS

@@ -45,6 +45,11 @@ class Impressions:
     clicked: list[Bool]
     rewards: list[Float64]
 
+    @classmethod
+    def none(cls) -> "Impressions":
+        """Nothing was shown to anybody."""
+        return cls([], np.zeros(0, np.int64), profile_ids([]), Histories.none(), [], [], [], [])
+
 
 def read_catalogue(sets: Path) -> Catalogue:
     """Reads `items/`. Raises InvalidInput if there is no item."""

@@ -27,6 +27,12 @@ class Histories(NamedTuple):
     length: Int64
     liked: Bool
 
+    @classmethod
+    def none(cls) -> "Histories":
+        """Of nobody."""
+        empty = np.zeros((0, 1), np.int64)
+        return cls(empty, empty, empty, np.zeros(0, np.int64), np.zeros((0, 1), np.bool_))
+
     def take(self, rows: Int64) -> "Histories":
         """The histories of the chosen users."""
         return Histories(self.item[rows], self.kind[rows], self.gap[rows], self.length[rows], self.liked[rows])

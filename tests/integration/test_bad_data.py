@@ -24,6 +24,7 @@ from offline_training.progress import silent
 from offline_training.release.write import write_release
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import Trained, train_models
+from offline_training.training_data import read_training_data
 from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
@@ -63,7 +64,7 @@ def trained(spark: SparkSession, home: Path) -> Trained:
         exclude_items=None,
         progress=silent,
     )
-    return train_models(home / "sets", home / "checkpoints", TRAINING, silent)
+    return train_models(read_training_data(home / "sets", TRAINING), home / "checkpoints", TRAINING, silent)
 
 
 def answers(home: Path, model: Trained) -> None:

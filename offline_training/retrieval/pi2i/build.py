@@ -1,18 +1,15 @@
 """From the lists that Spark made to those that serve: cut at the knee, with a scorer to choose from them."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from offline_training.progress import Progress
-from offline_training.retrieval.dataset import Catalogue, Float32
-from offline_training.retrieval.pi2i.lists import hit_rates, knee, read_item_lists
+from offline_training.retrieval.dataset import Float32
+from offline_training.retrieval.pi2i.lists import AT_END, AT_VALIDATION, MakeLists, hit_rates, knee
 from offline_training.retrieval.pi2i.moments import Moments
 from offline_training.retrieval.pi2i.scorer import PairScorer
 from offline_training.retrieval.pi2i.training import fit_scorer
 from offline_training.settings import TrainingSettings
 from online_serving.item_lists import ItemLists
-
-AT_VALIDATION, AT_END = "item_lists_at_validation", "item_lists"
 
 
 @dataclass(frozen=True)
@@ -25,18 +22,18 @@ class PersonalLists:
 
 
 def personal_lists(
-    sets: Path, catalogue: Catalogue, vectors: Float32, moments: Moments, settings: TrainingSettings, progress: Progress
+    make: MakeLists, vectors: Float32, moments: Moments, settings: TrainingSettings, progress: Progress
 ) -> PersonalLists | None:
     """Fits the scorer on moments of the validation window, with the lists and the vectors (I, d) of before it: as it
     will serve, where the lists do not know either what comes next. None if lists are switched off or hold too little.
     """
     if not settings.list_length:
         return None
-    then = read_item_lists(sets / AT_VALIDATION, catalogue.index, settings.list_length)
+    then = make(AT_VALIDATION, settings.list_length)
     rates = hit_rates(then, moments)
     length = knee(rates)
     scorer = fit_scorer(then.cut(length), vectors, moments, settings.seed, progress)
     if scorer is None:
         return None
     metrics = {f"lists_hit_rate_at_{size}": rate for size, rate in rates.items()} | {"lists_length": float(length)}
-    return PersonalLists(read_item_lists(sets / AT_END, catalogue.index, length), scorer, metrics)
+    return PersonalLists(make(AT_END, length), scorer, metrics)

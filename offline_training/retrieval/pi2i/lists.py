@@ -1,6 +1,6 @@
 """Reads the item lists that Spark made, and says how long they should be."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,10 @@ from online_serving.item_lists import ItemLists
 
 KNEE = 0.01  # what doubling the lists must add to the hit rate to be worth it
 MEASURED = 3_000  # moments that the hit rate is measured on
+AT_VALIDATION, AT_END = "item_lists_at_validation", "item_lists"
+
+# Makes the lists of AT_VALIDATION or AT_END, up to a length; called when they are needed, for they may take gigabytes.
+MakeLists = Callable[[str, int], ItemLists]
 
 
 def read_item_lists(directory: Path, index: Mapping[str, int], length: int) -> ItemLists:

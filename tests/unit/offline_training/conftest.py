@@ -12,6 +12,7 @@ from offline_training.data.summary import TrainingSetSummary
 from offline_training.progress import silent
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import Trained, train_models
+from offline_training.training_data import read_training_data
 
 ITEMS = [f"{genre}{n:02d}" for genre in ("drama", "horror") for n in range(20)]
 USERS = [f"user{n:02d}" for n in range(40)]
@@ -124,4 +125,4 @@ def sets_with_impressions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return train_models(sets, tmp_path_factory.mktemp("checkpoints"), SETTINGS, silent)
+    return train_models(read_training_data(sets, SETTINGS), tmp_path_factory.mktemp("checkpoints"), SETTINGS, silent)

@@ -16,6 +16,7 @@ from offline_training.ranking.training import calibration_weights, fit_ranker
 from offline_training.retrieval.dataset import read_features_at_validation, read_impressions
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import Trained, train_models
+from offline_training.training_data import read_training_data
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_the_ranker_prefers_what_the_user_likes(trained: Trained) -> None:
 def test_impressions_calibrate_the_ranker(
     sets_with_impressions: Path, settings: TrainingSettings, tmp_path: Path
 ) -> None:
-    trained = train_models(sets_with_impressions, tmp_path, settings, silent)
+    trained = train_models(read_training_data(sets_with_impressions, settings), tmp_path, settings, silent)
     assert trained.metrics["impressions"] == 300 * 4
     # Half of what was shown was liked, so that is what the held-back predictions for shown items average to.
     curve = trained.ranker.curve

@@ -17,6 +17,7 @@ from offline_training.retrieval.sequences import Histories
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import Trained, train_models
+from offline_training.training_data import read_training_data
 from online_serving.towers import Towers
 
 
@@ -62,7 +63,7 @@ def test_the_same_seed_gives_the_same_models(
     trained: Trained, sets: Path, settings: TrainingSettings, tmp_path: Path
 ) -> None:
     state = torch.random.get_rng_state()
-    again = train_models(sets, tmp_path, settings, silent)
+    again = train_models(read_training_data(sets, settings), tmp_path, settings, silent)
     assert torch.equal(torch.random.get_rng_state(), state), "the caller's generator is left alone"
     assert np.array_equal(again.two_tower.item_vectors(), trained.two_tower.item_vectors())
     assert again.metrics == trained.metrics
