@@ -6,6 +6,7 @@ from typing import NamedTuple
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unavailable
+from feature_store.home import Home
 from feature_store.online import OnlineStore
 from infra.connections import kafka_bootstrap, redis_client
 from infra.settings import Settings
@@ -29,16 +30,16 @@ def drain(settings: Settings) -> Drained:
     Raises Unavailable, naming who is behind, after a minute of either.
     """
     log = Log(settings.kafka, kafka_bootstrap(settings))
-    ends = sink.drain(log, settings.home / "lake", SystemClock())
+    ends = sink.drain(log, Home(settings.home).lake, SystemClock())
     deadline = time.monotonic() + _SECONDS
     with redis_client(settings) as client:
-        store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
+        state, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
         while True:
             behind = [
                 f"namespace {name} of partition {partition} is at offset {position.offset if position else 0} of {end}"
                 for name in online.namespaces()
                 for partition, end in enumerate(ends)
-                for position in [store.position(name, partition)]
+                for position in [state.position(name, partition)]
                 if position is None or position.offset < end
             ]
             if not behind:

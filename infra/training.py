@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
+from feature_store.home import Home
 from feature_store.online import OnlineStore
 from infra.connections import kafka_bootstrap, mlflow_uri, redis_client
 from infra.settings import Settings
@@ -25,19 +26,19 @@ def training_job(
     log = Log(settings.kafka, kafka_bootstrap(settings))
     log.create_topics()
     log_id = log.log_id()
-    lake = settings.home / "lake"
+    home = Home(settings.home)
     with redis_client(settings) as client:
         yield TrainJob(
-            home=settings.home,
+            home=home,
             training=settings.training,
             spark=settings.spark,
             rewards=settings.rewards,
             registry=Registry(settings.mlflow, mlflow_uri(settings)),
-            store=OnlineStore(client, settings.redis),
-            bandit=BanditStore(client, settings.redis),
+            online=OnlineStore(client, settings.redis),
+            state=BanditStore(client, settings.redis),
             clock=SystemClock(),
             log=log_id,
-            offsets=[coverage(lake, log_id, partition) for partition in range(settings.kafka.partitions)],
+            offsets=[coverage(home.lake, log_id, partition) for partition in range(settings.kafka.partitions)],
             until_ms=until_ms,
             exclude_items=exclude_items,
             memory_days=settings.bandit.memory_days,

@@ -3,6 +3,7 @@
 import redis
 
 from feature_store.bandit_state import BanditStore
+from feature_store.home import Home
 from feature_store.namespace import Namespace
 from feature_store.online import OnlineStore
 from infra.connections import kafka_bootstrap
@@ -12,12 +13,12 @@ from streaming.replay import Comparison, compare
 
 def verify(settings: Settings, client: redis.Redis) -> dict[str, list[Comparison]]:
     """By namespace that is folded, how each partition's stored state compares with its replay."""
-    store = BanditStore(client, settings.redis)
+    home, state = Home(settings.home), BanditStore(client, settings.redis)
     return {
         name: compare(
-            Namespace.load(settings.home / "namespaces", name),
-            store,
-            settings.home / "lake",
+            Namespace.load(home.namespaces, name),
+            state,
+            home.lake,
             settings.rewards,
             kafka_bootstrap(settings),
             settings.kafka.events_topic,

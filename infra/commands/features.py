@@ -47,15 +47,13 @@ def check(
 
     Example: `matchloop features check --limit 1000`
     """
+    from feature_store.home import Home
     from offline_training.evaluation.skew import DIFFERENT, OUTCOMES, check_features
 
     settings = options(context).settings()
-    home = settings.home
     with progress("Checking features") as report:
         found = check_features(
-            home / "lake",
-            home / "cache" / "training_sets",
-            home / "releases",
+            Home(settings.home),
             settings.rewards,
             settings.redis.history_kept,
             limit,

@@ -130,6 +130,7 @@ def activate(
 def _installation(settings: "Settings") -> "Iterator[Installation]":
     from feature_store.bandit_state import BanditStore
     from feature_store.contracts.clock import SystemClock
+    from feature_store.home import Home
     from feature_store.online import OnlineStore
     from infra.connections import kafka_bootstrap, redis_client
     from offline_training.jobs.rollback import Installation
@@ -137,8 +138,8 @@ def _installation(settings: "Settings") -> "Iterator[Installation]":
 
     log = Log(settings.kafka, kafka_bootstrap(settings))
     with redis_client(settings) as client:
-        store, bandit = OnlineStore(client, settings.redis), BanditStore(client, settings.redis)
-        yield Installation(settings.home, settings.rewards, store, bandit, log, SystemClock())
+        online, state = OnlineStore(client, settings.redis), BanditStore(client, settings.redis)
+        yield Installation(Home(settings.home), settings.rewards, online, state, log, SystemClock())
 
 
 def _time(text: str) -> int:

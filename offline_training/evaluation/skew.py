@@ -20,6 +20,7 @@ from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.contracts.events import Decision, Feedback
 from feature_store.definitions import HistoryEvent
 from feature_store.graph import Graph
+from feature_store.home import Home
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import NO_ROWS
 from feature_store.user_features import UserFeatures
@@ -102,19 +103,19 @@ class _Folded:
 
 
 def check_features(
-    lake: Path, sets: Path, releases: Path, rewards: RewardSettings, history_kept: int, limit: int, progress: Progress
+    home: Home, rewards: RewardSettings, history_kept: int, limit: int, progress: Progress
 ) -> dict[str, Agreement]:
     """Recomputes history, context and predictions of the newest `limit` decisions in the lake.
 
-    sets: the training sets whose users were published last. Raises InvalidInput if there are none, or no decision.
+    Raises InvalidInput if no training sets' users were published, or if there is no decision.
     """
-    serves = published_release(sets)
+    serves = published_release(home.training_sets)
     progress(0.0, "reading the log")
-    told, made = _read_log(lake, rewards, limit)
+    told, made = _read_log(home.lake, rewards, limit)
     if not made:
-        raise InvalidInput(f"The lake {lake} holds no decision. Ask for recommendations while the sink runs.")
+        raise InvalidInput(f"The lake {home.lake} holds no decision. Ask for recommendations while the sink runs.")
     progress(0.4, "reading the published histories")
-    published = _published(sets, {one.decision.user for one in made}, told, history_kept)
+    published = _published(home.training_sets, {one.decision.user for one in made}, told, history_kept)
     folded = _Folded(made)
     found = {"history": Agreement(), "context": Agreement(), "predicted": Agreement()}
     snapshots: dict[str, Snapshot | None] = {}
@@ -123,7 +124,7 @@ def check_features(
             progress(0.5 + 0.5 * number / len(made), "recomputing")
         decision = one.decision
         if decision.release not in snapshots:
-            snapshots[decision.release] = _load(releases, decision.release)
+            snapshots[decision.release] = _load(home.releases, decision.release)
         snapshot = snapshots[decision.release]
         user = decision.user
         history = (

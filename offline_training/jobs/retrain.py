@@ -35,16 +35,16 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
 
     job.offsets gives the number of partitions only. Raises as train does, and ReleaseRefused if nothing serves yet.
     """
-    active = job.store.active()
+    active = job.online.active()
     if active is None:
         raise ReleaseRefused("There is no release to retrain from. Run `matchloop train` first.")
-    parent = Namespace.load(job.namespaces, active.namespace)
+    parent = Namespace.load(job.home.namespaces, active.namespace)
     summary = build_sets(job, section(progress, 0.0, 0.4))
-    data = read_training_data(job.sets, job.training)
-    trained = train_models(data, job.checkpoints, job.training, section(progress, 0.4, 0.8))
-    release = write_release(job.releases, trained, job.training, parent.release, job.clock.now_ms())
+    data = read_training_data(job.home.training_sets, job.training)
+    trained = train_models(data, job.home.checkpoints, job.training, section(progress, 0.4, 0.8))
+    release = write_release(job.home.releases, trained, job.training, parent.release, job.clock.now_ms())
     progress(0.8, "carrying over what was learnt online")
-    ends = [lake_ends(parent, n, job.bandit, job.lake, job.log) for n in range(len(parent.offsets))]
+    ends = [lake_ends(parent, n, job.state, job.home.lake, job.log) for n in range(len(parent.offsets))]
     namespace = next_namespace(job, parent, ends, trained, release)
     return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))
 
@@ -54,18 +54,18 @@ def next_namespace(
 ) -> Namespace:
     """The namespace of a release that follows the parent: transported and mixed base, offsets, translations. ends: per
     partition, up to where the parent's log, and those that followed it, go into the base."""
-    state, starts = replay(parent, job.lake, job.rewards, ends)
+    learnt, starts = replay(parent, job.home.lake, job.rewards, ends)
     created = job.clock.now_ms()
-    state = state.times(1 / parent.decay.trial(created))  # in trials of the new landmark
+    learnt = learnt.times(1 / parent.decay.trial(created))  # in trials of the new landmark
 
-    old, new = Snapshot.load(job.releases, parent.release), Snapshot.load(job.releases, release)
+    old, new = Snapshot.load(job.home.releases, parent.release), Snapshot.load(job.home.releases, release)
     before = nearest_cluster(_people_under(old, trained)[0], old.centroids)
     vectors, people = _people_under(new, trained)
     after = nearest_cluster(vectors, new.centroids)
     matrix = translation(before, after, len(old.centroids), len(new.centroids))
 
-    graph = Graph.load(job.releases / release / "graph.parquet")
-    carried = transport(state, matrix, graph)
+    graph = Graph.load(job.home.releases / release / "graph.parquet")
+    carried = transport(learnt, matrix, graph)
     rng = np.random.default_rng(job.training.seed)
     values = offline_values(new, carried, vectors, people, after, rng)
     base = mix(carried, values, job.training.ensemble_omega, job.training.ensemble_keep)

@@ -16,6 +16,7 @@ from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.contracts.events import Decision, Event, event_time
+from feature_store.home import Home
 from feature_store.namespace import Namespace, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.sums import Sums
@@ -33,12 +34,12 @@ _SAME = 1e-9  # relative: smaller differences are rounding
 
 @dataclass(frozen=True)
 class Installation:
-    """Where the state lives. home: with `namespaces` and `lake`."""
+    """Where the state lives."""
 
-    home: Path
+    home: Home
     rewards: RewardSettings
-    store: OnlineStore
-    bandit: BanditStore
+    online: OnlineStore
+    state: BanditStore
     log: Log
     clock: Clock
 
@@ -77,17 +78,17 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
     Raises InvalidInput for a time in the future or one that the base already holds, for unknown users, and if nothing
     would be left out; ReleaseRefused if nothing serves yet; Unavailable if no sink fills the lake.
     """
-    active = at.store.active()
+    active = at.online.active()
     if active is None:
         raise ReleaseRefused("There is no state to roll back: nothing serves yet. Run `matchloop train` first.")
-    parent = Namespace.load(at.home / "namespaces", active.namespace)
+    parent = Namespace.load(at.home.namespaces, active.namespace)
     _check_time(at, parent, exclusion.after)
-    lake, log_id = at.home / "lake", at.log.log_id()
+    lake, log_id = at.home.lake, at.log.log_id()
     drain(at.log, lake, at.clock)
 
     kept, offsets = [], []
     for n in range(len(parent.offsets)):
-        ends = lake_ends(parent, n, at.bandit, lake, log_id)
+        ends = lake_ends(parent, n, at.state, lake, log_id)
         offsets.append(ends[-1].offset)
         kept.append(_replay(parent, n, at.rewards, events_from(parent, n, lake, ends), exclusion))
     _check_users(parent, exclusion.users, set[str]().union(*(one.met for one in kept)))
@@ -100,7 +101,7 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
         raise InvalidInput("There is nothing to leave out: no such decision and no such feedback taught anything.")
     created = at.clock.now_ms()
     namespace = Namespace(
-        id=_next_id(at.home / "namespaces", parent.release),
+        id=_next_id(at.home.namespaces, parent.release),
         release=parent.release,
         log=log_id,
         offsets=offsets,
@@ -116,19 +117,19 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
 
 def perform(at: Installation, rollback: Rollback) -> None:
     """Saves the namespace and has it serve, as soon as an updater has folded it up to the present."""
-    rollback.namespace.save(at.home / "namespaces")
-    swap(rollback.namespace, at.store, at.bandit)
+    rollback.namespace.save(at.home.namespaces)
+    swap(rollback.namespace, at.online, at.state)
 
 
 def activate(at: Installation, namespace: str) -> None:
     """Has another namespace of the serving release serve: the way back from a rollback. Raises ReleaseRefused if it is
     none."""
-    active = at.store.active()
-    made = Namespace.load(at.home / "namespaces", namespace)
+    active = at.online.active()
+    made = Namespace.load(at.home.namespaces, namespace)
     if active is None or made.release != active.release:
         serves = "nothing serves" if active is None else f"release {active.release} serves"
         raise ReleaseRefused(f"Namespace {namespace} belongs to release {made.release}, and {serves}. Name one of its.")
-    swap(made, at.store, at.bandit)
+    swap(made, at.online, at.state)
 
 
 def _replay(
@@ -168,7 +169,7 @@ def _check_time(at: Installation, parent: Namespace, after: int | None) -> None:
         raise InvalidInput(f"The time to roll back to, {after} ms, is {(after - now) / 1000:.0f} s in the future.")
     held = max(start.stream_time for start in parent.starts)
     if after < held:
-        others = sorted(path.name for path in (at.home / "namespaces").glob(f"{parent.release}-*"))
+        others = sorted(path.name for path in at.home.namespaces.glob(f"{parent.release}-*"))
         raise InvalidInput(
             f"The base of namespace {parent.id} holds everything up to {held} ms already: it cannot go back to {after} "
             f"ms. First go back to an earlier namespace of its release, with `matchloop state activate NAME` (there "

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from feature_store.contracts.manifest import open_release
 from feature_store.decay import Decay
 from feature_store.definitions import features_hash
 from feature_store.graph import Graph
+from feature_store.home import Home
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.sums import NO_ROWS
@@ -38,18 +38,18 @@ logger = logging.getLogger(__name__)
 class TrainJob:
     """What a training run works with.
 
-    home: the installation's directory. log, offsets: the event log's id and, per partition, the first offset that a new
+    log, offsets: the event log's id and, per partition, the first offset that a new
     namespace folds. until_ms: imported interactions from here on are not read, they measure the release (None: all are
     read). exclude_items: what was imported about them is not read. memory_days: of the namespace that is made.
     """
 
-    home: Path
+    home: Home
     training: TrainingSettings
     spark: SparkSettings
     rewards: RewardSettings
     registry: Registry
-    store: OnlineStore
-    bandit: BanditStore
+    online: OnlineStore
+    state: BanditStore
     clock: Clock
     log: str
     offsets: list[int]
@@ -57,37 +57,12 @@ class TrainJob:
     exclude_items: frozenset[str] = frozenset()
     memory_days: float | None = None
 
-    @property
-    def lake(self) -> Path:
-        """Where the history lies."""
-        return self.home / "lake"
-
-    @property
-    def sets(self) -> Path:
-        """Where the training sets are written."""
-        return self.home / "cache" / "training_sets"
-
     def starts(self) -> list[Start]:
         """Where a first namespace begins in each partition: with learning on or off, as the log says there."""
         return [
-            Start(learning=learning_at(self.lake, self.log, partition, offset))
+            Start(learning=learning_at(self.home.lake, self.log, partition, offset))
             for partition, offset in enumerate(self.offsets)
         ]
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where trainings that are under way leave what they have."""
-        return self.home / "cache" / "checkpoints"
-
-    @property
-    def releases(self) -> Path:
-        """Where releases lie."""
-        return self.home / "releases"
-
-    @property
-    def namespaces(self) -> Path:
-        """Where namespaces lie."""
-        return self.home / "namespaces"
 
 
 @dataclass(frozen=True)
@@ -108,24 +83,24 @@ def train(job: TrainJob, progress: Progress) -> TrainResult:
     """
     began = job.clock.now_ms()
     summary = build_sets(job, section(progress, 0.0, 0.4))
-    data = read_training_data(job.sets, job.training)
-    trained = train_models(data, job.checkpoints, job.training, section(progress, 0.4, 0.85))
+    data = read_training_data(job.home.training_sets, job.training)
+    trained = train_models(data, job.home.checkpoints, job.training, section(progress, 0.4, 0.85))
     created = job.clock.now_ms()
-    release = write_release(job.releases, trained, job.training, None, created)
+    release = write_release(job.home.releases, trained, job.training, None, created)
     base = NO_ROWS
     if job.training.prior_discount:
         # Only what is over: the namespace may fold what comes from here on.
         over = began - int(job.rewards.window_seconds * 1000)
-        snapshot = Snapshot.load(job.releases, release)
+        snapshot = Snapshot.load(job.home.releases, release)
         decay = Decay(job.memory_days, created)
-        base = logged_prior(snapshot, job.sets / "impressions", over, job.training.prior_discount, decay)
+        base = logged_prior(snapshot, job.home.training_sets / "impressions", over, job.training.prior_discount, decay)
     namespace = Namespace(
         id=namespace_id(release, 1),
         release=release,
         log=job.log,
         offsets=list(job.offsets),
         created=created,
-        graph=Graph.load(job.releases / release / "graph.parquet"),
+        graph=Graph.load(job.home.releases / release / "graph.parquet"),
         base=base,
         starts=job.starts(),
         memory_days=job.memory_days,
@@ -140,12 +115,12 @@ def build_sets(job: TrainJob, progress: Progress) -> dict[str, Any]:
     from offline_training.data.training_sets import build_training_sets
 
     progress(0.0, "starting Spark")
-    spark = spark_session(job.spark, "matchloop-train", imported_rows(job.lake))
+    spark = spark_session(job.spark, "matchloop-train", imported_rows(job.home.lake))
     try:
         summary = build_training_sets(
             spark,
-            job.lake,
-            job.sets,
+            job.home.lake,
+            job.home.training_sets,
             training=job.training,
             rewards=job.rewards,
             until_ms=job.until_ms,
@@ -162,19 +137,19 @@ def finish(
 ) -> TrainResult:
     """Saves the namespace, measures the release on held-out positives, records it in MLflow and promotes it."""
     progress(0.0, "measuring the release")
-    namespace.save(job.namespaces)
-    manifest = open_release(job.releases / release, features_hash())
+    namespace.save(job.home.namespaces)
+    manifest = open_release(job.home.releases / release, features_hash())
     metrics = dict(manifest.metrics)
     questions = []
     if job.until_ms is not None:
-        later = positives_from(job.lake, job.until_ms, job.training.positive_value)
+        later = positives_from(job.home.lake, job.until_ms, job.training.positive_value)
         questions = held_out_questions(trained.catalogue, trained.sequences, later)
     if questions:
-        snapshot = Snapshot.load(job.releases, release)
+        snapshot = Snapshot.load(job.home.releases, release)
         metrics |= evaluate_release(snapshot, trained.catalogue, trained.sequences, questions, job.training.recent_days)
     progress(0.4, "recording the run in MLflow")
     version = job.registry.record(
-        job.releases / release,
+        job.home.releases / release,
         manifest,
         {name: value for name, value in metrics.items() if np.isfinite(value)},
         training_figures(trained, namespace.graph),
@@ -185,12 +160,12 @@ def finish(
             "namespace": namespace.id,
             "log": namespace.log,
             "offsets": namespace.offsets,
-            "lake": summary | {"files": len(list(job.lake.rglob("*.parquet")))},
+            "lake": summary | {"files": len(list(job.home.lake.rglob("*.parquet")))},
         },
     )
     logger.info("release %s is version %s of the model", release, version)
     progress(0.8, "promoting the release")
-    publish_catalogue(job.lake, job.exclude_items, job.store)
-    promote(job.releases, job.namespaces, job.sets, release, namespace.id, job.registry, job.store, job.bandit)
+    publish_catalogue(job.home.lake, job.exclude_items, job.online)
+    promote(job.home, release, namespace.id, job.registry, job.online, job.state)
     progress(1.0, f"release {release} serves")
     return TrainResult(release, namespace.id, metrics)

@@ -13,6 +13,7 @@ from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import HistoryEvent, features_hash
+from feature_store.home import Home
 from feature_store.namespace import Namespace
 from feature_store.online import Active, OnlineStore
 from feature_store.user_features import UserRecord
@@ -56,61 +57,55 @@ def gate(candidate: Manifest, champion: Manifest | None) -> list[str]:
 
 
 def promote(
-    releases: Path,
-    namespaces: Path,
-    sets: Path,
-    release: str,
-    namespace: str,
-    registry: Registry,
-    store: OnlineStore,
-    bandit: BanditStore,
+    home: Home, release: str, namespace: str, registry: Registry, online: OnlineStore, state: BanditStore
 ) -> None:
     """Makes a release with its namespace the one that serves: users' features are published, the registry's alias
     moves, and every serving process swaps.
 
-    sets: the training sets that the release was made from. Raises ReleaseRefused, with every reason, if the release is
-    damaged, does not belong to the namespace, or does not pass the gate against what serves now.
+    The users are those of the training sets in the home directory, which the release was made from. Raises
+    ReleaseRefused, with every reason, if the release is damaged, does not belong to the namespace, or does not pass the
+    gate against what serves now.
     """
-    candidate = open_release(releases / release, features_hash())
-    made = Namespace.load(namespaces, namespace)
+    candidate = open_release(home.releases / release, features_hash())
+    made = Namespace.load(home.namespaces, namespace)
     if made.release != release:
         raise ReleaseRefused(f"Namespace {namespace} belongs to another release than {release}. Name a pair.")
-    active = store.active()
+    active = online.active()
     champion = None
-    if active is not None and active.release != release and (releases / active.release).is_dir():
-        champion = open_release(releases / active.release, features_hash())
+    if active is not None and active.release != release and (home.releases / active.release).is_dir():
+        champion = open_release(home.releases / active.release, features_hash())
     if reasons := gate(candidate, champion):
         raise ReleaseRefused(
-            f"Release {release} was not promoted: {'; '.join(reasons)}. It stays in {releases / release}; "
+            f"Release {release} was not promoted: {'; '.join(reasons)}. It stays in {home.releases / release}; "
             "what serves now goes on serving. Check the data, or the training settings."
         )
-    store.put_users(user_records(sets))
-    (sets / PUBLISHED).write_text(release)
-    registry.crown(release)
-    swap(made, store, bandit)
+    online.put_users(user_records(home.training_sets))
+    (home.training_sets / PUBLISHED).write_text(release)
+    registry.set_champion(release)
+    swap(made, online, state)
 
 
-def swap(following: Namespace, store: OnlineStore, bandit: BanditStore) -> None:
+def swap(following: Namespace, online: OnlineStore, state: BanditStore) -> None:
     """Has a namespace folded up to where the one that serves stands, and then serve. The one that served goes on being
     folded, so that going back is instant; older ones are retired."""
-    active = store.active()
-    store.add_namespace(following.id)
+    active = online.active()
+    online.add_namespace(following.id)
     if active is not None:
-        _await_folded(bandit, active.namespace, following)
-    store.activate(Active(following.release, following.id))
-    for older in set(store.namespaces()) - {following.id, active.namespace if active else following.id}:
-        store.retire(older)
+        _await_folded(state, active.namespace, following)
+    online.activate(Active(following.release, following.id))
+    for older in set(online.namespaces()) - {following.id, active.namespace if active else following.id}:
+        online.retire(older)
 
 
-def _await_folded(bandit: BanditStore, served: str, following: Namespace) -> None:
+def _await_folded(state: BanditStore, served: str, following: Namespace) -> None:
     """Waits until the following namespace has been folded as far as the one that serves. If no updater is at work that
     never happens, and serving begins from the base: correct, and as old as the base."""
     deadline = time.monotonic() + FOLD_SECONDS
-    targets = [bandit.position(served, partition) for partition in range(len(following.offsets))]
+    targets = [state.position(served, partition) for partition in range(len(following.offsets))]
     for partition, target in enumerate(targets):
         begins = Position(following.log, following.offsets[partition])
         while target is not None:
-            position = bandit.position(following.id, partition) or begins
+            position = state.position(following.id, partition) or begins
             if position.log != target.log or position.offset >= target.offset:
                 break
             if time.monotonic() > deadline:
@@ -122,13 +117,13 @@ def _await_folded(bandit: BanditStore, served: str, following: Namespace) -> Non
             time.sleep(_POLL_SECONDS)
 
 
-def publish_catalogue(lake: Path, exclude: frozenset[str], store: OnlineStore) -> None:
+def publish_catalogue(lake: Path, exclude: frozenset[str], online: OnlineStore) -> None:
     """Puts imported items into the live catalogue that are not there yet, those that only interactions name included.
     What was put or deleted over HTTP is left as it is: it is newer than any import."""
     described = read_catalogue(lake, exclude)
     bare = sorted(interacted_items(lake) - described.keys() - exclude)
     found = [*(item for item in described.values() if item is not None), *(Item(id=name) for name in bare)]
-    store.add_items(found)
+    online.add_items(found)
 
 
 def published_release(sets: Path) -> str:

@@ -70,7 +70,7 @@ class Registry:
             client.set_terminated(identity)
             return version
 
-    def crown(self, release: str) -> None:
+    def set_champion(self, release: str) -> None:
         """Gives the alias `champion` to the version of the release. Raises Unavailable if it was never registered."""
         with self._client() as client:
             for version in client.search_model_versions(f"name='{self._settings.model}'"):

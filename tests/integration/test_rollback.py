@@ -15,6 +15,7 @@ from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.contracts.events import Event, encode
 from feature_store.decay import Decay
 from feature_store.graph import Graph
+from feature_store.home import Home
 from feature_store.namespace import Namespace, Start
 from feature_store.online import Active, OnlineStore
 from feature_store.settings import RedisSettings
@@ -53,14 +54,14 @@ class Running:
         log = Log(self.kafka, broker)
         log.create_topics()
         self.client, prefix = redis.Redis.from_url(redis_url), RedisSettings(prefix=name)
-        store, bandit = OnlineStore(self.client, prefix), BanditStore(self.client, prefix)
-        self.at = Installation(home, REWARDS, store, bandit, log, ManualClock(AFTER + 1_000))
+        online, state = OnlineStore(self.client, prefix), BanditStore(self.client, prefix)
+        self.at = Installation(Home(home), REWARDS, online, state, log, ManualClock(AFTER + 1_000))
         namespace = Namespace(
             id="r-1", release="r", log=log.log_id(), offsets=[0, 0], created=0, graph=Graph(4), base=BASE,
             starts=[Start(stream_time=1_000)] * 2, memory_days=memory_days,
         )  # fmt: skip
         namespace.save(home / "namespaces")
-        store.activate(Active("r", "r-1"))
+        online.activate(Active("r", "r-1"))
         self.writer = Writer(broker)
         self.append(*VISITS)
         lake = LakeSettings(flush_seconds=0.05)
@@ -75,17 +76,17 @@ class Running:
         return [max((p.offset + 1 for p in places if p.partition == n), default=0) for n in range(2)]
 
     def folded(self, name: str, ends: list[int]) -> bool:
-        positions = [self.at.bandit.position(name, n) for n in range(2)]
+        positions = [self.at.state.position(name, n) for n in range(2)]
         return all(end == 0 or (p is not None and p.offset >= end) for p, end in zip(positions, ends, strict=True))
 
     def rows(self, name: str) -> Sums:
-        base = Namespace.load(self.at.home / "namespaces", name).base
-        return Sums.of(base, *(self.at.bandit.load(name, n).rows for n in range(2)))
+        base = Namespace.load(self.at.home.namespaces, name).base
+        return Sums.of(base, *(self.at.state.load(name, n).rows for n in range(2)))
 
     def law_holds(self, name: str) -> bool:
-        namespace = Namespace.load(self.at.home / "namespaces", name)
-        lake = self.at.home / "lake"
-        found = compare(namespace, self.at.bandit, lake, REWARDS, self.broker, self.kafka.events_topic)
+        namespace = Namespace.load(self.at.home.namespaces, name)
+        lake = self.at.home.lake
+        found = compare(namespace, self.at.state, lake, REWARDS, self.broker, self.kafka.events_topic)
         return len(found) > 0 and all(partition.equal for partition in found)
 
     def close(self) -> None:
@@ -112,9 +113,9 @@ def test_what_came_after_a_time_is_left_out_and_the_way_back_stays_open(running:
     plan = plan_rollback(running.at, Exclusion(CUT, {}))
     assert (plan.namespace.id, plan.parent, plan.decisions, plan.feedback) == ("r-2", "r-1", 1, 2)
     assert plan.rows == 4  # a and c, each with its edge
-    assert running.at.store.active() == Active("r", "r-1"), "a plan changes nothing"
+    assert running.at.online.active() == Active("r", "r-1"), "a plan changes nothing"
     perform(running.at, plan)
-    assert running.at.store.active() == Active("r", "r-2")
+    assert running.at.online.active() == Active("r", "r-2")
 
     # What was left out is known: its feedback is no dead letter, and teaches nothing. What comes now does.
     later = decision("ada", AFTER + 10, ["d"])
@@ -134,8 +135,8 @@ def test_what_came_after_a_time_is_left_out_and_the_way_back_stays_open(running:
     assert running.law_holds("r-2")
     assert running.law_holds("r-1")
     activate(running.at, "r-1")
-    assert running.at.store.active() == Active("r", "r-1")
-    assert set(running.at.store.namespaces()) == {"r-1", "r-2"}
+    assert running.at.online.active() == Active("r", "r-1")
+    assert set(running.at.online.namespaces()) == {"r-1", "r-2"}
 
 
 def test_what_some_users_did_is_left_out(running: Running) -> None:
@@ -178,11 +179,11 @@ def test_what_makes_no_sense_is_refused_with_the_remedy(running: Running) -> Non
         plan(None, _excluded("nobody", "ada"))
     with pytest.raises(InvalidInput, match="There is nothing to leave out"):
         plan(AFTER + 900, {})
-    other = Namespace.load(running.at.home / "namespaces", "r-1")
+    other = Namespace.load(running.at.home.namespaces, "r-1")
     Namespace(
         id="s-1", release="s", log=other.log, offsets=[0, 0], created=0, graph=Graph(4), base=BASE,
         starts=[Start(), Start()],
-    ).save(running.at.home / "namespaces")  # fmt: skip
+    ).save(running.at.home.namespaces)  # fmt: skip
     with pytest.raises(ReleaseRefused, match="s-1 belongs to release s, and release r serves"):
         activate(running.at, "s-1")
-    assert running.at.store.active() == Active("r", "r-1")
+    assert running.at.online.active() == Active("r", "r-1")

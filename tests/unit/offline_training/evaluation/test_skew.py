@@ -12,6 +12,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Decision, Event
 from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.definitions import HistoryEvent
+from feature_store.home import Home
 from feature_store.sums import NO_ROWS
 from feature_store.user_features import UserFeatures
 from infra.benchmarks.small_release import build_release, items
@@ -33,13 +34,14 @@ PAST = PUBLISHED[::-1]  # newest first
 USER = KEYRING.user_key("ada")
 
 
-class Home:
+class Trained:
     """A release, and sets of which it was made and published."""
 
     def __init__(self, directory: Path) -> None:
-        self.lake, self.sets, self.releases = directory / "lake", directory / "sets", directory / "releases"
-        self.release = build_release(self.releases, catalogue=items(40), history_length=8)
-        self.snapshot = Snapshot.load(self.releases, self.release)
+        self.home = Home(directory)
+        self.sets, releases = self.home.training_sets, self.home.releases
+        self.release = build_release(releases, catalogue=items(40), history_length=8)
+        self.snapshot = Snapshot.load(releases, self.release)
         (self.sets / "users").mkdir(parents=True)
         row = {"user": USER, "profile": ["age=5"]} | dict(
             zip(("items", "kinds", "times"), map(list, zip(*PUBLISHED, strict=True)), strict=True)
@@ -64,20 +66,20 @@ class Home:
         return decisions.build(identity, USER, time, "home", made_with, answer, False)
 
     def check(self, *events: Event, limit: int = 100) -> dict[str, Agreement]:
-        put_log(self.lake, *events)
-        return check_features(self.lake, self.sets, self.releases, RewardSettings(), 200, limit, silent)
+        put_log(self.home.lake, *events)
+        return check_features(self.home, RewardSettings(), 200, limit, silent)
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
+def home(tmp_path: Path) -> Trained:
+    return Trained(tmp_path)
 
 
 def counts(agreement: Agreement) -> dict[str, int]:
     return {outcome: count for outcome, count in agreement.counts.items() if count}
 
 
-def test_an_honest_log_has_none(home: Home) -> None:
+def test_an_honest_log_has_none(home: Trained) -> None:
     first = home.decide(1_000, PAST, 0)
     a, b = first.items[:2]
     told = [feedback(first, a, received=2_000), feedback(first, b, "dislike", event="2", received=2_000)]
@@ -92,7 +94,7 @@ def test_an_honest_log_has_none(home: Home) -> None:
 
 
 @pytest.mark.parametrize(("time", "outcome"), [(3_999, "equal"), (4_000, "different")])
-def test_what_others_had_seen_a_second_before_must_have_been_read(home: Home, time: int, outcome: str) -> None:
+def test_what_others_had_seen_a_second_before_must_have_been_read(home: Trained, time: int, outcome: str) -> None:
     """The click was folded by 3000 for certain; a history is read at most a second before its decision is made."""
     first = home.decide(1_000, PAST, 0)
     click = feedback(first, first.items[0], received=2_000)
@@ -104,7 +106,7 @@ def test_what_others_had_seen_a_second_before_must_have_been_read(home: Home, ti
     )
 
 
-def test_only_the_newest_decisions_are_looked_at(home: Home) -> None:
+def test_only_the_newest_decisions_are_looked_at(home: Trained) -> None:
     wrong, right = home.decide(1_000, [], 0), home.decide(2_000, PAST, 0)
     assert counts(home.check(wrong, right, limit=1)["history"]) == {"equal": 1}
 
@@ -120,7 +122,7 @@ def test_only_the_newest_decisions_are_looked_at(home: Home) -> None:
         ("published click", "different"),  # another order
     ],
 )
-def test_a_history_that_could_not_have_been_read_is_found(home: Home, history: str, outcome: str) -> None:
+def test_a_history_that_could_not_have_been_read_is_found(home: Trained, history: str, outcome: str) -> None:
     first = home.decide(1_000, PAST, 0)
     a, b = first.items[:2]
     parts = {
@@ -139,7 +141,7 @@ def test_a_history_that_could_not_have_been_read_is_found(home: Home, history: s
     assert found["history"].examples == ([second.id] if outcome == "different" else [])
 
 
-def test_numbers_that_the_release_does_not_compute_are_found(home: Home) -> None:
+def test_numbers_that_the_release_does_not_compute_are_found(home: Trained) -> None:
     made = home.decide(1_000, PAST, 0)
     weights = [made.weights[0] + 1e-3, *made.weights[1:]]
     predicted = [*made.predicted[:-1], made.predicted[-1] + 1e-3]
@@ -149,7 +151,7 @@ def test_numbers_that_the_release_does_not_compute_are_found(home: Home) -> None
     assert found["predicted"].examples == ["other"]
 
 
-def test_what_cannot_be_recomputed_is_said_so(home: Home) -> None:
+def test_what_cannot_be_recomputed_is_said_so(home: Trained) -> None:
     live = home.decide(1_000, [HistoryEvent("live", "click+", 40)], 0)
     gone = msgspec.structs.replace(home.decide(2_000, PAST, 0), release="gone")
     found = home.check(live, gone)
@@ -157,7 +159,7 @@ def test_what_cannot_be_recomputed_is_said_so(home: Home) -> None:
     assert counts(found["history"]) == {"different": 1, "unknown": 1}
 
 
-def test_without_decisions_or_published_sets_the_remedy_is_named(home: Home) -> None:
+def test_without_decisions_or_published_sets_the_remedy_is_named(home: Trained) -> None:
     with pytest.raises(InvalidInput, match="holds no decision"):
         home.check()
     (home.sets / "published").unlink()

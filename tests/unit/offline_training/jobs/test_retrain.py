@@ -16,6 +16,7 @@ from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.events import Event, Switch, encode
 from feature_store.decay import Decay
 from feature_store.graph import Graph
+from feature_store.home import Home
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online import OnlineStore
 from feature_store.settings import RedisSettings
@@ -52,17 +53,26 @@ def fill_lake(lake: Path, graph: Graph, release: str, log: str = LOG, nonce: byt
 @pytest.fixture
 def job(tmp_path: Path, settings: TrainingSettings) -> TrainJob:
     client = redis.Redis()  # connects when it is asked something, which no test does
-    store, bandit = OnlineStore(client, RedisSettings()), BanditStore(client, RedisSettings())
+    online, state = OnlineStore(client, RedisSettings()), BanditStore(client, RedisSettings())
     registry = Registry(MlflowSettings(), "http://127.0.0.1:9")
     return TrainJob(
-        tmp_path, settings, SparkSettings(), RewardSettings(), registry, store, bandit, ManualClock(9), LOG, [0, 0]
+        Home(tmp_path),
+        settings,
+        SparkSettings(),
+        RewardSettings(),
+        registry,
+        online,
+        state,
+        ManualClock(9),
+        LOG,
+        [0, 0],
     )
 
 
 def parent_of(job: TrainJob, trained: Trained) -> Namespace:
-    job.releases.mkdir()
-    release = write_release(job.releases, trained, job.training, None, 1)
-    graph = Graph.load(job.releases / release / "graph.parquet")
+    job.home.releases.mkdir()
+    release = write_release(job.home.releases, trained, job.training, None, 1)
+    graph = Graph.load(job.home.releases / release / "graph.parquet")
     return Namespace(
         id=namespace_id(release, 1),
         release=release,
@@ -77,10 +87,10 @@ def parent_of(job: TrainJob, trained: Trained) -> Namespace:
 
 def test_what_was_learnt_is_carried_over_and_mixed(job: TrainJob, trained: Trained) -> None:
     parent = parent_of(job, trained)
-    end = fill_lake(job.lake, parent.graph, parent.release)
+    end = fill_lake(job.home.lake, parent.graph, parent.release)
     ends = [[Position(LOG, offset)] for offset in end]
-    before, starts = replay(parent, job.lake, job.rewards, ends)
-    release = write_release(job.releases, trained, job.training, parent.release, 2)
+    before, starts = replay(parent, job.home.lake, job.rewards, ends)
+    release = write_release(job.home.releases, trained, job.training, parent.release, 2)
     after = next_namespace(job, parent, ends, trained, release)
 
     assert (after.release, after.log, after.offsets, after.created) == (release, LOG, end, 9)
@@ -104,8 +114,8 @@ def test_what_was_learnt_counts_for_as_much_as_a_moment_before(job: TrainJob, tr
     """The parent's trials of 1, 2 and 3 ms have faded until 9 ms, the job's time, and fade on by the job's memory."""
     memory = 8 / 86_400_000  # 8 ms
     parent = msgspec.structs.replace(parent_of(job, trained), memory_days=memory)
-    ends = [[Position(LOG, offset)] for offset in fill_lake(job.lake, parent.graph, parent.release)]
-    release = write_release(job.releases, trained, job.training, parent.release, 2)
+    ends = [[Position(LOG, offset)] for offset in fill_lake(job.home.lake, parent.graph, parent.release)]
+    release = write_release(job.home.releases, trained, job.training, parent.release, 2)
     after = next_namespace(TrainJob(**{**vars(job), "memory_days": 30.0}), parent, ends, trained, release)
     assert after.decay == Decay(30.0, 9)
     learnt = Sums.of(after.base).get(after.base.items[0])
@@ -130,7 +140,7 @@ def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:
         starts=[Start(), Start()],
         translations={"oldest": oldest},
     )
-    release = write_release(job.releases, trained, job.training, parent.release, 2)
+    release = write_release(job.home.releases, trained, job.training, parent.release, 2)
     after = next_namespace(job, parent, [[Position(LOG, 7)], [Position(LOG, 0)]], trained, release)
     assert after.translations["oldest"] == pytest.approx(oldest @ after.translations[parent.release])
     assert after.offsets == [7, 0], "a lake that is behind the base adds nothing"
@@ -139,14 +149,14 @@ def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:
 
 def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob, trained: Trained) -> None:
     parent = parent_of(job, trained)
-    first = fill_lake(job.lake, parent.graph, parent.release)
-    second = fill_lake(job.lake, parent.graph, parent.release, "second", b"another")
+    first = fill_lake(job.home.lake, parent.graph, parent.release)
+    second = fill_lake(job.home.lake, parent.graph, parent.release, "second", b"another")
     anew = TrainJob(**{**vars(job), "log": "third"})
     ends = [
         [Position(LOG, first[partition]), Position("second", second[partition]), Position("third", 0)]
         for partition in range(2)
     ]
-    release = write_release(job.releases, trained, job.training, parent.release, 2)
+    release = write_release(job.home.releases, trained, job.training, parent.release, 2)
     after = next_namespace(anew, parent, ends, trained, release)
     assert (after.log, after.offsets) == ("third", [0, 0])
     (item,) = np.flatnonzero(after.base.cluster == ITEM)

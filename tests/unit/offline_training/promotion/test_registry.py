@@ -32,10 +32,10 @@ def test_a_run_is_recorded_and_crowned(trained: Trained, settings: TrainingSetti
 
     assert registry.champion() is None
     with pytest.raises(Unavailable, match=f"Release {release} has no version of model 'matchloop'"):
-        registry.crown(release)
+        registry.set_champion(release)
     lineage = {"offsets": [3, 4]}
     version = registry.record(releases / release, manifest, manifest.metrics, figures, [2.0, 1.0], lineage)
-    registry.crown(release)
+    registry.set_champion(release)
 
     assert registry.champion() == release
     champion = client.get_model_version_by_alias("matchloop", "champion")
