@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import ReleaseRefused
+from online_serving.release_files import LIST_ITEMS, LIST_SCORES
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
-
-LIST_ITEMS = "list_items.npy"
-LIST_SCORES = "list_scores.npy"
 
 TRIGGERS = 20  # newest liked items whose lists are united
 FADING = 0.8  # what the list of a trigger counts, relative to that of the trigger after it

@@ -8,19 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import faiss
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feature_store.contracts.catalogue import Item
-from feature_store.contracts.errors import InvalidInput, ReleaseRefused
+from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, UNKNOWN_ITEM, features_hash, token_ids
 from feature_store.graph import Graph
 from feature_store.growing import GrowingRows
 from online_serving.item_lists import ItemLists
+from online_serving.release_files import read_contents
 from online_serving.retrieval import ItemIndex, cluster_thresholds, clusters_for
 from online_serving.towers import Towers
 
@@ -80,27 +78,20 @@ class Snapshot:
         """
         directory = releases / release
         manifest = open_release(directory, features_hash())
-        table = pq.read_table(directory / "items.parquet")
-        items: list[str] = table.column("item").to_pylist()
-        vectors = _vectors(table, manifest.dimensions)
-        columns = [table.column(feature.name).to_numpy().astype(np.float32) for feature in ITEM_FEATURES]
-        item_features = np.column_stack(columns).reshape(len(items), len(ITEM_FEATURES))
-        centroids = np.load(directory / "centroids.npy", allow_pickle=False).astype(np.float32)
-        index = faiss.read_index(str(directory / "index.faiss"))
-        graph = Graph.load(directory / "graph.parquet")
-        _check(directory, manifest, items, graph, centroids, index.ntotal)
-        growing = _Growing(graph, vectors, item_features, centroids)
+        contents = read_contents(directory, manifest)
+        ids, vectors, item_features = contents.items
+        growing = _Growing(contents.graph, vectors, item_features, contents.centroids)
         snapshot = cls(
             release=release,
             manifest=manifest,
             towers=Towers(directory),
-            index=ItemIndex(index),
-            lists=ItemLists.load(directory, len(items)),
-            centroids=centroids,
-            graph=graph,
+            index=ItemIndex(contents.index),
+            lists=ItemLists.load(directory, len(ids)),
+            centroids=contents.centroids,
+            graph=contents.graph,
             vectors=vectors,
             item_features=item_features,
-            available=np.full(len(items), catalogue is None),
+            available=np.full(len(ids), catalogue is None),
             categories={},
             unknown=growing.unknown.rows,
             _growing=growing,
@@ -205,24 +196,3 @@ def _regrouped(
         kept = np.setdiff1d(regrouped.get(category, nothing), np.array(leaving.get(category, []), dtype=np.int64))
         regrouped[category] = np.union1d(kept, np.array(joining.get(category, []), dtype=np.int64))
     return regrouped
-
-
-def _vectors(table: pa.Table, dimensions: int) -> Float32:
-    column = table.column("vector").combine_chunks()
-    flat: Float32 = column.flatten().to_numpy().astype(np.float32)
-    return flat.reshape(-1, dimensions)
-
-
-def _check(
-    directory: Path, manifest: Manifest, items: list[str], graph: Graph, centroids: Float32, indexed: int
-) -> None:
-    """The parts of a release must speak of the same items and clusters."""
-    wanted = (manifest.clusters, manifest.dimensions)
-    if centroids.shape != wanted:
-        raise ReleaseRefused(f"{directory} has centroids of shape {centroids.shape}, its manifest says {wanted}.")
-    if graph.items != items or indexed != len(items) or graph.clusters != manifest.clusters:
-        raise ReleaseRefused(
-            f"{directory} disagrees with itself: {len(items)} items in items.parquet, {graph.size} in the graph, "
-            f"{indexed} in the index; {graph.clusters} clusters in the graph, {manifest.clusters} in the manifest. "
-            "Train again."
-        )

@@ -11,14 +11,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from feature_store.contracts.errors import ReleaseRefused
+from online_serving.release_files import ITEM_TOWER, RANKER, SCORER, USER_TOWER
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
-
-USER_TOWER = "user_tower.onnx"
-ITEM_TOWER = "item_tower.onnx"
-RANKER = "ranker.onnx"
-SCORER = "scorer.onnx"
 
 _PAIR_INPUTS = ["cross", "length", "target", "trigger", "triggers", "user"]
 _ERRORS_ONLY = 3

@@ -12,8 +12,6 @@ from pathlib import Path
 import faiss
 import numpy as np
 import onnx
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -32,6 +30,16 @@ from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.sums import NO_ROWS
 from online_serving.item_lists import CROSS, TRIGGERS, ItemLists
+from online_serving.release_files import (
+    ITEM_TOWER,
+    RANKER,
+    SCORER,
+    USER_TOWER,
+    Contents,
+    ItemTable,
+    read_graph,
+    write_contents,
+)
 
 Float32 = NDArray[np.float32]
 
@@ -67,32 +75,24 @@ def build_release(
     features = np.zeros((len(catalogue), len(ITEM_FEATURES)), dtype=np.float32)
     features[:, 0] = np.log1p(np.arange(len(catalogue), 0, -1))
     features[:, 2], features[:, 3] = 0.5, 1.0
-    tokens = [token_ids(item.tokens(), ITEM_TOKENS).tolist() for item in catalogue]
-    columns: dict[str, pa.Array] = {
-        "item": pa.array(names, pa.string()),
-        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimensions),
-        "tokens": pa.array(tokens, pa.list_(pa.int64())),
-    }
-    columns |= {feature.name: pa.array(features[:, k]) for k, feature in enumerate(ITEM_FEATURES)}
-    pq.write_table(pa.table(columns), draft / "items.parquet")
     index = faiss.IndexFlatIP(dimensions)
     index.add(vectors)
-    faiss.write_index(index, str(draft / "index.faiss"))
-    np.save(draft / "centroids.npy", centroids, allow_pickle=False)
     nearest = np.argsort(-(centroids @ vectors.T), axis=1)[:, :edges_per_cluster]
     cluster = np.repeat(np.arange(clusters), nearest.shape[1])
-    Graph.build(names, nearest.ravel().astype(np.int64), cluster, clusters).save(draft / "graph.parquet")
+    graph = Graph.build(names, nearest.ravel().astype(np.int64), cluster, clusters)
+    tokens = np.array([token_ids(item.tokens(), ITEM_TOKENS) for item in catalogue])
+    write_contents(draft, Contents(ItemTable(names, vectors, features), centroids, graph, index), tokens)
     embedding = rng.standard_normal((TOKEN_BUCKETS + 1, dimensions)).astype(np.float32)
     embedding[0] = 0
-    onnx.save(_user_tower(embedding, history_length), draft / "user_tower.onnx")
-    onnx.save(_item_tower(embedding), draft / "item_tower.onnx")
-    onnx.save(_ranker(dimensions), draft / "ranker.onnx")
+    onnx.save(_user_tower(embedding, history_length), draft / USER_TOWER)
+    onnx.save(_item_tower(embedding), draft / ITEM_TOWER)
+    onnx.save(_ranker(dimensions), draft / RANKER)
     if list_length:
         following = np.arange(len(catalogue))[:, None] + np.arange(1, list_length + 1)
         following[following >= len(catalogue)] = -1
         scores = np.tile(np.linspace(0.9, 0.3, list_length, dtype=np.float32), (len(catalogue), 1))
         ItemLists(following.astype(np.int32), scores).save(draft)
-        onnx.save(_scorer(dimensions), draft / "scorer.onnx")
+        onnx.save(_scorer(dimensions), draft / SCORER)
     manifest = Manifest(
         created=0,
         features=features_hash(),
@@ -118,7 +118,7 @@ def build_namespace(namespaces: Path, releases: Path, release: str, log: str, pa
         log=log,
         offsets=[0] * partitions,
         created=0,
-        graph=Graph.load(releases / release / "graph.parquet"),
+        graph=read_graph(releases / release),
         base=NO_ROWS,
         starts=[Start()] * partitions,
     )

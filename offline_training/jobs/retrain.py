@@ -6,7 +6,6 @@ import numpy as np
 
 from feature_store.bandit_state import Position
 from feature_store.contracts.errors import ReleaseRefused
-from feature_store.graph import Graph
 from feature_store.namespace import Namespace, namespace_id
 from feature_store.sums import Float64
 from offline_training.carry_over.ensemble import mix, translation, transport
@@ -20,6 +19,7 @@ from offline_training.retrieval.dataset import Float32
 from offline_training.retrieval.sequences import Sequences
 from offline_training.train_models import Trained, train_models
 from offline_training.training_data import read_training_data
+from online_serving.release_files import read_graph
 from online_serving.snapshot import Snapshot
 from streaming.open_decisions import translate
 from streaming.replay import lake_ends, replay
@@ -64,7 +64,7 @@ def next_namespace(
     after = nearest_cluster(vectors, new.centroids)
     matrix = translation(before, after, len(old.centroids), len(new.centroids))
 
-    graph = Graph.load(job.home.releases / release / "graph.parquet")
+    graph = read_graph(job.home.releases / release)
     carried = transport(learnt, matrix, graph)
     rng = np.random.default_rng(job.training.seed)
     values = offline_values(new, carried, vectors, people, after, rng)

@@ -11,7 +11,6 @@ from feature_store.contracts.clock import Clock
 from feature_store.contracts.manifest import open_release
 from feature_store.decay import Decay
 from feature_store.definitions import features_hash
-from feature_store.graph import Graph
 from feature_store.home import Home
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online import OnlineStore
@@ -27,6 +26,7 @@ from offline_training.release.write import write_release
 from offline_training.settings import SparkSettings, TrainingSettings
 from offline_training.train_models import Trained, train_models
 from offline_training.training_data import read_training_data
+from online_serving.release_files import read_graph
 from online_serving.snapshot import Snapshot
 from streaming.settings import RewardSettings
 from streaming.sink import learning_at
@@ -100,7 +100,7 @@ def train(job: TrainJob, progress: Progress) -> TrainResult:
         log=job.log,
         offsets=list(job.offsets),
         created=created,
-        graph=Graph.load(job.home.releases / release / "graph.parquet"),
+        graph=read_graph(job.home.releases / release),
         base=base,
         starts=job.starts(),
         memory_days=job.memory_days,

@@ -13,6 +13,7 @@ from offline_training.ranking.model import Ranker
 from offline_training.retrieval.pi2i.scorer import PairScorer
 from offline_training.retrieval.two_tower import TwoTower
 from online_serving.item_lists import CROSS, TRIGGERS
+from online_serving.release_files import ITEM_TOWER, RANKER, SCORER, USER_TOWER
 
 OPSET = 17
 
@@ -28,15 +29,15 @@ def export_towers(model: TwoTower, directory: Path) -> None:
         "tokens": torch.zeros(2, USER_TOKENS, dtype=torch.int64),
     }
     inputs = tuple(user_inputs.values())
-    _export(model.user_tower, inputs, directory / "user_tower.onnx", tuple(user_inputs), "vector")
+    _export(model.user_tower, inputs, directory / USER_TOWER, tuple(user_inputs), "vector")
     item = (torch.zeros(2, dtype=torch.int64), torch.zeros(2, ITEM_TOKENS, dtype=torch.int64))
-    _export(model.item_tower, item, directory / "item_tower.onnx", ("id", "tokens"), "vector")
+    _export(model.item_tower, item, directory / ITEM_TOWER, ("id", "tokens"), "vector")
 
 
 def export_ranker(ranker: Ranker, dimensions: int, directory: Path) -> None:
     """Writes ranker.onnx with standardisation and calibration inside."""
     features = torch.zeros(2, len(RANKER_FEATURES) + dimensions)
-    _export(ranker, (features,), directory / "ranker.onnx", ("features",), "probability")
+    _export(ranker, (features,), directory / RANKER, ("features",), "probability")
 
 
 def export_scorer(scorer: PairScorer, dimensions: int, directory: Path) -> None:
@@ -51,9 +52,7 @@ def export_scorer(scorer: PairScorer, dimensions: int, directory: Path) -> None:
         torch.zeros(users, pairs, CROSS),
     )
     inputs = ("triggers", "length", "user", "trigger", "target", "cross")
-    _export(
-        scorer, arguments, directory / "scorer.onnx", inputs, "logit", pairs=("trigger", "target", "cross", "logit")
-    )
+    _export(scorer, arguments, directory / SCORER, inputs, "logit", pairs=("trigger", "target", "cross", "logit"))
 
 
 def _export(

@@ -4,20 +4,17 @@ import os
 import shutil
 from pathlib import Path
 
-import faiss
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from feature_store.contracts.manifest import Manifest, seal
-from feature_store.definitions import ITEM_FEATURES, features_hash
+from feature_store.definitions import features_hash
 from offline_training.clusters import build_graph, cluster_count, cluster_users
 from offline_training.release.encoding import encode_users
 from offline_training.release.export import export_ranker, export_scorer, export_towers
 from offline_training.release.index import RECALL_SIZE, build_index
-from offline_training.retrieval.dataset import Catalogue, Float32
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import Trained
+from online_serving.release_files import Contents, ItemTable, write_contents
 from online_serving.towers import Towers
 
 
@@ -47,11 +44,9 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
         if trained.lists is not None:
             trained.lists.items.save(draft)
             export_scorer(trained.lists.scorer, settings.dimensions, draft)
-        _write_items(catalogue, vectors, draft / "items.parquet")
-        faiss.write_index(index.index, str(draft / "index.faiss"))
-        np.save(draft / "centroids.npy", centroids, allow_pickle=False)
         graph = build_graph(catalogue.items, vectors, centroids, settings.edges_per_cluster)
-        graph.save(draft / "graph.parquet")
+        items = ItemTable(catalogue.items, vectors, catalogue.features)
+        write_contents(draft, Contents(items, centroids, graph, index.index), catalogue.tokens)
 
         connected = int(np.count_nonzero(np.diff(graph.item_start)))
         measured = {
@@ -92,15 +87,3 @@ def parameters(settings: TrainingSettings) -> dict[str, str | int | float | bool
         else:
             flat[name] = value
     return flat
-
-
-def _write_items(catalogue: Catalogue, vectors: Float32, path: Path) -> None:
-    flat = pa.array(np.ascontiguousarray(vectors).ravel(), pa.float32())
-    columns = {
-        "item": pa.array(catalogue.items, pa.string()),
-        "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
-        "tokens": pa.array(catalogue.tokens.tolist(), pa.list_(pa.int64())),
-    }
-    for place, feature in enumerate(ITEM_FEATURES):
-        columns[feature.name] = pa.array(catalogue.features[:, place], pa.float32())
-    pq.write_table(pa.table(columns), path)

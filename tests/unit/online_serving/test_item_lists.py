@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from feature_store.contracts.errors import ReleaseRefused
-from online_serving.item_lists import FADING, LIST_ITEMS, TARGETS, TOTAL, TRIGGERS, Float32, Int64, ItemLists
+from online_serving.item_lists import FADING, TARGETS, TOTAL, TRIGGERS, Float32, Int64, ItemLists
+from online_serving.release_files import LIST_ITEMS
 
 LISTS = ItemLists(
     np.array([[1, 2, -1], [0, 3, 2], [3, -1, -1], [-1, -1, -1]], np.int32),

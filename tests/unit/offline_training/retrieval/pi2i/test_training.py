@@ -16,7 +16,7 @@ from offline_training.retrieval.pi2i.moments import Moments
 from offline_training.retrieval.pi2i.scorer import PairScorer
 from offline_training.retrieval.pi2i.training import fit_scorer, trigger_target_softmax
 from online_serving.item_lists import CROSS, TARGETS, TOTAL, TRIGGERS, Float32, Int64, ItemLists
-from online_serving.towers import SCORER
+from online_serving.release_files import SCORER
 
 D = 8
 
