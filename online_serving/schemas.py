@@ -14,13 +14,20 @@ MAX_ITEMS = 1_000
 _MAX_TEXT = 1_000
 _INT64 = 2**63
 
+
+def _without_fraction(value: Any) -> Any:
+    """JSON has one kind of number, and 5.0 is whole."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Whole = BeforeValidator(_without_fraction)  # behind the Field: its limits are then in the schema
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 Text = Annotated[str, Field(max_length=_MAX_TEXT)]
 Integer = Annotated[int, Field(ge=-_INT64, lt=_INT64)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Attributes = Annotated[dict[Name, bool | Integer | Number | Text], Field(max_length=MAX_ATTRIBUTES)]
-Milliseconds = Annotated[int, Field(ge=0, lt=2**47, description="Milliseconds since the epoch, UTC.")]
+Milliseconds = Annotated[int, Field(ge=0, lt=2**47, description="Milliseconds since the epoch, UTC."), _Whole]
 
 
 class _Body(BaseModel):
@@ -49,7 +56,9 @@ class RecommendationRequest(_Body):
     )
 
     user_id: Id = Field(description="Your id of the user. Somebody unknown is fine.")
-    slate_size: int | None = Field(default=None, ge=1, description="Items wanted; the server's default if left out.")
+    slate_size: Annotated[int, Field(ge=1), _Whole] | None = Field(
+        default=None, description="Items wanted; the server's default if left out."
+    )
     surface: str = Field(default="default", min_length=1, max_length=100, description="Where the slate will be shown.")
     context: Attributes = Field(
         default={}, description="User attributes as of now; they take the place of stored ones of the same name."
