@@ -28,7 +28,7 @@ class Program:
     preferred_port: int = 0
     host: str = servers.LOOPBACK  # of the port
     requires: tuple[str, ...] = ()
-    start_seconds: float = 60.0
+    start_seconds: float = 180.0  # to answer, or to say that it loads; one that ends is given up at once
     stop_seconds: int = 10  # before it is killed
     restarts: bool = True
     forks: bool = False  # has children that must end with it
@@ -98,7 +98,7 @@ def _mlflow(settings: Settings) -> Program:
         command=lambda port: servers.mlflow_command(port, directory),
         answers=lambda port: servers.http_answers(servers.LOOPBACK, port, "/health"),
         preferred_port=15000,
-        start_seconds=120,
+        start_seconds=300,
         forks=True,
         data=directory,
         environment={
