@@ -118,7 +118,7 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         stack.start(UPDATER, SINK, API, progress=progress)
         api = stack.endpoints.api
         if api is None:
-            raise Unavailable(f"The API has no address. Its log: {settings.home / 'logs' / 'api.log'}")
+            raise Unavailable("The API has no address. `matchloop status` names its log.")
 
     key = live.serving.api_key
     at_most = visits + int(_PATIENCE_SECONDS * pace)

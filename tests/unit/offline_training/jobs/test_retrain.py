@@ -165,7 +165,7 @@ def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob,
 
 def test_a_first_namespace_does_not_learn_while_learning_is_switched_off(job: TrainJob) -> None:
     rows = sink._event_rows(Record(1, 4, b"", encode([Switch(learning=False, time=1)]), 0))
-    folder = job.lake / "events" / f"log={LOG}" / "partition=1"
+    folder = job.home.lake / "events" / f"log={LOG}" / "partition=1"
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=EVENTS), folder / "0-5.parquet")
     later = TrainJob(**{**vars(job), "offsets": [5, 5]})
