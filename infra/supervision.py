@@ -85,6 +85,8 @@ class Supervisor:
 
         Raises MatchLoopError if there is one already.
         """
+        import supervisor  # noqa: F401 - the extra `stack`; without it nothing is to be left behind
+
         self._make_directories()
         deadline = time.monotonic() + _PROBE_SECONDS
         while True:

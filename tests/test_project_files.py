@@ -1,6 +1,7 @@
 """The files that a newcomer's first two commands depend on."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from infra.extras import PARTS
 
 ROOT = Path(__file__).parents[1]
 NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -34,9 +37,56 @@ def test_the_lock_has_plain_public_versions_only() -> None:
 def test_everything_the_project_asks_for_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["dev"], *extras["bench"]]
+    wanted = [*project["dependencies"], *(name for names in extras.values() for name in names)]
     names = {canonical(match.group()) for requirement in wanted if (match := NAME.match(requirement))}
-    assert names <= {canonical(name) for name in locked()}
+    assert names - {"matchloop"} <= {canonical(name) for name in locked()}
+
+
+def test_all_is_what_the_commands_need() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras["all"] == [f"matchloop[{','.join(PARTS)}]"]
+
+
+@pytest.mark.parametrize(
+    ("index", "reachable", "installs", "configured", "from_cpu_index"),
+    [
+        ("public", True, True, "", True),
+        ("out of reach", False, True, "", False),
+        ("without this version", True, False, "", True),
+        ("a mirror in a file", True, True, "global.index-url='https://mirror.example/simple'", False),
+        ("a mirror in the environment", True, True, ":env:.index-url='https://mirror.example/simple'", False),
+        ("none", True, True, "global.no-index='true'", False),
+        ("one more than the public one", True, True, "global.extra-index-url='https://more.example/simple'", True),
+    ],
+)
+@pytest.mark.skipif(platform.system() != "Linux", reason="elsewhere PyPI has the CPU build")
+def test_the_installation_prefers_the_cpu_build_of_torch_and_never_depends_on_it(
+    tmp_path: Path, index: str, reachable: bool, installs: bool, configured: str, from_cpu_index: bool
+) -> None:
+    """With a make-believe Python that notes what pip is asked for."""
+    (tmp_path / "infra").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("infra/install.sh", "infra/constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        f"*urlopen*) exit {0 if reachable else 1};;\n"
+        f"*'pip config list'*) echo \"{configured}\";;\n"
+        f'*"--index-url"*) echo "$*" >>asked; exit {0 if installs else 1};;\n'
+        '*"pip install"*) echo "$*" >>asked;;\n'
+        "esac\n"
+    )
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(tmp_path / "infra" / "install.sh")], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *first, last = (tmp_path / "asked").read_text().splitlines()
+    assert ".[all,dev] -c infra/constraints.txt" in last
+    assert "index-url" not in last
+    assert [f"torch=={locked()['torch']}" in line and "--no-deps" in line for line in first] == [True] * from_cpu_index
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
