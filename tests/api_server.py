@@ -27,7 +27,7 @@ SECRET = b"a secret for the tests"
 _pause = threading.Event()
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 150.0) -> None:
     """Looks every 10 ms until the condition holds."""
     for _ in range(int(seconds * 100)):
         if condition():
@@ -95,7 +95,7 @@ def running(config: ServerConfig, *, ready: bool = True) -> Iterator[httpx.Clien
         wait_until(lambda: server.started or not thread.is_alive())
         assert server.started, "the application did not start"
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=150) as client:
             if ready:
                 wait_until(lambda: client.get("/readyz").status_code == 200)
             yield client

@@ -19,7 +19,7 @@ from infra.servers import HealthCheck
 from offline_training.data.spark import spark_session, stop_session
 from offline_training.settings import SparkSettings
 
-_START_SECONDS = 20.0
+_START_SECONDS = 150.0
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ def _wait_until_ready(process: "subprocess.Popen[str]", port: int) -> None:
         except httpx.TransportError:
             return process.poll() is not None
 
-    wait_until(ready, 120)
+    wait_until(ready)
     assert process.poll() is None, process.stderr and process.stderr.read()
 
 
@@ -100,7 +100,7 @@ def test_workers_share_a_port_and_one_that_starts_gets_no_requests_before_it_can
         workers.append(_serve(installation, shared, own[0], workers=2))
         _wait_until_ready(workers[0], own[0])
         workers.append(_serve(installation, shared, own[1], workers=2))
-        wait_until(second_answers, 120)
+        wait_until(second_answers)
         for _ in range(20):
             ask()
         served = [httpx.get(f"http://127.0.0.1:{port}/metrics").text for port in own]
@@ -124,7 +124,7 @@ def test_a_served_process_imports_no_training_and_ends_on_sigterm(installation: 
             _wait_until_ready(process, port)
             assert client.post("/v1/recommendations", json={"user_id": "u"}).status_code == 200
             process.send_signal(signal.SIGTERM)
-            output, errors = process.communicate(timeout=20)
+            output, errors = process.communicate()
     finally:
         process.kill()
         process.wait()

@@ -27,7 +27,7 @@ _MARK = "TEST_STACK_MARK"  # not MATCHLOOP_*: the stack gives its processes no s
 _PAUSE = threading.Event()
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 150.0) -> None:
     """Returns when the condition holds; fails the test if it does not come true."""
     deadline = time.monotonic() + seconds
     while not condition():
