@@ -3,8 +3,9 @@
     <prefix>:updaters  sorted set: member -> when its session ends, ms of Redis's clock
 
 A member renews its session from a thread of its own; one that was silent for a session is left out, and the others
-work on its partitions. This says only who works on what. That two members believe to own one partition, for a moment
-or because one was paused, costs time and nothing else: the fenced commit of bandit_state.py lets one of them through.
+work on its partitions. This says only who works on what. If two members both believe they own one partition, for a
+moment or because one was paused, it costs time and nothing else: the fenced commit of bandit_state.py lets one of
+them through.
 """
 
 import logging
@@ -57,7 +58,7 @@ class Membership:
         try:
             self._redis.zrem(self._key, self._member)
         except redis.RedisError as unanswered:
-            _log.warning("left without saying so: %s", unanswered)
+            _log.warning("could not deregister: %s", unanswered)
 
     def partitions(self, count: int) -> list[int]:
         """Those of `count` partitions that this member works on: of n members, the i-th has partitions i, i + n, ..."""

@@ -22,19 +22,20 @@ class RedisSettings(BaseModel):
     )
     fsync: Fsync = Field(
         default=Fsync.EVERYSEC,
-        description="Of the embedded server: a power failure costs a second (everysec), or no write (always, slower).",
+        description="For the embedded server: a power failure loses up to a second of writes (everysec) or none "
+        "(always, slower).",
     )
     prefix: str = Field(
         default="matchloop",
         pattern=r"^[A-Za-z0-9_-]{1,40}$",
-        description="Prefix of every key, so that one server can hold several.",
+        description="Prefix of every key, so that several installations can share a server.",
     )
     deltas_kept: int = Field(
         default=10_000,
         ge=10,
-        description="Commits between two snapshots of a partition's rows, at most; a reader further behind reloads.",
+        description="Most commits between two snapshots of a partition's rows; a reader further behind reloads.",
     )
-    history_kept: int = Field(default=200, ge=1, description="Newest interactions kept per user, as history.")
+    history_kept: int = Field(default=200, ge=1, description="Newest interactions kept per user as history.")
     shown_kept: int = Field(
-        default=5_000, ge=1, description="Newest shown items kept per user, so that none is shown twice."
+        default=5_000, ge=1, description="Newest shown items kept per user, so that they are not shown again."
     )

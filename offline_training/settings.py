@@ -17,7 +17,7 @@ class SparkSettings(BaseModel):
     driver_memory: str = Field(default="2g", description="Heap of the driver.")
     shuffle_partitions: int = Field(default=4, ge=1, description="Partitions after a shuffle; a few per core.")
     properties: dict[str, str] = Field(
-        default={}, description="Further properties of Spark, such as spark.executor.memory; they count last."
+        default={}, description="Further Spark properties, such as spark.executor.memory; they override all others."
     )
 
 
@@ -27,7 +27,8 @@ class MlflowSettings(BaseModel):
     model_config = _strict
 
     tracking_uri: str | None = Field(
-        default=None, description="Your MLflow server; empty: embedded, on SQLite. MLFLOW_TRACKING_URI is read too."
+        default=None,
+        description="Your MLflow server; empty: an embedded one on SQLite. MLFLOW_TRACKING_URI is read too.",
     )
     experiment: str = Field(default="matchloop", description="MLflow experiment for training runs and reports.")
     model: str = Field(default="matchloop", description="Registered model; the alias `champion` is what serves.")
@@ -50,19 +51,19 @@ class TrainingSettings(BaseModel):
     seed: int = Field(default=0, description="Seed of everything random in training.")
     positive_value: dict[str, float] = Field(
         default={"rating": 4.0},
-        description="An interaction of the type is positive from this value on; types not named above 0.",
+        description="Value from which an interaction is positive, by type; other types are positive above 0.",
     )
     dimensions: int = Field(default=64, ge=4, description="Length of user and item vectors.")
     history_length: int = Field(default=50, ge=1, description="Events of history that the user tower reads.")
     layers: int = Field(default=2, ge=1, description="Attention blocks of the user tower.")
     heads: int = Field(default=2, ge=1, description="Attention heads; twice their number divides `dimensions`.")
     horizon: int = Field(
-        default=20, ge=0, description="Events by which the towers look further ahead than the next one."
+        default=20, ge=0, description="How many events beyond the next one the towers learn to predict."
     )
     drift: bool = Field(
         default=True,
-        description="Whether what people want changes with time: the towers then start from how popular items are in "
-        "the last `recent_days`, and end with the newest events.",
+        description="Whether tastes drift over time: the towers then start from the popularity of items in the last "
+        "`recent_days`, and are trained on the newest events last.",
     )
     dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout of the user tower.")
     epochs: int = Field(default=8, ge=1, description="Passes of the two-tower model over the training set.")
@@ -78,7 +79,7 @@ class TrainingSettings(BaseModel):
         default="32-true", description="Arithmetic of the two-tower training; bf16-mixed is quicker where supported."
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(
-        default="auto", description="What the two-tower model is trained on; auto: a GPU if there is one."
+        default="auto", description="Device that the two-tower model is trained on; auto: a GPU if there is one."
     )
     ranker_epochs: int = Field(default=3, ge=1, description="Passes of the ranker over its training set.")
     ranker_negatives: int = Field(
@@ -87,12 +88,12 @@ class TrainingSettings(BaseModel):
     recent_days: float = Field(
         default=14.0,
         gt=0,
-        description="What is recent when training leans to new examples, and to the baseline.",
+        description="Days that count as recent, for training on new examples and for the popularity baseline.",
     )
     clusters: int | None = Field(
         default=None,
         ge=1,
-        description="User clusters C; empty: 4 edges for every item on average. Never more than a tenth of the users.",
+        description="User clusters C; empty: enough for 4 edges per item on average. At most a tenth of the users.",
     )
     edges_per_cluster: int = Field(default=100, ge=1, description="Items W that each cluster is connected to.")
     active_clusters: int = Field(default=5, ge=1, description="Clusters K in a user's context.")
@@ -102,21 +103,21 @@ class TrainingSettings(BaseModel):
     list_length: int = Field(
         default=200,
         ge=0,
-        description="Longest item-to-item list that is made; training cuts it where doubling adds less than 0.01 to "
-        "the hit rate. 0: no lists.",
+        description="Maximum length of item-to-item lists; training cuts them where doubling adds less than 0.01 to "
+        "the hit rate. 0 disables lists.",
     )
     prior_discount: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="What a trial logged before `train` counts in the first base, times 1 / propensity (at most 10); "
-        "0: begin with nothing.",
+        description="Weight of a trial logged before `train` in the first base, times 1 / propensity (at most 10); "
+        "0: the bandit starts from nothing.",
     )
     ensemble_omega: float = Field(
         default=0.2, ge=0, le=1, description="Weight of the online value at a change point (V1D3)."
     )
     ensemble_keep: float = Field(
-        default=0.5, ge=0, le=1, description="Share kappa of the online trials that a change point keeps."
+        default=0.5, ge=0, le=1, description="Share kappa of the online trials that is kept at a change point."
     )
 
     @model_validator(mode="after")

@@ -37,9 +37,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     422: {"model": ErrorAnswer, "description": "A field breaks a rule; details name field, value and rule."},
     503: {"model": ErrorAnswer, "description": "A part of the system does not answer. Try again."},
 }
-_NOT_FOUND: dict[int | str, dict[str, Any]] = {
-    404: {"model": ErrorAnswer, "description": "There is nothing of this id."}
-}
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer, "description": "No item with this id."}}
 
 # The length is described here and checked by _identity: a broken rule is answered as one of a body.
 Identity = Annotated[str, Path(json_schema_extra={"minLength": 1, "maxLength": MAX_ID_CHARACTERS})]

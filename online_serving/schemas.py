@@ -55,7 +55,7 @@ class RecommendationRequest(_Body):
         json_schema_extra={"examples": [{"user_id": "42", "slate_size": 5, "surface": "home", "explain": True}]}
     )
 
-    user_id: Id = Field(description="Your id of the user. Somebody unknown is fine.")
+    user_id: Id = Field(description="Your id of the user. Unknown users are accepted.")
     slate_size: Annotated[int, Field(ge=1), _Whole] | None = Field(
         default=None, description="Items wanted; the server's default if left out."
     )

@@ -119,7 +119,7 @@ def decode(value: bytes) -> Letter:
 
 def pending(records: Iterable[Record]) -> list[Letter]:
     """The letters of a dead-letter topic, each place once, without those that were retried and without records that are
-    no letters of this version."""
+    not dead letters of this version."""
     letters: dict[Place, Letter] = {}
     retried = set()
     for record in records:

@@ -354,7 +354,7 @@ class Fold:
                 silence = self._settings.silence
                 self.outcomes["silent"] += len(unresolved)
                 self._share(decision, unresolved, 0.0, 1.0, silence, silence * silence)
-            else:  # no feedback will come of it any more: it is not on its way
+            else:  # no feedback will come of it any more: it is no longer pending
                 self._take_back(decision, unresolved)
 
     def _close(self, name: str) -> OpenDecision:

@@ -17,7 +17,9 @@ class KafkaSettings(BaseModel):
 
     model_config = _strict
 
-    bootstrap: str | None = Field(default=None, description="host:port of your cluster; empty: embedded, memory only.")
+    bootstrap: str | None = Field(
+        default=None, description="host:port of your cluster; empty: an embedded broker that keeps its log in memory."
+    )
     events_topic: str = Field(default="events", description="Decisions and feedback, keyed by user.")
     catalogue_topic: str = Field(default="catalogue", description="Items put and deleted.")
     deadletter_topic: str = Field(default="deadletter", description="Events that could not be processed, and why.")
@@ -29,7 +31,9 @@ class KafkaSettings(BaseModel):
     )
     replication: int = Field(default=1, ge=1, description="Replicas of the topics when MatchLoop creates them.")
     tick_seconds: float = Field(
-        default=5.0, gt=0, description="A quiet partition gets a tick this often, so that windows close."
+        default=5.0,
+        gt=0,
+        description="A tick is appended to a quiet partition this often, so that feedback windows close.",
     )
 
 
@@ -38,8 +42,10 @@ class LakeSettings(BaseModel):
 
     model_config = _strict
 
-    flush_seconds: float = Field(default=5.0, gt=0, description="A file is written this often while events come.")
-    flush_events: int = Field(default=20_000, ge=1, description="... and whenever this many events wait.")
+    flush_seconds: float = Field(default=5.0, gt=0, description="While events arrive, a file is written this often.")
+    flush_events: int = Field(
+        default=20_000, ge=1, description="A file is also written whenever this many events are waiting."
+    )
 
 
 class UpdaterSettings(BaseModel):
@@ -48,10 +54,15 @@ class UpdaterSettings(BaseModel):
     model_config = _strict
 
     processes: int = Field(
-        default=1, ge=1, le=64, description="Updaters that the stack starts; they share the partitions of the log."
+        default=1,
+        ge=1,
+        le=64,
+        description="Updater processes that the stack starts; they share the partitions of the log.",
     )
     session_seconds: float = Field(
-        default=3.0, ge=0.5, description="An updater that was silent for so long has its partitions taken over."
+        default=3.0,
+        ge=0.5,
+        description="After this long without a heartbeat, an updater's partitions are taken over by the others.",
     )
 
 
@@ -70,27 +81,26 @@ class RewardSettings(BaseModel):
 
     weights: dict[str, Worth] = Field(
         default={VIEW: 0.0, "click": 1.0, "like": 1.0, "watch": 1.0, "purchase": 1.0, "dislike": 0.0},
-        description="Reward of one event of the type, multiplied with the event's value. Other types are refused. "
-        "'view' says that an item was seen, and counts while nothing else has come.",
+        description="Reward of one event by type, multiplied by the event's value. Other types are refused. "
+        "A 'view' says that the item was seen; any other event on the item replaces it.",
     )
     thresholds: dict[str, Worth] = Field(
         default={},
-        description="Of these types a value from here on is worth the whole weight, a smaller one 0: "
-        "{watch = 30} for a watch of 30 seconds.",
+        description="For these types, a value at or above the threshold earns the full weight, a smaller one nothing: "
+        "{watch = 30} counts a watch of at least 30 seconds.",
     )
     aggregation: Aggregation = Field(
-        default=Aggregation.MAX, description="Several events on one shown item: sum, max or latest."
+        default=Aggregation.MAX, description="How several events on one shown item are combined: sum, max or latest."
     )
-    minimum: Worth = Field(default=0.0, description="Rewards are cut to this range ...")
-    maximum: Worth = Field(default=1.0, description="... before they are learnt from.")
-    silence: Worth = Field(
-        default=0.0, description="Reward of an item that was shown and got no event within the window."
-    )
+    minimum: Worth = Field(default=0.0, description="Rewards below this are raised to it.")
+    maximum: Worth = Field(default=1.0, description="Rewards above this are lowered to it.")
+    silence: Worth = Field(default=0.0, description="Reward of a shown item without any event within the window.")
     window_seconds: float = Field(
-        default=1800.0, gt=0, description="Feedback counts this long after the decision; later it is 'late'."
+        default=1800.0, gt=0, description="How long after a decision its feedback counts; anything later is 'late'."
     )
     positive: float = Field(
-        default=0.5, description="A reward from here on is a positive interaction: what models learn to predict."
+        default=0.5,
+        description="Rewards at or above this are positive interactions, which the models learn to predict.",
     )
 
     @model_validator(mode="after")
@@ -122,11 +132,11 @@ class BanditSettings(BaseModel):
     alpha: float = Field(
         default=1.0,
         ge=0,
-        description="Width of the bonus; for the residual form in units of the reward's standard deviation. "
-        "0: nothing is explored.",
+        description="Width of the exploration bonus; for the residual form in standard deviations of the reward. "
+        "0 disables exploration.",
     )
     edge_prior: float = Field(
-        default=3.0, gt=0, description="Pseudo-trials of an edge in the bonus; in the published form in the mean, too."
+        default=3.0, gt=0, description="Pseudo-trials of an edge in the bonus; in the published form also in the mean."
     )
     item_prior: float = Field(
         default=3.0,
@@ -137,27 +147,31 @@ class BanditSettings(BaseModel):
     memory_days: float | None = Field(
         default=None,
         ge=1,
-        description="What a trial counts fades to 1/e in so many days; empty: never. Holds from the next train or "
-        "retrain on. Retrain before 50 times as long has passed: from then on nothing fades.",
+        description="Days in which the weight of a trial decays to 1/e; empty: trials do not decay. Takes effect with "
+        "the next train or retrain. Retrain at least once in 50 times this period: decay stops after that.",
     )
     explore_top_k: int = Field(
-        default=20, ge=1, description="Exploration draws uniformly among this many items of the highest upper bound."
+        default=20,
+        ge=1,
+        description="Exploration draws uniformly among the items with the highest upper bounds, this many.",
     )
     explore_share: Share = Field(
         default=0.1,
-        description="Chance that a slot explores. Which share of users meets exploration at all is up to the variants.",
+        description="Chance that a slot explores. Variants set which users are explored on.",
     )
     explore_share_by_surface: dict[str, Share] = Field(
-        default={}, description="... where a surface has its own: {checkout = 0} for none there."
+        default={}, description="Overrides by surface: {checkout = 0} disables exploration there."
     )
     graduation_trials: int = Field(
-        default=1000, ge=0, description="An item with so many resolved trials is not explored any more. 0: never so."
+        default=1000,
+        ge=0,
+        description="An item with this many resolved trials is no longer explored. 0 disables graduation.",
     )
     item_centric_sigmas: float = Field(
         default=2.0,
         ge=0,
-        description="An item is not explored for a user who is expected to like it less than its average, "
-        "by so many standard deviations of what is known of that. 0: for everybody.",
+        description="An item is not explored for a user whose expected reward is below the item's average by this many "
+        "standard deviations of that difference. 0: items are explored for all users.",
     )
 
     def share_on(self, surface: str) -> float:

@@ -21,7 +21,7 @@ def import_data(
     source: Annotated[Path, typer.Argument(help="Directory with interactions, and optionally items and users.")],
     column: Annotated[
         list[str] | None,
-        typer.Option("--map", help="A column that is called otherwise, as OURS=YOURS; may be repeated."),
+        typer.Option("--map", help="A column with another name, as OURS=YOURS; may be repeated."),
     ] = None,
     newlines_in_values: Annotated[
         bool, typer.Option("--newlines-in-values", help="Quoted values of the CSV files may hold line breaks.")

@@ -26,7 +26,7 @@ def list_letters(
     limit: Annotated[int, typer.Option(min=1, help="Reasons to show, the most frequent first.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """List what could not be processed and was not retried, by reason, with the first and last place and an example.
+    """List events that could not be processed and were not retried, by reason, with places and an example.
 
     Example: `matchloop deadletter list --json`
     """
@@ -57,14 +57,14 @@ def list_letters(
 
 def retry(
     context: typer.Context,
-    reason: Annotated[str | None, typer.Option(help="Those whose reason contains this text.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be appended.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Retry those whose reason contains this text.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Retry all of them.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only report what would be appended.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Append dead letters to the log again, once the reason is gone. What has counted already does not count twice.
+    """Append dead letters to the log again, once their cause is fixed. Events that counted already do not count twice.
 
-    Feedback whose window has closed meanwhile is only counted as late.
+    Feedback whose window has closed in the meantime counts as late.
 
     Example: `matchloop deadletter retry --reason "is not declared" --dry-run`
     """
@@ -77,7 +77,7 @@ def retry(
     from streaming.kafka import Writer
 
     if everything is (reason is not None):
-        raise InvalidInput("Say which dead letters to retry: --reason TEXT, or --all.")
+        raise InvalidInput("Specify which dead letters to retry: --reason TEXT, or --all.")
     settings = options(context).connected_settings()
     chosen = [letter for letter in _pending(settings) if reason is None or reason in letter.reason]
     plan = plan_retry(chosen, settings.rewards.window_seconds, SystemClock())

@@ -23,7 +23,7 @@ def demo(
         int | None,
         typer.Option(min=1, help="Recommendations to ask for; default: 5,000.", show_default=False),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running afterwards.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run the whole loop on MovieLens-100K: train, serve, learn online, retrain, report.

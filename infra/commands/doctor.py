@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 def doctor(context: typer.Context, as_json: Json = False) -> None:
     """Check Python, packages, Java, servers, ports, disk and memory, and say what to do.
 
-    Exit code 1 if something must be done.
+    Exits with 1 if something needs to be fixed.
 
     Example: `matchloop doctor`
     """

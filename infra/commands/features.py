@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_features(context: typer.Context, as_json: Json = False) -> None:  # noqa: ARG001 - Typer hands it over
-    """List the features with their declarations.
+    """List the declared features.
 
     Example: `matchloop features list`
     """
@@ -37,10 +37,10 @@ def list_features(context: typer.Context, as_json: Json = False) -> None:  # noq
 
 def check(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many decisions, the newest.")] = 10_000,
+    limit: Annotated[int, typer.Option(min=1, help="Check at most this many decisions, newest first.")] = 10_000,
     as_json: Json = False,
 ) -> None:
-    """Recompute the features that decisions in the lake were made with: is there training-serving skew?
+    """Recompute the features that logged decisions were made with, to find training-serving skew.
 
     Exit code 1 if any of them differ. A user's history must be the published one plus the log up to a point that the
     process that answered can have seen; context and predictions must be what the decision's release computes from it.

@@ -25,9 +25,9 @@ def learning(
     switch: Annotated[Switch, typer.Argument(help="on or off.")],
     as_json: Json = False,
 ) -> None:
-    """Stop the bandit's learning at once, or resume it. Decisions and feedback are logged all the same.
+    """Stop the bandit's learning at once, or resume it. Decisions and feedback are logged either way.
 
-    The switch is a record in the log: a replay obeys it at the same place, and so does the next release.
+    The switch is a record in the log, so that replays and the next release obey it at the same point.
 
     Example: `matchloop learning off`
     """
@@ -37,4 +37,4 @@ def learning(
 
     settings = options(context).connected_settings()
     set_learning(settings.kafka, kafka_bootstrap(settings), switch is Switch.ON, SystemClock())
-    show({"learning": switch is Switch.ON}, f"Learning is {switch} from here on in the log.", as_json)
+    show({"learning": switch is Switch.ON}, f"Learning is {switch} from this point of the log on.", as_json)

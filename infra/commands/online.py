@@ -17,18 +17,23 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="The directory that was imported: it knows the users' ids.")],
+    source: Annotated[Path, typer.Argument(help="The imported directory; the users' ids are read from it.")],
     visits: Annotated[int, typer.Option(min=1, help="Recommendations to ask for.")] = 1_000,
-    per_second: Annotated[float | None, typer.Option(help="Pace; default: as fast as answers come.")] = None,
+    per_second: Annotated[
+        float | None, typer.Option(help="Visits per second; default: as fast as the API answers.")
+    ] = None,
     since: Annotated[
-        float, typer.Option(min=0, max=1, help="Tastes are what lies after this share of the time.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Interactions after this fraction of the time span define the visitors' tastes."
+        ),
     ] = 0.8,
     column: Annotated[list[str] | None, typer.Option("--map", help="OURS=YOURS, as for import.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Send simulated visitors to the API, whose tastes are the imported interactions of real users.
+    """Send simulated visitors to the API, with tastes taken from the imported interactions of real users.
 
-    Nobody is shown again what a release was trained on: train with --until in a home where you want to simulate.
+    Users are never shown what the release was trained on, so train with --until in a home where you simulate.
 
     Example: `matchloop simulate ./export --visits 2000 --per-second 50`
     """
@@ -82,9 +87,9 @@ def nothing_liked(split_ms: int) -> str:
 
 def experiment(
     context: typer.Context,
-    control: Annotated[str | None, typer.Option(help="Variant to compare with; default: the first.")] = None,
+    control: Annotated[str | None, typer.Option(help="Variant to compare against; default: the first.")] = None,
     planned_users: Annotated[
-        int | None, typer.Option(min=1, help="For how many users the always-valid intervals are made tightest.")
+        int | None, typer.Option(min=1, help="Number of users at which the always-valid intervals are tightest.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    state = typer.Typer(help="Hold the bandit's state against the log, or leave a part of the log out of it.")
+    state = typer.Typer(help="Verify the bandit's state against the log, or roll it back.")
     state.command()(verify)
     state.command()(rollback)
     state.command()(activate)
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(context: typer.Context, as_json: Json = False) -> None:
-    """Hold the live bandit state against its base plus a replay of the log, row by row.
+    """Compare the live bandit state row by row with its base plus a replay of the log.
 
     Exit code 1 if they differ.
 
@@ -69,15 +69,19 @@ def verify(context: typer.Context, as_json: Json = False) -> None:
 
 def rollback(
     context: typer.Context,
-    to: Annotated[str | None, typer.Option(help="Leave out what came later: ISO time (UTC) or ms since 1970.")] = None,
-    users: Annotated[Path | None, typer.Option(help="File of user ids, one a line: leave out all they did.")] = None,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be left out.")] = False,
+    to: Annotated[
+        str | None, typer.Option(help="Leave out everything later than this: ISO time (UTC) or ms since 1970.")
+    ] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="File of user ids, one per line, whose events are left out.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Only report what would be left out.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Have the serving release go on from a state that leaves out what came after a time, or what some users did.
+    """Replace the bandit's state by one without the events after a time, or without those of some users.
 
-    A new namespace is built from the lake and swapped in; no request fails, and nothing is lost meanwhile. Neither the
-    log and the lake nor users' histories change. The state before stays: `matchloop state activate` goes back to it.
+    A new namespace of the serving release is built from the lake and swapped in under traffic. The log, the lake and
+    users' histories do not change. The old state is kept: `matchloop state activate` goes back to it.
 
     Example: `matchloop state rollback --to 2026-01-31T12:00 --dry-run`
     """
@@ -85,7 +89,7 @@ def rollback(
     from offline_training.jobs.rollback import Exclusion, perform, plan_rollback
 
     if to is None and users is None:
-        raise InvalidInput("Say what to leave out: --to TIME, --users FILE, or both.")
+        raise InvalidInput("Specify what to leave out: --to TIME, --users FILE, or both.")
     settings = options(context).connected_settings()
     exclusion = Exclusion(_time(to) if to else None, _user_keys(settings, users) if users else {})
     with _installation(settings) as installation:
@@ -112,10 +116,10 @@ def rollback(
 
 def activate(
     context: typer.Context,
-    namespace: Annotated[str, typer.Argument(help="As `matchloop state verify` and `rollback` name it.")],
+    namespace: Annotated[str, typer.Argument(help="Its name, as printed by `matchloop state verify` and `rollback`.")],
     as_json: Json = False,
 ) -> None:
-    """Have another namespace of the serving release serve: the way back from a rollback.
+    """Serve another namespace of the serving release, for example to undo a rollback.
 
     Example: `matchloop state activate 1a2b3c-1`
     """
@@ -150,7 +154,7 @@ def _time(text: str) -> int:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidInput(f"--to {text!r} is no time. Say 2026-01-31T12:00, or milliseconds since 1970.") from None
+        raise InvalidInput(f"--to {text!r} is not a time. Give 2026-01-31T12:00, or milliseconds since 1970.") from None
     return int(time.replace(tzinfo=time.tzinfo or UTC).timestamp() * 1000)
 
 
@@ -162,6 +166,6 @@ def _user_keys(settings: "Settings", file: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"The file of users {file} cannot be read: {error}.") from None
     if not names:
-        raise InvalidInput(f"The file of users {file} names nobody.")
+        raise InvalidInput(f"The file of users {file} is empty.")
     keyring = settings.keyring()
     return {keyring.user_key(name): name for name in names}

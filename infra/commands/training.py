@@ -13,11 +13,9 @@ if TYPE_CHECKING:
 
 Until = Annotated[
     datetime | None,
-    typer.Option(help="Leave out imported interactions from this time (UTC) on; they measure the release instead."),
+    typer.Option(help="Train only on imported interactions before this time (UTC); later ones evaluate the release."),
 ]
-Excluded = Annotated[
-    Path | None, typer.Option(help="File of item ids, one a line: what was imported about them is left out.")
-]
+Excluded = Annotated[Path | None, typer.Option(help="File of item ids, one per line, whose imported data is left out.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,9 +25,11 @@ def register(app: typer.Typer) -> None:
 
 
 def train(context: typer.Context, until: Until = None, exclude_items: Excluded = None, as_json: Json = False) -> None:
-    """Train a first release from the lake, register it in MLflow and have it served. What was learnt online is left.
+    """Train a first release from the lake, register it in MLflow and serve it.
 
-    Needs the servers: `matchloop up` first.
+    Discards what the bandit has learnt online.
+
+    The servers must be running: `matchloop up`.
 
     Example: `matchloop train --until 2026-01-31`
     """
@@ -43,9 +43,9 @@ def train(context: typer.Context, until: Until = None, exclude_items: Excluded =
 
 
 def retrain(context: typer.Context, until: Until = None, exclude_items: Excluded = None, as_json: Json = False) -> None:
-    """Train a new release from the lake, what happened online included, and swap it in while traffic runs.
+    """Train a new release from the lake, including what happened online, and swap it in under traffic.
 
-    The bandit of the new release begins with what the old one has learnt (V1D3).
+    The new release's bandit starts from what the old one has learnt (V1D3).
 
     Example: `matchloop retrain --json`
     """

@@ -35,7 +35,7 @@ def transport(rows: Rows, matrix: Float64, graph: Graph) -> Rows:
     """Carries edge rows to new clusters: row'(c', j) = sum_c M[c, c'] row(c, j), for the edges that the new graph has.
 
     matrix: (old clusters, new clusters), row-stochastic. What falls on edges that the graph lacks is dropped; rows of
-    items are no business of clusters and stay as they are.
+    items do not depend on clusters and stay as they are.
     """
     carried = Sums()
     numbers = carried.numbers.of(rows.items)

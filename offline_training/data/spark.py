@@ -162,7 +162,7 @@ def _gateway(conf: SparkConf, home: Path) -> Any:
         writing = -1
         reader.join(_EXIT_SECONDS)
         complaint = [line for line in printed if not line.startswith("\t")][:_COMPLAINT_LINES]
-        raise Unavailable("; ".join(complaint) or "its JVM ended without a word") from None
+        raise Unavailable("; ".join(complaint) or "the JVM exited without output") from None
     finally:
         if writing >= 0:
             os.close(writing)

@@ -62,10 +62,10 @@ def test_help_does_not_load_what_only_running_needs() -> None:
         (("up", "--only", "zoo"), "There is no program 'zoo'"),
         (("simulate", "/nowhere"), "The API is not running"),
         (("experiment",), "Nothing was recommended yet"),
-        (("state", "rollback"), "Say what to leave out: --to TIME, --users FILE, or both"),
-        (("state", "rollback", "--to", "soon"), "--to 'soon' is no time. Say 2026-01-31T12:00"),
+        (("state", "rollback"), "Specify what to leave out: --to TIME, --users FILE, or both"),
+        (("state", "rollback", "--to", "soon"), "--to 'soon' is not a time. Give 2026-01-31T12:00"),
         (("state", "rollback", "--users", "/nowhere"), "The file of users /nowhere cannot be read"),
-        (("deadletter", "retry"), "Say which dead letters to retry: --reason TEXT, or --all"),
+        (("deadletter", "retry"), "Specify which dead letters to retry: --reason TEXT, or --all"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
