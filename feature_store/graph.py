@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.growing import GrowingRows
+from feature_store.strings import to_strings
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -201,7 +202,7 @@ class Graph:
         start = np.zeros(len(lists) + 1, dtype=np.int64)
         np.cumsum(lists.value_lengths().to_numpy(), out=start[1:])
         cluster = lists.flatten().to_numpy().astype(np.int32)  # a copy: Arrow's buffers go
-        return cls(int(metadata[_CLUSTERS]), table.column("item").to_pylist(), start, cluster)
+        return cls(int(metadata[_CLUSTERS]), to_strings(table.column("item")), start, cluster)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from feature_store.strings import to_strings
+
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -80,7 +82,7 @@ class Rows(NamedTuple):
                 table = file.read_row_group(group, use_threads=False).unify_dictionaries().combine_chunks()
                 item = table.column("item").chunk(0)
                 yield cls(
-                    item.dictionary.to_pylist(),
+                    to_strings(item.dictionary),
                     item.indices.to_numpy().astype(np.int32),
                     table.column("cluster").to_numpy().astype(np.int32),
                     np.column_stack([table.column(str(i)).to_numpy() for i in range(COLUMNS)]),

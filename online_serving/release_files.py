@@ -23,6 +23,7 @@ from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest
 from feature_store.definitions import ITEM_FEATURES
 from feature_store.graph import Graph
+from feature_store.strings import to_strings
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -77,7 +78,7 @@ def read_contents(directory: Path, manifest: Manifest) -> Contents:
     """Reads what write_contents wrote. Raises ReleaseRefused if the files do not speak of the same items and
     clusters."""
     table = pq.read_table(directory / ITEMS)
-    ids: list[str] = table.column("item").to_pylist()
+    ids = to_strings(table.column("item"))
     vectors = table.column("vector").combine_chunks().flatten().to_numpy().astype(np.float32)
     columns = [table.column(feature.name).to_numpy().astype(np.float32) for feature in ITEM_FEATURES]
     items = ItemTable(
