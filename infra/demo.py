@@ -5,29 +5,23 @@ from what was learnt and swapped in -> report. Everything is real and lives in a
 `<home>/demo`, which begins empty (downloads and earlier MLflow runs are kept).
 """
 
-import json
-import math
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+import httpx
 import msgspec
 
 from feature_store.contracts.clock import SystemClock
-from feature_store.contracts.errors import MatchLoopError, Unavailable
+from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from infra.connections import mlflow_uri, redis_client
 from infra.drain import drain
-from infra.leash import leashed
+from infra.live_retrain import LiveRetrain, Traffic
 from infra.programs import API, BROKER, MLFLOW, REDIS, SINK, UPDATER
 from infra.settings import Settings
 from infra.stack import Stack
@@ -50,10 +44,7 @@ from offline_training.simulation.world import World, withheld_items
 _KEPT = ("cache", "mlflow")
 _TRAIN_SHARE = 0.8  # of the time span; what comes later are the visitors' tastes
 _WITHHELD_SHARE = 0.15  # of the items
-_RETRAIN_AT = 0.2  # of the visits
 _ARRIVALS_UNTIL = 0.6  # of the visits
-_AFTER_SWAP = 0.1  # of the visits: traffic goes on at least so long after release 2 took over
-_PATIENCE_SECONDS = 240  # of traffic beyond the visits asked for, when the retrain takes its time
 VISITS = 5_000
 VISITS_PER_SECOND = 30.0
 
@@ -85,8 +76,6 @@ def demo_settings(settings: Settings, home: Path) -> Settings:
     values["home"] = str(home)
     values["experiment"] = EXPERIMENT.model_dump(mode="json")
     values["lake"] |= {"flush_seconds": 2.0}
-    # Everything shares the cores of one laptop here: a slow moment of the log should not cost an exploration.
-    values["serving"] |= {"decision_deadline_ms": 250.0}
     return Settings(**values)
 
 
@@ -120,35 +109,29 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         if api is None:
             raise Unavailable("The API has no address. `matchloop status` names its log.")
 
-    key = live.serving.api_key
-    at_most = visits + int(_PATIENCE_SECONDS * pace)
+    secret = live.serving.api_key
+    key = secret.get_secret_value() if secret else None
     traffic_plan = SimulationSettings(
         url=api,
-        visits=at_most,
+        visits=visits,
         slate_size=live.serving.slate_size,
-        visits_per_second=pace,
-        arrivals_until=_ARRIVALS_UNTIL * visits / at_most,
+        arrivals_until=_ARRIVALS_UNTIL,
         seed=live.training.seed,
-        api_key=key.get_secret_value() if key else None,
+        api_key=key,
     )
-    simulator = Simulator(world, [items[name] for name in withheld], traffic_plan, clock)
     with (
         _timed(seconds, "online"),
         stage("Online") as progress,
-        _Retrain(stack.environment(), settings.home, split, withheld) as retrain,
+        LiveRetrain(stack.environment(), settings.home, split, withheld, partial(_serving, api, key)) as retrain,
     ):
 
         def follow(fraction: float, message: str) -> None:
-            done = fraction * at_most / visits  # of the visits asked for
-            if done >= _RETRAIN_AT:
-                retrain.start()
-            if done >= 1 and done >= retrain.finished_at(done) + _AFTER_SWAP:
-                simulator.stop()
-            progress(min(done, 1.0), f"{message}; {retrain.message}")
+            progress((fraction + retrain.fraction) / 2, f"{message}; {retrain.message}")
 
-        visited = simulator.run(follow)
-        retrain.start()  # few visits may have gone by without it
-        second = retrain.result()
+        around = Traffic(visits, pace, retrain)
+        arrivals = [items[name] for name in withheld]
+        visited = Simulator(world, arrivals, traffic_plan, clock, around.rate).run(follow)
+        second = retrain.result(lambda fraction, message: progress((1 + fraction) / 2, message))
 
     with _timed(seconds, "report"), stage("Report") as progress:
         progress(0.0, "waiting until everything is folded and stored")
@@ -195,70 +178,15 @@ def begin_anew(settings: Settings) -> Path:
     return config
 
 
-class _Retrain:
-    """A retrain in a process of its own, as a scheduler would run it beside live traffic."""
-
-    def __init__(self, environment: dict[str, str], home: Path, until_ms: int, exclude_items: Sequence[str]) -> None:
-        self._environment = environment
-        self._until = datetime.fromtimestamp(until_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        self._excluded = home / "run" / "withheld.txt"
-        self._excluded.write_text("\n".join(exclude_items), encoding="utf-8")
-        self._process: subprocess.Popen[str] | None = None
-        self._follower: threading.Thread | None = None
-        self._finished_at: float | None = None
-        self.message = "release 1 serves"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
-
-    def start(self) -> None:
-        """Starts it, once."""
-        if self._process is not None:
-            return
-        options = ["--until", self._until, "--exclude-items", str(self._excluded)]
-        command = [sys.executable, "-m", "infra.cli", "retrain", "--json", *options]
-        self._process = subprocess.Popen(
-            leashed(command, os.getpid(), signal.SIGTERM),
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._follower = threading.Thread(target=self._follow, args=(self._process,), daemon=True)
-        self._follower.start()
-
-    def finished_at(self, now: float) -> float:
-        """The `now` of the first call after it ended; infinite while it runs."""
-        if self._process is None or self._process.poll() is None:
-            return math.inf
-        if self._finished_at is None:
-            self._finished_at = now
-        return self._finished_at
-
-    def result(self) -> dict[str, float]:
-        """Waits for it and returns the metrics of release 2. Raises MatchLoopError, with its last words, if it
-        failed."""
-        self.start()
-        process, follower = self._process, self._follower
-        assert process is not None and follower is not None and process.stdout is not None  # noqa: PT018
-        printed = process.stdout.read()
-        follower.join()
-        if process.wait():
-            raise MatchLoopError(f"The retrain failed: {self.message}")
-        metrics: dict[str, float] = json.loads(printed)["metrics"]
-        return metrics
-
-    def _follow(self, process: "subprocess.Popen[str]") -> None:
-        for line in process.stderr or ():
-            if line.strip():
-                self.message = line.strip()
-        if process.wait() == 0:
-            self.message = "release 2 serves"
+def _serving(url: str, api_key: str | None) -> str | None:
+    """The id of the release that answers are made with; None if the API does not say."""
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    try:
+        answer = httpx.get(f"{url}/v1/parameters", headers=headers, timeout=10)
+        release: str | None = answer.json().get("release") if answer.status_code == httpx.codes.OK else None
+    except httpx.TransportError:
+        return None
+    return release
 
 
 def _quality(release: str, metrics: Mapping[str, float]) -> list[ModelQuality]:

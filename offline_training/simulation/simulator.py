@@ -1,6 +1,7 @@
 """Simulated visitors: they ask the HTTP API for recommendations, look, and send feedback, like any client would."""
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +23,10 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 _TIMEOUT_SECONDS = 10.0
 _FAILURES_IN_A_ROW = 200
+_LOOK_SECONDS = 0.1  # between two looks whether visits may come faster by now
+_CATCH_UP_SECONDS = 1.0  # what a longer wait held up does not come all at once
 
+Rate = Callable[[int], float | None]  # visits begun -> visits a second; 0: none for now; None: no limit
 Answer = TypeVar("Answer")
 
 
@@ -38,18 +42,19 @@ class Simulator:
         arrivals: Sequence[Item],
         settings: SimulationSettings,
         clock: Clock,
+        rate: Rate | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """rate: how fast visits may come; None: as the settings say."""
         self._world = world
         self._arrivals = list(arrivals)
         self._settings = settings
         self._clock = clock
+        self._rate = rate or (lambda _: settings.visits_per_second)
         self._monotonic = monotonic
-        self._stopping = False
 
     def run(self, progress: Progress) -> SimulationResult:
-        """Simulates until enough visits were made, nobody is left, or `stop`. Call it from a thread without an event
-        loop.
+        """Simulates until enough visits were made or nobody is left. Call it from a thread without an event loop.
 
         Raises Unavailable if 200 requests fail in a row: then the API is not there, and going on would measure nothing.
         """
@@ -59,12 +64,10 @@ class Simulator:
         """The same inside a running event loop."""
         connections = self._settings.concurrency + 4  # probes and arriving items must not wait behind visits
         async with Client(self._settings.url, self._settings.api_key, _TIMEOUT_SECONDS, connections) as client:
-            run = _Run(self._world, self._arrivals, self._settings, self._clock, self._monotonic, client, progress)
-            return await run.result(lambda: self._stopping)
-
-    def stop(self) -> None:
-        """Ends the simulation after the visits in flight. May be called from any thread."""
-        self._stopping = True
+            run = _Run(
+                self._world, self._arrivals, self._settings, self._clock, self._rate, self._monotonic, client, progress
+            )
+            return await run.result()
 
 
 class _Run:
@@ -76,12 +79,13 @@ class _Run:
         arrivals: Sequence[Item],
         settings: SimulationSettings,
         clock: Clock,
+        rate: Rate,
         monotonic: Callable[[], float],
         client: Client,
         progress: Progress,
     ) -> None:
         self._world, self._settings, self._client, self._progress = world, settings, client, progress
-        self._clock, self._monotonic = clock, monotonic
+        self._clock, self._rate, self._monotonic = clock, rate, monotonic
         self._rng = np.random.default_rng(settings.seed)
         self._waiting = world.visitors()
         self._users = len(self._waiting)
@@ -97,9 +101,10 @@ class _Run:
         self._feedback = FeedbackFreshness(client, monotonic, self._failed)
         self._items = ItemFreshness([item.id for item in arrivals], client, monotonic, self._failed)
 
-    async def result(self, stopping: Callable[[], bool]) -> SimulationResult:
-        self._begin = self._monotonic()
-        await asyncio.gather(*(self._worker(stopping) for _ in range(self._settings.concurrency)))
+    async def result(self) -> SimulationResult:
+        self._begin = self._due = self._monotonic()
+        self._turnstile = asyncio.Lock()
+        await asyncio.gather(*(self._worker() for _ in range(self._settings.concurrency)))
         seconds = self._monotonic() - self._begin
         await asyncio.gather(*self._entering)
         await self._feedback.finish()
@@ -129,22 +134,16 @@ class _Run:
             item_to_impression=self._items.to_impression(),
         )
 
-    async def _worker(self, stopping: Callable[[], bool]) -> None:
-        while (
-            self._waiting
-            and self._started < self._settings.visits
-            and self._failures_in_a_row < _FAILURES_IN_A_ROW
-            and not stopping()
-        ):
+    async def _worker(self) -> None:
+        while self._waiting and self._started < self._settings.visits and self._failures_in_a_row < _FAILURES_IN_A_ROW:
             visitor = self._draw()
             turn = self._started
             self._started += 1
-            await self._pace(turn)
+            async with self._turnstile:  # one after the other, in the order in which they came
+                await self._until_due(turn)
             if await self._visit(visitor):
                 self._waiting.append(visitor)
             self._let_items_enter(turn + 1)
-            if turn % max(self._settings.visits // 200, 1) == 0:
-                self._progress(min(turn / self._settings.visits, 1.0), self._message())
 
     def _draw(self) -> Visitor:
         """Takes a random visitor out of those who are not on a visit."""
@@ -152,11 +151,19 @@ class _Run:
         self._waiting[chosen], self._waiting[-1] = self._waiting[-1], self._waiting[chosen]
         return self._waiting.pop()
 
-    async def _pace(self, turn: int) -> None:
-        if self._settings.visits_per_second is not None:
-            wait = self._begin + turn / self._settings.visits_per_second - self._monotonic()
-            if wait > 0:
-                await asyncio.sleep(wait)
+    async def _until_due(self, turn: int) -> None:
+        """Waits until the visit with this number, from 0 on, may begin."""
+        while True:
+            self._progress(turn / self._settings.visits, self._message())
+            rate = self._rate(turn)
+            if rate is None:
+                return
+            now = self._monotonic()
+            due = self._due + 1 / rate if rate else math.inf
+            if due <= now:
+                self._due = max(due, now - _CATCH_UP_SECONDS)
+                return
+            await asyncio.sleep(min(due - now, _LOOK_SECONDS))
 
     async def _visit(self, visitor: Visitor) -> bool:
         """Returns whether the visitor will come again."""

@@ -193,19 +193,41 @@ def test_users_whom_nobody_can_serve_leave() -> None:
     assert (len(result.visits), result.users_satisfied, result.users_unserved) == (2, 0, 1)
 
 
-def test_stop_ends_it() -> None:
+def test_visits_come_as_fast_as_the_rate_allows_and_wait_while_it_is_0() -> None:
+    looked: list[int] = []
+    made: list[int] = []
+
+    async def run() -> SimulationResult:
+        api = CatalogueOrderApi([f"i{n}" for n in range(1000)])
+
+        def rate(begun: int) -> float | None:
+            looked.append(begun)
+            if begun == 12 and looked.count(12) <= 3:
+                made.append(len(api.decisions))
+                return 0.0
+            return None
+
+        async with serve(api) as url:
+            world = World({f"u{n}": frozenset(["never offered"]) for n in range(50)})
+            settings = SimulationSettings(url=url, visits=30)
+            return await Simulator(world, [], settings, ManualClock(), rate).run_async(silent)
+
+    assert len(asyncio.run(run()).visits) == 30
+    assert sorted(set(looked)) == list(range(30))
+    assert looked == sorted(looked)
+    assert made[-1] <= 12
+
+
+def test_a_pace_is_kept() -> None:
     async def run() -> SimulationResult:
         async with serve(CatalogueOrderApi([f"i{n}" for n in range(1000)])) as url:
-            world = World({"u": frozenset(["never offered"])})
-            running = Simulator(world, [], SimulationSettings(url=url, visits=10_000), ManualClock())
+            world = World({f"u{n}": frozenset(["never offered"]) for n in range(50)})
+            settings = SimulationSettings(url=url, visits=20, visits_per_second=100.0)
+            return await Simulator(world, [], settings, ManualClock()).run_async(silent)
 
-            def after_some(fraction: float, message: str) -> None:
-                if fraction >= 0.005:
-                    running.stop()
-
-            return await running.run_async(after_some)
-
-    assert 50 <= len(asyncio.run(run()).visits) < 100
+    visits = sorted(asyncio.run(run()).visits, key=lambda visit: visit.started)
+    assert len(visits) == 20
+    assert all(visit.started >= (n + 1) / 100 - 1e-3 for n, visit in enumerate(visits))
 
 
 def test_settings_are_checked() -> None:
