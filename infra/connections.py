@@ -1,7 +1,6 @@
 """Connections to the servers that the settings name."""
 
 import contextlib
-import re
 from collections.abc import Iterator
 
 import redis
@@ -11,7 +10,6 @@ from redis.retry import Retry
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from infra.settings import Settings, variable
 
-_PASSWORD = re.compile(r"(://[^/?#:@]*:)[^/?#]*(?=@)|([?&]password=)[^&#]*")
 _RETRY = Retry(ExponentialBackoff(cap=0.5, base=0.05), 6)  # rides through a restart of the server
 
 
@@ -58,11 +56,6 @@ def unchecked_redis_client(settings: Settings) -> redis.Redis:
         return redis.Redis.from_url(redis_url(settings), retry=_RETRY)
     except ValueError:  # which would show a part of the URL
         raise InvalidInput("redis.url is not a URL of Redis. Write redis://user:password@host:6379/0.") from None
-
-
-def without_password(address: str) -> str:
-    """A URL to show to people."""
-    return _PASSWORD.sub(r"\1\2***", address)
 
 
 def _missing(what: str, name: str) -> str:

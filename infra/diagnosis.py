@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import psutil
 import redis
 
+from feature_store.contracts.addresses import without_passwords
 from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
 from infra import servers
-from infra.connections import redis_client, unchecked_redis_client, without_password
+from infra.connections import redis_client, unchecked_redis_client
 from infra.extras import parts, required, version
 from infra.programs import programs
 from infra.settings import Settings
@@ -176,7 +177,7 @@ def _connect(url: str) -> str:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     with socket.create_connection((parts.hostname or "", port), timeout=5):
-        return f"{without_password(url)} accepts connections"
+        return f"{without_passwords(url)} accepts connections"
 
 
 def _kafka(bootstrap: str) -> str:

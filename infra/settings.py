@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from feature_store.contracts.addresses import without_passwords
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.experiments import Experiment
 from feature_store.contracts.identity import Keyring, load_or_create_secret
@@ -243,7 +244,7 @@ def _explain(detail: ErrorDetails, layers: Mapping[str, dict[str, Any]]) -> str:
     rule = detail["msg"].removeprefix("Value error, ")
     secret = any(word in setting for word in ("secret", "key", "url"))
     value = "" if isinstance(detail["input"], dict) or secret else f" is {detail['input']!r}"
-    return f"Setting {setting}{value}{came}: {rule}." if setting else f"{rule}."
+    return without_passwords(f"Setting {setting}{value}{came}: {rule}." if setting else f"{rule}.")
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -110,12 +110,13 @@ class Stack:
         """Where the parts are now: yours where the settings name them, embedded ones otherwise."""
         ports = self._supervisor.started.ports if self.running else {}
         given, local = self._settings, servers.LOOPBACK
+        host = reachable(given.serving.host)
         url, api = given.redis.url, ports.get(PUBLIC, ports.get(API))
         return Endpoints(
             kafka=given.kafka.bootstrap or (f"{local}:{ports[BROKER]}" if BROKER in ports else None),
             redis=url.get_secret_value() if url else f"redis://{local}:{ports[REDIS]}/0" if REDIS in ports else None,
             mlflow=given.mlflow.tracking_uri or (f"http://{local}:{ports[MLFLOW]}" if MLFLOW in ports else None),
-            api=f"http://{reachable(given.serving.host)}:{api}" if api else None,
+            api=f"http://{f'[{host}]' if ':' in host else host}:{api}" if api else None,
         )
 
     @property

@@ -14,7 +14,7 @@ import psutil
 
 from feature_store.contracts.errors import MatchLoopError, Unavailable
 from infra import health, servers
-from infra.programs import API, BROKER, PUBLIC, Program, reachable
+from infra.programs import API, BROKER, PUBLIC, Program
 from infra.settings import Settings
 from infra.supervision import Supervisor
 from offline_training.progress import Progress
@@ -115,9 +115,9 @@ class Starter:
             program.data.mkdir(exist_ok=True)
         if program.role == API and not self._has_api():
             serving = self._settings.serving
-            self._supervisor.reserve(PUBLIC, self._free_port(serving.port, reachable(serving.host)))
+            self._supervisor.reserve(PUBLIC, self._free_port(serving.port, serving.host))
         self._write_settings()
-        self._supervisor.add(program, self._free_port(program.preferred_port, reachable(program.host)))
+        self._supervisor.add(program, self._free_port(program.preferred_port, program.host))
 
     def _has_api(self) -> bool:
         return any(self._programs[name].role == API for name in self._supervisor.states())
@@ -179,6 +179,4 @@ class Starter:
             other.role == API and other is not program and other.name in ports for other in self._programs.values()
         ):
             chosen[ports[PUBLIC]] = self._settings.serving.host
-        return any(
-            port not in ours and servers.free_port(port, host=reachable(host)) != port for port, host in chosen.items()
-        )
+        return any(port not in ours and servers.free_port(port, host=host) != port for port, host in chosen.items())

@@ -15,9 +15,12 @@ def settings(context: typer.Context, as_json: Json = False) -> None:
 
     Example: `matchloop settings > matchloop.toml`
     """
+    from feature_store.contracts.addresses import without_passwords
     from infra.manual import render
 
     if as_json:
-        show(options(context).settings().model_dump(mode="json"), "", as_json)
+        values = options(context).settings().model_dump(mode="json")
+        values["mlflow"]["tracking_uri"] = without_passwords(values["mlflow"]["tracking_uri"] or "") or None
+        show(values, "", as_json)
     else:
         typer.echo(render(), nl=False)

@@ -93,11 +93,11 @@ def _released(settings: "Settings") -> bool:
 
 
 def _described(stack: "Stack") -> dict[str, Any]:
-    from infra.connections import without_password
+    from feature_store.contracts.addresses import without_passwords
 
     return {
         "running": stack.running,
-        "endpoints": {name: place and without_password(place) for name, place in stack.endpoints._asdict().items()},
+        "endpoints": {name: place and without_passwords(place) for name, place in stack.endpoints._asdict().items()},
         "programs": [{**program._asdict(), "healthy": program.healthy} for program in stack.status()],
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from feature_store.contracts.addresses import without_passwords
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.manifest import Manifest
 from offline_training.settings import MlflowSettings
@@ -115,4 +116,5 @@ class Registry:
         try:
             yield MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
         except MlflowException as error:
-            raise Unavailable(f"MLflow at {self._uri} did not take the request: {error}. Is the server up?") from error
+            said = without_passwords(f"MLflow at {self._uri} did not take the request: {error}. Is the server up?")
+            raise Unavailable(said) from error

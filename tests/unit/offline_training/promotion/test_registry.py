@@ -51,3 +51,12 @@ def test_a_run_is_recorded_and_crowned(trained: Trained, settings: TrainingSetti
     assert logged == {"release", "lineage.json", "training_loss.png", "calibration.png", "graph.png"}
     inside = {Path(file.path).name for file in client.list_artifacts(identity, "release")}
     assert inside == {"manifest.json", *manifest.files}
+
+
+def test_an_mlflow_that_does_not_answer_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(
+        Unavailable, match=r"MLflow at http://u:\*\*\*@127\.0\.0\.1:9 did not take the request"
+    ) as raised:
+        Registry(MlflowSettings(), "http://u:hunter2@127.0.0.1:9").champion()
+    assert "hunter2" not in str(raised.value)
