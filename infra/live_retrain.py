@@ -171,7 +171,7 @@ class Traffic:
         """visits: in all. pace: visits a second."""
         self._pace = pace
         self._retrain = retrain
-        self._start, self._reserve, self._last = (share * visits for share in (0.2, 0.6, 0.85))
+        self._start, self._reserve, self._last = (share * visits for share in (0.2, 0.7, 0.9))
 
     def rate(self, begun: int) -> float:
         """Visits a second after so many; 0: none until something changes. Starts the retrain when it is time. Raises
