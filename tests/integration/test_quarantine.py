@@ -61,7 +61,7 @@ class Installation:
     def folds(self, namespace: str, *partitions: int) -> None:
         """Waits until a new record of each of the partitions has been folded."""
         for partition in partitions:
-            place = self.writer.send(self.kafka.events_topic, None, encode([Tick(time=1)]), partition).result(30)
+            place = self.writer.send(self.kafka.events_topic, None, encode([Tick(time=1)]), partition).result()
 
             def folded(partition: int = partition, offset: int = place.offset) -> bool:
                 position = self.state.position(namespace, partition)
@@ -156,7 +156,7 @@ def test_a_position_that_the_log_does_not_hold_stops_one_partition(
 
 def test_a_gap_in_the_state_of_a_partition_stops_it_alone(installation: Installation) -> None:
     live = installation.namespace("live")
-    place = installation.writer.send(installation.kafka.events_topic, None, encode([Tick(time=1)]), 0).result(30)
+    place = installation.writer.send(installation.kafka.events_topic, None, encode([Tick(time=1)]), 0).result()
     at = Position(live.log, place.offset + 1)
     installation.state.commit(live.id, 0, None, Commit(at, [], 1, True, NO_ROWS, {}, []))
     installation.redis.delete(f"{installation.name}:{{0}}:{live.id}:deltas")
@@ -172,7 +172,7 @@ def test_a_letter_that_the_log_does_not_take_stops_its_partition(installation: I
     """Nothing of the partition is committed without its letter; the others go on meanwhile."""
     installation.kafka = installation.kafka.model_copy(update={"deadletter_topic": "?"})  # no name for a topic
     live = installation.namespace("live")
-    junk = installation.writer.send(installation.kafka.events_topic, None, b"junk", 0).result(30)
+    junk = installation.writer.send(installation.kafka.events_topic, None, b"junk", 0).result()
     installation.start()
     installation.folds(live.id, 1)
     wait_until(lambda: (live.id, 0) in installation.reasons(), _SECONDS)

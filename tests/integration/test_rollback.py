@@ -72,7 +72,7 @@ class Running:
 
     def append(self, *events: Event) -> list[int]:
         topic = self.kafka.events_topic
-        places = [self.writer.send(topic, getattr(e, "user", "x"), encode([e])).result(10) for e in events]
+        places = [self.writer.send(topic, getattr(e, "user", "x"), encode([e])).result() for e in events]
         return [max((p.offset + 1 for p in places if p.partition == n), default=0) for n in range(2)]
 
     def folded(self, name: str, ends: list[int]) -> bool:

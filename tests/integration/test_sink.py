@@ -49,7 +49,7 @@ def test_a_sink_that_is_killed_leaves_every_event_once(broker: str, writer: Writ
     for attempt in range(4):
         with subprocess.Popen([sys.executable, "-c", _RUN, broker, str(tmp_path)]) as process:
             for n in range(150):
-                place = writer.send("events", str(n), encode([decision(str(n), n, ["a"])] * 2)).result(10)
+                place = writer.send("events", str(n), encode([decision(str(n), n, ["a"])] * 2)).result()
                 sent[place.partition].append(place.offset)
             # In the middle of the work, and at last when all is done.
             enough = {n: offsets[-1] - (100 if attempt < 3 else 0) for n, offsets in sent.items()}
@@ -67,10 +67,10 @@ def test_unreadable_records_of_either_topic_become_letters_and_stop_nothing(
 ) -> None:
     stop, log = threading.Event(), Log(KAFKA, broker)
     junk = [b"", b"junk", b"\x00" * (10 << 20)]
-    places = [writer.send("events", None, value, 0).result(10) for value in junk]
-    end = writer.send("events", None, encode([decision("ada", 1, ["a\n\x00:ü" * 2000])]), 0).result(10).offset
-    writer.send("catalogue", None, b"no item").result(10)
-    last = writer.send("catalogue", None, catalogue_log.encode_deletion("x", 1)).result(10).offset
+    places = [writer.send("events", None, value, 0).result() for value in junk]
+    end = writer.send("events", None, encode([decision("ada", 1, ["a\n\x00:ü" * 2000])]), 0).result().offset
+    writer.send("catalogue", None, b"no item").result()
+    last = writer.send("catalogue", None, catalogue_log.encode_deletion("x", 1)).result().offset
     arguments = (KAFKA, broker, tmp_path, LakeSettings(flush_seconds=0.05), SystemClock(), stop)
     running = threading.Thread(target=sink.run, args=arguments)
     running.start()

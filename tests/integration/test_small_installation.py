@@ -106,7 +106,7 @@ def served(python: Path, installation: Installation) -> Iterator[httpx.Client]:
             return process.poll() is not None
 
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=150) as client:
             wait_until(ready)
             assert process.poll() is None, process.communicate()[1]
             yield client

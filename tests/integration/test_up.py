@@ -48,7 +48,7 @@ class Home:
     def run(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """A command, ended."""
         with self.popen(*arguments, **variables) as process:
-            output, errors = process.communicate(timeout=600)
+            output, errors = process.communicate()
         return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
     def do(self, *arguments: str, **variables: str) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def test_whoever_interrupts_up_loses_only_what_it_adds(released: Home) -> None:
 
 def test_two_at_once_take_turns(home: Home) -> None:
     with home.popen("up", "--json") as first, home.popen("up", "--json") as second:
-        ended = [process.communicate(timeout=600) for process in (first, second)]
+        ended = [process.communicate() for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], ended
     pids = home.pids()
     assert set(pids) == {"broker", "redis", "updater", "sink"}

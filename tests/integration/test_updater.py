@@ -68,7 +68,7 @@ class Installation:
 
     def append(self, *events: Event) -> list[int]:
         """Appends each event as a record of its own and returns the next offset of each partition."""
-        places = [self.writer.send("events", getattr(e, "user", "x"), encode([e])).result(10) for e in events]
+        places = [self.writer.send("events", getattr(e, "user", "x"), encode([e])).result() for e in events]
         return [max((p.offset + 1 for p in places if p.partition == n), default=0) for n in range(2)]
 
     def folded(self) -> list[int]:
@@ -90,7 +90,7 @@ class Installation:
 def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installation]:
     Log(KAFKA, broker).create_topics()
     probe = Writer(broker)
-    starts = [probe.send("events", None, encode([Tick(time=0)]), n).result(10).offset + 1 for n in range(2)]
+    starts = [probe.send("events", None, encode([Tick(time=0)]), n).result().offset + 1 for n in range(2)]
     probe.close()
     made = Installation(broker, redis_url, tmp_path, request.node.name.replace("_", "-")[:38], starts)
     yield made
@@ -165,7 +165,7 @@ def test_unprocessable_records_become_dead_letters(installation: Installation, w
     running = installation.updater(stop)
     orphan = feedback(decision("nobody", 1000, ["a"]), "a")
     junk = [b"junk", b"", b"\xff" * (10 << 20)]
-    places = [installation.writer.send("events", "k", value).result(10) for value in junk]
+    places = [installation.writer.send("events", "k", value).result() for value in junk]
     end = installation.append(orphan)
     end = [max([end[n], *(p.offset + 1 for p in places if p.partition == n)]) for n in range(2)]
     wait(lambda: all(f >= e for f, e in zip(installation.folded(), end, strict=True)))
@@ -406,7 +406,7 @@ def test_a_paused_updater_is_taken_over_from_and_refused_when_it_resumes(
     sent = [installation.writer.send("events", e.user, encode([e])) for e in _visits(600, "many") if hasattr(e, "user")]
     wait(lambda: sum(installation.folded()) > begun)
     processes[0].send_signal(signal.SIGSTOP)  # with records in hand
-    places = [place.result(10) for place in sent]
+    places = [place.result() for place in sent]
     end = [max(p.offset + 1 for p in places if p.partition == n) for n in range(2)]
     wait(_all_folded(installation, end))
     processes[0].send_signal(signal.SIGCONT)
