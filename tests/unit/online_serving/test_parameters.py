@@ -154,6 +154,28 @@ def test_parameters_go_over_to_graphs_that_grew_out_of_theirs_only() -> None:
         parameters.fitted(parameters.table(0)._replace(edges=np.zeros((3, 5))))
 
 
+def test_changes_that_come_in_parts_add_up_to_the_whole() -> None:
+    rng = np.random.default_rng(0)
+    graph = Graph.build([f"i{j}" for j in range(50)], np.repeat(np.arange(50), 2), rng.permutation(100) % 10, 10)
+    names = [f"{c}:i{j}" for j in range(55) for c in ["", *range(10)]]  # edges there are and not, items to come
+    changes = rows_of({name: rng.integers(0, 100, 5).astype(np.float64) for name in names})
+    whole, parts = (Parameters(graph, [], [0], SETTINGS) for _ in range(2))
+    whole.apply(0, 7, whole.located(changes))
+    *first, last = changes.parts(64)
+    assert len(first) == len(names) // 64
+    for part in first:
+        parts.add(parts.located(part))
+        assert parts.offsets == [0]
+    parts.apply(0, 7, parts.located(last))
+    assert parts.offsets == [7]
+    grown = graph.with_items([f"i{j}" for j in range(50, 55)], [[k, 9] for k in range(5)])
+    for parameters in (whole, parts):
+        parameters.extend(grown)
+    for one, other in zip(whole.table(0)[1:4], parts.table(0)[1:4], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert whole.table(0).edges[-10:].any()
+
+
 def test_rows_that_were_looked_up_before_the_catalogue_grew() -> None:
     graph = graph_of_three()
     parameters = Parameters(graph, [], [0], SETTINGS)
