@@ -17,9 +17,10 @@ from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, UNKNOWN_ITEM, features_hash, token_ids
 from feature_store.graph import Graph
 from feature_store.growing import GrowingRows
+from online_serving.item_index import ItemIndex
 from online_serving.item_lists import ItemLists
+from online_serving.joining import cluster_thresholds, clusters_for
 from online_serving.release_files import read_contents
-from online_serving.retrieval import ItemIndex, cluster_thresholds, clusters_for
 from online_serving.towers import Towers
 
 Bool = NDArray[np.bool_]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from feature_store.contracts.catalogue import Item
 from infra.benchmarks.small_release import build_release, items
-from online_serving.retrieval import ItemIndex
+from online_serving.item_index import ItemIndex
 from online_serving.snapshot import Snapshot
 
 CATALOGUE = items(300)

@@ -8,7 +8,6 @@ import pytest
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from infra.benchmarks.small_release import build_release, items
-from online_serving.retrieval import cluster_thresholds, clusters_for
 from online_serving.snapshot import Snapshot
 
 CATALOGUE = items(40)
@@ -69,18 +68,6 @@ def test_a_new_item_joins_the_clusters_whose_weakest_edge_it_beats(snapshot: Sna
     beaten = {k for k in range(4) if scores[k] > weakest[k]} or {int(scores.argmax())}
     assert set(grown.graph.clusters_of(40).tolist()) == beaten
     assert all((40 in grown.graph.items_of(k)) == (k in beaten) for k in range(4))
-
-
-def test_cluster_choice_by_hand() -> None:
-    centroids = np.eye(3, dtype=np.float32)
-    vectors = np.array([[1, 0, 0], [0.5, 0.5, 0]], dtype=np.float32)
-    start, cluster = np.array([0, 1, 3]), np.array([0, 0, 1], dtype=np.int32)
-    thresholds = cluster_thresholds(vectors, centroids, start, cluster)
-    assert thresholds.tolist() == [0.5, 0.5, -np.inf]
-    assert clusters_for(np.array([0.6, 0.6, 0.1], dtype=np.float32), centroids, thresholds, 5) == [0, 1, 2]
-    assert clusters_for(np.array([0.6, 0.7, 0.1], dtype=np.float32), centroids, thresholds, 1) == [1]
-    lonely = np.array([0.5, 0.4, 0.0], dtype=np.float32)
-    assert clusters_for(lonely, centroids, np.array([1, 1, 1], dtype=np.float32), 5) == [0]
 
 
 def test_deleting_masks_and_putting_back_unmasks(snapshot: Snapshot) -> None:
