@@ -13,21 +13,21 @@ All writes are idempotent. OnlineStore is for jobs and follower threads,
 AsyncOnlineStore for the API's event loop.
 """
 
-import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import redis
 import redis.asyncio
 
+from feature_store import catalogue_writes
+from feature_store.catalogue_writes import ItemChange
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import UNREADABLE, InvalidInput, MatchLoopError
 from feature_store.contracts.identity import Keyring
 from feature_store.definitions import HistoryEvent
 from feature_store.settings import RedisSettings
+from feature_store.turns import Turns
 from feature_store.user_features import Held, UserCommands, UserFeatures, UserRecord
 
 NO_CHANGES = "0-0"  # where a stream stands that is empty
@@ -36,32 +36,6 @@ _BATCH = 500
 _USER_CALLS, _USER_SECONDS = 32, 1.0  # for what a recommendation asks; without an answer it goes on
 _WRITE_CALLS, _WRITE_SECONDS = 16, 5.0  # for what clients write or read of the catalogue and of users
 ASYNC_CONNECTIONS = _USER_CALLS + _WRITE_CALLS + 2  # two for pings
-
-# Entries follow the order of the log, whichever process writes first. A deleted item keeps its place, so that an older
-# put that comes late does not bring it back. Numbers in Lua are exact up to 2**53.
-_WRITE_ITEMS = """
-for i = 3, #ARGV, 3 do
-    local id, offset, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    local log, written = string.match(redis.call('HGET', KEYS[2], id) or '', '^(.*) (%d+)$')
-    if log ~= ARGV[1] or tonumber(written) < tonumber(offset) then
-        redis.call('HSET', KEYS[2], id, ARGV[1] .. ' ' .. offset)
-        if value == '' then
-            redis.call('HDEL', KEYS[1], id)
-        else
-            redis.call('HSET', KEYS[1], id, value)
-        end
-        redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'kind', 'item', 'id', id)
-    end
-end
-"""
-_ADD_ITEMS = """
-for i = 2, #ARGV, 2 do
-    local id, value = ARGV[i], ARGV[i + 1]
-    if redis.call('HEXISTS', KEYS[2], id) == 0 and redis.call('HSETNX', KEYS[1], id, value) == 1 then
-        redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[1], '*', 'kind', 'item', 'id', id)
-    end
-end
-"""
 
 _item_decoder = msgspec.json.Decoder(Item)
 
@@ -96,14 +70,6 @@ class UnreadableItem(MatchLoopError):
         self.item = item
 
 
-class ItemChange(NamedTuple):
-    """A change of the catalogue that the log holds."""
-
-    offset: int
-    id: str
-    item: Item | None  # None: deleted
-
-
 class _Keys:
     def __init__(self, prefix: str) -> None:
         self.catalogue = f"{prefix}:catalogue"
@@ -117,31 +83,6 @@ class _Keys:
         self.prefix = prefix
 
 
-class _Turns:
-    """Lets so many calls run at once; the others wait. Waiting for a turn has no limit: whoever takes requests bounds
-    their number."""
-
-    def __init__(self, at_once: int, seconds: float) -> None:
-        self._free = asyncio.Semaphore(at_once)
-        self._seconds = seconds
-        self._failed = float("-inf")  # monotonic time
-
-    @contextlib.asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """One call. Raises TimeoutError after the time limit; and redis.ConnectionError at once if another call failed
-        while this one waited, so that a server that hangs holds nobody up for longer than it would hold one."""
-        asked = time.monotonic()
-        async with self._free:
-            if self._failed > asked:
-                raise redis.ConnectionError("it did not answer the calls before this one")
-            try:
-                async with asyncio.timeout(self._seconds):
-                    yield
-            except (redis.ConnectionError, redis.TimeoutError, OSError):
-                self._failed = time.monotonic()
-                raise
-
-
 class OnlineStore:
     """The store for code that may block."""
 
@@ -150,7 +91,7 @@ class OnlineStore:
         self._settings = settings
         self._keys = _Keys(settings.prefix)
         self._users = UserCommands(settings)
-        self._add_items = client.register_script(_ADD_ITEMS)
+        self._add_items = client.register_script(catalogue_writes.ADD)
 
     def check_secret(self, keyring: Keyring) -> None:
         """Raises InvalidInput if the store was first used with another secret. If it was not used yet, it is now."""
@@ -239,8 +180,7 @@ class OnlineStore:
         """Creates items and announces it. Those that are there, or were put or deleted by way of the log, are left as
         they are."""
         for batch in _batches(items):
-            entries = [text for item in batch for text in (item.id, msgspec.json.encode(item))]
-            self._add_items(self._keys.catalogue_keys, [_CHANGES_KEPT, *entries])
+            self._add_items(self._keys.catalogue_keys, [_CHANGES_KEPT, *catalogue_writes.additions(batch)])
 
     def add_namespace(self, namespace: str) -> None:
         """Has a namespace folded from now on."""
@@ -295,9 +235,9 @@ class AsyncOnlineStore:
         self._settings = settings
         self._keys = _Keys(settings.prefix)
         self._users = UserCommands(settings)
-        self._user_turns = _Turns(_USER_CALLS, _USER_SECONDS)
-        self._write_turns = _Turns(_WRITE_CALLS, _WRITE_SECONDS)
-        self._write_items = client.register_script(_WRITE_ITEMS)
+        self._user_turns = Turns(_USER_CALLS, _USER_SECONDS)
+        self._write_turns = Turns(_WRITE_CALLS, _WRITE_SECONDS)
+        self._write_items = client.register_script(catalogue_writes.WRITE)
 
     async def user(self, user: str) -> UserFeatures:
         """A user's features in one round trip; empty ones for somebody unknown."""
@@ -322,12 +262,9 @@ class AsyncOnlineStore:
     async def write_items(self, log: str, changes: Sequence[ItemChange]) -> None:
         """Takes over changes that the log holds, and announces them. What a later record of the same log has written
         already stays, so that every order of calls ends in the same entries. log: the id of the catalogue's log."""
-        entries: list[Any] = []
-        for change in changes:
-            value = b"" if change.item is None else msgspec.json.encode(change.item)
-            entries += [change.id, change.offset, value]
+        arguments = [_CHANGES_KEPT, log, *catalogue_writes.writes(changes)]
         async with self._write_turns.one():
-            await self._write_items(self._keys.catalogue_keys, [log, _CHANGES_KEPT, *entries])
+            await self._write_items(self._keys.catalogue_keys, arguments)
 
     async def held(self, user: str) -> Held | None:
         """What is stored of a user, None for somebody unknown."""

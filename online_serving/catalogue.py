@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import redis
 
+from feature_store.catalogue_writes import ItemChange
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import Unavailable
-from feature_store.online import AsyncOnlineStore, ItemChange, UnreadableItem
+from feature_store.online import AsyncOnlineStore, UnreadableItem
 from online_serving.bodies import NotFound
 from online_serving.event_log import EventLog
 from online_serving.schemas import ItemBody, ItemsRequest

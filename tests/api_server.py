@@ -39,10 +39,10 @@ def wait_until(condition: Callable[[], Any], seconds: float = 150.0) -> None:
 class Installation:
     """Everything beside the API: a log, a Redis with catalogue, releases and namespaces on disk."""
 
-    def __init__(self, broker: str, redis_url: str, home: Path, name: str) -> None:
+    def __init__(self, broker: str, redis_url: str, home: Path, name: str, partitions: int = 2) -> None:
         self.broker, self.redis_url, self.home = broker, redis_url, home
         self.kafka = KafkaSettings(
-            partitions=2, tick_seconds=0.5, events_topic=f"{name}-events", catalogue_topic=f"{name}-catalogue"
+            partitions=partitions, tick_seconds=0.5, events_topic=f"{name}-events", catalogue_topic=f"{name}-catalogue"
         )
         self.redis_settings = RedisSettings(prefix=name)
         self.log = Log(self.kafka, broker)

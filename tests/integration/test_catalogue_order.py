@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
+from feature_store.catalogue_writes import ItemChange
 from feature_store.contracts.catalogue import Item
-from feature_store.online import AsyncOnlineStore, ItemChange, OnlineStore
+from feature_store.online import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
 from streaming.catalogue_log import decode
 from streaming.kafka import Reader

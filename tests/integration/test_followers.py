@@ -1,4 +1,4 @@
-"""What serving processes do when the chain of deltas breaks: they load everything anew, and serve on meanwhile."""
+"""How serving processes follow Redis: every partition at once; and anew, serving on, when a chain of deltas breaks."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ CATALOGUE = items(12)
 BATCHES = {4: 3.0, 9: 2.0, 12: 6.0}  # offset after a batch: trials of i3 in it
 
 
-def commit(made: Installation, active: Active, expected: int | None, *offsets: int) -> None:
-    """Commits the batches that lead to the offsets, in partition 1."""
+def commit(made: Installation, active: Active, expected: int | None, *offsets: int, partition: int = 1) -> None:
+    """Commits the batches that lead to the offsets, in one partition."""
     for offset in offsets:
         trials = [BATCHES[offset], BATCHES[offset], 0.0, 0.0, 0.0]  # no reward: nobody is spared the item
         before = None if expected is None else Position("log", expected)
         written = Commit(Position("log", offset), [], 0, True, rows_of({":i3": trials}), {}, [])
-        made.bandit.commit(active.namespace, 1, before, written)
+        made.bandit.commit(active.namespace, partition, before, written)
         expected = offset
 
 
@@ -63,3 +63,18 @@ def test_a_broken_chain_is_loaded_anew(broker: str, redis_url: str, tmp_path: Pa
             wait_until(lambda: offset(api) == 12)
             assert bonus(api, "at the end") == pytest.approx(followed)
             assert 'matchloop_swaps_total{outcome="reloaded"}' in api.get("/metrics").text
+
+
+def test_many_partitions_are_followed_at_once(
+    broker: str, redis_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Installation(broker, redis_url, tmp_path, "many", partitions=110) as made:
+        active = made.release(CATALOGUE)
+        made.online.add_items(CATALOGUE)
+        made.online.activate(active)
+        with running(made.config(), ready=False) as api:
+            wait_until(lambda: api.get("/v1/parameters").status_code == 200, 60)
+            for partition in range(110):
+                commit(made, active, None, 4, partition=partition)
+            wait_until(lambda: api.get("/v1/parameters").json()["offsets"] == [4] * 110, 60)
+    assert not [record for record in caplog.records if "wait for Redis" in record.getMessage()]

@@ -60,6 +60,15 @@ def test_many_items_may_be_put_at_once(api: httpx.Client) -> None:
     assert [answer.status_code for answer in answers] == [201] * 200
 
 
+def test_a_redis_that_hangs_holds_up_many_no_longer_than_one(api: httpx.Client, installation: Installation) -> None:
+    installation.client.client_pause(10_000)
+    answers = at_once(api, [("POST", "/v1/recommendations", {"user_id": f"hung {n}"}) for n in range(150)])
+    assert [answer.status_code for answer in answers] == [200] * 150
+    assert [answer.json()["degraded"] for answer in answers] == [["user_features", "shown_items"]] * 150
+    wait_until(lambda: api.get("/readyz").status_code == 200, 60)
+    assert at_once(api, [("POST", "/v1/recommendations", {"user_id": "back"})])[0].json()["degraded"] == []
+
+
 def test_requests_beyond_the_limit_are_told_to_come_back(installation: Installation) -> None:
     with running(installation.config(max_in_flight=3)) as api:
         requests = [("POST", "/v1/recommendations", {"user_id": f"u{n}"}) for n in range(50)]
