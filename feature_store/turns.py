@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 
 import redis
 
+_SLICES = 4
+
 
 class Turns:
     """Lets so many calls run at once; the others wait. Waiting for a turn has no limit: whoever takes requests bounds
@@ -15,19 +17,41 @@ class Turns:
     def __init__(self, at_once: int, seconds: float) -> None:
         self._free = asyncio.Semaphore(at_once)
         self._seconds = seconds
-        self._failed = float("-inf")  # monotonic time
+        self._failed = self._answered = float("-inf")  # monotonic times of the last call that did
 
     @contextlib.asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """One call. Raises TimeoutError after the time limit; and redis.ConnectionError at once if another call failed
-        while this one waited, so that a server that hangs holds nobody up for longer than it would hold one."""
+        """One call. Raises TimeoutError after the time limit; and redis.ConnectionError at once if calls failed and
+        none succeeded while this one waited, so that a server that hangs holds nobody up for longer than one call."""
         asked = time.monotonic()
         async with self._free:
-            if self._failed > asked:
+            if self._answered < asked < self._failed:
                 raise redis.ConnectionError("it did not answer the calls before this one")
             try:
-                async with asyncio.timeout(self._seconds):
+                async with _limit(self._seconds):
                     yield
             except (redis.ConnectionError, redis.TimeoutError, OSError):
                 self._failed = time.monotonic()
                 raise
+            self._answered = time.monotonic()
+
+
+@contextlib.asynccontextmanager
+async def _limit(seconds: float) -> AsyncIterator[None]:
+    """As asyncio.timeout, in slices of time each of which the event loop must have seen the end of: while it is busy it
+    hears no answer, and that is not the server's fault."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        timer = loop.call_later(seconds / _SLICES, lambda: later(_SLICES - 1))
+
+        def later(left: int) -> None:
+            nonlocal timer
+            if left:
+                timer = loop.call_later(seconds / _SLICES, later, left - 1)
+            else:
+                limit.reschedule(loop.time())
+
+        try:
+            yield
+        finally:
+            timer.cancel()

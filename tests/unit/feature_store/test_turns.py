@@ -1,4 +1,6 @@
 import asyncio
+import threading
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -73,3 +75,35 @@ def test_a_call_without_an_answer_ends() -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(run())
+
+
+def test_an_answer_that_came_while_the_event_loop_was_busy_is_in_time() -> None:
+    async def run() -> str:
+        loop, answered = asyncio.get_running_loop(), asyncio.Event()
+
+        def busy() -> None:
+            answer = threading.Thread(target=loop.call_soon_threadsafe, args=(answered.set,))
+            time.sleep(1.0)
+            answer.start()
+            answer.join()
+
+        loop.call_soon(busy)
+        async with Turns(1, 0.5).one():
+            await answered.wait()
+            return "answered"
+
+    assert asyncio.run(run()) == "answered"
+
+
+def test_one_slow_call_is_no_reason_to_give_up_those_that_wait_while_others_succeed() -> None:
+    async def run() -> list[BaseException | None]:
+        turns = Turns(2, 0.5)
+
+        async def call(answers: bool) -> None:
+            async with turns.one():
+                await (asyncio.sleep(0) if answers else asyncio.Event().wait())
+
+        return await settled(*(call(answers) for answers in (False, True, False, True)))
+
+    outcomes = asyncio.run(run())
+    assert [type(outcome) for outcome in outcomes] == [TimeoutError, type(None), TimeoutError, type(None)]
