@@ -15,6 +15,7 @@ A home may be shared by hosts: each has its own stack there, under run/<host>-<b
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -66,9 +67,10 @@ class Stack:
         self._settings = settings
         self._foreground = foreground
         self._programs = programs(settings)
-        host = host_name(settings.host)
-        self._run = settings.home / "run" / run_name(host)
-        self._supervisor = Supervisor(self._run, settings.home / "logs" / host)
+        self._host = host_name(settings.host)
+        self._run = settings.home / "run" / run_name(self._host)
+        self._logs = settings.home / "logs" / self._host
+        self._supervisor = Supervisor(self._run, self._logs)
         self._starter = Starter(settings, self._programs, self._supervisor, self._write_settings)
         self._attached = False
 
@@ -143,6 +145,7 @@ class Stack:
         launched, before = not self._attached, None
         try:
             if launched:
+                self._forget_earlier_boots()
                 self._supervisor.launch(self.environment(), self._foreground)
                 self._attached = True
             before = set(self._supervisor.states())
@@ -179,6 +182,12 @@ class Stack:
                 log = self._supervisor.log(program.name)
                 found.append(ProgramStatus(program.name, state.state, problem, state.pid, port, log))
         return found
+
+    def _forget_earlier_boots(self) -> None:
+        """Removes what stacks of this host have left that its last boot ended: secrets are in it."""
+        for run in self._run.parent.glob(f"{self._host}-????????"):
+            if run != self._run and not Supervisor(run, self._logs).running:
+                shutil.rmtree(run, ignore_errors=True)
 
     def _write_settings(self) -> None:
         path = self._run / "settings.json"

@@ -213,7 +213,9 @@ def test_one_of_several_joins_the_shared_port_when_it_can_answer(installation: I
             assert status(port, "/healthz") == 0
             release()
             wait_until(lambda: status(port, "/readyz") == 200, 60)
-            assert status(own, "/metrics") == 200
+            assert status(own, "/metrics") == status(own, "/v1/parameters") == 200
+            assert status(own, "/v1/items/i1") == 404, "the API's own routes are not where no key is asked for"
+            assert "i1" in httpx.get(f"http://127.0.0.1:{port}/v1/items/i1").text
         finally:
             process.kill()
             process.communicate()

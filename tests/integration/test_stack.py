@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from feature_store.contracts.errors import MatchLoopError, Unavailable
 from feature_store.settings import RedisSettings
 from infra import servers
+from infra.host import host_name, run_name
 from infra.leash import leashed
 from infra.settings import Settings
 from infra.stack import Stack
@@ -93,6 +94,16 @@ def test_starts_answers_and_stops(settings: Settings) -> None:
     assert not stack.running
     assert stack.status() == []
     assert [fraction for fraction, _ in said] == [0.5, 1.0]
+
+
+def test_what_an_earlier_boot_of_this_host_left_is_removed(settings: Settings) -> None:
+    name = host_name(None)
+    for run in (f"{name}-00000000", "another-00000000"):
+        (settings.home / "run" / run).mkdir(parents=True)
+        (settings.home / "run" / run / "settings.json").write_text("{}")
+    with Stack(settings) as stack:
+        stack.start("redis")
+        assert {run.name for run in (settings.home / "run").iterdir()} == {run_name(name), "another-00000000"}
 
 
 def test_redis_comes_back_with_its_data_after_kill_9(settings: Settings) -> None:
