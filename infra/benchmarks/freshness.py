@@ -26,7 +26,7 @@ from offline_training.simulation.client import Client, Failure, FeedbackEvent
 from offline_training.simulation.freshness import FeedbackFreshness, Measured
 
 _CHANGES: dict[str, dict[str, Any]] = {
-    "serving": {"workers": 2, "api_key": None, "host": "127.0.0.1", "port": 0, "decision_deadline_ms": 500.0},
+    "serving": {"workers": 2, "api_key": None, "host": "127.0.0.1", "port": 0},
 }
 _RELEASE = {
     "dimensions": 32,

@@ -61,7 +61,7 @@ class Visitors:
             answer = await self._recommendation(f"visitor {self._rng.integers(self._users)}")
             if answer is None or not answer.items:
                 return
-            if not answer.logged:  # nothing that the log knows: feedback on it would be a dead letter
+            if not answer.logged:  # nothing that the log knows: feedback on it would be no trial
                 self.promises.unlogged += 1
                 return
             slate = [item.id for item in answer.items]

@@ -44,7 +44,7 @@ class _Benches(TyperGroup):
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     bench = typer.Typer(cls=_Benches, help="Run a bench and print its figures and goals.", no_args_is_help=True)
-    for command in (chaos, freshness, loop, spark):
+    for command in (chaos, freshness, loop, slow_log, spark):
         bench.command()(command)
     if _in_checkout():
         sys.path.insert(0, str(_CHECKOUT))  # an editable installation finds only what it would install
@@ -94,6 +94,22 @@ def loop(data: Data = None, seed: Seed = 0, check: Check = False, as_json: Json 
     from infra.benchmarks.loop import run
 
     present("loop", seed, lambda report: run(data, seed, report), check, as_json)
+
+
+def slow_log(
+    seconds: Annotated[float, typer.Option(min=1, help="How long each load lasts.")] = 20.0,
+    rate: Annotated[float, typer.Option(min=1, help="Decisions a second.")] = 200.0,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how many decisions the bandit can learn from where the log acknowledges late, as a cluster across zones.
+
+    Example: `matchloop bench slow-log --check`
+    """
+    from infra.benchmarks.slow_log import rows, run
+
+    present("slow-log", seed, lambda report: run(seed, report, seconds=seconds, rate=rate), check, as_json, rows)
 
 
 def spark(
