@@ -217,6 +217,11 @@ class BanditStore:
             position = delta.position
         return deltas
 
+    def opened(self, namespace: str, partition: int) -> dict[str, bytes]:
+        """The open decisions, by id."""
+        stored = self._redis.hgetall(self._key(namespace, partition)("open"))
+        return {name.decode(): state for name, state in stored.items()}
+
     def drop(self, namespace: str, partition: int) -> None:
         """Removes everything stored of a partition of a namespace."""
         key = self._key(namespace, partition)

@@ -1,7 +1,8 @@
 """Namespaces: what a fold of the log starts from.
 
 A namespace belongs to one release and lies in `<namespaces>/<id>/`. Its state is, at any time,
-`base + fold(log from offsets)`; the base and the offsets never change.
+`base + fold(log from offsets)`; the base and the offsets never change. What it begins with may lose the names of users
+who were erased.
 """
 
 import os
@@ -91,7 +92,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
         draft.mkdir(parents=True)
         self.base.save(draft / _BASE)
         self.graph.save(draft / _GRAPH)
-        (draft / _STARTS).write_bytes(msgspec.msgpack.encode(self.starts))
+        (draft / _STARTS).write_bytes(encode_starts(self.starts))
         for release, matrix in self.translations.items():
             np.save(draft / f"translation-{release}.npy", matrix, allow_pickle=False)
         description = Description(
@@ -113,13 +114,28 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
                 created=description.created,
                 graph=Graph.load(directory / _GRAPH),
                 base=Rows.load(directory / _BASE),
-                starts=msgspec.msgpack.decode((directory / _STARTS).read_bytes(), type=list[Start]),
+                starts=decode_starts((directory / _STARTS).read_bytes()),
                 translations={
                     release: np.load(directory / f"translation-{release}.npy", allow_pickle=False)
                     for release in description.translations
                 },
                 memory_days=description.memory_days,
             )
+
+
+def starts_file(namespaces: Path, namespace: str) -> Path:
+    """Where the beginnings of a namespace's folds are."""
+    return namespaces / namespace / _STARTS
+
+
+def encode_starts(starts: list[Start]) -> bytes:
+    """What the file holds."""
+    return msgspec.msgpack.encode(starts)
+
+
+def decode_starts(data: bytes) -> list[Start]:
+    """Reads what encode_starts made. Raises msgspec.MsgspecError for anything else."""
+    return msgspec.msgpack.decode(data, type=list[Start])
 
 
 def read_base(namespaces: Path, namespace: str) -> Iterator[Rows]:

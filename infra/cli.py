@@ -24,6 +24,7 @@ from infra.commands import (
     stack,
     state,
     training,
+    users,
 )
 from infra.console import Options
 from infra.extras import remedy
@@ -42,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for module in (
-    *(demo, stack, data, training, online, learning, state, features),
+    *(demo, stack, data, training, online, learning, state, features, users),
     *(deadletter, bench, doctor, settings, processes),
 ):
     module.register(app)

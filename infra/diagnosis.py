@@ -14,7 +14,9 @@ import psutil
 import redis
 
 from feature_store.contracts.addresses import without_passwords
+from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
+from feature_store.definitions import DAY_MS
 from infra import servers
 from infra.connections import redis_client, unchecked_redis_client
 from infra.extras import parts, required, version
@@ -47,6 +49,7 @@ def diagnose(settings: Settings) -> Iterator[Check]:
     yield from _secret(Stack(settings).settings)
     yield from _ports(settings)
     yield _home(settings.home)
+    yield _erasures(settings)
     yield _disk(settings.home)
     yield _memory()
 
@@ -138,6 +141,18 @@ def _home(home: Path) -> Check:
     ok = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     found = f"{home}" if ok else f"{existing} cannot be written to"
     return Check("home", ok, found, "" if ok else "Set MATCHLOOP_HOME to a directory of yours.")
+
+
+def _erasures(settings: Settings) -> Check:
+    from offline_training.data.erasures import pending_erasures
+
+    pending = pending_erasures(settings.home / "lake")
+    if not pending:
+        return Check("erasures", True, "none waits", "")
+    days = (SystemClock().now_ms() - min(erasure.time for erasure in pending)) / DAY_MS
+    found = f"{len(pending)} wait for lake and namespaces to be rewritten, the oldest for {days:.1f} days"
+    ok = days <= settings.lake.forget_within_days
+    return Check("erasures", ok, found, "" if ok else "Run `matchloop users forget`, or `matchloop retrain`.")
 
 
 def _disk(home: Path) -> Check:

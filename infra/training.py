@@ -42,4 +42,5 @@ def training_job(
             until_ms=until_ms,
             exclude_items=exclude_items,
             memory_days=settings.bandit.memory_days,
+            forget_within_days=settings.lake.forget_within_days,
         )

@@ -6,7 +6,7 @@ further letter of the same place, so that it is not appended a third time.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from hashlib import blake2b
 from typing import Literal, NamedTuple
@@ -15,7 +15,7 @@ import msgspec
 
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import UNREADABLE, InvalidInput
-from feature_store.contracts.events import Event, Feedback, encode
+from feature_store.contracts.events import Event, Feedback, encode, event_time
 from feature_store.contracts.identity import read_decision_id
 from streaming.admission import events_of
 from streaming.kafka import Appended, Record, Writer
@@ -117,9 +117,9 @@ def decode(value: bytes) -> Letter:
     return letter
 
 
-def pending(records: Iterable[Record]) -> list[Letter]:
+def pending(records: Iterable[Record], erased: Mapping[str, int]) -> list[Letter]:
     """The letters of a dead-letter topic, each place once, without those that were retried and without records that are
-    not dead letters of this version."""
+    not dead letters of this version. erased: users (by key) whose letters are left out up to a time (ms)."""
     letters: dict[Place, Letter] = {}
     retried = set()
     for record in records:
@@ -131,7 +131,13 @@ def pending(records: Iterable[Record]) -> list[Letter]:
             retried.add(letter.place)
         else:
             letters.setdefault(letter.place, letter)
-    return [letter for place, letter in letters.items() if place not in retried]
+    return [
+        letter for place, letter in letters.items() if place not in retried and not _is_erased(letter.event, erased)
+    ]
+
+
+def _is_erased(event: Event | None, erased: Mapping[str, int]) -> bool:
+    return event is not None and event_time(event) <= erased.get(getattr(event, "user", ""), -1)
 
 
 def by_reason(letters: Iterable[Letter]) -> list[Reason]:

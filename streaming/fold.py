@@ -305,7 +305,7 @@ class Fold:
             return None
         if feedback.user != decision.user:
             return "it comes from another user than its decision's"
-        if named is None or named.logged:  # None: the lake's, where it stands for an erased user's
+        if named is None or named.logged:
             if feedback.item not in decision.items:
                 return "its item was not in the decision's slate"
         elif not 0 < len(feedback.item) <= MAX_ID_CHARACTERS:

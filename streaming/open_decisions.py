@@ -1,10 +1,11 @@
 """Decisions whose window has not closed, as a fold keeps them between commits and hands them to the next namespace."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 import numpy as np
 
+from feature_store.contracts.identity import Masks
 from feature_store.graph import Graph
 from feature_store.namespace import Start
 from feature_store.sums import Float64
@@ -67,6 +68,21 @@ def without(start: Start, users: Collection[str] | None = None) -> Start:
         if users is None or decision.user in users:
             decision.learns = False
         opened[name] = pack(decision)
+    return Start(start.stream_time, start.learning, opened)
+
+
+def anonymous(start: Start, belongs: Callable[[OpenDecision], bool], masks: Masks) -> Start:
+    """The same beginning, with masks in the place of user and ids in the decisions that belong to somebody who is to be
+    forgotten."""
+    opened = {}
+    for name, state in start.opened.items():
+        decision = unpack(state)
+        if belongs(decision):
+            ids = dict.fromkeys(map(masks.text, decision.event_ids))
+            masked = msgspec.structs.replace(decision, user=masks.user(decision.user), event_ids=ids)
+            opened[masks.decision(name)] = pack(masked)
+        else:
+            opened[name] = state
     return Start(start.stream_time, start.learning, opened)
 
 

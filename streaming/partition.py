@@ -14,6 +14,7 @@ from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.events import Event
 from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
+from feature_store.rewriting import reading
 from streaming.admission import events_of
 from streaming.dead_letter import Letter, Outbox
 from streaming.fold import Fold
@@ -149,9 +150,10 @@ class PartitionUpdater:
         """The log began anew. What the lake still has of the old one is folded first; what the broker lost is lost."""
         old = self._position
         end = max(old.offset, coverage(self._lake, old.log, self._partition))
-        for offset, event in read_events(self._lake, old.log, self._partition, old.offset):
-            self._fold.apply([event])
-            self._letters_of_old_log += self._dead_letters(old.log, offset)
+        with reading(self._lake.parent):
+            for offset, event in read_events(self._lake, old.log, self._partition, old.offset):
+                self._fold.apply([event])
+                self._letters_of_old_log += self._dead_letters(old.log, offset)
         self._logs = [*self._logs, str(Position(old.log, end))]
         self._position = Position(self._log_id, 0)
         _log.warning(

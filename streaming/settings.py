@@ -46,6 +46,12 @@ class LakeSettings(BaseModel):
     flush_events: int = Field(
         default=20_000, ge=1, description="A file is also written whenever this many events are waiting."
     )
+    forget_within_days: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long after an erasure lake and namespaces may still lead to the user. `retrain` and "
+        "`users forget` rewrite them; `doctor` reports an erasure that is overdue.",
+    )
 
 
 class UpdaterSettings(BaseModel):

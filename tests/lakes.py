@@ -12,7 +12,7 @@ from feature_store.contracts.events import Event
 from streaming.sink import row_of
 
 
-def put(path: Path, schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> None:
+def put(path: Path, schema: pa.Schema | None, rows: Sequence[dict[str, Any]]) -> None:
     """Writes a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)

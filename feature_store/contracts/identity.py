@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from feature_store.contracts.errors import ForgedDecision, InvalidInput
 
-FORGOTTEN = "~"  # begins what the lake has in the place of an erased user's key and ids: no key or id begins with it
+MASKED = "AAAAAAAA"  # begins what stands for an erased user's key: a key begins so once in 2**48
 
+_MASKED_BYTES = 6
 _KEY_BYTES = 16
 _TIME_BYTES = 6
 _NONCE_BYTES = 8
@@ -88,6 +89,34 @@ class Keyring:
 
     def _sign(self, body: bytes) -> bytes:
         return hashlib.blake2b(body, digest_size=_SIGNATURE_BYTES, key=self._decision_key).digest()
+
+
+class Masks:
+    """What stands for the keys and ids of erased users: alike for alike, and without the secret nothing leads back."""
+
+    def __init__(self, secret: bytes) -> None:
+        """secret: up to 64 random bytes, to be thrown away."""
+        self._secret = secret
+
+    def user(self, key: str) -> str:
+        """In the place of a user key."""
+        return _encode(bytes(_MASKED_BYTES) + self._digest(key, _KEY_BYTES - _MASKED_BYTES))
+
+    def decision(self, decision_id: str) -> str:
+        """In the place of a decision id: one of the masked user, made at the same time."""
+        named = read_decision_id(decision_id)
+        if named is None:
+            return self.text(decision_id)
+        time = named.time if named.logged else named.time | UNLOGGED
+        rest = self._digest(decision_id, _NONCE_BYTES + _SIGNATURE_BYTES)
+        return _encode(_decode(self.user(named.user)) + time.to_bytes(_TIME_BYTES, "big") + rest)
+
+    def text(self, text: str) -> str:
+        """In the place of any other id."""
+        return _encode(self._digest(text, _KEY_BYTES))
+
+    def _digest(self, text: str, size: int) -> bytes:
+        return hashlib.blake2b(text.encode(), digest_size=size, key=self._secret).digest()
 
 
 def read_decision_id(decision_id: str) -> DecisionRef | None:

@@ -101,14 +101,17 @@ def retry(
 def _pending(settings: "Settings") -> list["Letter"]:
     from contextlib import closing
 
-    from infra.connections import kafka_bootstrap
+    from feature_store.online import OnlineStore
+    from infra.connections import kafka_bootstrap, redis_client
     from streaming.dead_letter import pending
     from streaming.kafka import Log, Reader
 
     bootstrap, topic = kafka_bootstrap(settings), settings.kafka.deadletter_topic
     partitions = Log(settings.kafka, bootstrap).partitions(topic)
     with closing(Reader(bootstrap, topic, dict.fromkeys(range(partitions), 0))) as reader:
-        return pending(reader.backlog())
+        with redis_client(settings) as client:
+            erased = OnlineStore(client, settings.redis).erased()
+        return pending(reader.backlog(), erased)
 
 
 def _place(letter: "Letter") -> dict[str, Any]:

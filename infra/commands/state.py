@@ -86,13 +86,14 @@ def rollback(
     Example: `matchloop state rollback --to 2026-01-31T12:00 --dry-run`
     """
     from feature_store.contracts.errors import InvalidInput
+    from feature_store.rewriting import undisturbed
     from offline_training.jobs.rollback import Exclusion, perform, plan_rollback
 
     if to is None and users is None:
         raise InvalidInput("Specify what to leave out: --to TIME, --users FILE, or both.")
     settings = options(context).connected_settings()
     exclusion = Exclusion(_time(to) if to else None, _user_keys(settings, users) if users else {})
-    with _installation(settings) as installation:
+    with _installation(settings) as installation, undisturbed(settings.home):
         plan = plan_rollback(installation, exclusion)
         if not dry_run:
             perform(installation, plan)

@@ -19,6 +19,7 @@ from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MA
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
 from offline_training.data import checks
+from offline_training.data.erasures import CarriedOut
 from offline_training.data.sources import Mapping, SourceFile, naming
 from offline_training.data.staging import DatasetReport, Rejects
 from offline_training.progress import Progress
@@ -61,20 +62,23 @@ def import_users(
     progress: Progress,
 ) -> DatasetReport:
     """Puts the files' users into `<lake>/users/users.parquet`, under their keys; otherwise like import_items. A column
-    `written` says when a row was recorded; without it, it is known from now (ms) on."""
+    `written` says when a row was recorded; without it, it is known from now (ms) on. Who was erased is described anew
+    only by what was written later."""
+    erased = CarriedOut.load(lake)
 
     def rows(file: SourceFile, table: pa.Table, verdict: checks.Verdict) -> tuple[list[Row], list[str]]:
         ours = file.require("user_id", mapping)
         written = mapping.find("written", table.column_names)
         attributes, ignored = _attributes(table, {ours, written})
-        ids = checks.ids(table[ours].combine_chunks(), ours, verdict, from_csv=file.is_csv).to_pylist()
+        ids = checks.ids(table[ours].combine_chunks(), ours, verdict, from_csv=file.is_csv)
         if written:
-            times = checks.times(table[written].combine_chunks(), written, verdict).to_pylist()
+            times = checks.times(table[written].combine_chunks(), written, verdict)
         else:
-            times = [None] * len(table)
+            times = pa.nulls(len(table), pa.int64())
+        erased.refuse(ids, pc.fill_null(times, 0).to_numpy(zero_copy_only=False), keyring, verdict)
         return [
             {"user": keyring.user_key(user), "attributes": attributes, "written": time, "imported": now}
-            for user, attributes, time in zip(ids, attributes, times, strict=True)
+            for user, attributes, time in zip(ids.to_pylist(), attributes, times.to_pylist(), strict=True)
         ], ignored
 
     return _import(files, "users", rows, columns.USERS, lake, staging, name, progress)

@@ -10,13 +10,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from feature_store.contracts.columns import EVENTS
-from feature_store.contracts.identity import FORGOTTEN
+from feature_store.contracts.identity import MASKED, Keyring
+from offline_training.data.checks import Verdict
 from offline_training.data.lake import parquet_files
+
+Int64 = NDArray[np.int64]
 
 
 class Pending(NamedTuple):
@@ -35,7 +41,7 @@ def pending_erasures(lake: Path) -> list[Pending]:
     for folder in sorted((lake / "events").glob("log=*/partition=*")):
         log, partition = folder.parent.name.removeprefix("log="), int(folder.name.removeprefix("partition="))
         events = ds.dataset(parquet_files(folder), schema=EVENTS, format="parquet")
-        erasures = (ds.field("kind") == "erasure") & ~pc.starts_with(ds.field("user"), FORGOTTEN)
+        erasures = (ds.field("kind") == "erasure") & ~pc.starts_with(ds.field("user"), MASKED)
         rows = events.to_table(["user", "time", "offset"], filter=erasures).to_pylist()
         found += [Pending(row["user"], row["time"], log, partition, row["offset"]) for row in rows]
     return found
@@ -63,6 +69,18 @@ class CarriedOut:
             return cls({})
         rows = pq.read_table(path)
         return cls(dict(zip(rows["mark"].to_pylist(), rows["time"].to_pylist(), strict=True)))
+
+    def rows(self) -> list[dict[str, str | int]]:
+        """As the file holds them."""
+        return [{"mark": mark, "time": time} for mark, time in self.times.items()]
+
+    def refuse(self, ids: pa.StringArray, known: Int64, keyring: Keyring, verdict: Verdict) -> None:
+        """Refuses the rows of an import, by user id, that were known (ms) by the time of their user's erasure."""
+        if self.times:
+            users = ids.dictionary_encode()
+            untils = [self.until(keyring.user_key(user)) for user in users.dictionary.to_pylist()]
+            until = pa.array(untils, pa.int64()).take(users.indices).to_numpy(zero_copy_only=False)
+            verdict.refuse(known <= until, "the user was erased after that")
 
     def until(self, user: str) -> int:
         """Until when (ms) nothing is to be known of the user (by key), -1: they were not erased."""

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
 from feature_store.contracts.events import MAX_VALUE
-from feature_store.contracts.identity import FORGOTTEN, ID_CHARACTERS, UNLOGGED
+from feature_store.contracts.identity import ID_CHARACTERS, MASKED, UNLOGGED
 from feature_store.definitions import NEGATIVE, POSITIVE
 from offline_training.data.lake import parquet_files
 from streaming.settings import VIEW, Aggregation, RewardSettings
@@ -46,13 +46,13 @@ def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -
 
     The reward of an item without feedback is `rewards.silence`. But in the decisions of a client that reports views,
     items that it reported nothing of were not seen: they are no impressions, and are left out. So are decisions that
-    were withdrawn: nobody saw them; and those of nobody any more (identity.FORGOTTEN). An answer that is not in the log
+    were withdrawn: nobody saw them; and those of nobody any more (identity.MASKED). An answer that is not in the log
     has events and no items.
     """
     events = lake / "events"
     if not parquet_files(events):
         return spark.range(0).select(F.from_json(F.lit("{}"), _IMPRESSIONS).alias("row")).select("row.*")
-    log = spark.read.schema(_EVENTS).parquet(str(events)).where(~F.col("user").startswith(FORGOTTEN))
+    log = spark.read.schema(_EVENTS).parquet(str(events)).where(~F.col("user").startswith(MASKED))
     return (
         _outcomes(_counted(_rows(log, rewards), rewards), rewards)
         .withColumn("slots", _slots(rewards))

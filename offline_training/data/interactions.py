@@ -16,6 +16,7 @@ from feature_store.contracts.columns import INTERACTIONS
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
 from offline_training.data import checks
+from offline_training.data.erasures import CarriedOut
 from offline_training.data.sources import Batch, Mapping, OnBytes, SourceFile, check_distinct, naming
 from offline_training.data.staging import DatasetReport, Rejects
 from offline_training.progress import Progress
@@ -47,10 +48,12 @@ def import_interactions(
 ) -> DatasetReport:
     """Adds the files' interactions to `<lake>/interactions`, to one file of the name per month of their times.
 
-    Duplicates (same user, item, type and time) of earlier rows or of the lake's are dropped, the first one stays.
+    Duplicates (same user, item, type and time) of earlier rows or of the lake's are dropped, the first one stays. What
+    was known of a user before their erasure is refused.
     Raises InvalidInput for an unreadable file, a column of an unusable type, or if there is no row at all.
     """
     rejects = Rejects()
+    erased = CarriedOut.load(lake)
     total, before = max(sum(file.path.stat().st_size for file in files), 1), 0
     read = staged = 0
     waiting = INTERACTIONS.empty_table()
@@ -58,7 +61,7 @@ def import_interactions(
         columns = columns_of(file, mapping)
         for batch in file.batches(list(columns.values()), _report_bytes(progress, before, total, file.path.name)):
             with naming(file.path):
-                table = _check(batch, columns, file, rejects)
+                table = _check(batch, columns, file, rejects, keyring, erased)
             rejects.add_malformed(file.path, batch.malformed)
             read += len(batch.table) + len(batch.malformed)
             staged += len(table)
@@ -86,7 +89,9 @@ def _report_bytes(progress: Progress, before: int, total: int, name: str) -> OnB
     return lambda done: progress(0.8 * min((before + done) / total, 1.0), f"reading {name}")
 
 
-def _check(batch: Batch, columns: dict[str, str], file: SourceFile, rejects: Rejects) -> pa.Table:
+def _check(
+    batch: Batch, columns: dict[str, str], file: SourceFile, rejects: Rejects, keyring: Keyring, erased: CarriedOut
+) -> pa.Table:
     """The good rows with user ids in the place of keys; the others go to rejects."""
     table = batch.table
     verdict = checks.Verdict(len(table))
@@ -109,6 +114,7 @@ def _check(batch: Batch, columns: dict[str, str], file: SourceFile, rejects: Rej
         written = checks.times(column("written"), columns["written"], verdict)
     else:
         written = pa.nulls(len(table), pa.int64())
+    erased.refuse(user, pc.max_element_wise(time, written).to_numpy(zero_copy_only=False), keyring, verdict)
     passed = pa.array(verdict.passed)
     rejects.add(file.path, batch.rows.filter(pc.invert(passed)), verdict.reasons)
     return pa.table([user, item, kind, value, time, written], schema=INTERACTIONS).filter(passed)

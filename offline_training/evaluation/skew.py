@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.contracts.events import Decision, Feedback
+from feature_store.contracts.identity import MASKED
 from feature_store.definitions import HistoryEvent
 from feature_store.graph import Graph
 from feature_store.home import Home
@@ -158,6 +159,8 @@ def _read_log(lake: Path, rewards: RewardSettings, limit: int) -> tuple[dict[str
     for number, (log, partition) in enumerate(_partitions(lake)):
         fold = folds.setdefault(partition, _history_fold(rewards))
         for offset, event in read_events(lake, log, partition, 0):
+            if getattr(event, "user", "").startswith(MASKED):
+                continue  # what it was made with is gone
             place = _Place(number, offset)
             read += 1
             if isinstance(event, Decision):

@@ -7,11 +7,13 @@ import numpy as np
 from feature_store.bandit_state import Position
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.namespace import Namespace, namespace_id
+from feature_store.online import Active
+from feature_store.rewriting import undisturbed
 from feature_store.sums import Float64
 from offline_training.carry_over.ensemble import mix, translation, transport
 from offline_training.carry_over.offline_values import offline_values
 from offline_training.clusters import nearest_cluster
-from offline_training.jobs.train import TrainJob, TrainResult, build_sets, finish
+from offline_training.jobs.train import TrainJob, TrainResult, build_sets, carry_out_erasures, finish
 from offline_training.progress import Progress, section
 from offline_training.release.encoding import encode_users
 from offline_training.release.write import write_release
@@ -38,6 +40,12 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
     active = job.online.active()
     if active is None:
         raise ReleaseRefused("There is no release to retrain from. Run `matchloop train` first.")
+    carry_out_erasures(job)
+    with undisturbed(job.home.root):
+        return _retrain(job, active, progress)
+
+
+def _retrain(job: TrainJob, active: Active, progress: Progress) -> TrainResult:
     parent = Namespace.load(job.home.namespaces, active.namespace)
     summary = build_sets(job, section(progress, 0.0, 0.4))
     data = read_training_data(job.home.training_sets, job.training)

@@ -8,16 +8,19 @@ import numpy as np
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock
+from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.manifest import open_release
 from feature_store.decay import Decay
 from feature_store.definitions import features_hash
 from feature_store.home import Home
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online import OnlineStore
+from feature_store.rewriting import undisturbed
 from feature_store.sums import NO_ROWS
 from offline_training.carry_over.logged_trials import logged_prior
 from offline_training.data.lake import imported_rows, positives_from
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
+from offline_training.jobs.forget import forget
 from offline_training.progress import Progress, section
 from offline_training.promotion.promote import promote, publish_catalogue
 from offline_training.promotion.registry import Registry
@@ -41,6 +44,7 @@ class TrainJob:
     log, offsets: the event log's id and, per partition, the first offset that a new
     namespace folds. until_ms: imported interactions from here on are not read, they measure the release (None: all are
     read). exclude_items: what was imported about them is not read. memory_days: of the namespace that is made.
+    forget_within_days: as LakeSettings has it.
     """
 
     home: Home
@@ -56,6 +60,7 @@ class TrainJob:
     until_ms: int | None = None
     exclude_items: frozenset[str] = frozenset()
     memory_days: float | None = None
+    forget_within_days: float = 30.0
 
     def starts(self) -> list[Start]:
         """Where a first namespace begins in each partition: with learning on or off, as the log says there."""
@@ -81,6 +86,23 @@ def train(job: TrainJob, progress: Progress) -> TrainResult:
     Raises InvalidInput if there is too little to learn from, ReleaseRefused if the gate holds the release back, and
     Unavailable if Spark or MLflow does not answer.
     """
+    carry_out_erasures(job)
+    with undisturbed(job.home.root):
+        return _train(job, progress)
+
+
+def carry_out_erasures(job: TrainJob) -> None:
+    """Has what is trained from name nobody who was erased. If that has to wait, for an import say, training leaves them
+    out all the same."""
+    try:
+        done = forget(job.home, job.online, job.state, job.clock.now_ms(), job.forget_within_days)
+    except Unavailable as error:
+        logger.warning("erasures are not carried out yet: %s", error)
+        return
+    logger.info("erased: %s", done)
+
+
+def _train(job: TrainJob, progress: Progress) -> TrainResult:
     began = job.clock.now_ms()
     summary = build_sets(job, section(progress, 0.0, 0.4))
     data = read_training_data(job.home.training_sets, job.training)

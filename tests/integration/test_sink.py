@@ -84,7 +84,7 @@ def test_unreadable_records_of_either_topic_become_letters_and_stop_nothing(
     *_, (_, event) = sink.read_events(tmp_path, log.log_id(), 0, end)
     assert event == decision("ada", 1, ["a\n\x00:ü" * 2000])
     reader = Reader(broker, "deadletter", {0: 0})
-    letters = dead_letter.pending(reader.backlog())
+    letters = dead_letter.pending(reader.backlog(), {})
     reader.close()
     offsets = {place.offset: value[: dead_letter.MAX_BYTES] for place, value in zip(places, junk, strict=True)}
     assert {letter.offset: letter.record for letter in letters if letter.source == "events"} == offsets

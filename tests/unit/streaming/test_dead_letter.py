@@ -26,18 +26,24 @@ def _records(*letters: Letter | bytes) -> list[Record]:
 def test_a_place_counts_once_whoever_wrote_the_letter() -> None:
     one, other = _letter(3, feedback(D, "a", event="1")), _letter(3, feedback(D, "a", event="2"))
     by_another = msgspec.structs.replace(one, namespace="r-2")
-    assert pending(_records(one, other, one, by_another)) == [one, other]
+    assert pending(_records(one, other, one, by_another), {}) == [one, other]
 
 
 def test_a_retried_letter_is_settled_also_when_it_is_written_again_later() -> None:
     one, other = _letter(3, feedback(D, "a")), _letter(4, record=b"junk")
     retried = msgspec.structs.replace(one, retried=True)
-    assert pending(_records(one, other, retried, one)) == [other]
+    assert pending(_records(one, other, retried, one), {}) == [other]
+
+
+def test_there_are_no_letters_of_who_was_erased() -> None:
+    before, after = feedback(D, "a", received=5), feedback(D, "b", received=6)
+    letters = _letter(1, before), _letter(2, after), _letter(3, record=b"junk"), _letter(4, Tick(time=1))
+    assert pending(_records(*letters), {D.user: 5}) == [*letters[1:]]
 
 
 def test_what_is_no_letter_is_passed_over() -> None:
     old = msgspec.msgpack.encode(msgspec.structs.replace(_letter(1, Tick(time=1)), version=1))
-    assert pending(_records(b"junk", b"", old)) == []
+    assert pending(_records(b"junk", b"", old), {}) == []
     with pytest.raises(InvalidInput, match="A dead letter has version 1, this program reads 2"):
         decode(old)
     with pytest.raises(InvalidInput, match="A record of 4 bytes is not a dead letter"):

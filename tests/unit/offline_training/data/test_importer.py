@@ -18,10 +18,12 @@ from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.identity import Keyring
 from offline_training.data import interactions
+from offline_training.data.erasures import CarriedOut, carried_out_file
 from offline_training.data.importer import ImportReport, import_data
 from offline_training.data.sources import Mapping
 from offline_training.data.staging import staging_folder
 from offline_training.progress import silent
+from tests.lakes import put
 
 KEYRING = Keyring(b"a secret for tests, long enough")
 IMPORTED = 1_700_000_000_000
@@ -140,6 +142,24 @@ def test_a_profile_is_known_from_when_it_was_written_or_from_its_first_import_on
     assert sorted(row[1:] for row in lake_rows(home, "users")) == said
     import_data(source, home, KEYRING, Mapping(), ManualClock(IMPORTED + 1), silent)  # says nothing new
     assert sorted(row[1:] for row in lake_rows(home, "users")) == said
+
+
+def test_older_data_does_not_bring_an_erased_user_back(source: Path, home: Path) -> None:
+    rows = [("ann", "a", 5, 5), ("ann", "b", 5, 30), ("ann", "c", 40, 5), ("ann", "d", 20, 20), ("bob", "a", 5, 5)]
+    write_csv(source / "interactions.csv", ("user_id", "item_id", "timestamp", "written"), *rows)
+    write_csv(source / "users.csv", ("user_id", "city"), ("ann", "Wellington"), ("bob", "Wellington"))
+    ann = KEYRING.user_key("ann")
+    put(carried_out_file(home / "lake"), columns.ERASURES, CarriedOut({}).and_also({ann: 20_000}).rows())
+    report = run(source, home)
+    assert report.interactions.rejected == {"the user was erased after that": 2}
+    assert report.interactions.read == 5 == report.interactions.accepted + 2
+    assert [row[1] for row in lake_rows(home, "interactions") if row[0] == ann] == ["b", "c"]
+    assert report.users is not None
+    assert report.users.rejected == {"the user was erased after that": 1}
+    users = [("user_id", "city", "written"), ("ann", "Wellington", 20), ("ann", "Otaki", 21)]
+    write_csv(source / "users.csv", *users)
+    run(source, home)
+    assert [row[1] for row in lake_rows(home, "users") if row[0] == ann] == ['{"city":"Otaki"}']
 
 
 def test_each_bad_row_is_counted_and_named(source: Path, home: Path) -> None:

@@ -1,0 +1,131 @@
+"""Rewriting many files of the home directory so that a reader sees all of the old ones or all of the new.
+
+New files are written aside, in `<home>/.rewrite/`, with a list of what they are to replace. Once the list is complete
+they count: a rewrite that was killed before that never was, one that was killed after it is completed by the next
+reader.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from feature_store.contracts.errors import Unavailable
+
+_LIST = "replaces.json"
+_WORK, _FILES = ".rewrite.work", ".rewrite.files"  # what locks are held on
+
+
+class Rewrite:
+    """New versions of files, collected aside."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._folder = _folder(home)
+        self._replaced: list[str] = []  # by the number of the draft; relative to home
+
+    def draft(self, path: Path) -> Path:
+        """Where to write what is to replace the file."""
+        self._replaced.append(path.relative_to(self._home).as_posix())
+        return self._folder / str(len(self._replaced) - 1)
+
+    def __len__(self) -> int:
+        return len(self._replaced)
+
+    def publish(self) -> None:
+        """Has the new files count, as soon as nobody reads the old ones."""
+        for number in range(len(self._replaced)):
+            _to_disk(self._folder / str(number))
+        aside = self._folder / f".{_LIST}"
+        aside.write_bytes(msgspec.json.encode(self._replaced))
+        _to_disk(aside)
+        with _locked(self._home, _FILES, fcntl.LOCK_EX):
+            aside.rename(self._folder / _LIST)
+            _to_disk(self._folder)
+            _complete(self._home)
+
+
+@contextlib.contextmanager
+def rewriting(home: Path) -> Iterator[Rewrite]:
+    """A rewrite, one at a time. Nothing changes unless it is published. Raises Unavailable while another one is under
+    way, or somebody works who must not be disturbed."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / _WORK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(
+                f"Files of {home} cannot be rewritten now: a training, a rollback or another rewriting is under way. "
+                "Try again when it has ended."
+            ) from None
+        with reading(home):
+            pass  # a rewrite that was killed is completed
+        folder = _folder(home)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield Rewrite(home)
+        finally:
+            if not (folder / _LIST).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def undisturbed(home: Path) -> Iterator[None]:
+    """No rewriting begins meanwhile: for who makes new files from those that are there. Waits until one that has begun
+    has ended."""
+    with _locked(home, _WORK, fcntl.LOCK_SH), reading(home):
+        yield
+
+
+@contextlib.contextmanager
+def reading(home: Path) -> Iterator[None]:
+    """No file is replaced meanwhile; a rewriting may begin."""
+    while True:
+        with _locked(home, _FILES, fcntl.LOCK_SH):
+            if not _is_listed(home):
+                yield
+                return
+        with _locked(home, _FILES, fcntl.LOCK_EX):
+            _complete(home)
+
+
+def _complete(home: Path) -> None:
+    """Moves each new file into its place. A file that is gone by now stays gone."""
+    if not _is_listed(home):
+        return  # somebody else was quicker
+    folder = _folder(home)
+    for number, name in enumerate(msgspec.json.decode((folder / _LIST).read_bytes(), type=list[str])):
+        draft, path = folder / str(number), home / name
+        if draft.exists() and path.exists():
+            draft.replace(path)
+            _to_disk(path.parent)
+    shutil.rmtree(folder)
+
+
+def _is_listed(home: Path) -> bool:
+    return (_folder(home) / _LIST).exists()
+
+
+def _folder(home: Path) -> Path:
+    return home / ".rewrite"
+
+
+@contextlib.contextmanager
+def _locked(home: Path, name: str, how: int) -> Iterator[None]:
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / name).open("a") as lock:
+        fcntl.flock(lock, how)  # released when the process ends, however it does
+        yield
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,235 @@
+"""Rewrites what an installation holds so that nothing in it leads to the users who were erased.
+
+Of their events in the lake only what the bandit's sums are made of stays, under masks that are drawn anew and thrown
+away: fold and replay give the sums they gave before. What was imported, and what models were trained from, goes.
+Namespaces and lake change at one moment for all that read them under feature_store.rewriting.reading.
+"""
+
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from feature_store.bandit_state import BanditStore, Position
+from feature_store.contracts.columns import ERASURES, EVENTS, INTERACTIONS, USERS
+from feature_store.contracts.identity import Masks
+from feature_store.definitions import DAY_MS
+from feature_store.home import Home
+from feature_store.namespace import Description, decode_starts, encode_starts, starts_file
+from feature_store.online import OnlineStore
+from feature_store.rewriting import Rewrite, rewriting
+from offline_training.data.erasures import CarriedOut, Pending, carried_out_file, erased_users, pending_erasures
+from offline_training.data.lake import parquet_files
+from offline_training.data.staging import staging_folder
+from streaming.open_decisions import OpenDecision, anonymous, unpack
+
+Row = dict[str, Any]
+
+_PLACE = ("offset", "position", "kind", "time")
+# Of a decision what a fold reads stays, and of the rest nothing.
+_FOLDED = (
+    *("release", "namespace", "variant", "learns", "offsets", "clusters", "weights"),
+    *("items", "shown", "predicted", "edges"),
+)
+_EMPTY = ("history", "history_kinds", "history_times", "profile", "sources", "mean", "bonus", "probabilities")
+_TOLD = ("item", "type", "value", "received")
+
+
+class Forgotten(NamedTuple):
+    """What was done."""
+
+    users: int
+    files: int
+    waiting: int  # erasures that not all namespaces have folded yet: run it again when they have
+
+
+def forget(home: Home, online: OnlineStore, state: BanditStore, now: int, within_days: float) -> Forgotten:
+    """Carries out the erasures that are in the lake and that every namespace being folded has passed.
+
+    now: ms since the epoch. within_days: for how long Redis remembers who was erased, so that nothing that was read
+    before the erasure is published after it. Raises Unavailable while an import, a training, a rollback or another
+    rewriting is under way.
+    """
+    with staging_folder(home.lake), rewriting(home.root) as rewrite:
+        pending = pending_erasures(home.lake)
+        ready = [erasure for erasure in pending if _is_folded(erasure, home.namespaces, online, state)]
+        if ready:
+            job = _Forgetting(home, rewrite, ready)
+            job.rewrite()
+            _drop_retired(job.users, home.namespaces, online, state)
+            rewrite.publish()
+    if len(ready) == len(pending):
+        online.end_erasures(now - int(within_days * DAY_MS))
+    return Forgotten(len(erased_users(ready)), len(rewrite), len(pending) - len(ready))
+
+
+class _Forgetting:
+    """One rewriting, with masks of its own."""
+
+    def __init__(self, home: Home, rewrite: Rewrite, erasures: Sequence[Pending]) -> None:
+        self.users = erased_users(erasures)
+        self._home = home
+        self._rewrite = rewrite
+        self._masks = Masks(secrets.token_bytes(32))
+        self._places: dict[tuple[str, str, int], int] = {}  # user, log, partition -> offset
+        for user, _, log, partition, offset in erasures:
+            place = (user, log, partition)
+            self._places[place] = max(offset, self._places.get(place, -1))
+
+    def rewrite(self) -> None:
+        """Writes new versions of all files that hold something of the users."""
+        self._rewrite_events()
+        for folder in sorted(self._home.namespaces.glob("[!.]*")):
+            self._rewrite_starts(folder.name)
+        for path in parquet_files(self._home.lake / "interactions"):
+            self._leave_out(path, INTERACTIONS, lambda rows: pc.max_element_wise(rows["time"], rows["written"]))
+        for path in parquet_files(self._home.lake / "users"):
+            self._leave_out(path, USERS, lambda rows: pc.fill_null(rows["written"], 0))
+        for path in parquet_files(self._home.training_sets / "users"):
+            self._leave_out(path, None, _first_times)
+        for path in parquet_files(self._home.training_sets / "impressions"):
+            self._leave_out(path, None, lambda rows: rows["time"])
+        self._remember()
+
+    def _is_theirs(self, user: str | None, time: int, log: str, partition: int, offset: int) -> bool:
+        """Whether an event of the user stands before their erasure, in the log or by its time."""
+        if user not in self.users:
+            return False
+        return time <= self.users[user] or offset <= self._places.get((user, log, partition), -1)
+
+    def _rewrite_events(self) -> None:
+        folders = sorted((self._home.lake / "events").glob("log=*/partition=*"))
+        masked = set[str]().union(*map(self._their_decisions, folders))
+        keys, decisions = pa.array(self.users), pa.array(masked, pa.string())
+        for folder in folders:
+            for path in parquet_files(folder):
+                named = pq.read_table(path, columns=["user", "decision"])
+                found = pc.or_(pc.is_in(named["user"], keys), pc.is_in(named["decision"], decisions))
+                if pc.any(found).as_py():
+                    self._rewrite_file(path, folder, found, masked)
+
+    def _their_decisions(self, folder: Path) -> set[str]:
+        log, partition = _log_and_partition(folder)
+        events = ds.dataset(parquet_files(folder), schema=EVENTS, format="parquet")
+        decisions = (ds.field("kind") == "decision") & ds.field("user").isin(list(self.users))
+        rows = events.to_table(["id", "user", "time", "offset"], filter=decisions).to_pylist()
+        return {row["id"] for row in rows if self._is_theirs(row["user"], row["time"], log, partition, row["offset"])}
+
+    def _rewrite_file(self, path: Path, folder: Path, found: pa.ChunkedArray, masked: Collection[str]) -> None:
+        log, partition = _log_and_partition(folder)
+        table = pq.read_table(path, schema=EVENTS)
+        before = table.filter(found).to_pylist()
+        after = [self._anonymous(row, log, partition, masked) for row in before]
+        if before == after:
+            return
+        rows = pa.concat_tables([table.filter(pc.invert(found)), pa.Table.from_pylist(after, EVENTS)])
+        ordered = rows.sort_by([("offset", "ascending"), ("position", "ascending")])
+        pq.write_table(ordered, self._rewrite.draft(path), compression="zstd")
+
+    def _anonymous(self, row: Row, log: str, partition: int, masked: Collection[str]) -> Row:
+        user, about = row["user"], row["decision"]
+        time = row["time"] if row["received"] is None else row["received"]
+        if not self._is_theirs(user, time, log, partition, row["offset"]) and about not in masked:
+            return row
+        if user not in self.users:  # somebody else's feedback on their decision
+            return {**row, "decision": self._masks.decision(about)}
+        kept = {name: row[name] for name in _PLACE}
+        match row["kind"]:
+            case "profile":  # its time stays: the log's own time moves with it
+                return {**kept, "kind": "tick"}
+            case "decision":
+                kept |= {name: row[name] for name in _FOLDED} | {name: [] for name in _EMPTY} | {"surface": ""}
+            case "feedback":
+                kept |= {name: row[name] for name in _TOLD} | {"time": row["received"]}
+        masks = self._masks
+        return {
+            **kept,
+            "user": masks.user(user),
+            "id": row["id"] and (masks.decision if row["kind"] == "decision" else masks.text)(row["id"]),
+            "decision": about and masks.decision(about),
+        }
+
+    def _rewrite_starts(self, namespace: str) -> None:
+        made = Description.load(self._home.namespaces, namespace)
+        path = starts_file(self._home.namespaces, namespace)
+
+        def theirs(partition: int) -> Callable[[OpenDecision], bool]:
+            # An erasure behind the namespace's offset closes what it begins with.
+            offset = made.offsets[partition]
+            return lambda one: self._is_theirs(one.user, one.time, made.log, partition, offset)
+
+        before = decode_starts(path.read_bytes())
+        after = [anonymous(start, theirs(partition), self._masks) for partition, start in enumerate(before)]
+        if before != after:
+            self._rewrite.draft(path).write_bytes(encode_starts(after))
+
+    def _leave_out(self, path: Path, schema: pa.Schema | None, time: Callable[[pa.Table], pa.ChunkedArray]) -> None:
+        """Leaves out the users' rows that were known by the time of their erasure. time: of each row, ms."""
+        keys, untils = pa.array(self.users), pa.array(self.users.values(), pa.int64())
+        users = pq.read_table(path, columns=["user"])["user"]
+        if not pc.any(pc.is_in(users, keys)).as_py():
+            return
+        with (
+            pq.ParquetFile(path) as source,
+            pq.ParquetWriter(self._rewrite.draft(path), schema or source.schema_arrow) as target,
+        ):
+            for batch in source.iter_batches():
+                rows = _as(pa.Table.from_batches([batch]), schema)
+                until = pc.take(untils, pc.index_in(rows["user"], keys))
+                target.write_table(rows.filter(pc.fill_null(pc.greater(time(rows), until), True)))
+
+    def _remember(self) -> None:
+        path = carried_out_file(self._home.lake)
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            pq.write_table(ERASURES.empty_table(), path)
+        rows = CarriedOut.load(self._home.lake).and_also(self.users).rows()
+        pq.write_table(pa.Table.from_pylist(rows, ERASURES), self._rewrite.draft(path))
+
+
+def _is_folded(erasure: Pending, namespaces: Path, online: OnlineStore, state: BanditStore) -> bool:
+    """Whether no namespace will meet the erasure any more."""
+    for namespace in online.namespaces():
+        position, _ = state.progress(namespace, erasure.partition)
+        if position is None:
+            made = Description.load(namespaces, namespace)
+            position = Position(made.log, made.offsets[erasure.partition])
+        if position.log == erasure.log and position.offset <= erasure.offset:
+            return False
+    return True
+
+
+def _drop_retired(users: Collection[str], namespaces: Path, online: OnlineStore, state: BanditStore) -> None:
+    """Drops the state of namespaces that are folded no longer, where something of the users is open in it. Activated
+    again, such a partition is folded anew from the log."""
+    for folder in sorted(namespaces.glob("[!.]*")):
+        if folder.name in online.namespaces():
+            continue
+        for partition in range(len(Description.load(namespaces, folder.name).offsets)):
+            opened = state.opened(folder.name, partition).values()
+            if any(unpack(one).user in users for one in opened):
+                state.drop(folder.name, partition)
+
+
+def _log_and_partition(folder: Path) -> tuple[str, int]:
+    return folder.parent.name.removeprefix("log="), int(folder.name.removeprefix("partition="))
+
+
+def _as(rows: pa.Table, schema: pa.Schema | None) -> pa.Table:
+    """The rows with all columns of the schema, those that an older version did not write as nulls."""
+    if schema is None:
+        return rows
+    missing = [field for field in schema if field.name not in rows.column_names]
+    for field in missing:
+        rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows.select(schema.names).cast(schema)
+
+
+def _first_times(users: pa.Table) -> pa.ChunkedArray:
+    """When the first thing in each history became known, 0: there is none."""
+    return pa.chunked_array([[times[0] if times else 0 for times in users["times"].to_pylist()]], pa.int64())
