@@ -21,7 +21,7 @@ MetricsPort = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     for command in (serve, update, sink):
-        app.command(rich_help_panel="Processes, for an orchestrator; on one machine `up` starts them")(command)
+        app.command(rich_help_panel="Processes for an orchestrator (on one machine, up starts them)")(command)
 
 
 def serve(
@@ -31,10 +31,11 @@ def serve(
     ] = None,
     metrics_port: MetricsPort = None,
 ) -> None:
-    """Answer HTTP requests until stopped: SIGTERM, then /readyz says no for serving.drain_seconds, then it ends.
+    """Answer HTTP requests until stopped.
 
     /healthz says that it lives, /readyz that it should get requests: both on serving.port, and with /metrics on
-    telemetry.port. With serving.workers > 1 several share serving.port on one host.
+    telemetry.port. On SIGTERM it says no at /readyz, and ends serving.drain_seconds later. With serving.workers > 1
+    several share serving.port on one host.
 
     Example: `matchloop serve --port 8081 --metrics-port 9103`
     """
