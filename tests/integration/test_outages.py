@@ -17,13 +17,16 @@ import httpx
 import pytest
 import redis.asyncio
 
+from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unacknowledged
 from feature_store.contracts.events import Decision, Event, Feedback, Tick, Withdrawal, decode, encode
 from feature_store.contracts.identity import Keyring
 from feature_store.online import AsyncOnlineStore
 from infra.benchmarks.small_release import items
 from infra.servers import free_port
+from streaming import sink
 from streaming.kafka import Appended, Log, Reader, Writer
+from streaming.settings import LakeSettings
 from tests.api_server import SECRET, Installation, running, wait_until
 from tests.integration.conftest import Server, running_broker
 from tests.updaters import start_updater
@@ -87,31 +90,42 @@ def events_in(installation: Installation) -> list[Event]:
 
 @contextlib.contextmanager
 def folding(installation: Installation) -> Iterator[None]:
-    """An updater is at work."""
+    """An updater and a sink are at work."""
     stop = threading.Event()
     updater = start_updater(
         installation.kafka, installation.broker, installation.client, installation.redis_settings, installation.home,
         stop,
     )  # fmt: skip
+    arguments = (installation.kafka, installation.broker, installation.home / "lake", LakeSettings(flush_seconds=0.1))
+    sinking = threading.Thread(target=sink.run, args=(*arguments, SystemClock(), stop))
+    sinking.start()
     try:
         yield
         assert updater.is_alive()
+        assert sinking.is_alive()
     finally:
         stop.set()
         updater.join()
+        sinking.join()
 
 
 def wait_until_folded(installation: Installation) -> None:
-    """... up to a record that is appended now."""
+    """... and in the lake, up to a record that is appended now."""
     active = installation.online.active()
     assert active is not None
-    ends = Log(installation.kafka, installation.broker).append_everywhere(encode([Tick(time=1)]))
+    log = Log(installation.kafka, installation.broker)
+    log_id, ends = log.log_id(), log.append_everywhere(encode([Tick(time=1)]))
 
     def folded() -> bool:
         places = [installation.bandit.progress(active.namespace, partition)[0] for partition in range(2)]
         return all(place is not None and place.offset >= end for place, end in zip(places, ends, strict=True))
 
+    def stored() -> bool:
+        lake = installation.home / "lake"
+        return all(sink.coverage(lake, log_id, partition) >= end for partition, end in enumerate(ends))
+
     wait_until(folded, _PATIENCE_SECONDS)
+    wait_until(stored, _PATIENCE_SECONDS)
 
 
 def test_all_goes_on_when_a_broker_that_hung_is_back(installation: Installation, broker_server: Server) -> None:
