@@ -19,7 +19,7 @@ from infra.benchmarks.bench import Goal
 from infra.settings import Settings, load
 from offline_training.clusters import cluster_count
 from offline_training.data.importer import import_data
-from offline_training.data.lake import positives_from, split_time
+from offline_training.data.lake import positives_from, time_at_share
 from offline_training.data.sources import Mapping as Columns
 from offline_training.evaluation.graph_quality import Asked, GraphQuality, graph_grid
 from offline_training.evaluation.holdout import asked_user, held_out_questions
@@ -106,7 +106,7 @@ def _trained(settings: Settings, source: Path, dataset: str, progress: Progress)
 
     home, lake, training = settings.home, settings.home / "lake", settings.training
     import_data(source, home, settings.keyring(), Columns(), SystemClock(), section(progress, 0.0, 0.1))
-    split = split_time(lake, TRAIN_SHARE) if dataset == ML_100K else (_END - HELD_OUT * _DAY) * 1000 + 1
+    split = time_at_share(lake, TRAIN_SHARE) if dataset == ML_100K else (_END - HELD_OUT * _DAY) * 1000 + 1
     progress(0.1, "starting Spark")
     spark = spark_session(settings.spark, "matchloop-bench")
     try:

@@ -53,7 +53,7 @@ Find = Callable[[int, Bool], Int64]  # row of the moments, and the items that ma
 
 
 @dataclass(frozen=True)
-class Towers:
+class TowersInTime:
     """What the two towers make of the data: the window's moments and item vectors (I, d) before it, and those of the
     test, by the finished towers."""
 
@@ -207,7 +207,9 @@ def _lists(protocol: Protocol, wanted: Int64, start: int) -> tuple[dict[str, Ite
     return then, now
 
 
-def _towers(protocol: Protocol, train: Int64, start: int, settings: TrainingSettings, progress: Progress) -> Towers:
+def _towers(
+    protocol: Protocol, train: Int64, start: int, settings: TrainingSettings, progress: Progress
+) -> TowersInTime:
     """Trains the towers in the two steps of offline_training/train_models.py, and keeps what they know after each."""
     dataset, learnt = protocol.dataset, sequences(protocol.dataset, train)
     catalogue = catalogue_of(dataset, np.zeros((len(dataset.items), len(ITEM_FEATURES)), np.float32))  # not read here
@@ -216,7 +218,7 @@ def _towers(protocol: Protocol, train: Int64, start: int, settings: TrainingSett
     window, vectors_then = moments(fitted.model, learnt, before), fitted.model.item_vectors()
     model = finish_two_tower(fitted, learnt, settings, progress)
     test = moments(model, sequences(dataset, np.arange(len(dataset.positive))), known_events(protocol))
-    return Towers(window, vectors_then, test, model.item_vectors())
+    return TowersInTime(window, vectors_then, test, model.item_vectors())
 
 
 def known_events(protocol: Protocol) -> Int64:
@@ -227,7 +229,7 @@ def known_events(protocol: Protocol) -> Int64:
     return known
 
 
-def _finders(lists: dict[str, ItemLists], scorer: PairScorer, towers: Towers) -> dict[str, Find]:
+def _finders(lists: dict[str, ItemLists], scorer: PairScorer, towers: TowersInTime) -> dict[str, Find]:
     test, vectors, most = towers.test, towers.vectors, max(SIZES)
 
     @torch.no_grad()

@@ -28,7 +28,7 @@ from infra.stack import Stack
 from infra.training import training_job
 from infra.verification import verify
 from offline_training.data.importer import import_data
-from offline_training.data.lake import read_catalogue, split_time
+from offline_training.data.lake import read_catalogue, time_at_share
 from offline_training.data.movielens import fetch
 from offline_training.data.sources import Mapping as Columns
 from offline_training.data.user_ids import user_ids
@@ -91,7 +91,7 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
     with _timed(seconds, "data"), stage("Data") as progress:
         source = data or fetch(settings.home / "cache", section(progress, 0.0, 0.6))
         imported = import_data(source, settings.home, keyring, Columns(), clock, section(progress, 0.6, 1.0))
-        split = split_time(lake, _TRAIN_SHARE) // 1000 * 1000  # whole seconds, as the command line takes it
+        split = time_at_share(lake, _TRAIN_SHARE) // 1000 * 1000  # whole seconds, as the command line takes it
         items = {name: item for name, item in read_catalogue(lake).items() if item is not None}
         withheld = withheld_items(items, _WITHHELD_SHARE, settings.training.seed)
         world = World.from_lake(lake, user_ids(source, Columns(), keyring), split, settings.training.positive_value)

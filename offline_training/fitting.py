@@ -41,7 +41,7 @@ class TensorBatches:
             yield [tensor[rows] for tensor in self._tensors]
 
 
-class Task(pl.LightningModule):
+class FittingTask(pl.LightningModule):
     """A model in training. The learning rate rises over the first `warm` of all steps, and falls as half a cosine."""
 
     rate: float
@@ -107,7 +107,7 @@ class _Curve(pl.Callback):
 
 
 def fit(
-    task: Task,
+    task: FittingTask,
     make: Callable[[int], Batches],
     *,
     epochs: int,

@@ -8,9 +8,9 @@ from offline_training.retrieval.dataset import (
     Catalogue,
     Float32,
     Impressions,
-    read_catalogue,
     read_features_at_validation,
     read_impressions,
+    read_items,
     read_sequences,
 )
 from offline_training.retrieval.pi2i.lists import MakeLists, read_item_lists
@@ -34,7 +34,7 @@ class TrainingData:
 def read_training_data(sets: Path, settings: TrainingSettings) -> TrainingData:
     """Reads the sets that the Spark job wrote. Raises InvalidInput if they are missing, or hold no item or fewer than
     two positive interactions."""
-    catalogue = read_catalogue(sets)
+    catalogue = read_items(sets)
     return TrainingData(
         catalogue=catalogue,
         sequences=read_sequences(sets, catalogue),

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.regret.contenders import MABWISER, SQUARECB
 from benchmarks.regret.loop import Run, Visits
-from benchmarks.regret.world import Float64, Int64, World
+from benchmarks.regret.world import Environment, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 
 
@@ -30,7 +30,7 @@ class Agent(Protocol):
         """Takes in the reward."""
 
 
-def agent(name: str, parameters: Float64, world: World, seed: int) -> Agent:
+def agent(name: str, parameters: Float64, world: Environment, seed: int) -> Agent:
     """The contender of another library. Raises InvalidInput if the library is not installed."""
     try:
         if name == MABWISER:
@@ -46,7 +46,7 @@ def agent(name: str, parameters: Float64, world: World, seed: int) -> Agent:
         ) from error
 
 
-def play_agent(agent: Agent, world: World, came: Visits, delay: int) -> Run:
+def play_agent(agent: Agent, world: Environment, came: Visits, delay: int) -> Run:
     """loop.play for an agent."""
     rounds = len(came.user)
     run = Run(np.empty(rounds, np.int64), np.empty(rounds), np.empty(rounds))
@@ -74,7 +74,7 @@ class VowpalWabbit:
     Examples are parsed once and used again, which makes a decision some fifty times faster than with text.
     """
 
-    def __init__(self, arguments: str, world: World, seed: int) -> None:
+    def __init__(self, arguments: str, world: Environment, seed: int) -> None:
         from vowpalwabbit import LabelType, Workspace
 
         self._bandit = LabelType.CONTEXTUAL_BANDIT
@@ -110,7 +110,7 @@ class VowpalWabbit:
 class Mabwiser:
     """LinUCB with one ridge regression for each item, on the dense vector of cluster weights."""
 
-    def __init__(self, parameters: Float64, world: World, seed: int) -> None:
+    def __init__(self, parameters: Float64, world: Environment, seed: int) -> None:
         from mabwiser.mab import MAB, LearningPolicy
 
         self._context = np.zeros((len(world.clusters), world.cluster_count))

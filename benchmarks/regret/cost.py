@@ -13,7 +13,7 @@ from benchmarks.regret.loop import best, play, visits
 from benchmarks.regret.policies import learn, new_state, score, serve
 from benchmarks.regret.scenarios import Scenario
 from benchmarks.regret.tournament import Parameters
-from benchmarks.regret.world import ACTIVE_CLUSTERS, Float64, World, jester
+from benchmarks.regret.world import ACTIVE_CLUSTERS, Environment, Float64, jester
 
 _WARM_UP, _BATCH, _BATCHES = 5_000, 500, 41
 _AGENT_BATCH, _AGENT_BATCHES = 20, 11
@@ -64,7 +64,7 @@ def _update(kind, parameters, state, world, count):  # type: ignore[no-untyped-d
 
 
 def _agent(
-    name: str, parameters: Float64, world: World, seed: int
+    name: str, parameters: Float64, world: Environment, seed: int
 ) -> tuple[Callable[[int], object], Callable[[int], object]]:
     player = agent(name, parameters, world, seed)
     candidates = np.arange(world.reward.shape[1])

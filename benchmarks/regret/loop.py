@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from benchmarks.regret.policies import State, learn, score, serve
-from benchmarks.regret.world import Float64, Int64, World
+from benchmarks.regret.policies import Learnt, learn, score, serve
+from benchmarks.regret.world import Environment, Float64, Int64
 
 
 class Visits(NamedTuple):
@@ -24,7 +24,7 @@ class Run(NamedTuple):
     expected: Float64  # what it is judged by: the same without the noise
 
 
-def visits(world: World, rounds: int, seed: int) -> Visits:
+def visits(world: Environment, rounds: int, seed: int) -> Visits:
     """Users in random order, each as often as any other."""
     rng = np.random.default_rng(seed)
     users = len(world.clusters)
@@ -32,7 +32,7 @@ def visits(world: World, rounds: int, seed: int) -> Visits:
     return Visits(order, rng.random(rounds))
 
 
-def play(kind: int, parameters: Float64, state: State, world: World, came: Visits, delay: int, seed: int) -> Run:
+def play(kind: int, parameters: Float64, state: Learnt, world: Environment, came: Visits, delay: int, seed: int) -> Run:
     """Runs a policy, which changes its state in place. The decision of round t knows the rewards of the rounds before
     t - delay."""
     return Run(*_play(kind, parameters, state, world, came, delay, seed))

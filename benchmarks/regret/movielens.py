@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.regret.offline_model import Ratings, predictions, train
 from benchmarks.regret.taste import probabilities
-from benchmarks.regret.world import CLUSTERS, Int64, World, contexts, evenly_arriving, source
+from benchmarks.regret.world import CLUSTERS, Environment, Int64, contexts, evenly_arriving, source
 from feature_store.contracts.catalogue import Item, UserProfile
 from feature_store.definitions import ITEM_TOKENS, token_ids
 from feature_store.graph import Graph
@@ -28,7 +28,7 @@ EDGES_PER_CLUSTER = 100
 class Sparse(NamedTuple):
     """A world whose fresh items are there from the start, until `arriving` says when they enter."""
 
-    world: World
+    world: Environment
     fresh: Int64  # items that the offline model has never seen a rating of
     figures: dict[str, float]
 
@@ -43,7 +43,7 @@ class Sparse(NamedTuple):
             found = {name: arrays[name] for name in arrays.files}
         fresh = found.pop("fresh")
         scalars = {name: value.item() for name, value in found.items() if value.ndim == 0}
-        return cls(World(**(found | scalars)), fresh, {})
+        return cls(Environment(**(found | scalars)), fresh, {})
 
 
 def movielens(data: Path, progress: Progress) -> Sparse:
@@ -78,7 +78,7 @@ def movielens(data: Path, progress: Progress) -> Sparse:
     renumbered = np.full(len(items), -1)
     renumbered[connected] = np.arange(len(connected))
     later = (place >= early) & (renumbered[item] >= 0)
-    world = World(
+    world = Environment(
         clusters=clusters,
         weights=weights,
         cluster_count=CLUSTERS,
@@ -103,7 +103,7 @@ def movielens(data: Path, progress: Progress) -> Sparse:
     return Sparse(world, np.flatnonzero(fresh[connected]), figures)
 
 
-def arriving(sparse: Sparse, rounds: int, seed: int) -> World:
+def arriving(sparse: Sparse, rounds: int, seed: int) -> Environment:
     """The world with its fresh items entering evenly over the first half, in an order drawn by the seed."""
     later = np.random.default_rng(seed).permutation(sparse.fresh)
     return sparse.world._replace(arrival=evenly_arriving(len(sparse.world.arrival), later, rounds // 2))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from benchmarks.regret.world import Float64, Int64, World
+from benchmarks.regret.world import Environment, Float64, Int64
 from feature_store.graph import Adjacency, Graph
 from feature_store.sums import COLUMNS, PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
 from streaming.bandit.diag_linucb import _score, reward_deviation
@@ -35,7 +35,7 @@ from streaming.bandit.prior import FIRST_FIT, Prior, fit_into, refit_at
 _deviation = numba.njit(reward_deviation)
 
 
-class State(NamedTuple):
+class Learnt(NamedTuple):
     """What a policy has learnt. Arrays that it does not use have no rows."""
 
     adjacency: Adjacency  # of the world's graph
@@ -49,12 +49,12 @@ class State(NamedTuple):
     fitted: Float64  # (4,) the prior's edge, item and general, and the trials at which it is fitted anew
 
 
-def new_state(kind: int, parameters: Float64, world: World) -> State:
+def new_state(kind: int, parameters: Float64, world: Environment) -> Learnt:
     """The state before the first round."""
     items, c = len(world.arrival), world.cluster_count
     dense, sparse = kind in (LINUCB, LINTS), kind in (PUBLISHED, OURS)
     graph = Graph(c, [str(j) for j in range(items)], world.item_start, world.edge_cluster)
-    return State(
+    return Learnt(
         adjacency=graph.adjacency,
         rows=np.array(
             [graph.row(int(c), j) for j in range(items * sparse) for c in graph.clusters_of(j)], dtype=np.int64

@@ -16,7 +16,7 @@ from benchmarks.regret.contenders import (
     Contender,
 )
 from benchmarks.regret.movielens import Sparse, arriving
-from benchmarks.regret.world import World, jester, upworthy
+from benchmarks.regret.world import Environment, jester, upworthy
 
 EVALUATED, TUNED = slice(0, 200), slice(200, 300)  # campaigns of Upworthy
 _DELAYS = {"none": 0.0, "1%": 0.01, "10%": 0.1}  # of the horizon
@@ -59,7 +59,7 @@ def scenarios() -> list[Scenario]:
     return found
 
 
-def worlds(scenario: Scenario, data: Path, sparse: Path, seed: int, tuning: bool) -> Iterator[World]:
+def worlds(scenario: Scenario, data: Path, sparse: Path, seed: int, tuning: bool) -> Iterator[Environment]:
     """What a policy is run on, once each. sparse: where Sparse.save wrote. tuning: on worlds kept for that, where the
     worlds do not depend on the seed."""
     match scenario.name.split("/"):

@@ -15,7 +15,7 @@ from benchmarks.regret.contenders import MABWISER, Contender
 from benchmarks.regret.loop import Run, Visits, play, visits
 from benchmarks.regret.policies import new_state
 from benchmarks.regret.scenarios import MABWISER_ROUNDS, Scenario, worlds
-from benchmarks.regret.world import Float64, World
+from benchmarks.regret.world import Environment, Float64
 from offline_training.progress import Progress, section
 from streaming.settings import RewardSettings
 
@@ -117,7 +117,7 @@ def measure(scenario: Scenario, data: Path, sparse: Path, seed: int, parameters:
 
 
 def play_all(
-    contender: Contender, parameters: Float64, scenario: Scenario, met: list[tuple[World, Visits]], seed: int
+    contender: Contender, parameters: Float64, scenario: Scenario, met: list[tuple[Environment, Visits]], seed: int
 ) -> Score:
     """A contender's score over all worlds of a scenario, each from nothing."""
     runs = [_play(contender, parameters, scenario.delay, *one, seed) for one in met]
@@ -132,7 +132,7 @@ def play_all(
     )
 
 
-def _play(contender: Contender, parameters: Float64, delay: int, world: World, came: Visits, seed: int) -> Run:
+def _play(contender: Contender, parameters: Float64, delay: int, world: Environment, came: Visits, seed: int) -> Run:
     if contender.kind is not None:
         state = new_state(contender.kind, parameters, world)
         return play(contender.kind, parameters, state, world, came, delay, seed)
@@ -141,7 +141,7 @@ def _play(contender: Contender, parameters: Float64, delay: int, world: World, c
     return play_agent(agent(contender.name, parameters, world, seed), world, came, delay)
 
 
-def _met(scenario: Scenario, data: Path, sparse: Path, seed: int, tuning: bool) -> list[tuple[World, Visits]]:
+def _met(scenario: Scenario, data: Path, sparse: Path, seed: int, tuning: bool) -> list[tuple[Environment, Visits]]:
     found = worlds(scenario, data, sparse, seed, tuning)
     return [(world, visits(world, scenario.rounds, seed * 1_000 + k)) for k, world in enumerate(found)]
 

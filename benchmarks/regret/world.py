@@ -25,7 +25,7 @@ _POSITIVE_RATING = 5.0
 _PRINCIPAL_COMPONENTS = 16
 
 
-class World(NamedTuple):
+class Environment(NamedTuple):
     """Users, items and the truth about them. Arrays that compiled loops read."""
 
     clusters: Int64  # (users, K) active clusters, ascending
@@ -61,7 +61,7 @@ def evenly_arriving(items: int, later: Int64, until: int) -> Int64:
     return arrival
 
 
-def jester(data: Path, seed: int, rounds: int, *, binary: bool, arriving: bool) -> World:
+def jester(data: Path, seed: int, rounds: int, *, binary: bool, arriving: bool) -> Environment:
     """The 1,473 people who rated all 100 jokes of jester5k.
 
     30 jokes, drawn by the seed, make the context: their ratings, centred by joke, reduced to 16 principal components
@@ -82,7 +82,7 @@ def jester(data: Path, seed: int, rounds: int, *, binary: bool, arriving: bool) 
     start, cluster = connected_to_all(items, CLUSTERS)
     clusters, weights = contexts(vectors, cluster_users(vectors, CLUSTERS, seed))
     reward = shown > _POSITIVE_RATING if binary else (shown + _RATING_RANGE) / (2 * _RATING_RANGE)
-    return World(
+    return Environment(
         clusters=clusters,
         weights=weights,
         cluster_count=CLUSTERS,
@@ -98,7 +98,7 @@ def jester(data: Path, seed: int, rounds: int, *, binary: bool, arriving: bool) 
     )
 
 
-def upworthy(data: Path, campaigns: slice) -> Iterator[World]:
+def upworthy(data: Path, campaigns: slice) -> Iterator[Environment]:
     """Tests of the Upworthy archive as campaigns of their own: the arms' click rates are the truth, and there is no
     context: one cluster of weight 1. `campaigns` picks from one fixed random order of all tests."""
     table = pq.read_table(
@@ -111,7 +111,7 @@ def upworthy(data: Path, campaigns: slice) -> Iterator[World]:
     for test in np.random.default_rng(0).permutation(len(tests))[campaigns]:
         arms = len(tests[test])
         start, cluster = connected_to_all(arms, 1)
-        yield World(
+        yield Environment(
             clusters=np.zeros((1, 1), np.int64),
             weights=np.ones((1, 1)),
             cluster_count=1,

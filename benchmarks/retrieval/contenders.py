@@ -8,13 +8,13 @@ import numpy as np
 
 from benchmarks.retrieval.datasets import Dataset, Float64, Int64
 from benchmarks.retrieval.item_lists import union_contender
-from benchmarks.retrieval.measure import Contender, Fitted
+from benchmarks.retrieval.measure import Contender, FittedModel
 from benchmarks.retrieval.ours import two_tower
 from benchmarks.retrieval.peers import ContentKnn, Ease, GfCf
 from benchmarks.retrieval.sequence_peers import Markov, NextItemRidge, SequentialKnn
 from feature_store.contracts.errors import InvalidInput
 from offline_training.data.item_lists import ItemCf
-from offline_training.evaluation.baselines import ItemKnn, Popularity, RecentPopularity, Recommender
+from offline_training.evaluation.baselines import Baseline, ItemKnn, MostPopular, MostPopularLately
 from offline_training.settings import TrainingSettings
 
 CONTENT_KNN = "content_knn"
@@ -59,14 +59,14 @@ def _ours(dataset: str, folder: Path | None) -> list[Contender]:
     return []
 
 
-def peer(name: str, make: Callable[..., Recommender], grid: Grid | None = None) -> Contender:
+def peer(name: str, make: Callable[..., Baseline], grid: Grid | None = None) -> Contender:
     """A recommender that reads what was wanted, of which nothing but the order is known; it answers somebody without a
     past by recent popularity."""
 
-    def fit(dataset: Dataset, train: Int64, seed: int, **parameters: Any) -> Fitted:
+    def fit(dataset: Dataset, train: Int64, seed: int, **parameters: Any) -> FittedModel:
         del seed
         wanted = dataset.log.take(train[dataset.positive[train]])
-        model, fallback = make(**parameters).fit(wanted), RecentPopularity(_FALLBACK_DAYS).fit(wanted)
+        model, fallback = make(**parameters).fit(wanted), MostPopularLately(_FALLBACK_DAYS).fit(wanted)
 
         def score(users: Int64, past: Int64) -> Float64:
             known = dataset.log.take(past[dataset.positive[past]])
@@ -75,7 +75,7 @@ def peer(name: str, make: Callable[..., Recommender], grid: Grid | None = None) 
             scores[new] = fallback.score(users[new], known)
             return scores
 
-        return Fitted({name: score})
+        return FittedModel({name: score})
 
     return Contender(name, fit, grid or [{}])
 
@@ -83,11 +83,11 @@ def peer(name: str, make: Callable[..., Recommender], grid: Grid | None = None) 
 def content_knn(grid: Grid) -> Contender:
     """The peer for items that nobody has met; somebody without a past is taken for everybody at once."""
 
-    def fit(dataset: Dataset, train: Int64, seed: int, **parameters: Any) -> Fitted:
+    def fit(dataset: Dataset, train: Int64, seed: int, **parameters: Any) -> FittedModel:
         del seed
         wanted = dataset.log.take(train[dataset.positive[train]])
         model = ContentKnn([item.tokens() for item in dataset.items], **parameters).fit(wanted)
-        popularity = Popularity().fit(wanted).score(np.zeros(1, np.int64), wanted)
+        popularity = MostPopular().fit(wanted).score(np.zeros(1, np.int64), wanted)
 
         def score(users: Int64, past: Int64) -> Float64:
             known = dataset.log.take(past[dataset.positive[past]])
@@ -95,18 +95,18 @@ def content_knn(grid: Grid) -> Contender:
             scores[~np.isin(users, known.user)] = model.similar(popularity)
             return scores
 
-        return Fitted({CONTENT_KNN: score})
+        return FittedModel({CONTENT_KNN: score})
 
     return Contender(CONTENT_KNN, fit, grid)
 
 
-def _als(**parameters: Any) -> Recommender:
+def _als(**parameters: Any) -> Baseline:
     from benchmarks.retrieval.libraries import Als  # of the extra `bench`: asked for only when it takes part
 
     return Als(**parameters)
 
 
-def _bpr(**parameters: Any) -> Recommender:
+def _bpr(**parameters: Any) -> Baseline:
     from benchmarks.retrieval.libraries import Bpr
 
     return Bpr(**parameters)
@@ -122,8 +122,8 @@ def _grid(**values: list[Any]) -> Grid:
 
 _PEERS: dict[str, list[Contender]] = {
     "ml-1m": [
-        peer("popularity", Popularity),
-        peer("recent_popularity", RecentPopularity, _grid(days=[30.0, 90.0])),
+        peer("popularity", MostPopular),
+        peer("recent_popularity", MostPopularLately, _grid(days=[30.0, 90.0])),
         peer("item_knn", ItemKnn, _grid(neighbours=[100, 4000], newest=[10, 20], decay=[0.5, 0.8])),
         peer("ease", Ease, _grid(ridge=[300.0, 700.0], newest=[20], decay=[0.8, 0.9])),
         peer("implicit_als", _als, _grid(factors=[128], alpha=[1.0, 5.0], newest=[20], decay=[0.8, 0.9])),
@@ -133,8 +133,8 @@ _PEERS: dict[str, list[Contender]] = {
         peer("next_item_ridge", NextItemRidge, _grid(ridge=[30.0, 100.0])),
     ],
     "ml-100k": [
-        peer("popularity", Popularity),
-        peer("recent_popularity", RecentPopularity, _grid(days=[7.0, 14.0, 28.0])),
+        peer("popularity", MostPopular),
+        peer("recent_popularity", MostPopularLately, _grid(days=[7.0, 14.0, 28.0])),
         peer("item_knn", ItemKnn, _grid(neighbours=[100, 2000], newest=[10, None], decay=[0.8, 1.0])),
         peer("ease", Ease, _grid(ridge=[100.0, 300.0, 1000.0])),
         peer("implicit_als", _als, _grid(factors=[16, 32, 64], alpha=[1.0, 5.0])),
@@ -146,7 +146,7 @@ _PEERS: dict[str, list[Contender]] = {
         content_knn(_grid(newest=[10, None], decay=[0.8, 1.0])),
     ],
     "gowalla-lightgcn": [
-        peer("popularity", Popularity),
+        peer("popularity", MostPopular),
         peer("item_knn", ItemKnn, _grid(neighbours=[50, 200])),
         peer("implicit_als", _als, _grid(factors=[256], alpha=[10.0, 20.0])),
         peer("implicit_bpr", _bpr, _grid(factors=[256], rate=[0.05])),

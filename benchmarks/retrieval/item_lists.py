@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from scipy import sparse
 
 from benchmarks.retrieval.datasets import Dataset, Float64, Int64
-from benchmarks.retrieval.measure import Contender, Fitted
+from benchmarks.retrieval.measure import Contender, FittedModel
 from benchmarks.retrieval.peers import LowPass
 from infra.settings import load
 from offline_training.data.item_lists import ItemCf, Swing, item_lists
@@ -27,7 +27,7 @@ def union_contender(rule: ItemCf, length: int, *, factors: int, share: float) ->
     """Lists alone, and together with two linear towers: the scores of either, each divided by their deviation over the
     items, `share` times those of the vectors."""
 
-    def fit(dataset: Dataset, train: Int64, seed: int) -> Fitted:
+    def fit(dataset: Dataset, train: Int64, seed: int) -> FittedModel:
         del seed
         from offline_training.data.spark import spark_session, stop_session  # asked for only when it takes part
 
@@ -47,7 +47,7 @@ def union_contender(rule: ItemCf, length: int, *, factors: int, share: float) ->
             return _scaled(_summed(lists, users, known)) + share * _scaled(vectors.score(users, known))
 
         details: dict[str, Any] = {"rule": str(rule), "length": length, "factors": factors, "share": share}
-        return Fitted({LISTS: by_lists, UNION: by_both}, details | {"entries": lists.nnz})
+        return FittedModel({LISTS: by_lists, UNION: by_both}, details | {"entries": lists.nnz})
 
     return Contender(UNION, fit)
 

@@ -19,7 +19,7 @@ Score = Callable[[Int64, Int64], Float64]  # users (n,) ascending and rows of th
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedModel:
     """What came of a fit: one way to score, or several (by name) of the same training; what to keep of it; and what
     else to measure of it on the test."""
 
@@ -34,12 +34,12 @@ class Contender:
     part in it, so it is measured with every seed."""
 
     name: str
-    fit: Callable[..., Fitted]
+    fit: Callable[..., FittedModel]
     grid: list[dict[str, Any]] = field(default_factory=lambda: [{}])
     seeded: bool = False
 
 
-class Measured(NamedTuple):
+class TestResults(NamedTuple):
     """A model on a task, by seed: values (n,) of each metric, and seconds."""
 
     values: list[dict[str, Float64]]
@@ -65,12 +65,12 @@ def tune(
 
 def measure(
     contender: Contender, parameters: dict[str, Any], protocol: Protocol, seeds: list[int], progress: Progress
-) -> dict[tuple[str, str], Measured]:
+) -> dict[tuple[str, str], TestResults]:
     """(model, test) -> figures. Tests that share their training rows share the fit."""
-    found: dict[tuple[str, str], Measured] = {}
+    found: dict[tuple[str, str], TestResults] = {}
     for number, seed in enumerate(seeds if contender.seeded else seeds[:1]):
         progress(number / len(seeds), f"{contender.name}, seed {seed}")
-        fits: dict[int, tuple[Fitted, float]] = {}
+        fits: dict[int, tuple[FittedModel, float]] = {}
         for name, task in protocol.tests.items():
             if id(task.train) not in fits:
                 started = time.perf_counter()
@@ -80,7 +80,7 @@ def measure(
             if name == TEST and fitted.compare is not None:
                 fitted.details["ranker"] = fitted.compare(task)
             for model, score in fitted.scores.items():
-                one = found.setdefault((model, name), Measured([], [], [], []))
+                one = found.setdefault((model, name), TestResults([], [], [], []))
                 started = time.perf_counter()
                 one.values.append(ask(score, protocol.dataset, task, protocol.metrics))
                 one.score_seconds.append(time.perf_counter() - started)

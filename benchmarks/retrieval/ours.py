@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.retrieval.datasets import Bool, Dataset, Float32, Float64, Int64
-from benchmarks.retrieval.measure import Contender, Fitted, Score
+from benchmarks.retrieval.measure import Contender, FittedModel, Score
 from benchmarks.retrieval.protocols import Task
 from benchmarks.retrieval.ranker import Offer, compare
 from feature_store.definitions import (
@@ -51,7 +51,7 @@ def two_tower(settings: TrainingSettings, folder: Path | None, *, ranked: bool) 
     clusters offer, ranked by it, is a third model. Without it the release's ranker is never asked.
     """
 
-    def fit(dataset: Dataset, train: Int64, seed: int) -> Fitted:
+    def fit(dataset: Dataset, train: Int64, seed: int) -> FittedModel:
         own = settings.model_copy(update={"seed": seed})
         with tempfile.TemporaryDirectory(prefix="matchloop-retrieval-") as scratch:
             kept = Path(scratch) if folder is None else folder
@@ -61,9 +61,9 @@ def two_tower(settings: TrainingSettings, folder: Path | None, *, ranked: bool) 
         details = {"seed": seed, "release": release, "settings": parameters(own), "losses": trained.losses}
         scores = {MODEL: _by_model(trained.two_tower, dataset), SERVED: _by_release(snapshot, dataset, _by_index)}
         if rows is None:
-            return Fitted(scores, details)
+            return FittedModel(scores, details)
         scores[TWO_STAGE] = _by_release(snapshot, dataset, _by_ranker)
-        return Fitted(scores, details, lambda task: compare(rows, _offers(snapshot, dataset, task)))
+        return FittedModel(scores, details, lambda task: compare(rows, _offers(snapshot, dataset, task)))
 
     return Contender(MODEL, fit, seeded=True)
 

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.retrieval.contenders import CONTENT_KNN
 from benchmarks.retrieval.datasets import Float64
 from benchmarks.retrieval.item_lists import LISTS, UNION
-from benchmarks.retrieval.measure import Measured, interval, label
+from benchmarks.retrieval.measure import TestResults, interval, label
 from benchmarks.retrieval.ours import MODEL, SERVED, TWO_STAGE
 from benchmarks.retrieval.protocols import HIDDEN_ITEMS, NEVER_SEEN, TEST, Protocol, Task
 from infra.benchmarks.bench import Goal
@@ -19,7 +19,7 @@ _STATE_OF_THE_ART = {
     "gowalla-lightgcn": {"recall@20": 0.1869, "ndcg@20": 0.1554},  # the better of GF-CF and LightGCN
 }
 
-Figures = dict[tuple[str, str], Measured]  # by model and test
+Figures = dict[tuple[str, str], TestResults]  # by model and test
 
 
 def report(protocol: Protocol, figures: Figures) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def table(results: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _parts(task: Task, one: Measured) -> dict[str, Any]:
+def _parts(task: Task, one: TestResults) -> dict[str, Any]:
     found = {}
     for part, chosen in {"all": np.ones(len(task.users), np.bool_), **task.slices}.items():
         found[part] = {
@@ -101,7 +101,7 @@ def _parts(task: Task, one: Measured) -> dict[str, Any]:
     return found
 
 
-def _mean(one: Measured) -> dict[str, Float64]:
+def _mean(one: TestResults) -> dict[str, Float64]:
     return {metric: np.mean([values[metric] for values in one.values], axis=0) for metric in one.values[0]}
 
 

@@ -23,7 +23,7 @@ from infra.drain import drain
 from infra.stack import Stack
 from offline_training.progress import Progress, section
 from offline_training.simulation.client import Client, Failure, FeedbackEvent
-from offline_training.simulation.freshness import FeedbackFreshness, Measured
+from offline_training.simulation.freshness import Delays, FeedbackFreshness
 
 _CHANGES: dict[str, dict[str, Any]] = {
     "serving": {"workers": 2, "api_key": None, "host": "127.0.0.1", "port": 0},
@@ -110,7 +110,7 @@ class ItemChanges:
     """New items, one after the other: put, seen in answers, and then deleted or switched off."""
 
     def __init__(self, client: Client, failures: Counter[str]) -> None:
-        self.to_answers, self.from_answers = Measured(), Measured()
+        self.to_answers, self.from_answers = Delays(), Delays()
         self._client = client
         self._failures = failures
         self.finished = 0  # requests
@@ -127,7 +127,7 @@ class ItemChanges:
             number += 1
             await asyncio.sleep(_ITEM_PAUSE_SECONDS)
 
-    async def _follow(self, measured: Measured, change: Awaitable[Failure | None], item: str, wanted: bool) -> None:
+    async def _follow(self, measured: Delays, change: Awaitable[Failure | None], item: str, wanted: bool) -> None:
         failure = await change
         self.finished += 1
         since = time.monotonic()

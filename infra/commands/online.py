@@ -40,7 +40,7 @@ def simulate(
     from feature_store.contracts.clock import SystemClock
     from feature_store.contracts.errors import Unavailable
     from infra.stack import Stack
-    from offline_training.data.lake import split_time
+    from offline_training.data.lake import time_at_share
     from offline_training.data.sources import Mapping
     from offline_training.data.user_ids import user_ids
     from offline_training.report.data import traffic
@@ -54,7 +54,7 @@ def simulate(
         raise Unavailable("The API is not running in this home directory. Start it with `matchloop up`.")
     lake, key = settings.home / "lake", settings.serving.api_key
     ids = user_ids(source, Mapping.parse(column or []), settings.keyring())
-    split = split_time(lake, since)
+    split = time_at_share(lake, since)
     world = World.from_lake(lake, ids, split, settings.training.positive_value)
     asked = SimulationSettings(
         url=api,

@@ -38,7 +38,7 @@ _DECISION = ("log", "decision")
 _SO_FAR = (Window.unboundedPreceding, Window.currentRow)
 
 
-def read_impressions(spark: SparkSession, lake: Path, rewards: RewardSettings) -> DataFrame:
+def impressions_from_log(spark: SparkSession, lake: Path, rewards: RewardSettings) -> DataFrame:
     """One row per decision of the log: user, decision, time, variant, profile; history, history_kinds and history_times
     in parallel, newest first; items (the slate), places (in it, from 0), rewards, clicked (whether there was any
     feedback that counts but a view), probabilities and predicted in parallel; events: item, kind, positive and time
@@ -154,8 +154,8 @@ def _counted(rows: DataFrame, rewards: RewardSettings) -> DataFrame:
 
 
 def _outcomes(counted: DataFrame, rewards: RewardSettings) -> DataFrame:
-    """log, decision, made; outcomes, a map from the items with feedback to their reward; events, as read_impressions
-    has them; views, whether the client reports them."""
+    """log, decision, made; outcomes, a map from the items with feedback to their reward; events, as
+    impressions_from_log has them; views, whether the client reports them."""
     item = Window.partitionBy(*_DECISION, "item").orderBy("place").rowsBetween(*_SO_FAR)
     counts = ~F.col("view") | ~F.bool_or(~F.col("view")).over(item)  # a view does while nothing else has come
     alike = Window.partitionBy(*_DECISION, "item", "view").orderBy("place").rowsBetween(*_SO_FAR)

@@ -16,7 +16,7 @@ from feature_store.contracts.errors import InvalidInput
 _attributes = msgspec.json.Decoder(dict[str, str | int | float | bool])
 
 
-def split_time(lake: Path, share: float = 0.8) -> int:
+def time_at_share(lake: Path, share: float = 0.8) -> int:
     """The time (ms) that splits the imported interactions: the given share of their time span lies before it.
 
     Raises InvalidInput if the lake holds no interactions.

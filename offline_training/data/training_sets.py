@@ -25,7 +25,7 @@ from offline_training.data.catalogue import (
     without_erased,
 )
 from offline_training.data.erasures import erased_users, pending_erasures
-from offline_training.data.impressions import HISTORY, SLATE, read_impressions
+from offline_training.data.impressions import HISTORY, SLATE, impressions_from_log
 from offline_training.data.item_features import all_items, count_interactions, item_features
 from offline_training.data.item_lists import SEQUENTIAL, item_lists
 from offline_training.data.lake import no_interactions, parquet_files
@@ -69,7 +69,7 @@ def build_training_sets(
     catalogue = newest_descriptions(spark, lake, withheld).cache()
     gone = gone_items(catalogue, withheld).cache()
     erased = erased_users(pending_erasures(lake))
-    impressions = without_erased(read_impressions(spark, lake, rewards), erased).cache()
+    impressions = without_erased(impressions_from_log(spark, lake, rewards), erased).cache()
     try:
         imported, logged = without_erased(_imported(spark, lake, training, until_ms), erased), _logged(impressions)
         shown = impressions.drop("events")

@@ -36,7 +36,7 @@ class Interactions:
         return found
 
 
-class Recommender(Protocol):
+class Baseline(Protocol):
     """A model that ranks items."""
 
     def fit(self, train: Interactions) -> Self:
@@ -47,7 +47,7 @@ class Recommender(Protocol):
         past: what they did before, which may be more than what was trained on, or nothing."""
 
 
-class Popularity:
+class MostPopular:
     """Users who had to do with the item."""
 
     def fit(self, train: Interactions) -> Self:
@@ -58,7 +58,7 @@ class Popularity:
         return np.tile(self._scores, (len(users), 1))
 
 
-class RecentPopularity:
+class MostPopularLately:
     """Users who had to do with the item in the last `days` of the data; a strong baseline where taste drifts."""
 
     def __init__(self, days: float) -> None:

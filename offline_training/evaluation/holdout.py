@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import HistoryEvent
 from feature_store.user_features import UserFeatures
-from offline_training.evaluation.baselines import Interactions, ItemKnn, Popularity, RecentPopularity, Recommender
+from offline_training.evaluation.baselines import Baseline, Interactions, ItemKnn, MostPopular, MostPopularLately
 from offline_training.evaluation.metrics import hit_rate, ndcg, places, recall
 from offline_training.retrieval.dataset import Catalogue
 from offline_training.retrieval.sequences import Sequences
@@ -88,9 +88,9 @@ def baseline_scores(
     user = np.repeat(people, [len(question.liked) for question in questions])
     item = np.concatenate([np.zeros(0, np.int64), *(question.liked for question in questions)])
     past = Interactions(user, item, np.zeros(len(item), np.int64), len(sequences.users), count)
-    models: dict[str, Recommender] = {
-        "popularity": Popularity(),
-        "recent_popularity": RecentPopularity(recent_days),
+    models: dict[str, Baseline] = {
+        "popularity": MostPopular(),
+        "recent_popularity": MostPopularLately(recent_days),
         "item_knn": ItemKnn(),
     }
     return {name: model.fit(train).score(people, past) for name, model in models.items()}

@@ -66,23 +66,23 @@ class Agreement:
             self.examples.append(decision.id)
 
 
-class _Place(NamedTuple):
+class _LogPlace(NamedTuple):
     """Of a record: logs in the order in which they were written, offsets of one partition."""
 
     log: int
     offset: int
 
 
-_NOWHERE = _Place(0, 0)
+_NOWHERE = _LogPlace(0, 0)
 
 
 class _Told(NamedTuple):
-    place: _Place
+    place: _LogPlace
     event: HistoryEvent
 
 
 class _Made(NamedTuple):
-    place: _Place
+    place: _LogPlace
     partition: int
     decision: Decision
 
@@ -92,13 +92,13 @@ class _Folded:
 
     def __init__(self, made: Iterable[_Made]) -> None:
         self._times: dict[int, list[int]] = {}
-        self._places: dict[int, list[_Place]] = {}
+        self._places: dict[int, list[_LogPlace]] = {}
         for one in made:  # oldest first
             places = self._places.setdefault(one.partition, [_NOWHERE])
             places.append(max(places[-1], _held(one)))
             self._times.setdefault(one.partition, []).append(one.decision.time)
 
-    def by(self, partition: int, time: int) -> _Place:
+    def by(self, partition: int, time: int) -> _LogPlace:
         """The first place of the partition that may not have been folded by then."""
         return self._places[partition][bisect.bisect_right(self._times[partition], time)]
 
@@ -161,7 +161,7 @@ def _read_log(lake: Path, rewards: RewardSettings, limit: int) -> tuple[dict[str
         for offset, event in read_events(lake, log, partition, 0):
             if getattr(event, "user", "").startswith(MASKED):
                 continue  # what it was made with is gone
-            place = _Place(number, offset)
+            place = _LogPlace(number, offset)
             read += 1
             if isinstance(event, Decision):
                 heapq.heappush(newest, (event.time, read, _Made(place, partition, event)))
@@ -218,14 +218,14 @@ def _newest(events: Iterable[HistoryEvent], kept: int) -> list[HistoryEvent]:
     return sorted(set(events), key=lambda event: (event.time, event.item, event.kind), reverse=True)[:kept]
 
 
-def _held(made: _Made) -> _Place:
+def _held(made: _Made) -> _LogPlace:
     """Up to where the parameters of a decision were folded."""
     offset = made.decision.offsets[made.partition]
-    return _Place(made.place.log, offset if offset <= made.place.offset else 0)  # else it is of an earlier log
+    return _LogPlace(made.place.log, offset if offset <= made.place.offset else 0)  # else it is of an earlier log
 
 
 def _history(
-    made: _Made, told: list[_Told], published: list[HistoryEvent], folded: _Place, kept: int, length: int
+    made: _Made, told: list[_Told], published: list[HistoryEvent], folded: _LogPlace, kept: int, length: int
 ) -> str:
     decision, held = made.decision, _held(made)
     logged = history_of(decision)

@@ -66,7 +66,7 @@ class Overlap(msgspec.Struct, frozen=True, kw_only=True):
     warning: str | None
 
 
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+class PolicyValue(msgspec.Struct, frozen=True, kw_only=True):
     """One estimator's value: reward per impression of the evaluated policy."""
 
     estimator: str
@@ -80,9 +80,9 @@ class OffPolicyEvaluation(msgspec.Struct, frozen=True, kw_only=True):
     decisions: int
     users: int
     headline: str
-    estimates: list[Estimate]
+    estimates: list[PolicyValue]
 
-    def read_first(self) -> Estimate:
+    def read_first(self) -> PolicyValue:
         return next(estimate for estimate in self.estimates if estimate.estimator == self.headline)
 
 
@@ -158,7 +158,7 @@ def evaluate(log: SlateLog, confidence: float = 0.95) -> OffPolicyEvaluation:
         if name in _NEEDS_MARGINALS and log.logging_marginal is None:
             continue
         found, support = estimator(log)
-        estimates.append(Estimate(estimator=name, value=interval(found, confidence), overlap=support))
+        estimates.append(PolicyValue(estimator=name, value=interval(found, confidence), overlap=support))
     return OffPolicyEvaluation(
         decisions=len(log.users), users=len(np.unique(log.users)), headline=HEADLINE, estimates=estimates
     )

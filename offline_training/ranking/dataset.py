@@ -67,7 +67,7 @@ class _Outcome(NamedTuple):
         return _Outcome(self.items[rows], self.reward[rows], self.clicked[rows], self.place[rows], self.weight[rows])
 
 
-class _Asked(NamedTuple):
+class _Query(NamedTuple):
     """Somebody at a moment: vector (d,), liked items, clusters (K,) and their weights (K,), and the milliseconds since
     the moment that the item features were computed for."""
 
@@ -107,7 +107,7 @@ class _Builder:
         self.parts: list[tuple[Float32, _Outcome, int, int, bool]] = []
         self.moments = 0
 
-    def add(self, asked: _Asked, outcome: _Outcome, new: bool, shown: bool) -> None:
+    def add(self, asked: _Query, outcome: _Outcome, new: bool, shown: bool) -> None:
         if not len(outcome.items):
             return
         vectors, numbers = (self.content_vectors, self.unknown) if new else (self.vectors, self.item_features)
@@ -178,7 +178,7 @@ def ranker_rows(
         pool = _pool(builder.vectors @ user_vectors[step], popular, unseen, rng)
         anywhere = np.flatnonzero(unseen)
         clusters, age = contexts.of(user_vectors[step]), int(sequences.time[event]) - opened
-        asked = _Asked(person, user_vectors[step], histories.liked_items(step), *clusters, age)
+        asked = _Query(person, user_vectors[step], histories.liked_items(step), *clusters, age)
         fresh = rng.choice(anywhere, min(len(anywhere), NEAREST), replace=False) if len(anywhere) else anywhere
         for candidates, new, share, negatives in (
             (pool, False, 1.0, settings.ranker_negatives),
@@ -244,7 +244,7 @@ def _add_impressions(builder: _Builder, impressions: Impressions, contexts: _Con
         outcome = _Outcome(items, reward, clicked, impressions.places[row], weight)
         age = int(impressions.time[row]) - start
         clusters = contexts.of(vectors[step])
-        asked = _Asked(impressions.user[row], vectors[step], histories.liked_items(step), *clusters, age)
+        asked = _Query(impressions.user[row], vectors[step], histories.liked_items(step), *clusters, age)
         # An item that training did not know then was shown by its content alone.
         for new in (False, True):
             part = (builder.model.ids.numpy()[items + 1] == 0) == new

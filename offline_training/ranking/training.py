@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from feature_store.definitions import RANKER_FEATURES
 from offline_training.evaluation.metrics import auc, calibration_curve, ece, gauc, log_loss
-from offline_training.fitting import Task, TensorBatches, fit
+from offline_training.fitting import FittingTask, TensorBatches, fit
 from offline_training.progress import Progress, section
 from offline_training.ranking.calibration import platt, sigmoid
 from offline_training.ranking.dataset import RankerRows
@@ -37,7 +37,7 @@ POPULARITY = [feature.name for feature in RANKER_FEATURES].index("popularity")
 AFFINITY = [feature.name for feature in RANKER_FEATURES].index("affinity")
 
 
-class RankingTask(Task):
+class RankingTask(FittingTask):
     """Batches are (features, targets (n, 2) of the heads, place, weight)."""
 
     def __init__(self, ranker: Ranker) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from offline_training.experiment.loop_metrics import LoopMetrics
 from offline_training.experiment.statistics import Arm, Difference
-from offline_training.simulation.freshness import Measured
+from offline_training.simulation.freshness import Delays
 from offline_training.simulation.result import SimulationResult
 
 _QUANTILES = 51
@@ -81,7 +81,7 @@ class LoopReport(msgspec.Struct, frozen=True, kw_only=True):
         return next((d for d in self.loop.comparison.differences if d.variant == variant), None)
 
 
-def delay(measured: Measured) -> Delay:
+def delay(measured: Delays) -> Delay:
     """Summarises samples."""
     samples = measured.samples_ms
     return Delay(

@@ -51,7 +51,7 @@ class Impressions:
         return cls([], np.zeros(0, np.int64), profile_ids([]), Histories.none(), [], [], [], [])
 
 
-def read_catalogue(sets: Path) -> Catalogue:
+def read_items(sets: Path) -> Catalogue:
     """Reads `items/`. Raises InvalidInput if there is no item."""
     table = _read(sets / "items").sort_by("item")
     if not len(table):

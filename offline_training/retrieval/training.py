@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import DAY_MS
-from offline_training.fitting import Task, fit
+from offline_training.fitting import FittingTask, fit
 from offline_training.progress import Progress, section
 from offline_training.retrieval.dataset import Catalogue
 from offline_training.retrieval.losses import (
@@ -132,7 +132,7 @@ class WindowBatches:
                 yield tuple(torch.from_numpy(np.ascontiguousarray(column)) for column in columns)
 
 
-class RetrievalTask(Task):
+class RetrievalTask(FittingTask):
     """The model with its loss. Batches are those of WindowBatches."""
 
     warm, cosine = 0.05, True

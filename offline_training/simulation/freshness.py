@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 10.0
 Seconds = Callable[[], float]
 
 
-class Measured(msgspec.Struct, kw_only=True):
+class Delays(msgspec.Struct, kw_only=True):
     """Delays in milliseconds, and what is not among them."""
 
     samples_ms: list[float] = []
@@ -40,8 +40,8 @@ class FeedbackFreshness:
     """
 
     def __init__(self, client: Client, monotonic: Seconds, on_failure: Callable[[Failure], None]) -> None:
-        self.to_parameters = Measured()
-        self.to_answer = Measured()
+        self.to_parameters = Delays()
+        self.to_answer = Delays()
         self._client = client
         self._monotonic = monotonic
         self._on_failure = on_failure
@@ -102,7 +102,7 @@ class ItemFreshness:
     def __init__(
         self, items: Collection[str], client: Client, monotonic: Seconds, on_failure: Callable[[Failure], None]
     ) -> None:
-        self.to_servable = Measured()
+        self.to_servable = Delays()
         self._items = frozenset(items)
         self._client = client
         self._monotonic = monotonic
@@ -133,14 +133,14 @@ class ItemFreshness:
         if self._probe is not None:
             await self._probe
 
-    def to_impression(self) -> Measured:
+    def to_impression(self) -> Delays:
         """From acceptance to the first answer with the item. Items shown before they were sent are left out."""
         delays = [
             max(self._shown[item] - at, 0.0) * 1000
             for item, at in self._accepted.items()
             if item in self._shown and item not in self.shown_too_early
         ]
-        return Measured(samples_ms=delays, open=len(self.never_shown))
+        return Delays(samples_ms=delays, open=len(self.never_shown))
 
     @property
     def entered(self) -> int:

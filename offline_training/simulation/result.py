@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import msgspec
 
 from feature_store.contracts.errors import InvalidInput
-from offline_training.simulation.freshness import Measured
+from offline_training.simulation.freshness import Delays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +59,12 @@ class SimulationResult(msgspec.Struct, kw_only=True):
     items_failed: list[str]
     items_never_shown: list[str]
     items_shown_too_early: list[str]
-    feedback_to_parameters: Measured
-    feedback_to_answer: Measured
-    item_to_servable: Measured
-    item_to_impression: Measured
+    feedback_to_parameters: Delays
+    feedback_to_answer: Delays
+    item_to_servable: Delays
+    item_to_impression: Delays
 
     @property
-    def request_ms(self) -> Measured:
+    def request_ms(self) -> Delays:
         """Delays of the recommendations that were answered."""
-        return Measured(samples_ms=[visit.latency_ms for visit in self.visits])
+        return Delays(samples_ms=[visit.latency_ms for visit in self.visits])

@@ -9,7 +9,7 @@ from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.identity import Keyring
 from offline_training.data.importer import import_data
-from offline_training.data.lake import split_time
+from offline_training.data.lake import time_at_share
 from offline_training.data.movielens import fetch
 from offline_training.data.sources import Mapping
 from offline_training.progress import silent
@@ -48,4 +48,4 @@ def test_movielens_is_fetched_once_and_imported_whole(tmp_path: Path, monkeypatc
     assert items["1"]["attributes"] == '{"year":1995}'
     assert items["543"]["title"] == "Misérables, Les (1995)"
     span = (874_724_710_000, 893_286_638_000)  # the first and the last rating
-    assert split_time(tmp_path / "lake") == int(span[0] + 0.8 * (span[1] - span[0]))
+    assert time_at_share(tmp_path / "lake") == int(span[0] + 0.8 * (span[1] - span[0]))

@@ -28,7 +28,7 @@ _HOUR_MS = 3_600_000
 _WORDS = 2_000
 
 
-class World(NamedTuple):
+class Population(NamedTuple):
     """What the logs are about: the ids, and how often each is met, as cumulated shares."""
 
     users: pa.Array
@@ -37,7 +37,7 @@ class World(NamedTuple):
     of_items: NDArray[np.float64]
 
     @classmethod
-    def of(cls, rows: int, rng: np.random.Generator) -> "World":
+    def of(cls, rows: int, rng: np.random.Generator) -> "Population":
         """A world for so many interactions: a user for every hundred of them, items as their square root grows."""
         users, items = max(10, rows // _ROWS_PER_USER), max(100, int(20 * np.sqrt(rows)))
         activity = rng.lognormal(sigma=1.5, size=users)
@@ -50,7 +50,7 @@ def write_lake(lake: Path, rows: int, seed: int, progress: Progress) -> None:
     """Writes so many imported interactions, descriptions of items and users, and a log with one decision of ten items
     per hundred interactions, with two clicks each."""
     rng = np.random.default_rng(seed)
-    world = World.of(rows, rng)
+    world = Population.of(rows, rng)
     _write(lake / "items" / "items.parquet", _descriptions(world, rng))
     users = {"user": world.users, "attributes": _texts('{"age":', rng.integers(10, 90, len(world.users)), "}")}
     _write(lake / "users" / "users.parquet", pa.table(users, schema=columns.USERS))
@@ -63,7 +63,7 @@ def write_lake(lake: Path, rows: int, seed: int, progress: Progress) -> None:
         _write(lake / "events" / "log=bench" / "partition=0" / f"{start}.parquet", log)
 
 
-def _interactions(world: World, n: int, bursts: Int64, rng: np.random.Generator) -> pa.Table:
+def _interactions(world: Population, n: int, bursts: Int64, rng: np.random.Generator) -> pa.Table:
     rated = rng.random(n) < 0.7
     return pa.table(
         {
@@ -78,7 +78,7 @@ def _interactions(world: World, n: int, bursts: Int64, rng: np.random.Generator)
     )
 
 
-def _log(world: World, n: int, offset: int, bursts: Int64, rng: np.random.Generator) -> pa.Table:
+def _log(world: Population, n: int, offset: int, bursts: Int64, rng: np.random.Generator) -> pa.Table:
     """n decisions, each with its feedback right behind it; their ids and offsets begin at the offset."""
     user = _drawn(world.users, world.of_users, n, rng)
     time = _times(n, bursts, rng)
@@ -125,7 +125,7 @@ def _events(given: dict[str, pa.Array | Int64], n: int) -> pa.Table:
     return pa.table(nothing | position | given, schema=columns.EVENTS)
 
 
-def _descriptions(world: World, rng: np.random.Generator) -> pa.Table:
+def _descriptions(world: Population, rng: np.random.Generator) -> pa.Table:
     n = int(len(world.items) * _DESCRIBED)
     words = _names("w", _WORDS)
     title = pc.binary_join_element_wise(*(words.take(pa.array(rng.integers(0, _WORDS, n))) for _ in range(4)), " ")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from offline_training.fitting import Task, TensorBatches, fit
+from offline_training.fitting import FittingTask, TensorBatches, fit
 from offline_training.progress import Progress
 from offline_training.retrieval.pi2i.moments import Moments
 from offline_training.retrieval.pi2i.scorer import PairScorer
@@ -19,7 +19,7 @@ EPOCHS, BATCH, RATE, WEIGHT_DECAY = 3, 64, 5e-3, 0.1
 LEAST = 50  # moments to learn from; with fewer there is no scorer
 
 
-class ScorerTask(Task):
+class ScorerTask(FittingTask):
     """Batches are (triggers, length, user, pairs' trigger, pairs' target, cross): items are numbers plus one, 0 is
     padding; the first pair of each moment leads to what was wanted."""
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from benchmarks.regret.world import World
+from benchmarks.regret.world import Environment
 
 
 @pytest.fixture
-def world() -> World:
+def world() -> Environment:
     """5 users, 6 items, 4 clusters of which 2 are active. Items 4 and 5 arrive in rounds 30 and 60; item 3 has no edge
     to cluster 0; nobody can be shown item 2 but user 0."""
     rng = np.random.default_rng(1)
@@ -15,7 +15,7 @@ def world() -> World:
     first = rng.uniform(0.2, 0.8, 5)
     edges = [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3], [1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]
     menus = [[0, 1, 2, 3, 4, 5]] + [[0, 1, 3, 4, 5]] * 4
-    return World(
+    return Environment(
         clusters=clusters,
         weights=np.stack([first, 1 - first], axis=1),
         cluster_count=4,

@@ -7,13 +7,13 @@ from benchmarks.regret import policies
 from benchmarks.regret.agents import Mabwiser, Trial, VowpalWabbit, play_agent
 from benchmarks.regret.loop import play, visits
 from benchmarks.regret.policies import learn, new_state, ridge_estimate
-from benchmarks.regret.world import Int64, World
+from benchmarks.regret.world import Environment, Int64
 
 
 class Greedy:
     """By the offline prediction, and remembers what it was told."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Environment) -> None:
         self.world = world
         self.told: list[tuple[int, int, float]] = []
 
@@ -25,7 +25,7 @@ class Greedy:
 
 
 @pytest.mark.parametrize("once", [False, True])
-def test_an_agent_lives_in_the_same_loop(once: bool, world: World) -> None:
+def test_an_agent_lives_in_the_same_loop(once: bool, world: Environment) -> None:
     """Candidates, luck, delay and seen items are those of the compiled loop."""
     rounds = 15 if once else 200  # nobody runs out of items
     world = world._replace(once=once)
@@ -43,7 +43,7 @@ def test_an_agent_lives_in_the_same_loop(once: bool, world: World) -> None:
         assert len({(user, item) for user, item, _ in told}) == rounds
 
 
-def test_vowpal_wabbit_decides_as_with_text(world: World) -> None:
+def test_vowpal_wabbit_decides_as_with_text(world: Environment) -> None:
     workspace = pytest.importorskip("vowpalwabbit").Workspace
     agent = VowpalWabbit("--squarecb", world, seed=0)
     plain = workspace("--cb_explore_adf -q uj --quiet --random_seed 0 --squarecb")
@@ -63,7 +63,7 @@ def test_vowpal_wabbit_decides_as_with_text(world: World) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # the library's, not ours
-def test_mabwiser_is_the_linucb_of_our_own(world: World) -> None:
+def test_mabwiser_is_the_linucb_of_our_own(world: Environment) -> None:
     pytest.importorskip("mabwiser")
     parameters = np.array([0.7, 1.0])
     agent = Mabwiser(parameters, world, seed=0)

@@ -15,7 +15,7 @@ from benchmarks.regret.offline_model import RANKER, TOWERS, Ratings, item_featur
 from benchmarks.regret.plot import draw
 from benchmarks.regret.scenarios import Scenario, scenarios
 from benchmarks.regret.tournament import DISCOVERED, Played, Score, play_all
-from benchmarks.regret.world import World
+from benchmarks.regret.world import Environment
 from feature_store.contracts.errors import InvalidInput
 from offline_training.progress import silent
 
@@ -45,7 +45,7 @@ def test_a_scaled_grid_is_in_units_of_the_rewards_spread() -> None:
     ]
 
 
-def test_scores_are_averaged_over_worlds(world: World) -> None:
+def test_scores_are_averaged_over_worlds(world: Environment) -> None:
     """Two campaigns in which everything is worth .25 and 1."""
     scenario = Scenario("upworthy/100/none", 100, 0, 0.5, (ALWAYS[0],))
     worlds = [world._replace(reward=np.full((5, 6), value, np.float32), noisy=False) for value in (0.25, 1.0)]

@@ -6,25 +6,25 @@ import pytest
 from benchmarks.regret import policies
 from benchmarks.regret.loop import Run, Visits, play, visits
 from benchmarks.regret.policies import new_state
-from benchmarks.regret.world import World
+from benchmarks.regret.world import Environment
 
 ROUNDS = 200
 PARAMETERS = np.array([2.0, 1.0, 1.0])  # much exploration
 LEARNERS = [policies.UCB1, policies.LINUCB, policies.LINTS, policies.BETA_THOMPSON, policies.PUBLISHED, policies.OURS]
 
 
-def played(kind: int, world: World, came: Visits, delay: int = 0) -> Run:
+def played(kind: int, world: Environment, came: Visits, delay: int = 0) -> Run:
     return play(kind, PARAMETERS, new_state(kind, PARAMETERS, world), world, came, delay, seed=5)
 
 
-def test_everybody_comes_equally_often(world: World) -> None:
+def test_everybody_comes_equally_often(world: Environment) -> None:
     came = visits(world, ROUNDS, seed=1)
     assert np.bincount(came.user).tolist() == [40] * 5
     assert not np.array_equal(came.user, visits(world, ROUNDS, seed=2).user)
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
-def test_only_what_is_there_is_shown(kind: int, world: World) -> None:
+def test_only_what_is_there_is_shown(kind: int, world: Environment) -> None:
     came = visits(world, ROUNDS, seed=1)
     run = played(kind, world, came)
     assert np.all(world.arrival[run.shown] <= np.arange(ROUNDS))
@@ -34,7 +34,7 @@ def test_only_what_is_there_is_shown(kind: int, world: World) -> None:
 
 @pytest.mark.parametrize("kind", LEARNERS)
 @pytest.mark.parametrize("delay", [0, 1, 17])
-def test_no_decision_knows_a_reward_before_its_time(kind: int, delay: int, world: World) -> None:
+def test_no_decision_knows_a_reward_before_its_time(kind: int, delay: int, world: Environment) -> None:
     """Other luck from round 100 on changes nothing up to round 100 + delay."""
     came = visits(world, ROUNDS, seed=1)
     first = played(kind, world, came, delay)
@@ -45,7 +45,7 @@ def test_no_decision_knows_a_reward_before_its_time(kind: int, delay: int, world
     assert not np.array_equal(first.shown, second.shown)
 
 
-def test_all_feedback_arrives_but_that_of_the_last_rounds(world: World) -> None:
+def test_all_feedback_arrives_but_that_of_the_last_rounds(world: Environment) -> None:
     came = visits(world, ROUNDS, seed=1)
     state = new_state(policies.OURS, PARAMETERS, world)
     run = play(policies.OURS, PARAMETERS, state, world, came, 30, seed=5)
@@ -54,7 +54,7 @@ def test_all_feedback_arrives_but_that_of_the_last_rounds(world: World) -> None:
     assert np.array_equal(state.items[:, 1], np.bincount(run.shown[:-30]))
 
 
-def test_the_oracle_is_above_everybody_and_random_shows_all_alike(world: World) -> None:
+def test_the_oracle_is_above_everybody_and_random_shows_all_alike(world: Environment) -> None:
     came = visits(world, 2000, seed=1)
     ceiling = played(policies.ORACLE, world, came)
     available = world.reward[came.user].copy()
@@ -68,7 +68,7 @@ def test_the_oracle_is_above_everybody_and_random_shows_all_alike(world: World) 
     assert counts == pytest.approx(np.full(5, len(shown) / 5), rel=0.2)
 
 
-def test_a_reward_without_noise_is_its_expectation(world: World) -> None:
+def test_a_reward_without_noise_is_its_expectation(world: Environment) -> None:
     came = visits(world, ROUNDS, seed=1)
     run = played(policies.RANDOM, world._replace(noisy=False), came)
     assert np.array_equal(run.reward, run.expected)

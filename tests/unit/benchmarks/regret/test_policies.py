@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.regret import policies
-from benchmarks.regret.policies import State, learn, new_state, score, serve
-from benchmarks.regret.world import World
+from benchmarks.regret.policies import Learnt, learn, new_state, score, serve
+from benchmarks.regret.world import Environment
 from feature_store.sums import ITEM
 from streaming.bandit import diag_linucb
 from streaming.bandit.prior import fit
@@ -26,7 +26,7 @@ def trials(count: int) -> list[tuple[int, int, float]]:
     return [(int(rng.integers(5)), int(rng.integers(5)), float(rng.integers(2))) for _ in range(count)]
 
 
-def after(kind: int, parameters: Float64, world: World, done: list[tuple[int, int, float]]) -> State:
+def after(kind: int, parameters: Float64, world: Environment, done: list[tuple[int, int, float]]) -> Learnt:
     state = new_state(kind, parameters, world)
     for user, item, reward in done:
         serve(kind, state, world, user, item)
@@ -34,20 +34,20 @@ def after(kind: int, parameters: Float64, world: World, done: list[tuple[int, in
     return state
 
 
-def scores(kind: int, parameters: Float64, state: State, world: World, now: int = 0) -> tuple[Float64, Float64]:
+def scores(kind: int, parameters: Float64, state: Learnt, world: Environment, now: int = 0) -> tuple[Float64, Float64]:
     mean, bonus, masks = np.empty(6), np.empty(6), np.empty(6, np.uint64)
     predicted = world.predicted[USER].astype(np.float64)
     score(kind, parameters, state, world, USER, now, CANDIDATES, predicted, mean, bonus, masks)
     return mean, bonus
 
 
-def dense(world: World, user: int) -> Float64:
+def dense(world: Environment, user: int) -> Float64:
     x = np.zeros(world.cluster_count)
     x[world.clusters[user]] = world.weights[user]
     return x
 
 
-def test_linucb_is_ridge_regression_with_its_ellipsoid(world: World) -> None:
+def test_linucb_is_ridge_regression_with_its_ellipsoid(world: Environment) -> None:
     alpha, ridge = 0.7, 0.3
     done = trials(500)
     parameters = np.array([alpha, ridge])
@@ -61,7 +61,7 @@ def test_linucb_is_ridge_regression_with_its_ellipsoid(world: World) -> None:
         assert bonus[item] == pytest.approx(alpha * math.sqrt(x @ np.linalg.solve(covariance, x)), abs=1e-10)
 
 
-def test_lints_draws_from_the_posterior_of_linucb(world: World) -> None:
+def test_lints_draws_from_the_posterior_of_linucb(world: Environment) -> None:
     v = 0.5
     parameters = np.array([v, 1.0])
     done = trials(60)
@@ -73,7 +73,7 @@ def test_lints_draws_from_the_posterior_of_linucb(world: World) -> None:
     assert drawn.std(axis=0) == pytest.approx(bonus, rel=0.06)
 
 
-def test_item_policies_by_hand(world: World) -> None:
+def test_item_policies_by_hand(world: Environment) -> None:
     done = [(0, 0, 1.0), (1, 0, 0.0), (2, 0, 1.0), (3, 1, 1.0), (4, 1, 0.0)]  # items 2..5 never
     never = np.array([0.0])
     mean, _ = scores(policies.POPULARITY, never, after(policies.POPULARITY, never, world, done), world)
@@ -87,7 +87,7 @@ def test_item_policies_by_hand(world: World) -> None:
     assert np.isinf(bonus[2:]).all()
 
 
-def test_thompson_draws_from_its_posterior(world: World) -> None:
+def test_thompson_draws_from_its_posterior(world: Environment) -> None:
     done = trials(60)
     rewards = [[reward for _, shown, reward in done if shown == item] for item in CANDIDATES]
     a, b = 2.0, 5.0
@@ -105,7 +105,7 @@ def test_thompson_draws_from_its_posterior(world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", [policies.PUBLISHED, policies.OURS])
-def test_diag_linucb_is_the_products_update_and_score(kind: int, world: World) -> None:
+def test_diag_linucb_is_the_products_update_and_score(kind: int, world: Environment) -> None:
     form = ScoreForm.PUBLISHED if kind == policies.PUBLISHED else BanditSettings().form
     settings = BanditSettings(form=form, alpha=0.4, edge_prior=2.0, item_prior=3.0, cluster_prior=4.0)
     done, pending = trials(200), trials(20)

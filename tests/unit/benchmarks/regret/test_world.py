@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.regret.movielens import Sparse, arriving
 from benchmarks.regret.taste import probabilities
-from benchmarks.regret.world import World, evenly_arriving, jester, upworthy
+from benchmarks.regret.world import Environment, evenly_arriving, jester, upworthy
 from feature_store.contracts.errors import InvalidInput
 
 USERS = 700  # ten for each of 64 clusters
@@ -79,7 +79,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         jester(tmp_path, 0, 10, binary=True, arriving=False)
 
 
-def test_a_sparse_world_is_saved_whole_and_its_fresh_items_arrive(world: World, tmp_path: Path) -> None:
+def test_a_sparse_world_is_saved_whole_and_its_fresh_items_arrive(world: Environment, tmp_path: Path) -> None:
     sparse = Sparse(world._replace(once=True), np.array([1, 4]), {})
     sparse.save(tmp_path / "sparse.npz")
     loaded = Sparse.load(tmp_path / "sparse.npz")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.retrieval.datasets import Dataset, Float64, Int64
-from benchmarks.retrieval.measure import Contender, Fitted, ask, interval, measure, tune
+from benchmarks.retrieval.measure import Contender, FittedModel, ask, interval, measure, tune
 from benchmarks.retrieval.protocols import TEST, Protocol, Task
 from benchmarks.retrieval.report import goals, report, table
 from feature_store.contracts.catalogue import Item
@@ -22,9 +22,9 @@ PROTOCOL = Protocol(DATASET, TASK, {TEST: TASK}, [("recall", 1), ("ndcg", 2)], (
 
 
 def constant(name: str, *scores: float) -> Contender:
-    def fit(dataset: Dataset, train: Int64, seed: int, luck: float = 0.0) -> Fitted:
+    def fit(dataset: Dataset, train: Int64, seed: int, luck: float = 0.0) -> FittedModel:
         row = np.array(scores) + luck * seed * np.array([0, 1, 0, 0])
-        return Fitted({name: lambda users, past: np.tile(row, (len(users), 1))})
+        return FittedModel({name: lambda users, past: np.tile(row, (len(users), 1))})
 
     return Contender(name, fit)
 
@@ -58,8 +58,8 @@ def test_asking_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_grid_is_tried_on_validation_and_the_best_is_taken() -> None:
-    def fit(dataset: Dataset, train: Int64, seed: int, order: list[float]) -> Fitted:
-        return Fitted({"m": scoring(*order)})
+    def fit(dataset: Dataset, train: Int64, seed: int, order: list[float]) -> FittedModel:
+        return FittedModel({"m": scoring(*order)})
 
     chosen, tried = tune(Contender("m", fit, [{"order": [0, 0, 1, 1]}, {"order": [0, 2, 1, 1]}]), PROTOCOL, 0)
     assert chosen == {"order": [0, 2, 1, 1]}

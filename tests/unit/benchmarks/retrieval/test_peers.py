@@ -14,7 +14,7 @@ from benchmarks.retrieval.peers import ContentKnn, Ease, GfCf
 from benchmarks.retrieval.protocols import PROTOCOLS
 from benchmarks.retrieval.sequence_peers import Markov, NextItemRidge, SequentialKnn
 from feature_store.contracts.catalogue import Item
-from offline_training.evaluation.baselines import Interactions, Recommender
+from offline_training.evaluation.baselines import Baseline, Interactions
 
 DAY_MS = 86_400_000
 LEFT, RIGHT, NEW = [0, 1, 2], [3, 4, 5], 6  # seven items; one half of the people walks LEFT, the other RIGHT
@@ -115,7 +115,7 @@ def test_the_next_step_comes_first_for_those_who_read_the_order(name: str) -> No
 TRAIN = Interactions(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 2]), np.zeros(6, np.int64), 3, 4)
 
 
-def scores_after(model: Recommender, *items: int) -> Any:
+def scores_after(model: Baseline, *items: int) -> Any:
     past = Interactions(np.full(len(items), 9), np.array(items), np.zeros(len(items), np.int64), 3, 4)
     return model.fit(TRAIN).score(np.array([9]), past)[0]
 

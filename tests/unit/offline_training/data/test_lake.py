@@ -10,7 +10,7 @@ import pytest
 from feature_store.contracts import columns
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import InvalidInput
-from offline_training.data.lake import imported_rows, interacted_items, read_catalogue, split_time
+from offline_training.data.lake import imported_rows, interacted_items, read_catalogue, time_at_share
 
 
 def put(path: Path, schema: pa.Schema, *rows: dict[str, Any]) -> None:
@@ -25,18 +25,18 @@ def interaction(time: int) -> dict[str, Any]:
 def test_the_split_is_a_share_of_the_time_span_not_of_the_rows(tmp_path: Path) -> None:
     put(tmp_path / "interactions" / "a.parquet", columns.INTERACTIONS, *(interaction(t) for t in (100, 101, 102)))
     put(tmp_path / "interactions" / "b.parquet", columns.INTERACTIONS, interaction(200))
-    assert split_time(tmp_path) == 180
+    assert time_at_share(tmp_path) == 180
     assert imported_rows(tmp_path) == 4
-    assert split_time(tmp_path, share=0.5) == 150
+    assert time_at_share(tmp_path, share=0.5) == 150
 
 
 def test_an_empty_lake_cannot_be_split(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"holds no interactions\. Import some with `matchloop import DIR`"):
-        split_time(tmp_path)
+        time_at_share(tmp_path)
     assert imported_rows(tmp_path) == 0
     put(tmp_path / "interactions" / "a.parquet", columns.INTERACTIONS)
     with pytest.raises(InvalidInput, match="holds no interactions"):
-        split_time(tmp_path)
+        time_at_share(tmp_path)
 
 
 def test_the_newest_change_of_the_catalogue_counts(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from offline_training.evaluation.baselines import (
     Interactions,
     ItemKnn,
-    Popularity,
-    RecentPopularity,
+    MostPopular,
+    MostPopularLately,
     weighted_past,
 )
 
@@ -26,11 +26,11 @@ PAST = Interactions(np.array([0, 2, 2]), np.array([0, 2, 3]), np.zeros(3, np.int
 
 
 def test_popularity_counts_users() -> None:
-    assert Popularity().fit(TRAIN).score(PEOPLE[:1], PAST).tolist() == [[2, 2, 2, 1, 0]]
+    assert MostPopular().fit(TRAIN).score(PEOPLE[:1], PAST).tolist() == [[2, 2, 2, 1, 0]]
 
 
 def test_recent_popularity_forgets() -> None:
-    assert RecentPopularity(7).fit(TRAIN).score(PEOPLE[:1], PAST).tolist() == [[2, 1, 1, 1, 0]]
+    assert MostPopularLately(7).fit(TRAIN).score(PEOPLE[:1], PAST).tolist() == [[2, 1, 1, 1, 0]]
 
 
 def test_item_knn_is_the_cosine_of_columns() -> None:

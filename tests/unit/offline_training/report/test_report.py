@@ -8,12 +8,12 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from offline_training.experiment.loop_metrics import Curve, Discovery, ExploredShare, LoopMetrics
-from offline_training.experiment.ope import Estimate, OffPolicyEvaluation, Overlap
+from offline_training.experiment.ope import OffPolicyEvaluation, Overlap, PolicyValue
 from offline_training.experiment.statistics import Arm, Comparison, Difference, Interval, SampleRatio
 from offline_training.report import text as report_text
 from offline_training.report.data import LoopReport, ModelQuality, Traffic, delay, figures
 from offline_training.report.report import alarms, log_to_mlflow, render, summary_table, write_report
-from offline_training.simulation.freshness import Measured
+from offline_training.simulation.freshness import Delays
 
 
 def between(value: float, low: float, high: float) -> Interval:
@@ -79,10 +79,10 @@ def report(
             decisions=400,
             users=100,
             headline="RIPS",
-            estimates=[Estimate(estimator="RIPS", value=between(0.058, 0.048, 0.068), overlap=overlap)],
+            estimates=[PolicyValue(estimator="RIPS", value=between(0.058, 0.048, 0.068), overlap=overlap)],
         ),
     )
-    fast = delay(Measured(samples_ms=[20.0, 30.0, 40.0], open=1))
+    fast = delay(Delays(samples_ms=[20.0, 30.0, 40.0], open=1))
     return LoopReport(
         data_set="<b>odd</b> & data",
         users=943,
@@ -108,7 +108,7 @@ def report(
             items_shown_too_early=0,
             request=fast,
             feedback_to_parameters=fast,
-            feedback_to_answer=delay(Measured(unmeasured="the API's recommendations carry no parameter offsets")),
+            feedback_to_answer=delay(Delays(unmeasured="the API's recommendations carry no parameter offsets")),
             item_to_servable=fast,
             item_to_impression=fast,
         ),
@@ -192,10 +192,10 @@ def test_the_terminal_summary_fits_80_columns() -> None:
 
 
 def test_delays() -> None:
-    found = delay(Measured(samples_ms=[float(n) for n in range(101)]))
+    found = delay(Delays(samples_ms=[float(n) for n in range(101)]))
     assert (found.count, found.p50_ms, found.p99_ms, found.quantiles_ms[1]) == (101, 50, 99, 2)
-    assert delay(Measured()).p50_ms is None
-    assert report_text.delay(delay(Measured(open=3))) == "no sample (3 still open)"
+    assert delay(Delays()).p50_ms is None
+    assert report_text.delay(delay(Delays(open=3))) == "no sample (3 still open)"
 
 
 @given(st.floats(0, 1e9))

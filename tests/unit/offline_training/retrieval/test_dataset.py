@@ -11,9 +11,9 @@ from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, USER_TOKENS, k
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.retrieval.dataset import (
     profile_ids,
-    read_catalogue,
     read_features_at_validation,
     read_impressions,
+    read_items,
     read_sequences,
 )
 
@@ -54,7 +54,7 @@ def put_users(sets: Path, **events: list[tuple[str, str, int]]) -> None:
 
 
 def test_items_are_numbered_in_order_of_their_id(sets: Path) -> None:
-    catalogue = read_catalogue(sets)
+    catalogue = read_items(sets)
     assert catalogue.items == ["a", "b", "c"]
     assert catalogue.features[:, 0].tolist() == [1, 2, 3]
     assert catalogue.tokens.shape == (3, ITEM_TOKENS)
@@ -74,7 +74,7 @@ def test_sequences_know_what_was_known_strictly_before(sets: Path) -> None:
         ],
         v=[("c", "r+", 2), ("b", "r-", 9)],
     )
-    sequences = read_sequences(sets, read_catalogue(sets))
+    sequences = read_sequences(sets, read_items(sets))
     assert sequences.users == ["u", "v"]
     assert sequences.start.tolist() == [0, 6, 8]
     # Without the item that the catalogue lacks.
@@ -100,7 +100,7 @@ def test_impressions_remember_what_was_done(sets: Path) -> None:
         "rewards": [1.0],
     }
     put(sets, "impressions", [row])
-    read = read_impressions(sets, read_catalogue(sets), 3).histories
+    read = read_impressions(sets, read_items(sets), 3).histories
     # Oldest first, the newest three of those that the catalogue holds.
     assert read.item.tolist() == [[1, 2, 3]]
     assert read.kind.tolist() == [[kind_id("r+"), kind_id("r-"), kind_id("r+")]]
@@ -110,7 +110,7 @@ def test_impressions_remember_what_was_done(sets: Path) -> None:
 
 
 def test_rewards_stay_with_their_items(sets: Path) -> None:
-    catalogue = read_catalogue(sets)
+    catalogue = read_items(sets)
     row: dict[str, object] = {
         "user": "u",
         "decision": "d",
@@ -129,7 +129,7 @@ def test_rewards_stay_with_their_items(sets: Path) -> None:
 
 
 def test_an_item_unknown_at_validation_has_the_defaults(sets: Path) -> None:
-    catalogue = read_catalogue(sets)
+    catalogue = read_items(sets)
     put(sets, "items_at_validation", [item("b", 7.0)])
     features = read_features_at_validation(sets, catalogue)
     assert features[1].tolist() == [7.0] * len(ITEM_FEATURES)
@@ -144,7 +144,7 @@ def test_profiles_are_hashed_as_in_serving() -> None:
 
 def test_too_little_is_explained(sets: Path) -> None:
     with pytest.raises(InvalidInput, match=r"There is no training set at .*users"):
-        read_sequences(sets, read_catalogue(sets))
+        read_sequences(sets, read_items(sets))
     put_users(sets, u=[("a", "r+", 1)])
     with pytest.raises(InvalidInput, match="holds 1 positive interactions, at least 2"):
-        read_sequences(sets, read_catalogue(sets))
+        read_sequences(sets, read_items(sets))

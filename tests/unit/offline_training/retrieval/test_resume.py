@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from offline_training.progress import silent
-from offline_training.retrieval.dataset import read_catalogue, read_sequences
+from offline_training.retrieval.dataset import read_items, read_sequences
 from offline_training.retrieval.training import Fitted, fit_two_tower
 from offline_training.settings import TrainingSettings
 
@@ -18,7 +18,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from offline_training.retrieval.dataset import read_catalogue, read_sequences
+from offline_training.retrieval.dataset import read_items, read_sequences
 from offline_training.retrieval.training import fit_two_tower
 from offline_training.settings import TrainingSettings
 
@@ -27,14 +27,14 @@ def progress(done, label):
         os.kill(os.getpid(), signal.SIGKILL)
 
 sets, checkpoints, settings = Path(sys.argv[1]), Path(sys.argv[2]), TrainingSettings.model_validate_json(sys.argv[3])
-catalogue = read_catalogue(sets)
+catalogue = read_items(sets)
 sequences = read_sequences(sets, catalogue)
 fit_two_tower(catalogue, sequences, np.diff(sequences.start), settings, progress, checkpoints)
 """
 
 
 def fit(sets: Path, settings: TrainingSettings, checkpoints: Path | None) -> Fitted:
-    catalogue = read_catalogue(sets)
+    catalogue = read_items(sets)
     sequences = read_sequences(sets, catalogue)
     return fit_two_tower(catalogue, sequences, np.diff(sequences.start), settings, silent, checkpoints)
 
