@@ -52,7 +52,12 @@ def write_lake(lake: Path, rows: int, seed: int, progress: Progress) -> None:
     rng = np.random.default_rng(seed)
     world = Population.of(rows, rng)
     _write(lake / "items" / "items.parquet", _descriptions(world, rng))
-    users = {"user": world.users, "attributes": _texts('{"age":', rng.integers(10, 90, len(world.users)), "}")}
+    users = {
+        "user": world.users,
+        "attributes": _texts('{"age":', rng.integers(10, 90, len(world.users)), "}"),
+        "written": pa.array([_START] * len(world.users)),
+        "imported": pa.array([_START] * len(world.users)),
+    }
     _write(lake / "users" / "users.parquet", pa.table(users, schema=columns.USERS))
     bursts = _START + rng.integers(0, _DAYS * 24 * _HOUR_MS, _BURSTS)
     for start in range(0, rows, _ROWS_PER_FILE):
