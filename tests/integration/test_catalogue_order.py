@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import itertools
+import os
+import signal
 from collections.abc import Iterator
 
 import httpx
@@ -19,7 +21,8 @@ from feature_store.online import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
 from streaming.catalogue_log import decode
 from streaming.kafka import Reader
-from tests.api_server import Installation, running
+from tests.api_server import Installation, running, wait_until
+from tests.integration.conftest import Server
 
 _prefixes = (f"order{n}" for n in itertools.count())
 _change = st.tuples(st.sampled_from(["a", "b"]), st.booleans())
@@ -104,3 +107,20 @@ def test_writes_of_one_item_through_two_processes_end_as_the_log_does(
         reader.close()
         assert set(contested) < set(last)
         assert dict(zip(last, made.online.get_items(last), strict=True)) == last
+
+
+def test_what_the_log_takes_too_late_reaches_redis_all_the_same(
+    broker_server: Server, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with (
+        Installation(broker_server.address, redis_url, tmp_path_factory.mktemp("home"), "late") as made,
+        running(made.config(feedback_deadline_ms=200.0), ready=False) as api,
+    ):
+        os.kill(broker_server.pid, signal.SIGSTOP)
+        try:
+            answer = api.put("/v1/items/late", json={"title": "late"})
+        finally:
+            os.kill(broker_server.pid, signal.SIGCONT)
+        assert answer.status_code == 503
+        assert "Send it again" in answer.json()["message"]
+        wait_until(lambda: made.online.get_items(["late"]) == [Item(id="late", title="late")])
