@@ -53,14 +53,16 @@ class Parameters:
         # Room for as many again, which costs nothing until it is used: the first live item must not copy everything.
         self._edges = GrowingRows(np.zeros((2 * graph.n_edges, COLUMNS)), used=graph.n_edges)
         self._items = GrowingRows(np.zeros((2 * graph.size, COLUMNS)), used=graph.size)
+        for rows in (self._edges.rows, self._items.rows):
+            rows.fill(0.0)  # the system clears memory when it is first written to: now, not when a request waits
         self._total = np.zeros(COLUMNS)
         self._waiting: dict[str, dict[int, Float64]] = {}  # item -> cluster -> row
         self._bandit = bandit
         self._prior = Prior.unknown(graph.clusters)
         self._decay = decay
         self._refit_at = 0.0  # in units of the sums, which only grow: fading changes all of them alike
-        for rows in base:
-            self.add(self.located(rows))
+        for part in base:
+            self.add(self.located(part))
 
     @property
     def offsets(self) -> list[int]:
