@@ -1,7 +1,6 @@
 """One partition of one namespace: its fold, its position, and the commit that moves both together."""
 
 import logging
-import time
 from collections import deque
 from collections.abc import Collection
 from concurrent.futures import Future
@@ -10,7 +9,7 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge, Histogram
 
 from feature_store.bandit_state import BanditStore, Commit, Position, RowsSnapshot, Tail
-from feature_store.contracts.errors import InvalidInput, Unavailable
+from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Event
 from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
@@ -23,8 +22,6 @@ from streaming.settings import RewardSettings
 from streaming.sink import coverage, read_events
 
 _log = logging.getLogger(__name__)
-
-_LETTER_SECONDS = 30.0  # for the log to acknowledge dead letters
 
 EVENTS = Counter("matchloop_updater_events", "Events folded, by outcome", ["outcome"])
 OPEN = Gauge("matchloop_updater_open_decisions", "Decisions whose window has not closed", ["namespace", "partition"])
@@ -53,7 +50,6 @@ class PartitionUpdater:
         self._rewards = rewards
         self._lake = lake
         self._posted: deque[Future[Appended]] = deque()
-        self._posted_at = 0.0
         self.reload()
 
     @property
@@ -96,8 +92,6 @@ class PartitionUpdater:
 
     def post(self, letters: Collection[Letter], outbox: Outbox) -> None:
         """Sends dead letters. Nothing is committed until the log has them; folding may go on meanwhile."""
-        if letters and not self._posted:
-            self._posted_at = time.monotonic()
         self._posted.extend(map(outbox.post, letters))
 
     def commit(self, online: OnlineStore) -> bool:
@@ -142,8 +136,6 @@ class PartitionUpdater:
         while self._posted and self._posted[0].done():
             self._posted[0].result()
             self._posted.popleft()
-        if self._posted and time.monotonic() - self._posted_at > _LETTER_SECONDS:
-            raise Unavailable(f"The log did not acknowledge a dead letter for {_LETTER_SECONDS:.0f} s.")
         return not self._posted
 
     def _move_to_new_log(self) -> None:

@@ -7,52 +7,36 @@ nothing readable are left out, and go to the dead-letter topic.
 
 import contextlib
 import fcntl
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from prometheus_client import Gauge
 
-from feature_store.contracts.catalogue import Attributes, Item
 from feature_store.contracts.clock import Clock
-from feature_store.contracts.columns import CATALOGUE, EVENTS
-from feature_store.contracts.errors import InvalidInput, Unavailable
+from feature_store.contracts.columns import EVENTS
+from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
 from feature_store.contracts.events import (
-    Decision,
-    Erasure,
     Event,
-    Feedback,
-    Profile,
-    Switch,
     Tick,
-    Withdrawal,
     encode,
 )
-from streaming import catalogue_log, dead_letter
-from streaming.admission import events_of
-from streaming.dead_letter import Letter, Source
-from streaming.kafka import Log, Reader, Record, Writer
+from streaming.dead_letter import Letter, Outbox
+from streaming.health import Health, Part
+from streaming.kafka import Appended, Log, PartitionsLost, Reader, Record, Writer
+from streaming.lake_rows import CATALOGUE_TOPIC, EVENT_TOPIC, Topic, event_of
 from streaming.settings import KafkaSettings, LakeSettings
 
-_KINDS: dict[type[Event], str] = {
-    Decision: "decision",
-    Feedback: "feedback",
-    Withdrawal: "withdrawal",
-    Profile: "profile",
-    Erasure: "erasure",
-    Tick: "tick",
-    Switch: "switch",
-}
-_TYPES = {kind: event for event, kind in _KINDS.items()}
-_FIELDS = {event: msgspec.structs.fields(event) for event in _KINDS}
-_attributes_decoder = msgspec.json.Decoder(Attributes)
+_log = logging.getLogger(__name__)
+
 _POLL_MS = 200
 _DRAIN_POLLS = 25
 _DRAIN_SECONDS = 60.0
@@ -62,31 +46,43 @@ _MAX_RECORDS = 1000
 _PACE_SECONDS = 0.5  # between two looks that leave nothing unread: nobody waits for what is not in a file yet
 
 
-class _Topic(NamedTuple):
-    """How the records of a topic become rows."""
+LAG = Gauge("matchloop_sink_lag_records", "Records of the log not read yet", ["topic", "partition"])
+WRITTEN = Gauge("matchloop_sink_last_file_timestamp_seconds", "When a file was last written", ["topic", "partition"])
+STEPPED = Gauge("matchloop_sink_last_step_timestamp_seconds", "When the sink last got through its work")
+QUARANTINED = Gauge(
+    "matchloop_sink_quarantined", "1: set aside because it failed, and tried again", ["topic", "partition"]
+)
 
-    source: Source
-    schema: pa.Schema
-    rows: Callable[[Record], list[dict[str, Any]]]
+
+def new_health() -> Health:
+    """What a sink reports to."""
+    return Health(QUARANTINED, STEPPED)
 
 
 def run(
-    kafka: KafkaSettings, bootstrap: str, lake: Path, settings: LakeSettings, clock: Clock, stop: threading.Event
+    kafka: KafkaSettings,
+    bootstrap: str,
+    lake: Path,
+    settings: LakeSettings,
+    clock: Clock,
+    stop: threading.Event,
+    health: Health | None = None,
 ) -> None:
-    """Writes both topics to the lake until stopped, then what is left. Raises Unavailable if another sink is at work on
-    the lake: two would write the same events under different names."""
+    """Writes both topics to the lake until stopped, then what is left. health: where to say how that goes. Raises
+    Unavailable if another sink is at work on the lake: two would write the same events under different names."""
+    health = health or new_health()
     log = Log(kafka, bootstrap)
-    events, catalogue = log.log_id(), log.log_id(kafka.catalogue_topic)
     with _alone(lake), contextlib.closing(Writer(bootstrap)) as writer:
-        bury = partial(dead_letter.send, writer, kafka.deadletter_topic)
+        outbox = Outbox(writer, kafka.deadletter_topic)
         pause = min(_PACE_SECONDS, settings.flush_seconds / 4)
         sinks = [
-            TopicSink(bootstrap, kafka.events_topic, log.partitions(), lake, events, _EVENTS, settings, bury),
-            TopicSink(bootstrap, kafka.catalogue_topic, 1, lake, catalogue, _CATALOGUE, settings, bury),
+            TopicSink(log, bootstrap, kafka.events_topic, lake, EVENT_TOPIC, settings, outbox, health),
+            TopicSink(log, bootstrap, kafka.catalogue_topic, lake, CATALOGUE_TOPIC, settings, outbox, health),
         ]
         try:
             while not stop.is_set():
                 read = [sink.step(clock.now_ms(), _POLL_MS // len(sinks)) for sink in sinks]
+                health.step()
                 if max(read) < _MAX_RECORDS:
                     stop.wait(pause)
             for sink in sinks:
@@ -96,60 +92,47 @@ def run(
                 sink.close()
 
 
-class TopicSink:
-    """One topic's way into the lake."""
+class PartitionSink:
+    """One partition's way into the lake, from where its files end."""
 
-    def __init__(
-        self,
-        bootstrap: str,
-        topic: str,
-        partitions: int,
-        lake: Path,
-        log_id: str,
-        kind: _Topic,
-        settings: LakeSettings,
-        bury: Callable[[list[Letter]], None],
-    ) -> None:
-        """bury: writes letters for the records that hold no rows."""
-        self._folders = {p: _folder(lake / kind.source, log_id, p) for p in range(partitions)}
-        self._next = {p: _covered(folder) for p, folder in self._folders.items()}
-        self._start = dict(self._next)
-        self._rows: dict[int, list[dict[str, Any]]] = {p: [] for p in self._folders}
+    def __init__(self, lake: Path, kind: Topic, log_id: str, partition: int, outbox: Outbox) -> None:
+        self._folder = _folder(lake / kind.source, log_id, partition)
         self._kind = kind
         self._log_id = log_id
-        self._settings = settings
-        self._bury = bury
-        self._flushed_at = 0
-        self._reader = Reader(bootstrap, topic, self._next, _FETCH_WAIT_MS)
+        self._outbox = outbox
+        self._start = self.next = _covered(self._folder)
+        self._rows: list[dict[str, Any]] = []
+        self._posted: list[Future[Appended]] = []
 
-    def step(self, now_ms: int, wait_ms: int) -> int:
-        """Reads what has come, and writes files when it is time. Returns the number of records read."""
-        read = self._read(wait_ms)
-        waiting = max(len(rows) for rows in self._rows.values())
-        due = now_ms - self._flushed_at >= self._settings.flush_seconds * 1000
-        if due or waiting >= self._settings.flush_events:
-            self.flush()
-            self._flushed_at = now_ms
-        return read
+    @property
+    def waiting(self) -> int:
+        """Rows that are in no file yet."""
+        return len(self._rows)
 
-    def drain(self) -> None:
-        """Reads until nothing more comes, a while at most, and writes it all: an orderly end loses nothing."""
-        for _ in range(_DRAIN_POLLS):
-            if not self._read(_POLL_MS):
-                break
-        self.flush()
+    def take(self, record: Record) -> None:
+        """Makes rows of a record, or a dead letter."""
+        try:
+            self._rows += self._kind.rows(record)
+        except InvalidInput as error:
+            self._posted.append(self._outbox.post(self._letter(record, str(error))))
+        self.next = record.offset + 1
 
-    def _read(self, wait_ms: int) -> int:
-        records = self._reader.poll(wait_ms, _MAX_RECORDS)
-        letters = []
-        for record in records:
-            try:
-                self._rows[record.partition] += self._kind.rows(record)
-            except InvalidInput as error:
-                letters.append(self._letter(record, str(error)))
-            self._next[record.partition] = record.offset + 1
-        self._bury(letters)
-        return len(records)
+    def flush(self, patient: bool = False) -> bool:
+        """Writes what waits to a file, and returns whether it did. Dead letters must have arrived: if it is patient it
+        waits for them. Raises Unavailable if the log does not take one."""
+        if self.next == self._start or not (patient or all(letter.done() for letter in self._posted)):
+            return False
+        for letter in self._posted:
+            letter.result()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = self._folder / f".{self._start}-{self.next}.{os.getpid()}"
+        try:
+            pq.write_table(pa.Table.from_pylist(self._rows, self._kind.schema), draft, compression="zstd")
+            draft.rename(self._folder / f"{self._start}-{self.next}.parquet")
+        finally:
+            draft.unlink(missing_ok=True)
+        self._start, self._rows, self._posted = self.next, [], []
+        return True
 
     def _letter(self, record: Record, reason: str) -> Letter:
         return Letter(
@@ -163,22 +146,134 @@ class TopicSink:
             record=record.value,
         )
 
-    def flush(self) -> None:
-        """Writes what waits."""
-        for partition, folder in self._folders.items():
-            start, end = self._start[partition], self._next[partition]
-            if end > start:
-                folder.mkdir(parents=True, exist_ok=True)
-                draft = folder / f".{start}-{end}.{os.getpid()}"
-                pq.write_table(
-                    pa.Table.from_pylist(self._rows[partition], self._kind.schema), draft, compression="zstd"
-                )
-                draft.rename(folder / f"{start}-{end}.parquet")
-                self._start[partition], self._rows[partition] = end, []
+
+class TopicSink:
+    """One topic's way into the lake. A partition that fails is set aside, and begins again where its files end."""
+
+    def __init__(
+        self,
+        log: Log,
+        bootstrap: str,
+        topic: str,
+        lake: Path,
+        kind: Topic,
+        settings: LakeSettings,
+        outbox: Outbox,
+        health: Health,
+    ) -> None:
+        self._log = log
+        self._topic = topic
+        self._lake = lake
+        self._kind = kind
+        self._settings = settings
+        self._outbox = outbox
+        self._health = health
+        self._flushed_at = 0
+        self._partitions: dict[int, PartitionSink] = {}
+        self._log_id, self._count = log.log_id(topic), log.partitions(topic)
+        self._reader = Reader(bootstrap, topic, {}, _FETCH_WAIT_MS)
+
+    def step(self, now_ms: int, wait_ms: int) -> int:
+        """Reads what has come, and writes files when it is time. Returns the number of records read."""
+        if any(part.of == self._topic for part in self._health.due()):
+            self._look_at_log()
+        self._assign()
+        read = self._read(wait_ms)
+        due = now_ms - self._flushed_at >= self._settings.flush_seconds * 1000
+        full = any(partition.waiting >= self._settings.flush_events for partition in self._partitions.values())
+        written = self._flush() if due or full else set()
+        if due or full:
+            self._flushed_at = now_ms
+        for number in self._partitions:
+            self._health.worked(self._part(number), number in written)
+            LAG.labels(self._topic, str(number)).set(self._reader.lag(number))
+        return read
+
+    def drain(self) -> None:
+        """Reads until nothing more comes, a while at most, and writes it all: an orderly end loses nothing."""
+        for _ in range(_DRAIN_POLLS):
+            if not self._read(_POLL_MS):
+                break
+        self._flush(patient=True)
 
     def close(self) -> None:
         """Disconnects."""
         self._reader.close()
+
+    def _look_at_log(self) -> None:
+        """Another log than before: what was read of the old one is written, and the new one begins."""
+        try:
+            found = self._log.log_id(self._topic), self._log.partitions(self._topic)
+        except MatchLoopError as error:
+            for part in self._health.due():
+                if part.of == self._topic:
+                    self._health.failed(part, error)
+            return
+        if found != (self._log_id, self._count):
+            _log.warning("log %s of topic %s began anew as %s", self._log_id, self._topic, found[0])
+            self._flush(patient=True)
+            self._partitions.clear()
+            self._log_id, self._count = found
+
+    def _assign(self) -> None:
+        """Begins with the partitions that may work and do not yet."""
+        before = set(self._partitions)
+        for number in range(self._count):
+            if number not in before and self._health.may_work(self._part(number)):
+                with self._setting_aside([number]):
+                    self._partitions[number] = PartitionSink(self._lake, self._kind, self._log_id, number, self._outbox)
+        if self._partitions.keys() != before:
+            self._read_on()
+
+    def _read(self, wait_ms: int) -> int:
+        records: list[Record] = []
+        before = set(self._partitions)
+        with self._setting_aside(before):
+            records = self._reader.poll(wait_ms, _MAX_RECORDS) if before else []
+        for record in records:
+            if record.partition in self._partitions:
+                with self._setting_aside([record.partition]):
+                    self._partitions[record.partition].take(record)
+        if self._partitions.keys() != before:
+            self._read_on()
+        return len(records)
+
+    def _flush(self, patient: bool = False) -> set[int]:
+        """Writes what waits. Returns the partitions that have a new file."""
+        written, before = set(), set(self._partitions)
+        for number in before:
+            with self._setting_aside([number]):
+                if self._partitions[number].flush(patient):
+                    written.add(number)
+                    WRITTEN.labels(self._topic, str(number)).set_to_current_time()
+        if self._partitions.keys() != before:
+            self._read_on()
+        return written
+
+    @contextlib.contextmanager
+    def _setting_aside(self, numbers: Collection[int]) -> Iterator[None]:
+        """What fails within is of these partitions, or of those that the error names, and of no others."""
+        try:
+            yield
+        except PartitionsLost as error:
+            for number in error.partitions:
+                if partition := self._partitions.get(number):  # what was read may not be there any more
+                    with contextlib.suppress(MatchLoopError, OSError):
+                        partition.flush(patient=True)
+                self._set_aside(number, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions go on
+            for number in list(numbers):
+                self._set_aside(number, error)
+
+    def _set_aside(self, number: int, error: Exception) -> None:
+        self._partitions.pop(number, None)
+        self._health.failed(self._part(number), error)
+
+    def _read_on(self) -> None:
+        self._reader.assign({number: partition.next for number, partition in self._partitions.items()})
+
+    def _part(self, number: int) -> Part:
+        return Part(self._topic, number)
 
 
 def coverage(lake: Path, log_id: str, partition: int) -> int:
@@ -222,46 +317,6 @@ def learning_at(lake: Path, log_id: str, partition: int, offset: int) -> bool:
             if len(said):
                 return bool(said[-1].as_py())
     return True
-
-
-def _event_rows(record: Record) -> list[dict[str, Any]]:
-    return [{"offset": record.offset, "position": i, **row_of(event)} for i, event in enumerate(events_of(record))]
-
-
-def row_of(event: Event) -> dict[str, Any]:
-    """The event as a row of the lake, without its place."""
-    row = {"kind": _KINDS[type(event)], **msgspec.structs.asdict(event)}
-    if isinstance(event, Profile):
-        row["attributes"] = msgspec.json.encode(event.attributes).decode()
-    return row
-
-
-def event_of(row: dict[str, Any]) -> Event:
-    """The event that a row of the lake was made from."""
-    event = _TYPES[row["kind"]]
-    fields = {f.encode_name: row[f.encode_name] for f in _FIELDS[event]}
-    if event is Profile:
-        fields["attributes"] = _attributes_decoder.decode(fields["attributes"])
-    return event(**fields)
-
-
-def _catalogue_rows(record: Record) -> list[dict[str, Any]]:
-    change = catalogue_log.decode(record.value)
-    row = {"offset": record.offset, "time": change.time, "item": change.id, "deleted": change.item is None}
-    return [row if change.item is None else row | _description(change.item)]
-
-
-def _description(item: Item) -> dict[str, Any]:
-    return {
-        "title": item.title,
-        "categories": item.categories,
-        "attributes": msgspec.json.encode(item.attributes).decode(),
-        "available": item.available,
-    }
-
-
-_EVENTS = _Topic("events", EVENTS, _event_rows)
-_CATALOGUE = _Topic("catalogue", CATALOGUE, _catalogue_rows)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from feature_store.contracts import columns
 from feature_store.contracts.events import Event
-from streaming.sink import row_of
+from streaming.lake_rows import row_of
 
 
 def put(path: Path, schema: pa.Schema | None, rows: Sequence[dict[str, Any]]) -> None:

@@ -27,9 +27,9 @@ from feature_store.sums import NO_ROWS, Sums
 from offline_training.data.erasures import CarriedOut, pending_erasures
 from offline_training.jobs.forget import Forgotten, forget
 from streaming.fold import Fold
+from streaming.lake_rows import row_of
 from streaming.replay import replay_partition
 from streaming.settings import RewardSettings
-from streaming.sink import row_of
 from tests.api_server import wait_until
 from tests.events import KEYRING, decision, feedback, unlogged
 from tests.lakes import put

@@ -166,16 +166,3 @@ def test_a_gap_in_the_state_of_a_partition_stops_it_alone(installation: Installa
     installation.folds(live.id, 1)
     installation.state.drop(live.id, 0)
     installation.folds(live.id, 0)
-
-
-def test_a_letter_that_the_log_does_not_take_stops_its_partition(installation: Installation) -> None:
-    """Nothing of the partition is committed without its letter; the others go on meanwhile."""
-    installation.kafka = installation.kafka.model_copy(update={"deadletter_topic": "?"})  # no name for a topic
-    live = installation.namespace("live")
-    junk = installation.writer.send(installation.kafka.events_topic, None, b"junk", 0).result()
-    installation.start()
-    installation.folds(live.id, 1)
-    wait_until(lambda: (live.id, 0) in installation.reasons(), _SECONDS)
-    installation.folds(live.id, 1)
-    position = installation.state.position(live.id, 0)
-    assert position is None or position.offset <= junk.offset

@@ -1,5 +1,6 @@
 """The sink: every record once in the lake, or in a dead letter, whoever kills it."""
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -89,6 +90,39 @@ def test_unreadable_records_of_either_topic_become_letters_and_stop_nothing(
     offsets = {place.offset: value[: dead_letter.MAX_BYTES] for place, value in zip(places, junk, strict=True)}
     assert {letter.offset: letter.record for letter in letters if letter.source == "events"} == offsets
     assert [letter.record for letter in letters if letter.source == "catalogue"] == [b"no item"]
+
+
+def test_a_partition_that_cannot_be_written_stops_only_itself_and_recovers(broker: str, tmp_path: Path) -> None:
+    kafka = KafkaSettings(partitions=2, events_topic="half", catalogue_topic="half-items", deadletter_topic="half-dead")
+    log, health, stop = Log(kafka, broker), sink.new_health(), threading.Event()
+    log.create_topics()
+    log_id = log.log_id()
+    in_the_way = tmp_path / "events" / f"log={log_id}" / "partition=0"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("a file where the folder should be")
+    settings = LakeSettings(flush_seconds=0.05)
+    arguments = (kafka, broker, tmp_path, settings, SystemClock(), stop, health)
+    running = threading.Thread(target=sink.run, args=arguments)
+    running.start()
+    try:
+        with contextlib.closing(Writer(broker)) as writer:
+            junk = writer.send("half", None, b"junk", 0).result()
+            ends = {n: writer.send("half", None, encode([decision("u", 1, ["a"])]), n).result().offset for n in (0, 1)}
+            wait_until(lambda: _covers(tmp_path, log_id, {1: ends[1]}), 120)
+            wait_until(lambda: [(part.of, part.partition) for part in health.quarantined()] == [("half", 0)], 120)
+            assert sink.QUARANTINED.labels("half", "0")._value.get() == 1
+            more = writer.send("half", None, encode([decision("u", 2, ["a"])]), 1).result().offset
+            wait_until(lambda: _covers(tmp_path, log_id, {1: more}), 120)
+            in_the_way.unlink()
+            wait_until(lambda: _covers(tmp_path, log_id, {0: ends[0]}), 120)
+            wait_until(lambda: not health.quarantined(), 120)
+    finally:
+        stop.set()
+        running.join()
+    assert [offset for offset, _ in sink.read_events(tmp_path, log_id, 0, 0)] == [ends[0]]
+    assert [offset for offset, _ in sink.read_events(tmp_path, log_id, 1, 0)] == [ends[1], more]
+    with contextlib.closing(Reader(broker, "half-dead", {0: 0})) as reader:
+        assert [letter.offset for letter in dead_letter.pending(reader.backlog(), {})] == [junk.offset]
 
 
 def test_the_backlog_of_an_empty_topic_is_nothing(broker: str, writer: Writer) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,11 @@ def wait() -> Wait:
     pause = threading.Event()
 
     def until(condition: Callable[[], bool]) -> None:
-        for _ in range(600):
+        for _ in range(6000):
             if condition():
                 return
             pause.wait(0.02)
-        raise AssertionError("the condition did not come true in 12 s")
+        raise AssertionError("the condition did not come true in 120 s")
 
     return until
 
@@ -359,7 +360,9 @@ def processes(installation: Installation) -> Iterator[list["subprocess.Popen[byt
             with (installation.home / f"updater-{number}.log").open("wb") as log:
                 running.append(
                     subprocess.Popen(
-                        [sys.executable, "-m", "infra.cli", "update"], env={**os.environ, **environment}, stderr=log
+                        [sys.executable, "-m", "infra.cli", "update", "--metrics-port", "0"],
+                        env={**os.environ, **environment},
+                        stderr=log,
                     )
                 )
         yield running
@@ -395,6 +398,10 @@ def test_a_killed_updater_is_taken_over_from(
     assert _equal(installation) == [True, True]
 
 
+def _has_folded_more(installation: Installation, than: int) -> bool:
+    return sum(installation.folded()) > than
+
+
 def test_a_paused_updater_is_taken_over_from_and_refused_when_it_resumes(
     installation: Installation, processes: list["subprocess.Popen[bytes]"], wait: Wait
 ) -> None:
@@ -402,16 +409,18 @@ def test_a_paused_updater_is_taken_over_from_and_refused_when_it_resumes(
     wait(_all_folded(installation, installation.append(*_visits(20, "both"))))
     log = installation.home / "updater-0.log"
     started = log.stat().st_size
-    begun = sum(installation.folded())
-    sent = [installation.writer.send("events", e.user, encode([e])) for e in _visits(600, "many") if hasattr(e, "user")]
-    wait(lambda: sum(installation.folded()) > begun)
-    processes[0].send_signal(signal.SIGSTOP)  # with records in hand
-    places = [place.result() for place in sent]
-    end = [max(p.offset + 1 for p in places if p.partition == n) for n in range(2)]
-    wait(_all_folded(installation, end))
-    processes[0].send_signal(signal.SIGCONT)
-    wait(lambda: "this writer expected" in log.read_text()[started:])
-    wait(lambda: _members(installation) == 2)
+    for attempt in range(50):  # until it was paused with records in hand
+        begun, visits = sum(installation.folded()), _visits(600, f"many {attempt}")
+        sent = [installation.writer.send("events", e.user, encode([e])) for e in visits if hasattr(e, "user")]
+        wait(partial(_has_folded_more, installation, begun))
+        processes[0].send_signal(signal.SIGSTOP)
+        places = [place.result() for place in sent]
+        wait(_all_folded(installation, [max(p.offset + 1 for p in places if p.partition == n) for n in range(2)]))
+        processes[0].send_signal(signal.SIGCONT)
+        wait(lambda: _members(installation) == 2)
+        if "this writer expected" in log.read_text()[started:]:
+            break
+    assert "this writer expected" in log.read_text()[started:]
     wait(_all_folded(installation, installation.append(*_visits(20, "resumed"))))
     assert _equal(installation) == [True, True]
     assert all(process.poll() is None for process in processes)

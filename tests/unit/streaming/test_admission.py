@@ -21,9 +21,9 @@ from feature_store.contracts.events import (
     encode,
     event_time,
 )
-from streaming import sink
 from streaming.admission import AHEAD, MAX_AHEAD_MS, events_of
 from streaming.kafka import Record
+from streaming.lake_rows import event_rows
 from tests.events import decision, feedback
 
 NOW = 1_700_000_000_000
@@ -108,7 +108,7 @@ def test_whatever_is_believed_the_lake_holds_unchanged(
     )  # fmt: skip
     told = msgspec.structs.replace(feedback(D, "a"), item=word, type=word, value=number, time=time, received=time)
     record = _record(encode([odd, told]), timestamp=2**47)
-    rows = pa.Table.from_pylist(sink._event_rows(record), EVENTS).to_pylist()
+    rows = pa.Table.from_pylist(event_rows(record), EVENTS).to_pylist()
     assert repr([rows[0]["items"], rows[0]["shown"], rows[0]["edges"], rows[0]["weights"]]) == repr(
         [odd.items, odd.shown, odd.edges, odd.weights]
     )

@@ -17,9 +17,9 @@ from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS
-from streaming import sink
 from streaming.dead_letter import Letter, Outbox
 from streaming.kafka import Appended, Record, Writer
+from streaming.lake_rows import event_rows
 from streaming.partition import PartitionUpdater
 from streaming.settings import RewardSettings
 from tests.events import decision, feedback
@@ -64,7 +64,7 @@ def test_letters_of_a_log_that_is_gone_name_that_log_and_their_offset_in_it(tmp_
     record = Record(0, 7, None, encode([ORPHAN]), NOW)
     folder = tmp_path / "events" / "log=old" / "partition=0"
     folder.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(sink._event_rows(record), EVENTS), folder / "5-8.parquet")
+    pq.write_table(pa.Table.from_pylist(event_rows(record), EVENTS), folder / "5-8.parquet")
     updater = _updater(Memory(Position("old", 5)), "new", tmp_path)
     letters = updater.fold([Record(0, 3, None, encode([ORPHAN]), NOW)])
     assert [(letter.log, letter.offset, letter.event) for letter in letters] == [("old", 7, ORPHAN), ("new", 3, ORPHAN)]

@@ -27,8 +27,8 @@ from offline_training.promotion.registry import Registry
 from offline_training.release.write import write_release
 from offline_training.settings import MlflowSettings, SparkSettings, TrainingSettings
 from offline_training.train_models import Trained
-from streaming import sink
 from streaming.kafka import Record
+from streaming.lake_rows import event_rows
 from streaming.replay import replay
 from streaming.settings import RewardSettings
 from tests.events import decision, feedback
@@ -43,7 +43,7 @@ def fill_lake(lake: Path, graph: Graph, release: str, log: str = LOG, nonce: byt
     shown = [decision("u", time, [item], release=release, nonce=nonce[:7] + bytes([time])) for time in (1, 2, 3)]
     events: list[Event] = [*shown, *(feedback(of, item, "click" if of is shown[0] else "view") for of in shown)]
     records = [Record(0, offset, b"", encode([event]), 0) for offset, event in enumerate(events)]
-    rows = [row for record in records for row in sink._event_rows(record)]
+    rows = [row for record in records for row in event_rows(record)]
     folder = lake / "events" / f"log={log}" / "partition=0"
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=EVENTS), folder / f"0-{len(events)}.parquet")
@@ -164,7 +164,7 @@ def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob,
 
 
 def test_a_first_namespace_does_not_learn_while_learning_is_switched_off(job: TrainJob) -> None:
-    rows = sink._event_rows(Record(1, 4, b"", encode([Switch(learning=False, time=1)]), 0))
+    rows = event_rows(Record(1, 4, b"", encode([Switch(learning=False, time=1)]), 0))
     folder = job.home.lake / "events" / f"log={LOG}" / "partition=1"
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=EVENTS), folder / "0-5.parquet")
