@@ -96,13 +96,15 @@ class Fold:
         self._decay = namespace.decay
         self._settings = settings
         self._window = int(settings.window_seconds * 1000)
-        self._open = {name: unpack(state) for name, state in start.opened.items()}
-        self._closing = [(decision.time, name) for name, decision in self._open.items()]
-        heapq.heapify(self._closing)
+        self._open: dict[str, OpenDecision] = {}
+        self._open_of: dict[str, set[str]] = {}  # by user
+        self._closing: list[tuple[int, str]] = []
         self._dead: list[DeadLetter] = []
         self._forget_changes()
-        if rows is None:  # nothing is stored yet: what it begins with is news
-            self._touched.update(self._open)
+        for name, state in start.opened.items():
+            self._open_decision(name, unpack(state))
+        if rows is not None:  # otherwise nothing is stored yet: what it begins with is news
+            self._touched.clear()
 
     @property
     def sums(self) -> Sums:
@@ -154,7 +156,7 @@ class Fold:
         changes = Changes(
             rows=self._added.rows(),
             opened={name: pack(self._open[name]) for name in sorted(self._touched)},
-            closed=self._closed,
+            closed=list(self._closed),
             history=self._history,
             profiles=self._profiles,
             erased=self._erased,
@@ -170,7 +172,7 @@ class Fold:
     def _forget_changes(self) -> None:
         self._added.clear()
         self._touched: set[str] = set()
-        self._closed: list[str] = []
+        self._closed: dict[str, None] = {}
         self._history: list[tuple[str, HistoryEvent]] = []
         self._profiles: list[tuple[str, list[str], int]] = []
         self._erased: list[tuple[str, int]] = []
@@ -259,7 +261,7 @@ class Fold:
         stays."""
         self.outcomes["erased"] += 1
         self._erased.append((erasure.user, erasure.time))
-        for name in [name for name, decision in self._open.items() if decision.user == erasure.user]:
+        for name in sorted(self._open_of.get(erasure.user, ())):
             decision = self._close(name)
             self._take_back(decision, _unresolved(decision))
 
@@ -323,7 +325,9 @@ class Fold:
 
     def _open_decision(self, name: str, decision: OpenDecision) -> None:
         self._open[name] = decision
+        self._open_of.setdefault(decision.user, set()).add(name)
         self._touched.add(name)
+        self._closed.pop(name, None)
         heapq.heappush(self._closing, (decision.time, name))
 
     def _resolve(self, decision: OpenDecision, i: int, now: float) -> None:
@@ -359,8 +363,13 @@ class Fold:
 
     def _close(self, name: str) -> OpenDecision:
         self._touched.discard(name)
-        self._closed.append(name)
-        return self._open.pop(name)
+        self._closed[name] = None
+        decision = self._open.pop(name)
+        theirs = self._open_of[decision.user]
+        theirs.remove(name)
+        if not theirs:
+            del self._open_of[decision.user]
+        return decision
 
     def _take_back(self, decision: OpenDecision, shown: Sequence[int]) -> None:
         """What serving these items added is taken back."""

@@ -312,6 +312,15 @@ def test_an_erasure_closes_what_is_open_of_its_user_and_keeps_what_was_learnt() 
     assert not _fold(erased, Erasure(user=erased.user, time=1)).sums.rows().values.any()
 
 
+def test_what_is_closed_and_opened_again_between_two_commits_is_stored() -> None:
+    answer = unlogged("ada", 1_000)
+    told = feedback(answer, "a")
+    fold = _fold(told, Erasure(user=answer.user, time=2_500), feedback(answer, "b", event="again", received=3_000))
+    changes = fold.take()
+    assert (changes.opened.keys(), changes.closed) == ({answer.id}, [])
+    assert fold.open_decisions == 1
+
+
 def test_profiles_reach_the_online_store_as_tokens() -> None:
     fold = _fold(
         Profile(user="u", time=5, attributes={"age": 31, "vip": True}), Profile(user="v", time=6, attributes={})
