@@ -19,7 +19,6 @@ What happens to an event, each counted in `outcomes`:
 """
 
 import heapq
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -43,9 +42,9 @@ from feature_store.contracts.identity import DecisionRef, read_decision_id
 from feature_store.definitions import HistoryEvent, kind_of
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import Rows, Sums
-from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
 from streaming.bandit.rewards import is_positive, reward
 from streaming.bandit.update import Shares
+from streaming.faults import fault
 from streaming.open_decisions import OpenDecision, nothing_shown, pack, take_in, translated, unpack
 from streaming.settings import VIEW, RewardSettings
 
@@ -178,7 +177,7 @@ class Fold:
         self._erased: list[tuple[str, int]] = []
 
     def _decide(self, decision: Decision) -> None:
-        if problem := self._fault(decision):
+        if problem := fault(decision, self._namespace):
             self._bury(decision, problem)
             return
         if decision.id in self._open:
@@ -206,33 +205,6 @@ class Fold:
         self._open_decision(decision.id, opened)
         if opened.learns:
             self._share(opened, range(len(shown)), 1.0, 0.0, 0.0, 0.0)
-
-    def _fault(self, decision: Decision) -> str | None:
-        """Why a decision cannot be learnt from. Within these bounds no sum becomes infinite or not a number."""
-        clusters, weights, n = decision.clusters, decision.weights, len(decision.items)
-        shown = decision.predicted[: decision.shown]
-        if not (decision.shown <= n == len(decision.predicted) == len(decision.edges)):
-            return f"it shows {decision.shown} of {n} items, with columns of other lengths beside them"
-        if not len(set(clusters)) == len(clusters) == len(weights) <= MAX_ACTIVE_CLUSTERS:
-            return f"it has {len(clusters)} clusters, some twice or too many, or without a weight of their own"
-        if clusters and not (min(weights) > 0 and max(weights) <= 1 and math.isfinite(sum(weights))):
-            return f"its weights {weights} do not lie in (0, 1]"
-        if shown and not (min(shown) >= 0 and max(shown) <= 1 and math.isfinite(sum(shown))):
-            return f"its predictions {shown} do not lie in [0, 1]"
-        if decision.edges and max(decision.edges) >> len(clusters):
-            return f"an item has an edge to a cluster beyond the {len(clusters)} that are active"
-        return self._foreign(decision)
-
-    def _foreign(self, decision: Decision) -> str | None:
-        """Why a decision does not fit the clusters of its release, as far as they are known."""
-        if decision.release == self._namespace.release:
-            known = self._namespace.graph.clusters
-        elif decision.release in self._namespace.translations:
-            known = len(self._namespace.translations[decision.release])
-        else:
-            return None
-        highest = max(decision.clusters, default=-1)
-        return f"its cluster {highest} is not one of the {known} of its release" if highest >= known else None
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:
         """The slate was never shown: what serving it added is taken back. A decision that comes behind its withdrawal
