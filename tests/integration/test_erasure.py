@@ -1,0 +1,171 @@
+"""Erasures and profiles on real servers: from the API through the log to everything that learns, and to the files."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from feature_store.contracts import columns
+from feature_store.contracts.clock import SystemClock
+from feature_store.contracts.identity import Keyring
+from feature_store.home import Home
+from feature_store.namespace import Namespace
+from infra.benchmarks.small_release import items
+from offline_training.jobs.forget import forget
+from offline_training.promotion.promote import user_records
+from streaming import sink
+from streaming.replay import compare
+from streaming.settings import LakeSettings, RewardSettings
+from tests.api_server import SECRET, Installation, running, wait_until
+from tests.lakes import put
+from tests.training_sets import build, read
+from tests.updaters import start_updater
+
+PATIENCE = 120.0  # seconds
+
+
+@pytest.fixture
+def installation(broker: str, redis_url: str, tmp_path: Path) -> Iterator[Installation]:
+    """All that runs beside the API, an updater and a sink among it."""
+    with Installation(broker, redis_url, tmp_path / "home", "erasure") as made:
+        made.online.add_items(items(20))
+        made.online.activate(made.release(items(20)))
+        stop = threading.Event()
+        lake = LakeSettings(flush_seconds=0.05)
+        sinking = (made.kafka, broker, made.home / "lake", lake, SystemClock(), stop)
+        sinks = threading.Thread(target=sink.run, args=sinking)
+        sinks.start()
+        updating = start_updater(made.kafka, broker, made.client, made.redis_settings, made.home, stop)
+        try:
+            yield made
+        finally:
+            stop.set()
+            sinks.join()
+            updating.join()
+
+
+def everything_on_disk(home: Path) -> str:
+    found = []
+    for path in sorted(path for path in home.rglob("*") if path.is_file()):
+        found.append(path.read_bytes().decode("latin-1"))
+        if path.suffix == ".parquet" and not path.name.startswith("."):
+            found.append(repr(pq.read_table(path).to_pylist()))
+    return "\n".join(found)
+
+
+def drained(installation: Installation) -> list[int]:
+    """Waits until lake and state hold all that is in the log; returns the offsets behind it."""
+    ends = sink.drain(installation.log, installation.home / "lake", SystemClock())
+    (namespace,) = installation.online.namespaces()
+
+    def folded() -> bool:
+        positions = [installation.bandit.position(namespace, n) for n in range(len(ends))]
+        return all(position and position.offset >= end for position, end in zip(positions, ends, strict=True))
+
+    wait_until(folded, PATIENCE)
+    return ends
+
+
+def publish(spark: SparkSession, installation: Installation) -> dict[Any, dict[str, Any]]:
+    """Training sets of the lake as it is, and their users published, as a promotion does."""
+    out, _ = build(spark, installation.home / "lake", rewards=RewardSettings())
+    installation.online.put_users(user_records(out))
+    return read(out, "users", "user")
+
+
+def visit(api: httpx.Client, user: str) -> str:
+    """Asks for a slate and clicks on its first item."""
+    answer = api.post("/v1/recommendations", json={"user_id": user, "slate_size": 3}).json()
+    assert answer["logged"]
+    event = {
+        "decision_id": answer["decision_id"],
+        "item_id": answer["items"][0]["id"],
+        "type": "click",
+        "event_id": "1",
+    }
+    assert api.post("/v1/feedback", json={"events": [event]}).status_code == 202
+    return str(answer["decision_id"])
+
+
+def test_an_erased_user_comes_back_by_no_way(installation: Installation, spark: SparkSession) -> None:
+    keyring, lake = Keyring(SECRET), installation.home / "lake"
+    ada, bob = keyring.user_key("ada"), keyring.user_key("bob")
+    rows = [
+        {"user": user, "item": item, "type": "rating", "value": 5.0, "time": time}
+        for user in (ada, bob)
+        for item, time in (("i1", 10), ("i2", 20))
+    ]
+    put(lake / "interactions" / "month=1970-01" / "x.parquet", columns.INTERACTIONS, rows)
+    described = [{"user": user, "attributes": '{"city":"Wellington"}', "imported": 5} for user in (ada, bob)]
+    put(lake / "users" / "users.parquet", columns.USERS, described)
+    with running(installation.config()) as api:
+        assert api.put("/v1/users/ada", json={"attributes": {"age": 31}}).status_code == 204
+        decision = visit(api, "ada")
+        assert visit(api, "bob") != decision
+        drained(installation)
+        assert {ada, bob} <= publish(spark, installation).keys()
+        held = api.get("/v1/users/ada").json()
+        assert (held["profile"], held["history"]) == (["age=5.1"], 3)
+
+        assert api.delete("/v1/users/ada").status_code == 204
+        assert api.get("/v1/users/ada").status_code == 404
+        installation.online.put_users(user_records(installation.home / "sets"))  # trained from what was there before
+        assert api.get("/v1/users/ada").status_code == 404
+        drained(installation)
+        assert ada not in publish(spark, installation)
+        assert api.get("/v1/users/ada").status_code == 404
+
+        assert ada in everything_on_disk(installation.home)
+        done = forget(Home(installation.home), installation.online, installation.bandit, SystemClock().now_ms(), 30)
+        assert (done.users, done.waiting) == (1, 0)
+        left = everything_on_disk(installation.home)
+        assert ada not in left
+        assert decision not in left
+        assert bob in left
+        (name,) = installation.online.namespaces()
+        namespace = Namespace.load(installation.home / "namespaces", name)
+        found = compare(
+            namespace, installation.bandit, lake, RewardSettings(), installation.broker, installation.kafka.events_topic
+        )
+        assert [partition.equal for partition in found] == [True, True]
+        assert sum(partition.rows for partition in found) > 0
+
+        visit(api, "ada")  # back, as somebody new
+        drained(installation)
+        users = publish(spark, installation)
+        assert [len(users[user]["items"]) for user in (ada, bob)] == [1, 3]
+        held = api.get("/v1/users/ada").json()
+        assert (held["profile"], held["history"]) == ([], 1)
+
+
+def test_the_newest_profile_serves_and_trains_whichever_way_it_came(
+    installation: Installation, spark: SparkSession
+) -> None:
+    lake, bob = installation.home / "lake", Keyring(SECRET).user_key("bob")
+    rows = [
+        {"user": bob, "item": item, "type": "rating", "value": 5.0, "time": time}
+        for item, time in (("i1", 10), ("i2", 20))
+    ]
+    put(lake / "interactions" / "month=1970-01" / "x.parquet", columns.INTERACTIONS, rows)
+    imported = {"user": bob, "attributes": '{"country":"nz"}', "imported": 5}
+    put(lake / "users" / "users.parquet", columns.USERS, [imported])
+    with running(installation.config()) as api:
+        publish(spark, installation)
+        assert api.get("/v1/users/bob").json()["profile"] == ["country=nz"]
+        assert api.put("/v1/users/bob", json={"attributes": {"country": "XX", "vip": True}}).status_code == 204
+        put_over_http = ["country=xx", "vip=true"]
+        installation.online.put_users(user_records(installation.home / "sets"))
+        assert api.get("/v1/users/bob").json()["profile"] == put_over_http
+        drained(installation)
+        assert publish(spark, installation)[bob]["profile"] == put_over_http
+        assert api.get("/v1/users/bob").json()["profile"] == put_over_http
+
+        later = SystemClock().now_ms()
+        put(lake / "users" / "users.parquet", columns.USERS, [{**imported, "imported": later}])
+        assert publish(spark, installation)[bob]["profile"] == ["country=nz"]
+        assert api.get("/v1/users/bob").json()["profile"] == ["country=nz"]
