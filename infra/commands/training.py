@@ -76,8 +76,15 @@ def _lines(file: Path | None) -> frozenset[str]:
 def _show(result: "TrainResult", as_json: bool) -> None:
     rows = [[name, f"{value:.4f}"] for name, value in sorted(result.metrics.items())]
     words = f"Release {result.release} serves, with namespace {result.namespace}."
+    if result.not_compared:
+        words += f"\nThe gate did not compare it with the release before, which cannot be read: {result.not_compared}"
     show(
-        {"release": result.release, "namespace": result.namespace, "metrics": result.metrics},
+        {
+            "release": result.release,
+            "namespace": result.namespace,
+            "metrics": result.metrics,
+            "not_compared": result.not_compared,
+        },
         f"{table(rows)}\n\n{words}" if rows else words,
         as_json,
     )

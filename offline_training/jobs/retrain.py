@@ -6,6 +6,8 @@ import numpy as np
 
 from feature_store.bandit_state import Position
 from feature_store.contracts.errors import ReleaseRefused
+from feature_store.contracts.manifest import open_release
+from feature_store.definitions import features_hash
 from feature_store.namespace import Namespace, namespace_id
 from feature_store.online import Active
 from feature_store.rewriting import undisturbed
@@ -46,7 +48,7 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
 
 
 def _retrain(job: TrainJob, active: Active, progress: Progress) -> TrainResult:
-    parent = Namespace.load(job.home.namespaces, active.namespace)
+    parent = _usable_parent(job, active)
     summary = build_sets(job, section(progress, 0.0, 0.4))
     data = read_training_data(job.home.training_sets, job.training)
     trained = train_models(data, job.home.checkpoints, job.training, section(progress, 0.4, 0.8))
@@ -55,6 +57,23 @@ def _retrain(job: TrainJob, active: Active, progress: Progress) -> TrainResult:
     ends = [lake_ends(parent, n, job.state, job.home.lake, job.log) for n in range(len(parent.offsets))]
     namespace = next_namespace(job, parent, ends, trained, release)
     return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))
+
+
+def _usable_parent(job: TrainJob, active: Active) -> Namespace:
+    """The namespace to carry over. Raises ReleaseRefused, before anything is trained, if that cannot be done."""
+    try:
+        parent = Namespace.load(job.home.namespaces, active.namespace)
+        open_release(job.home.releases / parent.release, features_hash())
+        if len(parent.offsets) != len(job.offsets):
+            raise ReleaseRefused(
+                f"Namespace {parent.id} was made for {len(parent.offsets)} partitions, the log has {len(job.offsets)}."
+            )
+    except ReleaseRefused as error:
+        raise ReleaseRefused(
+            f"What was learnt online cannot be carried over into a new release: {error} `matchloop train` makes one "
+            "that begins without it."
+        ) from None
+    return parent
 
 
 def next_namespace(

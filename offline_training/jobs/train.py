@@ -72,11 +72,13 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run made; metrics as in MLflow."""
+    """What a training run made; metrics as in MLflow. not_compared: why the gate did not compare the release with the
+    champion, None if it did or there was none."""
 
     release: str
     namespace: str
     metrics: dict[str, float]
+    not_compared: str | None = None
 
 
 def train(job: TrainJob, progress: Progress) -> TrainResult:
@@ -188,6 +190,6 @@ def finish(
     logger.info("release %s is version %s of the model", release, version)
     progress(0.8, "promoting the release")
     publish_catalogue(job.home.lake, job.exclude_items, job.online)
-    promote(job.home, release, namespace.id, job.registry, job.online, job.state)
+    not_compared = promote(job.home, release, namespace.id, job.registry, job.online, job.state)
     progress(1.0, f"release {release} serves")
-    return TrainResult(release, namespace.id, metrics)
+    return TrainResult(release, namespace.id, metrics, not_compared)

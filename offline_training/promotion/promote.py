@@ -58,9 +58,10 @@ def gate(candidate: Manifest, champion: Manifest | None) -> list[str]:
 
 def promote(
     home: Home, release: str, namespace: str, registry: Registry, online: OnlineStore, state: BanditStore
-) -> None:
+) -> str | None:
     """Makes a release with its namespace the one that serves: users' features are published, the registry's alias
-    moves, and every serving process swaps.
+    moves, and every serving process swaps. Returns why it was not compared with the champion, None if it was or there
+    is none: a champion that cannot be read, damaged or of other features, must not keep its successor out.
 
     The users are those of the training sets in the home directory, which the release was made from. Raises
     ReleaseRefused, with every reason, if the release is damaged, does not belong to the namespace, or does not pass the
@@ -71,9 +72,13 @@ def promote(
     if made.release != release:
         raise ReleaseRefused(f"Namespace {namespace} belongs to another release than {release}. Name a pair.")
     active = online.active()
-    champion = None
-    if active is not None and active.release != release and (home.releases / active.release).is_dir():
-        champion = open_release(home.releases / active.release, features_hash())
+    champion, unreadable = None, None
+    if active is not None and active.release != release:
+        try:
+            champion = open_release(home.releases / active.release, features_hash())
+        except ReleaseRefused as error:
+            unreadable = str(error)
+            logger.warning("release %s is not compared with the champion, which cannot be read: %s", release, error)
     if reasons := gate(candidate, champion):
         raise ReleaseRefused(
             f"Release {release} was not promoted: {'; '.join(reasons)}. It stays in {home.releases / release}; "
@@ -81,8 +86,9 @@ def promote(
         )
     online.put_users(user_records(home.training_sets))
     (home.training_sets / PUBLISHED).write_text(release)
-    registry.set_champion(release)
+    registry.set_champion(release, unreadable)
     swap(made, online, state)
+    return unreadable
 
 
 def swap(following: Namespace, online: OnlineStore, state: BanditStore) -> None:

@@ -26,6 +26,7 @@ for _name, _value in {
 
 CHAMPION = "champion"
 RELEASE_TAG = "release"
+UNCOMPARED_TAG = "not_compared_with_champion"  # why
 _CHATTER = ("mlflow", "alembic", "git", "urllib3")
 
 
@@ -71,11 +72,16 @@ class Registry:
             client.set_terminated(identity)
             return version
 
-    def set_champion(self, release: str) -> None:
-        """Gives the alias `champion` to the version of the release. Raises Unavailable if it was never registered."""
+    def set_champion(self, release: str, not_compared: str | None = None) -> None:
+        """Gives the alias `champion` to the version of the release, and a tag that says why it was not compared with
+        the champion before. Raises Unavailable if it was never registered."""
         with self._client() as client:
             for version in client.search_model_versions(f"name='{self._settings.model}'"):
                 if version.tags.get(RELEASE_TAG) == release:
+                    if not_compared is not None:
+                        client.set_model_version_tag(
+                            self._settings.model, version.version, UNCOMPARED_TAG, not_compared
+                        )
                     client.set_registered_model_alias(self._settings.model, CHAMPION, version.version)
                     return
         raise Unavailable(f"Release {release} has no version of model {self._settings.model!r}. Register it first.")
