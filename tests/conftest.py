@@ -8,12 +8,11 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from tests.processes import carrying
+from tests.processes import MODULE, carrying
 
 settings.register_profile("matchloop", deadline=None)  # the first call of a kernel compiles it
 settings.load_profile("matchloop")
 
-_MARK = "TEST_MODULE"  # not MATCHLOOP_*: the stack gives its processes no such variables
 _ENDING_SECONDS = 60.0
 
 
@@ -21,14 +20,14 @@ _ENDING_SECONDS = 60.0
 def nothing_is_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     """No process that a module's tests started is there when the next module begins: it would take their time.
 
-    What is left is ended, and the module fails. Fixtures of the whole session are older than the mark, and stay.
+    What is left is ended, and the module fails. What the whole session shares is started `unmarked`, and stays.
     """
     mark = f"{os.getpid()} {request.node.nodeid}"
-    os.environ[_MARK] = mark
+    os.environ[MODULE] = mark
     yield
-    del os.environ[_MARK]
+    del os.environ[MODULE]
     deadline = time.monotonic() + _ENDING_SECONDS  # for those that were told to end
-    while (left := carrying(_MARK, mark)) and time.monotonic() < deadline:
+    while (left := carrying(MODULE, mark)) and time.monotonic() < deadline:
         psutil.wait_procs(left, timeout=0.1)
     words = [f"{process.pid} {' '.join(process.info['cmdline'] or [])[:200]}" for process in left]
     for process in left:

@@ -1,9 +1,12 @@
 """Processes as tests look for them: by a variable that they inherited from whoever started them."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import psutil
 
+MODULE = "TEST_MODULE"  # not MATCHLOOP_*: the stack gives its processes no such variables
 _PYTHONS_OWN = "multiprocessing.resource_tracker"  # of the test process: it ends with that
 
 
@@ -21,3 +24,14 @@ def carrying(variable: str, value: str) -> list[psutil.Process]:
         ):
             found.append(process)
     return found
+
+
+@contextlib.contextmanager
+def unmarked() -> Iterator[None]:
+    """What is started meanwhile belongs to no module: it stays until the session ends."""
+    mark = os.environ.pop(MODULE, None)
+    try:
+        yield
+    finally:
+        if mark is not None:
+            os.environ[MODULE] = mark

@@ -18,6 +18,7 @@ from infra.leash import leashed
 from infra.servers import HealthCheck
 from offline_training.data.spark import spark_session, stop_session
 from offline_training.settings import SparkSettings
+from tests.processes import unmarked
 
 _START_SECONDS = 150.0
 
@@ -90,6 +91,7 @@ def redis_url(redis_server: Server) -> str:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One Spark session for all tests, on one core."""
-    session = spark_session(SparkSettings(master="local[1]", driver_memory="1g", shuffle_partitions=1), "tests")
+    with unmarked():
+        session = spark_session(SparkSettings(master="local[1]", driver_memory="1g", shuffle_partitions=1), "tests")
     yield session
     stop_session(session)
