@@ -9,6 +9,7 @@ from redis.retry import Retry
 
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from infra.settings import Settings, variable
+from streaming.kafka import Log
 
 _RETRY = Retry(ExponentialBackoff(cap=0.5, base=0.05), 6)  # rides through a restart of the server
 
@@ -18,6 +19,11 @@ def kafka_bootstrap(settings: Settings) -> str:
     if settings.kafka.bootstrap is None:
         raise Unavailable(_missing("broker", variable("kafka", "bootstrap")))
     return settings.kafka.bootstrap
+
+
+def event_log(settings: Settings) -> Log:
+    """The log's topics. Raises Unavailable if there is no broker."""
+    return Log(settings.kafka, kafka_bootstrap(settings))
 
 
 def redis_url(settings: Settings) -> str:

@@ -8,10 +8,9 @@ from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unavailable
 from feature_store.home import Home
 from feature_store.online import OnlineStore
-from infra.connections import kafka_bootstrap, redis_client
+from infra.connections import event_log, redis_client
 from infra.settings import Settings
 from streaming import sink
-from streaming.kafka import Log
 
 _SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -29,7 +28,7 @@ def drain(settings: Settings) -> Drained:
 
     Raises Unavailable, naming who is behind, after a minute of either.
     """
-    log = Log(settings.kafka, kafka_bootstrap(settings))
+    log = event_log(settings)
     ends = sink.drain(log, Home(settings.home).lake, SystemClock())
     deadline = time.monotonic() + _SECONDS
     with redis_client(settings) as client:

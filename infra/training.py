@@ -7,11 +7,10 @@ from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.home import Home
 from feature_store.online import OnlineStore
-from infra.connections import kafka_bootstrap, mlflow_uri, redis_client
+from infra.connections import event_log, mlflow_uri, redis_client
 from infra.settings import Settings
 from offline_training.jobs.train import TrainJob
 from offline_training.promotion.registry import Registry
-from streaming.kafka import Log
 from streaming.sink import coverage
 
 
@@ -23,7 +22,7 @@ def training_job(
 
     A first namespace folds the log from where the lake ends. Raises Unavailable if a server is missing.
     """
-    log = Log(settings.kafka, kafka_bootstrap(settings))
+    log = event_log(settings)
     log.create_topics()
     log_id = log.log_id()
     home = Home(settings.home)

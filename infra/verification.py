@@ -7,12 +7,13 @@ from feature_store.home import Home
 from feature_store.namespace import Namespace
 from feature_store.online import OnlineStore
 from feature_store.rewriting import reading
-from infra.connections import kafka_bootstrap
+from infra.connections import event_log
 from infra.settings import Settings
-from streaming.replay import Comparison, compare
+from streaming.log_reader import LogReader
+from streaming.replay import ReplayCheck, compare
 
 
-def verify(settings: Settings, client: redis.Redis) -> dict[str, list[Comparison]]:
+def verify(settings: Settings, client: redis.Redis) -> dict[str, list[ReplayCheck]]:
     """By namespace that is folded, how each partition's stored state compares with its replay."""
     home, state = Home(settings.home), BanditStore(client, settings.redis)
     with reading(settings.home):
@@ -20,10 +21,8 @@ def verify(settings: Settings, client: redis.Redis) -> dict[str, list[Comparison
             name: compare(
                 Namespace.load(home.namespaces, name),
                 state,
-                home.lake,
+                LogReader(home.lake, event_log(settings)),
                 settings.rewards,
-                kafka_bootstrap(settings),
-                settings.kafka.events_topic,
             )
             for name in OnlineStore(client, settings.redis).namespaces()
         }

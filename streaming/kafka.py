@@ -56,25 +56,25 @@ def partition_of(key: str, partitions: int) -> int:
 
 
 class Log:
-    """The topics of one cluster."""
+    """The topics of one cluster. bootstrap: host:port of its servers, with commas between."""
 
     def __init__(self, settings: KafkaSettings, bootstrap: str) -> None:
-        self._settings = settings
-        self._bootstrap = bootstrap
+        self.settings = settings
+        self.bootstrap = bootstrap
 
     def create_topics(self) -> None:
         """Makes the topics that are missing. Raises Unavailable if the cluster does not answer, LogMismatch if the
         events topic has another number of partitions than the settings say."""
         wanted = {
-            self._settings.events_topic: self._settings.partitions,
-            self._settings.catalogue_topic: 1,
-            self._settings.deadletter_topic: 1,
+            self.settings.events_topic: self.settings.partitions,
+            self.settings.catalogue_topic: 1,
+            self.settings.deadletter_topic: 1,
         }
-        with _Admin(self._bootstrap) as admin:
+        with _Admin(self.bootstrap) as admin:
             present = admin.list_topics()
             stamped = {"message.timestamp.type": "LogAppendTime"}  # see admission.events_of
             missing = [
-                NewTopic(topic, n, self._settings.replication, topic_configs=stamped)
+                NewTopic(topic, n, self.settings.replication, topic_configs=stamped)
                 for topic, n in wanted.items()
                 if topic not in present
             ]
@@ -83,10 +83,10 @@ class Log:
                     admin.create_topics(missing)
             except TopicAlreadyExistsError:
                 pass  # somebody else was quicker
-        if self.partitions() != self._settings.partitions:
+        if self.partitions() != self.settings.partitions:
             raise LogMismatch(
-                f"Topic {self._settings.events_topic!r} has {self.partitions()} partitions, kafka.partitions says "
-                f"{self._settings.partitions}. Set kafka.partitions to what the topic has: it is part of the state."
+                f"Topic {self.settings.events_topic!r} has {self.partitions()} partitions, kafka.partitions says "
+                f"{self.settings.partitions}. Set kafka.partitions to what the topic has: it is part of the state."
             )
 
     def log_id(self, topic: str | None = None) -> str:
@@ -96,7 +96,7 @@ class Log:
         found = self._describe(topic)
         if not found["topic_id"] or uuid.UUID(str(found["topic_id"])).int == 0:
             raise LogMismatch(
-                f"Kafka at {self._bootstrap} gives its topics no ids: positions in a log that was made anew would be "
+                f"Kafka at {self.bootstrap} gives its topics no ids: positions in a log that was made anew would be "
                 "taken for positions in the one before. Use a cluster whose topics have ids, as Apache Kafka's have "
                 "from 2.8 on."
             )
@@ -109,20 +109,20 @@ class Log:
     def append_everywhere(self, value: bytes) -> list[int]:
         """Appends a record to every partition of the events topic. Returns, by partition, the offset behind it. Raises
         Unavailable if a partition does not take it."""
-        writer = Writer(self._bootstrap)
+        writer = Writer(self.bootstrap)
         try:
-            topic = self._settings.events_topic
+            topic = self.settings.events_topic
             sent = [writer.send(topic, None, value, partition) for partition in range(self.partitions())]
             return [place.result().offset + 1 for place in sent]
         finally:
             writer.close()
 
     def _describe(self, topic: str | None) -> Any:
-        name = topic or self._settings.events_topic
-        with _Admin(self._bootstrap) as admin:
+        name = topic or self.settings.events_topic
+        with _Admin(self.bootstrap) as admin:
             found = admin.describe_topics([name])
         if not found or found[0]["error_code"]:
-            raise LogMismatch(f"There is no topic {name!r} at {self._bootstrap}. Start the stack once, or create it.")
+            raise LogMismatch(f"There is no topic {name!r} at {self.bootstrap}. Start the stack once, or create it.")
         return found[0]
 
 

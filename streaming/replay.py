@@ -1,30 +1,21 @@
-"""The law, made executable: state == base + fold of the log from the namespace's offsets.
+"""The law, made executable: state == base + fold of the log from the namespace's offsets."""
 
-The log is read from the lake as far as the lake goes, and from the broker from there on.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from feature_store.bandit_state import BanditStore, Position
-from feature_store.contracts.errors import InvalidInput, Unavailable
-from feature_store.contracts.events import Event
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import ITEM, Float64, Rows, Sums
-from streaming.admission import events_of
 from streaming.fold import Fold
-from streaming.kafka import Reader
+from streaming.log_reader import LogReader
 from streaming.settings import RewardSettings
-from streaming.sink import coverage, read_events
-
-_SILENCE_POLLS = 50
-_POLL_MS = 200
+from streaming.sink import coverage
 
 
-class Comparison(NamedTuple):
+class ReplayCheck(NamedTuple):
     """How a stored partition compares with its replay."""
 
     partition: int
@@ -40,60 +31,31 @@ class Comparison(NamedTuple):
 
 
 def replay(
-    namespace: Namespace, lake: Path, rewards: RewardSettings, ends: Sequence[Sequence[Position]]
+    namespace: Namespace, reader: LogReader, rewards: RewardSettings, ends: Sequence[Sequence[Position]]
 ) -> tuple[Rows, list[Start]]:
-    """State of a namespace from the lake alone: base + fold, and per partition what a fold that goes on from there
-    begins with. ends: per partition, as for events_from."""
-    folds = [
-        replay_partition(namespace, partition, lake, rewards, stops, None, "") for partition, stops in enumerate(ends)
-    ]
+    """State of a namespace: base + fold, and per partition what a fold that goes on from there begins with. ends: per
+    partition, as for LogReader.events."""
+    folds = [replay_partition(namespace, partition, reader, rewards, stops) for partition, stops in enumerate(ends)]
     state = Sums.of(namespace.base, *(fold.sums.rows() for fold in folds))
     return state.rows(), [fold.start() for fold in folds]
 
 
 def replay_partition(
-    namespace: Namespace,
-    partition: int,
-    lake: Path,
-    rewards: RewardSettings,
-    ends: Sequence[Position],
-    bootstrap: str | None,
-    topic: str,
+    namespace: Namespace, partition: int, reader: LogReader, rewards: RewardSettings, ends: Sequence[Position]
 ) -> Fold:
     """The fold of one partition from the namespace's offsets on, base not included.
 
-    Raises Unavailable as events_from does.
+    Raises Unavailable as LogReader.events does.
     """
     fold = Fold(namespace, rewards, namespace.starts[partition], audit=True)
-    fold.apply(events_from(namespace, partition, lake, ends, bootstrap, topic))
+    fold.apply(reader.events(partition, namespace.offsets[partition], ends))
     return fold
 
 
-def events_from(
-    namespace: Namespace,
-    partition: int,
-    lake: Path,
-    ends: Sequence[Position],
-    bootstrap: str | None = None,
-    topic: str = "",
-) -> Iterator[Event]:
-    """The events of one partition from the namespace's offsets on.
-
-    ends: up to where (exclusive), log after log if the log began anew; the first is the namespace's log, the last the
-    one that the broker has now. bootstrap, topic: where to read of the last what the lake does not hold yet; None: only
-    the lake. Raises Unavailable if events are in neither.
-    """
-    start = namespace.offsets[partition]
-    for end in ends:
-        broker = bootstrap if end is ends[-1] else None
-        yield from _events(lake, Position(end.log, start), partition, end.offset, broker, topic)
-        start = 0
-
-
-def lake_ends(namespace: Namespace, partition: int, store: BanditStore, lake: Path, log: str) -> list[Position]:
+def lake_ends(namespace: Namespace, partition: int, state: BanditStore, lake: Path, log: str) -> list[Position]:
     """How far the lake goes in each log that the namespace folds in turn, the last being the one that the broker has
     now."""
-    position, earlier = store.progress(namespace.id, partition)
+    position, earlier = state.progress(namespace.id, partition)
     logs = [*(Position.parse(end).log for end in earlier), position.log if position else namespace.log]
     if logs[-1] != log:  # it began anew, and no updater has noticed yet
         logs.append(log)
@@ -104,25 +66,19 @@ def lake_ends(namespace: Namespace, partition: int, store: BanditStore, lake: Pa
 
 
 def compare(
-    namespace: Namespace,
-    store: BanditStore,
-    lake: Path,
-    rewards: RewardSettings,
-    bootstrap: str | None,
-    topic: str,
-    tolerance: float = 1e-9,
-) -> list[Comparison]:
+    namespace: Namespace, state: BanditStore, reader: LogReader, rewards: RewardSettings, tolerance: float = 1e-9
+) -> list[ReplayCheck]:
     """Holds every stored partition of a namespace against its replay, row by row."""
-    comparisons = []
+    checks = []
     for partition in range(len(namespace.offsets)):
-        stored = store.load(namespace.id, partition)
+        stored = state.load(namespace.id, partition)
         if stored.position is None:
             continue
         ends = [*map(Position.parse, stored.logs), stored.position]
-        fold = replay_partition(namespace, partition, lake, rewards, ends, bootstrap, topic)
+        fold = replay_partition(namespace, partition, reader, rewards, ends)
         keys, gaps = gaps_between(Sums.of(stored.rows), fold.sums, fold.absolute)
-        comparisons.append(
-            Comparison(
+        checks.append(
+            ReplayCheck(
                 partition,
                 stored.position,
                 len(keys.item),
@@ -130,7 +86,7 @@ def compare(
                 [_name(keys, i) for i in np.argsort(-gaps) if gaps[i] > tolerance],
             )
         )
-    return comparisons
+    return checks
 
 
 def gaps_between(found: Sums, expected: Sums, scale: Sums) -> tuple[Rows, Float64]:
@@ -144,45 +100,3 @@ def gaps_between(found: Sums, expected: Sums, scale: Sums) -> tuple[Rows, Float6
 def _name(rows: Rows, i: int) -> str:
     item, cluster = rows.items[rows.item[i]], rows.cluster[i]
     return item if cluster == ITEM else f"{item} in cluster {cluster}"
-
-
-def _events(
-    lake: Path, start: Position, partition: int, end: int, bootstrap: str | None, topic: str
-) -> Iterator[Event]:
-    covered = coverage(lake, start.log, partition)
-    for offset, event in read_events(lake, start.log, partition, start.offset):
-        if offset >= end:
-            return
-        yield event
-    at = max(start.offset, covered)
-    if at >= end:
-        return
-    if bootstrap is None:
-        raise Unavailable(
-            f"The lake holds partition {partition} of log {start.log} up to offset {covered}, the state was folded up "
-            f"to {end}. If that log is gone (a broker that keeps it in memory was killed), the rest cannot be "
-            "replayed: retrain, and the next namespace begins with what the lake holds."
-        )
-    yield from _tail(bootstrap, topic, partition, at, end)
-
-
-def _tail(bootstrap: str, topic: str, partition: int, at: int, end: int) -> Iterator[Event]:
-    reader = Reader(bootstrap, topic, {partition: at})
-    try:
-        silent = 0
-        while at < end:
-            records = reader.poll(_POLL_MS)
-            silent = 0 if records else silent + 1
-            if silent > _SILENCE_POLLS:
-                raise Unavailable(
-                    f"Partition {partition} ends before offset {end}: the broker has lost part of its log."
-                )
-            for record in records:
-                at = record.offset + 1
-                if record.offset < end:
-                    try:
-                        yield from events_of(record)
-                    except InvalidInput:
-                        continue  # a dead letter: it changed nothing
-    finally:
-        reader.close()

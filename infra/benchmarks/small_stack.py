@@ -7,12 +7,11 @@ from typing import Any
 
 from feature_store.online import Active, OnlineStore
 from infra.benchmarks.small_release import build_namespace, build_release, items
-from infra.connections import kafka_bootstrap, redis_client
+from infra.connections import event_log, redis_client
 from infra.programs import API, BROKER, REDIS, SINK, UPDATER
 from infra.settings import Settings, load
 from infra.stack import Stack
 from offline_training.progress import Progress, section
-from streaming.kafka import Log
 
 
 @contextlib.contextmanager
@@ -37,7 +36,7 @@ def small_stack(
 
 def publish(settings: Settings, catalogue: int, shape: dict[str, int]) -> None:
     """Makes a catalogue and a small release of it, and activates that in the servers of the settings."""
-    log = Log(settings.kafka, kafka_bootstrap(settings))
+    log = event_log(settings)
     log.create_topics()
     releases, namespaces = settings.home / "releases", settings.home / "namespaces"
     known = items(catalogue)

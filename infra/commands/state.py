@@ -137,11 +137,10 @@ def _installation(settings: "Settings") -> "Iterator[Installation]":
     from feature_store.contracts.clock import SystemClock
     from feature_store.home import Home
     from feature_store.online import OnlineStore
-    from infra.connections import kafka_bootstrap, redis_client
+    from infra.connections import event_log, redis_client
     from offline_training.jobs.rollback import Installation
-    from streaming.kafka import Log
 
-    log = Log(settings.kafka, kafka_bootstrap(settings))
+    log = event_log(settings)
     with redis_client(settings) as client:
         online, state = OnlineStore(client, settings.redis), BanditStore(client, settings.redis)
         yield Installation(Home(settings.home), settings.rewards, online, state, log, SystemClock())

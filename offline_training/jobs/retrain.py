@@ -25,6 +25,7 @@ from offline_training.train_models import Trained, train_models
 from offline_training.training_data import read_training_data
 from online_serving.release_files import read_graph
 from online_serving.snapshot import Snapshot
+from streaming.log_reader import LogReader
 from streaming.open_decisions import translate
 from streaming.replay import lake_ends, replay
 
@@ -81,7 +82,7 @@ def next_namespace(
 ) -> Namespace:
     """The namespace of a release that follows the parent: transported and mixed base, offsets, translations. ends: per
     partition, up to where the parent's log, and those that followed it, go into the base."""
-    learnt, starts = replay(parent, job.home.lake, job.rewards, ends)
+    learnt, starts = replay(parent, LogReader(job.home.lake), job.rewards, ends)
     created = job.clock.now_ms()
     learnt = learnt.times(1 / parent.decay.trial(created))  # in trials of the new landmark
 

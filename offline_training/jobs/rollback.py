@@ -23,8 +23,9 @@ from feature_store.sums import Sums
 from offline_training.promotion.promote import swap
 from streaming.fold import Fold
 from streaming.kafka import Log
+from streaming.log_reader import LogReader
 from streaming.open_decisions import without
-from streaming.replay import events_from, gaps_between, lake_ends
+from streaming.replay import gaps_between, lake_ends
 from streaming.settings import RewardSettings
 from streaming.sink import drain
 
@@ -83,14 +84,14 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
         raise ReleaseRefused("There is no state to roll back: nothing serves yet. Run `matchloop train` first.")
     parent = Namespace.load(at.home.namespaces, active.namespace)
     _check_time(at, parent, exclusion.after)
-    lake, log_id = at.home.lake, at.log.log_id()
-    drain(at.log, lake, at.clock)
+    reader, log_id = LogReader(at.home.lake), at.log.log_id()
+    drain(at.log, at.home.lake, at.clock)
 
     kept, offsets = [], []
     for n in range(len(parent.offsets)):
-        ends = lake_ends(parent, n, at.state, lake, log_id)
+        ends = lake_ends(parent, n, at.state, at.home.lake, log_id)
         offsets.append(ends[-1].offset)
-        kept.append(_replay(parent, n, at.rewards, events_from(parent, n, lake, ends), exclusion))
+        kept.append(_replay(parent, n, at.rewards, reader.events(n, parent.offsets[n], ends), exclusion))
     _check_users(parent, exclusion.users, set[str]().union(*(one.met for one in kept)))
     before = Sums.of(parent.base, *(one.whole.sums.rows() for one in kept))
     after = Sums.of(parent.base, *(part.sums.rows() for one in kept for part in one.parts))

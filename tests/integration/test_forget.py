@@ -28,6 +28,7 @@ from offline_training.data.erasures import CarriedOut, pending_erasures
 from offline_training.jobs.forget import Forgotten, forget
 from streaming.fold import Fold
 from streaming.lake_rows import row_of
+from streaming.log_reader import LogReader
 from streaming.replay import replay_partition
 from streaming.settings import RewardSettings
 from tests.api_server import wait_until
@@ -62,7 +63,7 @@ class Installed:
 
     def fold(self) -> Fold:
         namespace = Namespace.load(self.path / "namespaces", self.namespace.id)
-        return replay_partition(namespace, 0, self.path / "lake", REWARDS, [Position(LOG, len(self.events))], None, "")
+        return replay_partition(namespace, 0, LogReader(self.path / "lake"), REWARDS, [Position(LOG, len(self.events))])
 
     def forget(self) -> Forgotten:
         return forget(Home(self.path), self.online, self.state, NOW, within_days=30)

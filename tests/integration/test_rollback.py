@@ -23,6 +23,7 @@ from feature_store.sums import SERVED, N, Sums
 from offline_training.jobs.rollback import Exclusion, Installation, activate, perform, plan_rollback
 from streaming import sink
 from streaming.kafka import Log, Reader, Writer
+from streaming.log_reader import LogReader
 from streaming.replay import compare
 from streaming.settings import KafkaSettings, LakeSettings, RewardSettings
 from tests.api_server import wait_until
@@ -85,8 +86,7 @@ class Running:
 
     def law_holds(self, name: str) -> bool:
         namespace = Namespace.load(self.at.home.namespaces, name)
-        lake = self.at.home.lake
-        found = compare(namespace, self.at.state, lake, REWARDS, self.broker, self.kafka.events_topic)
+        found = compare(namespace, self.at.state, LogReader(self.at.home.lake, self.at.log), REWARDS)
         return len(found) > 0 and all(partition.equal for partition in found)
 
     def close(self) -> None:

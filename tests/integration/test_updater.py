@@ -25,6 +25,7 @@ from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS, Sums
 from streaming import dead_letter, sink
 from streaming.kafka import Log, Reader, Record, Writer
+from streaming.log_reader import LogReader
 from streaming.partition import PartitionUpdater
 from streaming.replay import compare
 from streaming.settings import KafkaSettings, LakeSettings, RewardSettings
@@ -71,6 +72,9 @@ class Installation:
         """Appends each event as a record of its own and returns the next offset of each partition."""
         places = [self.writer.send("events", getattr(e, "user", "x"), encode([e])).result() for e in events]
         return [max((p.offset + 1 for p in places if p.partition == n), default=0) for n in range(2)]
+
+    def reader(self, lake: Path | None = None) -> LogReader:
+        return LogReader(lake or self.home / "lake", Log(KAFKA, self.broker))
 
     def folded(self) -> list[int]:
         states = [self.store.load(self.namespace.id, n).position for n in range(2)]
@@ -129,7 +133,7 @@ def test_state_equals_replay_also_after_crashes(installation: Installation, wait
     second.set()
     running[0].join()
 
-    comparisons = compare(installation.namespace, installation.store, lake, REWARDS, installation.broker, "events")
+    comparisons = compare(installation.namespace, installation.store, installation.reader(lake), REWARDS)
     assert [c.equal for c in comparisons] == [True, True]
     assert max(c.largest_difference for c in comparisons) < 1e-15
     states = [installation.store.load(installation.namespace.id, n) for n in range(2)]
@@ -155,9 +159,7 @@ def test_a_tampered_state_is_noticed(installation: Installation, wait: Wait) -> 
                 installation.namespace.id, n, state.position,
                 Commit(state.position, [], 0, True, rows, {}, []),
             )  # fmt: skip
-    results = compare(
-        installation.namespace, installation.store, installation.home / "lake", REWARDS, installation.broker, "events"
-    )
+    results = compare(installation.namespace, installation.store, installation.reader(), REWARDS)
     assert {key for result in results for key in result.differing} == {"a"}
 
 
@@ -211,7 +213,7 @@ def test_a_record_from_the_future_is_kept_and_closes_nobody_s_window(installatio
     assert [getattr(event, "id", None) for event in stored] == [honest.id, ahead.id, "e", "e"]
     (lake / "unused").mkdir()
     for source in (lake, lake / "unused"):  # from the lake, and from the broker
-        found = compare(installation.namespace, installation.store, source, REWARDS, installation.broker, "events")
+        found = compare(installation.namespace, installation.store, installation.reader(source), REWARDS)
         assert [comparison.equal for comparison in found] == [True] * len(found)
 
 
@@ -381,9 +383,7 @@ def _all_folded(installation: Installation, ends: Sequence[int]) -> Callable[[],
 
 
 def _equal(installation: Installation) -> list[bool]:
-    found = compare(
-        installation.namespace, installation.store, installation.home / "lake", REWARDS, installation.broker, "events"
-    )
+    found = compare(installation.namespace, installation.store, installation.reader(), REWARDS)
     return [comparison.equal for comparison in found]
 
 

@@ -29,6 +29,7 @@ from offline_training.settings import MlflowSettings, SparkSettings, TrainingSet
 from offline_training.train_models import Trained
 from streaming.kafka import Record
 from streaming.lake_rows import event_rows
+from streaming.log_reader import LogReader
 from streaming.replay import replay
 from streaming.settings import RewardSettings
 from tests.events import decision, feedback
@@ -89,7 +90,7 @@ def test_what_was_learnt_is_carried_over_and_mixed(job: TrainJob, trained: Train
     parent = parent_of(job, trained)
     end = fill_lake(job.home.lake, parent.graph, parent.release)
     ends = [[Position(LOG, offset)] for offset in end]
-    before, starts = replay(parent, job.home.lake, job.rewards, ends)
+    before, starts = replay(parent, LogReader(job.home.lake), job.rewards, ends)
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
     after = next_namespace(job, parent, ends, trained, release)
 
