@@ -19,6 +19,7 @@ from infra.benchmarks.small_release import items
 from offline_training.jobs.forget import forget
 from offline_training.promotion.promote import user_records
 from streaming import sink
+from streaming.log_reader import LogReader
 from streaming.replay import compare
 from streaming.settings import LakeSettings, RewardSettings
 from tests.api_server import SECRET, Installation, running, wait_until
@@ -129,9 +130,7 @@ def test_an_erased_user_comes_back_by_no_way(installation: Installation, spark: 
         assert bob in left
         (name,) = installation.online.namespaces()
         namespace = Namespace.load(installation.home / "namespaces", name)
-        found = compare(
-            namespace, installation.bandit, lake, RewardSettings(), installation.broker, installation.kafka.events_topic
-        )
+        found = compare(namespace, installation.bandit, LogReader(lake, installation.log), RewardSettings())
         assert [partition.equal for partition in found] == [True, True]
         assert sum(partition.rows for partition in found) > 0
 
