@@ -42,7 +42,7 @@ class Started(msgspec.Struct):
     ports: dict[str, int]
 
 
-class State(NamedTuple):
+class ProgramState(NamedTuple):
     """What the supervisor knows of one program."""
 
     name: str
@@ -145,10 +145,10 @@ class Supervisor:
         ports = {name: port for name, port in started.ports.items() if name != program.name}
         self._write(msgspec.structs.replace(started, ports=ports))
 
-    def states(self) -> dict[str, State]:
+    def states(self) -> dict[str, ProgramState]:
         """What every program that was added is doing."""
         return {
-            info["name"]: State(info["name"], info["statename"], info["pid"], info["start"])
+            info["name"]: ProgramState(info["name"], info["statename"], info["pid"], info["start"])
             for info in self.call("getAllProcessInfo")
         }
 

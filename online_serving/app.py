@@ -34,7 +34,7 @@ from online_serving.pipeline.pipeline import Pipeline
 from online_serving.quarantine import Quarantine
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
-from online_serving.state import Current, State, loader
+from online_serving.state import Current, ServingState, loader
 from online_serving.users import Users
 
 _log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ async def _following(
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is served any more
             loop.call_soon_threadsafe(call)
 
-    def swap(loaded: State) -> None:
+    def swap(loaded: ServingState) -> None:
         for old in parameters:
             old.stop()
         current.publish(loaded)
@@ -160,7 +160,7 @@ async def _following(
     read = loader(config.home, config.kafka.partitions, online, state, config.bandit, pipeline, quarantine, clock)
     keyring = Keyring(config.secret)
 
-    def load(active: Active) -> State:
+    def load(active: Active) -> ServingState:
         online.check_secret(keyring)
         return read(active)
 

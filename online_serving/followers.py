@@ -22,7 +22,7 @@ from online_serving.backoff import Backoff
 from online_serving.parameters import Located, Parameters
 from online_serving.quarantine import Quarantine
 from online_serving.snapshot import Snapshot
-from online_serving.state import Loader, Place, State, read_catalogue
+from online_serving.state import FollowPoint, Loader, ServingState, with_live_catalogue
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class ParameterFollower:
     def __init__(
         self,
         state: BanditStore,
-        loaded: State,
+        loaded: ServingState,
         loop: asyncio.AbstractEventLoop,
         broken: Callable[[Parameters], object],
         clock: Clock,
@@ -83,7 +83,7 @@ class ParameterFollower:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, partition: int, place: Place) -> None:
+    def _run(self, partition: int, place: FollowPoint) -> None:
         while not self._stop.is_set():
             try:
                 place = self._step(partition, place)
@@ -100,13 +100,13 @@ class ParameterFollower:
                     self._broken(self._parameters)
                 return
 
-    def _step(self, partition: int, place: Place) -> Place:
+    def _step(self, partition: int, place: FollowPoint) -> FollowPoint:
         found = self._state.follow(self._namespace, partition, place.stream_id, place.position, _BLOCK_MS)
         for stream_id, delta in found:
             parts = [self._parameters.located(part) for part in delta.changes.parts(_ROWS_AT_ONCE)]
             applied = self._apply(partition, delta.position.offset, parts)
             asyncio.run_coroutine_threadsafe(applied, self._loop).result()
-            place = Place(delta.position, stream_id)
+            place = FollowPoint(delta.position, stream_id)
             committed = int(stream_id.partition("-")[0]) / 1000  # a stream id begins with Redis's clock
             metrics.PROPAGATION.observe(max(0.0, time.time() - committed))
             metrics.PARAMETER_TIME.labels(str(partition)).set(committed)
@@ -150,8 +150,8 @@ class StateFollower(threading.Thread):
         online: OnlineStore,
         load: Loader,
         quarantine: Quarantine,
-        publish: Callable[[State], object],
-        swap: Callable[[State], object],
+        publish: Callable[[ServingState], object],
+        swap: Callable[[ServingState], object],
         complain: Callable[[str, bool], object],
     ) -> None:
         """publish, swap and complain are called from this thread: with a changed state, with another release's state,
@@ -165,10 +165,10 @@ class StateFollower(threading.Thread):
         self._complain = complain
         self._stop_asked = threading.Event()
         self._position: str | None = None  # of the last change that is followed; None: all of it is to be read anew
-        self._state: State | None = None
+        self._state: ServingState | None = None
         self._wanted: Active | None = None
         self._broken: weakref.ref[Parameters] | None = None  # these missed deltas
-        self._loading: Future[State] | None = None
+        self._loading: Future[ServingState] | None = None
         self._changed_while_loading: set[str] = set()
         self._missed_while_loading = False  # changes, nobody knows which
         self._not_before = 0.0  # monotonic time of the next attempt to load
@@ -220,7 +220,7 @@ class StateFollower(threading.Thread):
             self._complain("No release has been activated yet. Run `matchloop train`.", False)
         self._missed_while_loading = self._loading is not None
         if self._state is not None:
-            self._publish_changed(read_catalogue(self._state.snapshot, self._online, self._quarantine))
+            self._publish_changed(with_live_catalogue(self._state.snapshot, self._online, self._quarantine))
         return position
 
     def _follow(self, changes: list[Change]) -> None:
@@ -257,12 +257,12 @@ class StateFollower(threading.Thread):
             self._missed_while_loading = False
             self._loading = background.submit(self._load, self._wanted)
 
-    def _finish_loading(self, loading: "Future[State]") -> None:
+    def _finish_loading(self, loading: "Future[ServingState]") -> None:
         self._loading = None
         try:
             state = loading.result()
             if self._missed_while_loading:
-                snapshot = read_catalogue(state.snapshot, self._online, self._quarantine)
+                snapshot = with_live_catalogue(state.snapshot, self._online, self._quarantine)
             else:
                 snapshot = self._with_items(state.snapshot, self._changed_while_loading)
         except Exception as error:  # noqa: BLE001 - what serves goes on, whatever is wrong with the next release

@@ -25,33 +25,33 @@ from online_serving.snapshot import Snapshot
 from streaming.settings import BanditSettings
 
 
-class Place(NamedTuple):
+class FollowPoint(NamedTuple):
     """Where a partition of the parameters stands, and the delta to follow from."""
 
     position: Position | None
     stream_id: str
 
 
-class State(NamedTuple):
+class ServingState(NamedTuple):
     """A release with the catalogue, and the parameters of a namespace of it."""
 
     active: Active
     snapshot: Snapshot
     parameters: Parameters
-    places: list[Place]  # as of loading
+    places: list[FollowPoint]  # as of loading
 
 
 class Current:
     """Holds the state. Read and replaced on the event loop only."""
 
     def __init__(self) -> None:
-        self._state: State | None = None
+        self._state: ServingState | None = None
         self.problem = "Looking for the active release."  # before the first state
         self.loading = True  # whether time alone will solve it
         self.serving = asyncio.Event()  # there is a state
 
     @property
-    def state(self) -> State:
+    def state(self) -> ServingState:
         """Raises Unavailable, saying why, before the first release is loaded."""
         if self._state is None:
             raise Unavailable(self.problem)
@@ -64,7 +64,7 @@ class Current:
         position = self._state.snapshot.position(item)
         return position is not None and bool(self._state.snapshot.available[position])
 
-    def publish(self, state: State) -> None:
+    def publish(self, state: ServingState) -> None:
         """Has every request from now on answered from the state."""
         state.parameters.extend(state.snapshot.graph)
         self._state = state
@@ -75,7 +75,7 @@ class Current:
         self.problem, self.loading = problem, loading
 
 
-Loader = Callable[[Active], State]
+Loader = Callable[[Active], ServingState]
 
 
 def loader(
@@ -91,7 +91,7 @@ def loader(
     """Returns what reads a release, its namespace, the catalogue and the parameters from disk and Redis. It raises
     ReleaseRefused or LogMismatch if they do not fit each other or this program."""
 
-    def load(active: Active) -> State:
+    def load(active: Active) -> ServingState:
         namespace = Description.load(home / "namespaces", active.namespace)
         if namespace.release != active.release:
             raise ReleaseRefused(
@@ -103,16 +103,16 @@ def loader(
                 f"Namespace {active.namespace} was made for {len(namespace.offsets)} partitions, kafka.partitions is "
                 f"{partitions}. Set kafka.partitions to what the log has, or retrain."
             )
-        snapshot = read_catalogue(Snapshot.load(home / "releases", active.release, []), online, quarantine)
+        snapshot = with_live_catalogue(Snapshot.load(home / "releases", active.release, []), online, quarantine)
         parameters, places = load_parameters(home / "namespaces", namespace, snapshot.graph, state, bandit)
         parameters.refit(clock.now_ms())
         _warm_up(pipeline, snapshot, parameters, clock.now_ms())
-        return State(active, snapshot, parameters, places)
+        return ServingState(active, snapshot, parameters, places)
 
     return load
 
 
-def read_catalogue(snapshot: Snapshot, online: OnlineStore, quarantine: Quarantine) -> Snapshot:
+def with_live_catalogue(snapshot: Snapshot, online: OnlineStore, quarantine: Quarantine) -> Snapshot:
     """The snapshot with the whole catalogue as it is now: what is not in it is masked."""
     seen = set()
 
@@ -128,7 +128,7 @@ def read_catalogue(snapshot: Snapshot, online: OnlineStore, quarantine: Quaranti
 
 def load_parameters(
     namespaces: Path, namespace: Description, graph: Graph, state: BanditStore, bandit: BanditSettings
-) -> tuple[Parameters, list[Place]]:
+) -> tuple[Parameters, list[FollowPoint]]:
     """The parameters of a namespace over a graph, with a prior that was not fitted yet, and where to follow each
     partition from."""
     base = read_base(namespaces, namespace.id)
@@ -137,7 +137,7 @@ def load_parameters(
     for partition, first in enumerate(namespace.offsets):
         position, rows, stream_id = state.load_rows(namespace.id, partition)
         parameters.apply(partition, position.offset if position else first, parameters.located(rows))
-        places.append(Place(position, stream_id))
+        places.append(FollowPoint(position, stream_id))
     _give_memory_back()
     return parameters, places
 

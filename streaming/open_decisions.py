@@ -59,7 +59,7 @@ def translate(start: Start, matrix: Float64, graph: Graph) -> Start:
     return Start(start.stream_time, start.learning, opened)
 
 
-def without(start: Start, users: Collection[str] | None = None) -> Start:
+def mark_as_not_teaching(start: Start, users: Collection[str] | None = None) -> Start:
     """The same beginning, in which what is open of these users, or of everybody, teaches nothing: its later feedback
     and its silence are only seen."""
     opened = {}

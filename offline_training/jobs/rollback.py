@@ -24,7 +24,7 @@ from offline_training.promotion.promote import swap
 from streaming.fold import Fold
 from streaming.kafka import Log
 from streaming.log_reader import LogReader
-from streaming.open_decisions import without
+from streaming.open_decisions import mark_as_not_teaching
 from streaming.replay import gaps_between, lake_ends
 from streaming.settings import RewardSettings
 from streaming.sink import drain
@@ -139,12 +139,12 @@ def _replay(
     """Folds with and without. What is left out stays known, and teaches nothing: its later feedback is only seen."""
     start = parent.starts[partition]
     whole = Fold(parent, rewards, start)
-    part = Fold(parent, rewards, without(start, exclusion.users))
+    part = Fold(parent, rewards, mark_as_not_teaching(start, exclusion.users))
     parts, decisions, met = [part], 0, set[str]()
     for event in events:
         whole.apply([event])
         if len(parts) == 1 and exclusion.after is not None and event_time(event) > exclusion.after:
-            parts.append(Fold(parent, rewards, without(part.start())))
+            parts.append(Fold(parent, rewards, mark_as_not_teaching(part.start())))
             part = parts[-1]
         if (user := getattr(event, "user", None)) in exclusion.users:
             met.add(str(user))

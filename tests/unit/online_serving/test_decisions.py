@@ -26,7 +26,7 @@ from online_serving.recommendations import Recommender, UserLocks
 from online_serving.schemas import FeedbackRequest, RecommendationRequest
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
-from online_serving.state import Current, State
+from online_serving.state import Current, ServingState
 from streaming.kafka import Appended
 from streaming.settings import BanditSettings, RewardSettings
 from tests.events import KEYRING, decision
@@ -65,7 +65,7 @@ def current(tmp_path_factory: pytest.TempPathFactory) -> Current:
     snapshot = Snapshot.load(home, release, CATALOGUE)
     parameters = Parameters(snapshot.graph, [], [3, 4], BanditSettings())
     current = Current()
-    current.publish(State(Active(release, "n"), snapshot, parameters, []))
+    current.publish(ServingState(Active(release, "n"), snapshot, parameters, []))
     return current
 
 
