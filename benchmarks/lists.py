@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from benchmarks.retrieval.item_lists import spark_lists
 from benchmarks.retrieval.measure import interval
 from benchmarks.retrieval.ours import catalogue_of, sequences
 from benchmarks.retrieval.protocols import TEST, Protocol, read_protocol
+from feature_store.arrays import Bool, Float32, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import ITEM_FEATURES
 from infra.benchmarks.bench import Goal
@@ -45,10 +45,6 @@ RULES: dict[str, ItemCf | Swing] = {
 PI2I_RULE = SEQUENTIAL_CF  # what `train` uses
 PI2I, TOWERS, UNION = "pi2i", "two_towers", "pi2i_and_two_towers"
 
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 Find = Callable[[int, Bool], Int64]  # row of the moments, and the items that may be found -> items, best first
 
 

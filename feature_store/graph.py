@@ -19,14 +19,11 @@ import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from feature_store.arrays import Int32, Int64
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.growing import GrowingRows
 from feature_store.strings import to_strings
-
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 _CLUSTERS = b"matchloop.clusters"
 _NOTHING: Int32 = np.empty(0, dtype=np.int32)

@@ -14,10 +14,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from feature_store.arrays import Float64
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.decay import Decay
 from feature_store.graph import Graph
-from feature_store.sums import Float64, Rows
+from feature_store.sums import Rows
 
 _DESCRIPTION = "namespace.json"
 _BASE = "base.parquet"

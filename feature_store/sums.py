@@ -16,13 +16,9 @@ import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from feature_store.arrays import Float64, Int32, Int64
 from feature_store.strings import to_strings
-
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 ITEM = -1  # in place of a cluster: the item's own row
 COLUMNS = 5

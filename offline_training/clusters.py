@@ -2,13 +2,10 @@
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Float32, Int64
 from feature_store.graph import Graph
 from offline_training.fitting import THREADS
-
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 
 USERS_PER_CLUSTER = 10  # at least, so that a cluster is a group of people
 EDGES_PER_ITEM = 4

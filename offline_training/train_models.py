@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from feature_store.arrays import Int64
 from offline_training.evaluation.holdout import evaluate_retrieval
 from offline_training.progress import Progress, section
 from offline_training.ranking.dataset import RankerRows, ranker_rows
 from offline_training.ranking.training import FittedRanker, fit_ranker
-from offline_training.retrieval.dataset import Catalogue, Int64
+from offline_training.retrieval.dataset import Catalogue
 from offline_training.retrieval.pi2i.build import PersonalLists, personal_lists
 from offline_training.retrieval.pi2i.moments import moments
 from offline_training.retrieval.sequences import Sequences

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from feature_store.arrays import Float32
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.retrieval.dataset import (
     Catalogue,
-    Float32,
     Impressions,
     read_features_at_validation,
     read_impressions,

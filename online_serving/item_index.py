@@ -4,11 +4,8 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
+from feature_store.arrays import Bool, Float32, Int64
 
 _faiss: Any = faiss  # its type information does not know the keyword arguments of the search parameters
 

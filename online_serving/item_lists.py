@@ -9,15 +9,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Bool, Float32, Int32, Int64
 from feature_store.contracts.errors import ReleaseRefused
 from online_serving.release_files import LIST_ITEMS, LIST_SCORES
-
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 TRIGGERS = 20  # newest liked items whose lists are united
 FADING = 0.8  # what the list of a trigger counts, relative to that of the trigger after it

@@ -1,11 +1,8 @@
 """Which user clusters a new item joins: those that it would have been connected to in training."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
+from feature_store.arrays import Float32, Int32, Int64
 
 _EDGES_AT_ONCE = 1 << 18
 

@@ -10,18 +10,16 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.decay import NOTHING_FADES, Decay
-from feature_store.graph import Graph, Int64, find_row
+from feature_store.graph import Graph, find_row
 from feature_store.growing import GrowingRows
-from feature_store.sums import COLUMNS, ITEM, NO_ROWS, Float64, N, Rows
+from feature_store.sums import COLUMNS, ITEM, NO_ROWS, N, Rows
 from streaming.bandit.diag_linucb import Table
 from streaming.bandit.prior import FIRST_FIT, Prior, fit, refit_at
 from streaming.settings import BanditSettings
-
-Bool = NDArray[np.bool_]
 
 _DROPPED = -1
 

@@ -17,16 +17,13 @@ import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from feature_store.arrays import Float32, Int64
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest
 from feature_store.definitions import ITEM_FEATURES
 from feature_store.graph import Graph
 from feature_store.strings import to_strings
-
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 
 ITEMS = "items.parquet"
 INDEX = "index.faiss"

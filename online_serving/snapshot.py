@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Bool, Float32, Int64
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.manifest import Manifest, open_release
@@ -22,11 +22,6 @@ from online_serving.item_lists import ItemLists
 from online_serving.joining import cluster_thresholds, clusters_for
 from online_serving.release_files import read_contents
 from online_serving.towers import Towers
-
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 _KNOWN = [feature.name for feature in ITEM_FEATURES].index("known")
 

@@ -6,15 +6,11 @@ Training's batch jobs encode and rank through this module too, so that there is 
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
+from feature_store.arrays import Float32, Int64
 from feature_store.contracts.errors import ReleaseRefused
 from online_serving.release_files import ITEM_TOWER, RANKER, SCORER, USER_TOWER
-
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 
 _PAIR_INPUTS = ["cross", "length", "target", "trigger", "triggers", "user"]
 _ERRORS_ONLY = 3

@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 import numpy as np
 
+from feature_store.arrays import Float64
 from feature_store.contracts.identity import Masks
 from feature_store.graph import Graph
 from feature_store.namespace import Start
-from feature_store.sums import Float64
 from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
 
 _MIN_TRANSLATED_WEIGHT = 0.01  # of a cluster that a decision of another release is folded onto

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from feature_store.arrays import Float64
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.namespace import Namespace, Start
-from feature_store.sums import ITEM, Float64, Rows, Sums
+from feature_store.sums import ITEM, Rows, Sums
 from streaming.fold import Fold
 from streaming.log_reader import LogReader
 from streaming.settings import RewardSettings

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from feature_store.sums import ITEM, Float64, Rows, Sums
+from feature_store.arrays import Float64
+from feature_store.sums import ITEM, Rows, Sums
 
 
 def rows_of(named: Mapping[str, Sequence[float] | Float64]) -> Rows:

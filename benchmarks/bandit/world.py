@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from feature_store.arrays import Float64, Int64
 from feature_store.graph import Graph
-from feature_store.sums import COLUMNS, ITEM, Float64, Int64, Rows
+from feature_store.sums import COLUMNS, ITEM, Rows
 from streaming.bandit.diag_linucb import Table
 from streaming.bandit.prior import Prior
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from benchmarks.regret.contenders import MABWISER, SQUARECB
 from benchmarks.regret.loop import Run, Visits
-from benchmarks.regret.world import Environment, Float64, Int64
+from benchmarks.regret.world import Environment
+from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.regret import policies
-from benchmarks.regret.world import Float64
+from feature_store.arrays import Float64
 from streaming.settings import BanditSettings
 
 OURS, PUBLISHED, RANDOM, ORACLE = "ours", "published", "random", "oracle"

@@ -13,7 +13,8 @@ from benchmarks.regret.loop import best, play, visits
 from benchmarks.regret.policies import learn, new_state, score, serve
 from benchmarks.regret.scenarios import Scenario
 from benchmarks.regret.tournament import Parameters
-from benchmarks.regret.world import ACTIVE_CLUSTERS, Environment, Float64, jester
+from benchmarks.regret.world import ACTIVE_CLUSTERS, Environment, jester
+from feature_store.arrays import Float64
 
 _WARM_UP, _BATCH, _BATCHES = 5_000, 500, 41
 _AGENT_BATCH, _AGENT_BATCHES = 20, 11

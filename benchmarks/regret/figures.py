@@ -8,7 +8,7 @@ from scipy import stats
 from benchmarks.regret.contenders import BAG, LINTS, LINUCB, ORACLE, OURS, RANDOM, SQUARECB, THOMPSON
 from benchmarks.regret.scenarios import Scenario
 from benchmarks.regret.tournament import DISCOVERED, Played
-from benchmarks.regret.world import Float64
+from feature_store.arrays import Float64
 from infra.benchmarks.bench import Goal
 
 CONFIDENCE = 0.95

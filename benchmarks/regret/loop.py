@@ -6,7 +6,8 @@ import numba
 import numpy as np
 
 from benchmarks.regret.policies import Learnt, learn, score, serve
-from benchmarks.regret.world import Environment, Float64, Int64
+from benchmarks.regret.world import Environment
+from feature_store.arrays import Float64, Int64
 
 
 class Visits(NamedTuple):

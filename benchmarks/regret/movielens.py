@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from benchmarks.regret.offline_model import Ratings, predictions, train
 from benchmarks.regret.taste import probabilities
-from benchmarks.regret.world import CLUSTERS, Environment, Int64, contexts, evenly_arriving, source
+from benchmarks.regret.world import CLUSTERS, Environment, contexts, evenly_arriving, source
+from feature_store.arrays import Int64
 from feature_store.contracts.catalogue import Item, UserProfile
 from feature_store.definitions import ITEM_TOKENS, token_ids
 from feature_store.graph import Graph

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.regret.world import CLUSTERS, Float32, Float64, Int64, contexts
+from benchmarks.regret.world import CLUSTERS, contexts
+from feature_store.arrays import Float32, Float64, Int64
 from feature_store.definitions import UNKNOWN_ITEM, ranker_features
 from offline_training.clusters import cluster_users
 from offline_training.data.item_features import feature_values

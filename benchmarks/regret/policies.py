@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from benchmarks.regret.world import Environment, Float64, Int64
+from benchmarks.regret.world import Environment
+from feature_store.arrays import Float64, Int64
 from feature_store.graph import Adjacency, Graph
 from feature_store.sums import COLUMNS, PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
 from streaming.bandit.diag_linucb import _score, reward_deviation

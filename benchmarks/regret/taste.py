@@ -2,10 +2,8 @@
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
+from feature_store.arrays import Float64, Int64
 
 RANK, RIDGE, BIAS_RIDGE = 16, 10.0, 10.0
 _SWEEPS = 8

@@ -15,7 +15,8 @@ from benchmarks.regret.contenders import MABWISER, Contender
 from benchmarks.regret.loop import Run, Visits, play, visits
 from benchmarks.regret.policies import new_state
 from benchmarks.regret.scenarios import MABWISER_ROUNDS, Scenario, worlds
-from benchmarks.regret.world import Environment, Float64
+from benchmarks.regret.world import Environment
+from feature_store.arrays import Float64
 from offline_training.progress import Progress, section
 from streaming.settings import RewardSettings
 

@@ -6,16 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from feature_store.arrays import Float32, Float64, Int32, Int64
 from feature_store.contracts.errors import InvalidInput
 from offline_training.clusters import cluster_users, unit
 from streaming.bandit.diag_linucb import context
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 CLUSTERS, ACTIVE_CLUSTERS, TEMPERATURE = 64, 5, 0.1
 JOKES_FOR_CONTEXT = 30

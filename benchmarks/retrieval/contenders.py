@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.retrieval.datasets import Dataset, Float64, Int64
+from benchmarks.retrieval.datasets import Dataset
 from benchmarks.retrieval.item_lists import union_contender
 from benchmarks.retrieval.measure import Contender, FittedModel
 from benchmarks.retrieval.ours import two_tower
 from benchmarks.retrieval.peers import ContentKnn, Ease, GfCf
 from benchmarks.retrieval.sequence_peers import Markov, NextItemRidge, SequentialKnn
+from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from offline_training.data.item_lists import ItemCf
 from offline_training.evaluation.baselines import Baseline, ItemKnn, MostPopular, MostPopularLately

@@ -8,14 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.catalogue import Item, UserProfile
 from feature_store.contracts.errors import InvalidInput
 from offline_training.evaluation.baselines import Interactions
-
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 
 _GOOD_RATING = 4
 

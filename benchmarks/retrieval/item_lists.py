@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from scipy import sparse
 
-from benchmarks.retrieval.datasets import Dataset, Float64, Int64
+from benchmarks.retrieval.datasets import Dataset
 from benchmarks.retrieval.measure import Contender, FittedModel
 from benchmarks.retrieval.peers import LowPass
+from feature_store.arrays import Float64, Int64
 from infra.settings import load
 from offline_training.data.item_lists import ItemCf, Swing, item_lists
 from offline_training.evaluation.baselines import Interactions, weighted_past

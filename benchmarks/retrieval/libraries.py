@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from benchmarks.retrieval.datasets import Bool, Float64, Int64
+from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from offline_training.evaluation.baselines import Interactions, weighted_past
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.retrieval.datasets import Dataset, Float64, Int64
+from benchmarks.retrieval.datasets import Dataset
 from benchmarks.retrieval.protocols import TEST, Metric, Protocol, Task
+from feature_store.arrays import Float64, Int64
 from offline_training.evaluation import metrics
 from offline_training.progress import Progress
 

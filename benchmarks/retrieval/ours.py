@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.retrieval.datasets import Bool, Dataset, Float32, Float64, Int64
+from benchmarks.retrieval.datasets import Dataset
 from benchmarks.retrieval.measure import Contender, FittedModel, Score
 from benchmarks.retrieval.protocols import Task
 from benchmarks.retrieval.ranker import Offer, compare
+from feature_store.arrays import Bool, Float32, Float64, Int64
 from feature_store.definitions import (
     ITEM_TOKENS,
     RECENT_POPULARITY,

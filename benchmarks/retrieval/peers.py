@@ -7,7 +7,7 @@ import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.linalg import svds
 
-from benchmarks.retrieval.datasets import Float64, Int64
+from feature_store.arrays import Float64, Int64
 from offline_training.evaluation.baselines import Interactions, weighted_past
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.retrieval.datasets import Bool, Dataset, Int64, gowalla, movielens_1m, movielens_100k
+from benchmarks.retrieval.datasets import Dataset, gowalla, movielens_1m, movielens_100k
+from feature_store.arrays import Bool, Int64
 from feature_store.contracts.errors import InvalidInput
 from offline_training.evaluation.splits import cold, leave_last_out, split_time
 

@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.retrieval.datasets import Bool, Float32, Float64
 from benchmarks.retrieval.measure import interval
+from feature_store.arrays import Bool, Float32, Float64
 from infra.benchmarks.bench import Goal
 from offline_training.evaluation.metrics import auc, ece, gauc, ndcg, places
 from offline_training.ranking.dataset import RankerRows

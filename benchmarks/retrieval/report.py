@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.retrieval.contenders import CONTENT_KNN
-from benchmarks.retrieval.datasets import Float64
 from benchmarks.retrieval.item_lists import LISTS, UNION
 from benchmarks.retrieval.measure import TestResults, interval, label
 from benchmarks.retrieval.ours import MODEL, SERVED, TWO_STAGE
 from benchmarks.retrieval.protocols import HIDDEN_ITEMS, NEVER_SEEN, TEST, Protocol, Task
+from feature_store.arrays import Float64
 from infra.benchmarks.bench import Goal
 
 OURS = (MODEL, SERVED, TWO_STAGE, LISTS, UNION)

@@ -5,7 +5,7 @@ from typing import Self
 import numpy as np
 from scipy import linalg, sparse
 
-from benchmarks.retrieval.datasets import Float64, Int64
+from feature_store.arrays import Float64, Int64
 from offline_training.evaluation.baselines import Interactions, weighted_past
 
 

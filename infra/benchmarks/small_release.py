@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from feature_store.arrays import Float32
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.manifest import Manifest, seal
 from feature_store.definitions import (
@@ -40,8 +41,6 @@ from online_serving.release_files import (
     read_graph,
     write_contents,
 )
-
-Float32 = NDArray[np.float32]
 
 _FLOAT, _INT = TensorProto.FLOAT, TensorProto.INT64
 

@@ -6,13 +6,10 @@ V <- omega V_online + (1 - omega) V_offline with omega = 0.2.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Float64, Int64
 from feature_store.graph import Graph
 from feature_store.sums import ITEM, PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, Rows, S, Sums
-
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 
 
 def translation(old: Int64, new: Int64, old_clusters: int, new_clusters: int) -> Float64:

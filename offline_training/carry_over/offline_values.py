@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from feature_store.arrays import Float32, Float64, Int64
 from feature_store.definitions import ranker_features
 from feature_store.sums import ITEM, Rows
 from offline_training.carry_over.ensemble import with_item_values
-from offline_training.retrieval.dataset import Float32, Float64, Int64
 from offline_training.retrieval.sequences import Sequences
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import context

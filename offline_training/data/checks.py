@@ -10,13 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from feature_store.arrays import Bool, Float64
 from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
 from feature_store.contracts.errors import InvalidInput
-
-Bool = NDArray[np.bool_]
-Float64 = NDArray[np.float64]
 
 _FIRST_MILLISECONDS = 1e11  # as seconds the year 5138, as milliseconds March 1973
 _END_OF_TIME = 1e14  # as milliseconds the year 5138

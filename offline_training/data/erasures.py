@@ -10,19 +10,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from feature_store.arrays import Int64
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.identity import MASKED, Keyring
 from offline_training.data.checks import Verdict
 from offline_training.data.lake import parquet_files
-
-Int64 = NDArray[np.int64]
 
 
 class Pending(NamedTuple):

@@ -4,13 +4,10 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
+from feature_store.arrays import Float64, Int64
 from feature_store.definitions import DAY_MS
-
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

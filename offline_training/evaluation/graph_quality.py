@@ -4,13 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Bool, Float32
 from offline_training.clusters import build_graph, cluster_count, cluster_users
-
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 
 SIZE = 50  # of the recall
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import HistoryEvent
 from feature_store.user_features import UserFeatures
@@ -22,8 +22,6 @@ from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
 
 T = TypeVar("T")
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 
 RECALL_SIZE, TOP_SIZE = 50, 10
 MAX_SCORES = 10_000_000  # users asked about times items: above, users are sampled, which bounds the memory

@@ -7,12 +7,9 @@ only later, so it rewards what serving can never know (Ji et al., TOIS 2023, "A 
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Bool, Int64
 from feature_store.contracts.errors import InvalidInput
-
-Bool = NDArray[np.bool_]
-Int64 = NDArray[np.int64]
 
 
 class LeaveLastOut(NamedTuple):

@@ -4,13 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from offline_training.experiment.ope import SlateLog
-
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

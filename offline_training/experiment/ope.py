@@ -24,14 +24,10 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from offline_training.experiment.statistics import Interval, Ratio, interval, sums_by_user
-
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
-Bool = NDArray[np.bool_]
 
 MIN_EFFECTIVE_SIZE = 100.0  # below it an interval that assumes normality is not to be believed
 MAX_WEIGHT_SHARE = 0.1  # nor when a single decision carries more than this of all weight

@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
-
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 
 PER = 1_000  # figures are given per this many impressions
 SAMPLE_RATIO_ALARM = 1e-3  # a p-value below it says that the assignment or the logging is broken

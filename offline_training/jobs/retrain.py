@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from feature_store.arrays import Float32, Float64
 from feature_store.bandit_state import Position
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import open_release
@@ -11,7 +12,6 @@ from feature_store.definitions import features_hash
 from feature_store.namespace import Namespace, namespace_id
 from feature_store.online import Active
 from feature_store.rewriting import undisturbed
-from feature_store.sums import Float64
 from offline_training.carry_over.ensemble import mix, translation, transport
 from offline_training.carry_over.offline_values import offline_values
 from offline_training.clusters import nearest_cluster
@@ -19,7 +19,6 @@ from offline_training.jobs.train import TrainJob, TrainResult, build_sets, carry
 from offline_training.progress import Progress, section
 from offline_training.release.encoding import encode_users
 from offline_training.release.write import write_release
-from offline_training.retrieval.dataset import Float32
 from offline_training.retrieval.sequences import Sequences
 from offline_training.train_models import Trained, train_models
 from offline_training.training_data import read_training_data

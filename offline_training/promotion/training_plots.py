@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from feature_store.arrays import Float64
 from feature_store.graph import Graph
-from offline_training.ranking.dataset import Float64
 from offline_training.train_models import Trained
 
 

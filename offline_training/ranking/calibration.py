@@ -1,9 +1,9 @@
 """Platt scaling: makes a model's log-odds mean what they say."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Float64 = NDArray[np.float64]
+from feature_store.arrays import Float64
+
 _ITERATIONS = 50
 _RIDGE = 1.0
 

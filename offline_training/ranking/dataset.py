@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.arrays import Float32, Float64, Int64
 from feature_store.definitions import ITEM_FEATURES, RANKER_FEATURES, UNKNOWN_ITEM, at_age, ranker_features
 from offline_training.clusters import cluster_count, cluster_users
 from offline_training.progress import Progress
@@ -21,10 +22,6 @@ from offline_training.retrieval.sequences import Sequences
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
 from streaming.bandit.diag_linucb import context
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 
 NEAREST, POPULAR, RANDOM = 200, 100, 50  # sizes of a pool's parts
 MOMENTS_PER_USER = 8

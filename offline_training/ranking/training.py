@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from feature_store.arrays import Float64
 from feature_store.definitions import RANKER_FEATURES
 from offline_training.evaluation.metrics import auc, calibration_curve, ece, gauc, log_loss
 from offline_training.fitting import FittingTask, TensorBatches, fit
@@ -15,8 +16,6 @@ from offline_training.ranking.calibration import platt, sigmoid
 from offline_training.ranking.dataset import RankerRows
 from offline_training.ranking.model import CLICK, REWARD, Form, Ranker
 from offline_training.settings import TrainingSettings
-
-Float64 = NDArray[np.float64]
 
 FOLDS = 3
 BATCH, MIN_BATCH = 512, 32

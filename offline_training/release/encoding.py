@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from offline_training.retrieval.dataset import Float32, Int64
+from feature_store.arrays import Float32, Int64
 from offline_training.retrieval.sequences import Sequences
 from online_serving.towers import Towers
 

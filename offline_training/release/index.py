@@ -7,9 +7,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.arrays import Float32
 from offline_training.fitting import THREADS
-
-Float32 = NDArray[np.float32]
 
 EXACT_UP_TO = 50_000  # items: below, exact search takes a few tenths of a millisecond
 RECALL_SIZE, RECALL_QUERIES = 100, 200

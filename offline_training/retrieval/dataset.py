@@ -11,14 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from feature_store.arrays import Bool, Float32, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import ITEM_FEATURES, POSITIVE, USER_TOKENS, gap_buckets, kind_id, token_ids
 from offline_training.retrieval.sequences import Histories, Sequences
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
-Bool = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Bool, Int64
 from feature_store.definitions import HistoryEvent, gap_buckets, kind_id
-
-Int64 = NDArray[np.int64]
-Bool = NDArray[np.bool_]
 
 
 class Histories(NamedTuple):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from feature_store.arrays import Bool, Float32, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import DAY_MS
 from offline_training.fitting import FittingTask, fit
@@ -26,10 +27,6 @@ from offline_training.retrieval.losses import (
 from offline_training.retrieval.sequences import Sequences, Windows, batches, targets
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import Loss, TrainingSettings
-
-Int64 = NDArray[np.int64]
-Float32 = NDArray[np.float32]
-Bool = NDArray[np.bool_]
 
 FULL_SOFTMAX_UP_TO = 50_000  # items; beyond, embedding all of them at every step takes longer than the rest of it
 BATCH_PLACES = 2_048  # places of one in-batch softmax

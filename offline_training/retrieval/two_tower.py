@@ -6,16 +6,14 @@ what they did and their profile tokens. So an item that came a second ago, or a 
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from feature_store.arrays import Float32, Int64
 from feature_store.definitions import GAP_BUCKETS, KIND_BUCKETS, TOKEN_BUCKETS
 from offline_training.retrieval.sequences import Histories
 from offline_training.settings import TrainingSettings
 
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 _BATCH = 512
 _SMALL = 0.02
 _ROTATION_BASE = 100.0  # of the slowest rotation the period is 600 places: histories are hundreds long, not thousands

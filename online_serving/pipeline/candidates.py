@@ -4,9 +4,10 @@ import functools
 
 import numpy as np
 
+from feature_store.arrays import Bool, Int64
 from feature_store.sums import SERVED
 from online_serving.pipeline.features import EncodedUser
-from online_serving.pipeline.request import Bool, Int64, Uint8
+from online_serving.pipeline.request import Uint8
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Table
 

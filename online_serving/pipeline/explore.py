@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.experiments import BanditMode
 from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, N
-from online_serving.pipeline.request import Bool, Float64, Int64
 from streaming.bandit.diag_linucb import Estimate, Table, score
 from streaming.bandit.exploration import Slate, choose_slate
 from streaming.settings import BanditSettings

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from feature_store.arrays import Float32, Float64, Int64
 from feature_store.definitions import (
     USER_TOKENS,
     HistoryEvent,
@@ -14,7 +15,7 @@ from feature_store.definitions import (
     ranker_features,
     token_ids,
 )
-from online_serving.pipeline.request import Float32, Float64, Int64, Request, UserFeatures
+from online_serving.pipeline.request import Request, UserFeatures
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import context
 

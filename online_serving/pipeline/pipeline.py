@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.experiments import Variant
 from online_serving import metrics
 from online_serving.pipeline import candidates as retrieve
 from online_serving.pipeline.explore import draw, estimate
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user
-from online_serving.pipeline.request import Bool, Float64, Int64, Recommendation, Request, Uint8, UserFeatures
+from online_serving.pipeline.request import Recommendation, Request, Uint8, UserFeatures
 from online_serving.pipeline.rules import allowed_items
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot

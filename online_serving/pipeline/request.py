@@ -9,10 +9,6 @@ from numpy.typing import NDArray
 
 from feature_store.definitions import HistoryEvent
 
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 Uint8 = NDArray[np.uint8]
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from online_serving.pipeline.request import Bool, Filter, Int64, Request
+from feature_store.arrays import Bool, Int64
+from online_serving.pipeline.request import Filter, Request
 from online_serving.snapshot import Snapshot
 
 

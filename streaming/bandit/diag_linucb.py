@@ -23,6 +23,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.arrays import Float32, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency
 from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
@@ -30,9 +31,6 @@ from streaming.bandit.lookup import place, places
 from streaming.bandit.prior import Prior, check_rows, item_level
 from streaming.settings import BanditSettings, ScoreForm
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 Uint64 = NDArray[np.uint64]
 
 MAX_ACTIVE_CLUSTERS = 62  # bits of an edge mask, with room for a sign

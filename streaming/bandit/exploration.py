@@ -12,11 +12,8 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-Bool = NDArray[np.bool_]
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
+from feature_store.arrays import Bool, Float64, Int64
 
 
 class Slate(NamedTuple):

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from feature_store.arrays import Float64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency
-from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, B, D, F, Float64, N, S
+from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, B, D, F, N, S
 
 _SWEEPS = 2
 # Moments say how much edges differ in a log drawn at random. A policy that shows what it believes in, and so corrects

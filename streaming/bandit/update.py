@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from feature_store.sums import COLUMNS, ITEM, Float64, Int32
+from feature_store.arrays import Float64, Int32
+from feature_store.sums import COLUMNS, ITEM
 
 
 class Additions(NamedTuple):

@@ -10,10 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from feature_store.arrays import Int64
 from feature_store.contracts import columns
 from offline_training.progress import Progress
-
-Int64 = NDArray[np.int64]
 
 _ROWS_PER_FILE = 1_000_000
 _ROWS_PER_USER = 100

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from feature_store.arrays import Float32
 from offline_training.progress import Progress
-from offline_training.retrieval.dataset import Float32
 from offline_training.retrieval.pi2i.lists import AT_END, AT_VALIDATION, MakeLists, hit_rates, knee
 from offline_training.retrieval.pi2i.moments import Moments
 from offline_training.retrieval.pi2i.scorer import PairScorer

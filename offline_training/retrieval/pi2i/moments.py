@@ -4,14 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_store.arrays import Bool, Float32, Int64
 from offline_training.retrieval.sequences import Sequences
 from offline_training.retrieval.two_tower import TwoTower
-
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 
 MAX_MOMENTS = 50_000
 

@@ -2,17 +2,13 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from feature_store.arrays import Float32
 from offline_training.fitting import FittingTask, TensorBatches, fit
 from offline_training.progress import Progress
 from offline_training.retrieval.pi2i.moments import Moments
 from offline_training.retrieval.pi2i.scorer import PairScorer
 from online_serving.item_lists import CROSS, TRIGGERS, ItemLists
-
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 
 NEGATIVES = 127  # pairs read per moment beside one that is right
 EPOCHS, BATCH, RATE, WEIGHT_DECAY = 3, 64, 5e-3, 0.1

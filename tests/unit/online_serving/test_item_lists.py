@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feature_store.arrays import Float32, Int64
 from feature_store.contracts.errors import ReleaseRefused
-from online_serving.item_lists import FADING, TARGETS, TOTAL, TRIGGERS, Float32, Int64, ItemLists
+from online_serving.item_lists import FADING, TARGETS, TOTAL, TRIGGERS, ItemLists
 from online_serving.release_files import LIST_ITEMS
 
 LISTS = ItemLists(

@@ -7,7 +7,8 @@ from benchmarks.regret import policies
 from benchmarks.regret.agents import Mabwiser, Trial, VowpalWabbit, play_agent
 from benchmarks.regret.loop import play, visits
 from benchmarks.regret.policies import learn, new_state, ridge_estimate
-from benchmarks.regret.world import Environment, Int64
+from benchmarks.regret.world import Environment
+from feature_store.arrays import Int64
 
 
 class Greedy:

@@ -4,18 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from benchmarks.regret import policies
 from benchmarks.regret.policies import Learnt, learn, new_state, score, serve
 from benchmarks.regret.world import Environment
+from feature_store.arrays import Float64
 from feature_store.sums import ITEM
 from streaming.bandit import diag_linucb
 from streaming.bandit.prior import fit
 from streaming.bandit.update import Shares
 from streaming.settings import BanditSettings, ScoreForm
 
-Float64 = NDArray[np.float64]
 CANDIDATES = np.arange(6)
 USER = 2
 

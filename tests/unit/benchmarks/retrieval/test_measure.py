@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.retrieval.datasets import Dataset, Float64, Int64
+from benchmarks.retrieval.datasets import Dataset
 from benchmarks.retrieval.measure import Contender, FittedModel, ask, interval, measure, tune
 from benchmarks.retrieval.protocols import TEST, Protocol, Task
 from benchmarks.retrieval.report import goals, report, table
+from feature_store.arrays import Float64, Int64
 from feature_store.contracts.catalogue import Item
 from offline_training.evaluation.baselines import Interactions
 from offline_training.progress import silent

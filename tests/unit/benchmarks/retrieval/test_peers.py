@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from benchmarks.retrieval.contenders import CONTENT_KNN, contenders
-from benchmarks.retrieval.datasets import Dataset, Int64
+from benchmarks.retrieval.datasets import Dataset
 from benchmarks.retrieval.item_lists import UNION
 from benchmarks.retrieval.measure import Score
 from benchmarks.retrieval.peers import ContentKnn, Ease, GfCf
 from benchmarks.retrieval.protocols import PROTOCOLS
 from benchmarks.retrieval.sequence_peers import Markov, NextItemRidge, SequentialKnn
+from feature_store.arrays import Int64
 from feature_store.contracts.catalogue import Item
 from offline_training.evaluation.baselines import Baseline, Interactions
 

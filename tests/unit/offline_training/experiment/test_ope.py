@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from numpy.typing import NDArray
 
+from feature_store.arrays import Float64
 from feature_store.contracts.errors import InvalidInput
 from offline_training.experiment import ope
 from offline_training.experiment.greedy_policy import (
@@ -17,8 +17,6 @@ from offline_training.experiment.greedy_policy import (
     slate_log,
 )
 from streaming.bandit.exploration import choose_slate
-
-Float64 = NDArray[np.float64]
 
 
 def single_position(rewards: list[float], target: list[float], logging: list[float]) -> ope.SlateLog:

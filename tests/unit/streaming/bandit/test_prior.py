@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from feature_store.arrays import Float64
 from feature_store.graph import Graph
-from feature_store.sums import COLUMNS, Float64, N
+from feature_store.sums import COLUMNS, N
 from streaming.bandit.prior import Prior, fit
 
 CLUSTERS, ITEMS = 6, 8

@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from feature_store.arrays import Float32, Int64
 from offline_training.progress import silent
 from offline_training.release.export import export_scorer
 from offline_training.retrieval.pi2i.lists import hit_rates, knee, read_item_lists
 from offline_training.retrieval.pi2i.moments import Moments
 from offline_training.retrieval.pi2i.scorer import PairScorer
 from offline_training.retrieval.pi2i.training import fit_scorer, trigger_target_softmax
-from online_serving.item_lists import CROSS, TARGETS, TOTAL, TRIGGERS, Float32, Int64, ItemLists
+from online_serving.item_lists import CROSS, TARGETS, TOTAL, TRIGGERS, ItemLists
 from online_serving.release_files import SCORER
 
 D = 8
