@@ -34,7 +34,6 @@ def build(
     with_candidates: bool,
 ) -> Decision:
     """The decision as the log records it. user: the user's key; time: ms since the epoch."""
-    r = recommendation
     return Decision(
         id=decision_id,
         user=user,
@@ -45,21 +44,8 @@ def build(
         variant=made_with.variant.name,
         learns=made_with.variant.bandit is not BanditMode.OFF,
         offsets=made_with.offsets,
-        clusters=r.clusters,
-        weights=r.weights,
-        history=r.history,
-        history_kinds=r.history_kinds,
-        history_times=r.history_times,
-        profile=r.profile,
-        items=r.items,
-        shown=r.shown,
-        sources=r.sources,
-        predicted=r.predicted,
-        mean=r.mean,
-        bonus=r.bonus,
-        edges=r.edges,
-        probabilities=r.probabilities,
-        candidates=r.candidates if with_candidates else None,
+        candidates=recommendation.candidates if with_candidates else None,
+        **recommendation.columns(),
     )
 
 

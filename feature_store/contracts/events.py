@@ -6,7 +6,7 @@ learn from it, to evaluate another policy on it, or to explain it.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -23,22 +23,13 @@ Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Mask = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="kind", kw_only=True):
-    """One answered recommendation request.
+class SlateColumns(msgspec.Struct, frozen=True, kw_only=True):
+    """A slate and what led to it, as the pipeline answers and the log records it.
 
     `items` holds the slate in position order and then the rest of the exploration set (every item that had a chance of
     being shown); the columns beside it run parallel to it. `probabilities` runs parallel to the slate alone.
     """
 
-    id: str
-    user: str
-    time: Milliseconds  # the server's clock
-    surface: str
-    release: str
-    namespace: str
-    variant: str
-    learns: bool  # the variant has the bandit switched on: only then does the decision train it
-    offsets: list[Offset]  # parameters in use: the log offset folded so far, one per partition
     clusters: list[Count]  # the user's active clusters
     weights: list[float]  # w, parallel to clusters (Online Matching, Eq. 10)
     history: list[str]  # the user features used: items of the history that the model read, newest first ...
@@ -53,6 +44,24 @@ class Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="kind", kw
     bonus: list[float]  # the policy's exploration bonus; 0: not to be explored
     edges: list[Mask]  # bit k is set if the edge (clusters[k], item) exists and will be updated
     probabilities: list[float]  # of each shown item at its position, given the slate so far
+
+    def columns(self) -> dict[str, Any]:
+        """These columns alone, by name."""
+        return {name: getattr(self, name) for name in SlateColumns.__struct_fields__}
+
+
+class Decision(SlateColumns, frozen=True, tag="decision", tag_field="kind", kw_only=True):
+    """One answered recommendation request."""
+
+    id: str
+    user: str
+    time: Milliseconds  # the server's clock
+    surface: str
+    release: str
+    namespace: str
+    variant: str
+    learns: bool  # the variant has the bandit switched on: only then does the decision train it
+    offsets: list[Offset]  # parameters in use: the log offset folded so far, one per partition
     candidates: list[str] | None = None  # the whole candidate list, for a sampled share of decisions
 
 

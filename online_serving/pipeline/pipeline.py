@@ -7,8 +7,8 @@ where its answer goes.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
+import msgspec
 import numpy as np
 
 from feature_store.arrays import Bool, Float64, Int64
@@ -84,7 +84,7 @@ def unexplored(recommendation: Recommendation, slate_size: int) -> Recommendatio
     r = recommendation
     best = np.argsort(-np.array(r.candidate_predicted), kind="stable")[:slate_size].tolist()
     predicted = [r.candidate_predicted[i] for i in best]
-    return replace(
+    return msgspec.structs.replace(
         r,
         items=[r.candidates[i] for i in best],
         shown=len(best),

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.contracts.events import SlateColumns
 from feature_store.definitions import HistoryEvent
 
 Uint8 = NDArray[np.uint8]
@@ -45,28 +46,9 @@ class Request:
     time: int | None = None  # ms since the epoch; None: when the release was made, and nothing of it is stale
 
 
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """A slate and everything that led to it: the columns of contracts.events.Decision.
+class Recommendation(SlateColumns, frozen=True, kw_only=True):
+    """A slate, what led to it, and all candidates for it."""
 
-    `items` holds the slate in position order, then the rest of the exploration set; sources, predicted, mean, bonus and
-    edges run parallel to it; probabilities to the slate.
-    """
-
-    clusters: list[int]
-    weights: list[float]
-    history: list[str]
-    history_kinds: list[str]
-    history_times: list[int]
-    profile: list[str]
-    items: list[str]
-    shown: int
-    sources: list[str]
-    predicted: list[float]
-    mean: list[float]
-    bonus: list[float]
-    edges: list[int]
-    probabilities: list[float]
     candidates: list[str]
     candidate_predicted: list[float]  # parallel to candidates
     candidate_sources: list[int]  # parallel to candidates, as bits
