@@ -17,6 +17,7 @@ from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock, SystemClock
 from feature_store.contracts.identity import Keyring
 from feature_store.online import ASYNC_CONNECTIONS, Active, AsyncOnlineStore, OnlineStore
+from online_serving import metrics
 from online_serving.api import Services, routes
 from online_serving.auth import ApiKey, KeyRequired, Measured
 from online_serving.bodies import add_error_handlers
@@ -109,7 +110,7 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
 
         online = AsyncOnlineStore(client, config.redis)
         keyring = Keyring(config.secret)
-        pipeline = Pipeline(config.serving, config.bandit)
+        pipeline = Pipeline(config.serving, config.bandit, metrics.stage)
         current = Current()
         services.current = current
         services.recommender = Recommender(

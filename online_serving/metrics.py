@@ -1,5 +1,9 @@
 """What the API tells Prometheus."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _FAST = [0.0001 * 2**i for i in range(14)]  # 0.1 ms to 0.8 s
@@ -39,3 +43,13 @@ SWAPS = Counter("matchloop_swaps", "Changes of the serving release, by outcome",
 LOOP_LAG = Histogram(
     "matchloop_api_loop_lag_seconds", "How late the event loop came to a task that was due", buckets=_FAST
 )
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Times a stage of the pipeline."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        STAGE.labels(name).observe(time.perf_counter() - started)

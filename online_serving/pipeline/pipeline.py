@@ -1,19 +1,17 @@
-"""The pipeline: rules, candidates, features, ranking, estimates, slate; in this order, each stage timed.
+"""The pipeline: rules, candidates, features, ranking, estimates, slate; in this order.
 
 Used by the API for live requests and by offline replay for logged ones: it knows neither where its inputs come from nor
 where its answer goes.
 """
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
 import numpy as np
 
 from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.experiments import Variant
-from online_serving import metrics
 from online_serving.pipeline import candidates as retrieve
 from online_serving.pipeline.explore import draw, estimate
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user
@@ -25,13 +23,16 @@ from streaming.bandit.diag_linucb import Estimate, Table
 from streaming.bandit.exploration import Slate
 from streaming.settings import BanditSettings
 
+Stage = Callable[[str], AbstractContextManager[object]]
+
 
 class Pipeline:
-    """Answers requests. Holds settings only."""
+    """Answers requests. Holds settings only. stage: entered around each stage with its name, to time it, say."""
 
-    def __init__(self, serving: ServingSettings, bandit: BanditSettings) -> None:
+    def __init__(self, serving: ServingSettings, bandit: BanditSettings, stage: Stage = nullcontext) -> None:
         self._serving = serving
         self._bandit = bandit
+        self._stage = stage
 
     def recommend(
         self,
@@ -43,21 +44,21 @@ class Pipeline:
         rng: np.random.Generator,
     ) -> Recommendation:
         """The slate for one request, which may be shorter than asked for if the rules leave fewer items."""
-        with _stage("rules"):
+        with self._stage("rules"):
             allowed, hits = allowed_items(snapshot, request, user.shown, self._serving.repeat_shown)
-        with _stage("user"):
+        with self._stage("user"):
             encoded = encode_user(snapshot, user, request)
-        with _stage("candidates"):
+        with self._stage("candidates"):
             candidates, sources = self._candidates(snapshot, table, request, encoded, allowed)
-        with _stage("features"):
+        with self._stage("features"):
             features = candidate_features(snapshot, encoded, candidates)
-        with _stage("rank"):
+        with self._stage("rank"):
             predicted = snapshot.towers.predict(features).astype(np.float64)
-        with _stage("explore"):
+        with self._stage("explore"):
             mode = variant.bandit
             view = estimate(self._bandit, mode, encoded.clusters, encoded.weights, candidates, predicted, table)
             slate = draw(self._bandit, mode, request.surface, view, request.slate_size, rng)
-        with _stage("columns"):
+        with self._stage("columns"):
             return _columns(snapshot, encoded, candidates, sources, predicted, view, slate, hits)
 
     def _candidates(
@@ -67,7 +68,7 @@ class Pipeline:
         if request.only is not None and request.only.items and np.count_nonzero(allowed) <= limit.candidates:
             named = np.flatnonzero(allowed)
             return named, np.full(len(named), retrieve.NAMED, dtype=np.uint8)
-        with _stage("lists"):
+        with self._stage("lists"):
             listed = retrieve.from_lists(snapshot, user, allowed, limit.list_candidates)
         sources = {
             retrieve.LISTS: listed,
@@ -129,12 +130,3 @@ def _columns(
         candidate_sources=sources.tolist(),
         rules=hits,
     )
-
-
-@contextmanager
-def _stage(name: str) -> Iterator[None]:
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        metrics.STAGE.labels(name).observe(time.perf_counter() - started)
