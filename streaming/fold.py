@@ -178,7 +178,7 @@ class Fold:
 
     def _decide(self, decision: Decision) -> None:
         if problem := fault(decision, self._namespace):
-            self._bury(decision, problem)
+            self._reject(decision, problem)
             return
         if decision.id in self._open:
             self.outcomes["duplicate"] += 1
@@ -223,7 +223,7 @@ class Fold:
         try:
             tokens = UserProfile(attributes=profile.attributes).tokens()
         except InvalidInput as error:
-            self._bury(profile, str(error))
+            self._reject(profile, str(error))
             return
         self.outcomes["profile"] += 1
         self._profiles.append((profile.user, tokens, profile.time))
@@ -243,7 +243,7 @@ class Fold:
         if named is not None and not logged and decision is None and self._in_window(named.time):
             decision = nothing_shown(named.user, min(named.time, feedback.received))  # that the log knows of
         if problem := self._problem(feedback, named, decision):
-            self._bury(feedback, problem)
+            self._reject(feedback, problem)
             return
         if decision is None:
             self.outcomes["late"] += 1
@@ -362,7 +362,7 @@ class Fold:
         if len(self._shares) > _WAITING_ROWS:
             self._add_up()
 
-    def _bury(self, event: Event, reason: str) -> None:
+    def _reject(self, event: Event, reason: str) -> None:
         self.outcomes["dead"] += 1
         self._dead.append(DeadLetter(event, reason))
 
