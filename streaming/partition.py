@@ -39,14 +39,14 @@ class PartitionUpdater:
         namespace: Namespace,
         partition: int,
         log_id: str,
-        store: BanditStore,
+        state: BanditStore,
         rewards: RewardSettings,
         lake: Path,
     ) -> None:
         self._namespace = namespace
         self._partition = partition
         self._log_id = log_id
-        self._store = store
+        self._state = state
         self._rewards = rewards
         self._lake = lake
         self._posted: deque[Future[Appended]] = deque()
@@ -62,16 +62,16 @@ class PartitionUpdater:
         one."""
         self._posted.clear()
         self._letters_of_old_log: list[Letter] = []
-        state = self._store.load(self._namespace.id, self._partition)
-        if state.position is None:
+        stored = self._state.load(self._namespace.id, self._partition)
+        if stored.position is None:
             self._fold = Fold(self._namespace, self._rewards, self._namespace.starts[self._partition])
         else:
-            start = Start(state.stream_time, state.learning, state.open)
-            self._fold = Fold(self._namespace, self._rewards, start, state.rows)
-        self._stored, self._tail = state.position, state.tail
-        self._logs = state.logs
+            start = Start(stored.stream_time, stored.learning, stored.open)
+            self._fold = Fold(self._namespace, self._rewards, start, stored.rows)
+        self._stored, self._tail = stored.position, stored.tail
+        self._logs = stored.logs
         first = Position(self._namespace.log, self._namespace.offsets[self._partition])
-        self._position = state.position or first
+        self._position = stored.position or first
         if self._position.log != self._log_id:
             self._move_to_new_log()
 
@@ -106,10 +106,10 @@ class PartitionUpdater:
         online.erase_users(changes.erased)
         tail = Tail(self._tail.deltas + 1, self._tail.rows + len(changes.rows.item))
         snapshot = None
-        if self._store.wants_snapshot(tail, len(self._fold.sums)):
+        if self._state.wants_snapshot(tail, len(self._fold.sums)):
             snapshot, tail = RowsSnapshot(self._fold.sums.rows(), tail.deltas), Tail()
         with COMMIT.time():
-            self._store.commit(
+            self._state.commit(
                 self._namespace.id,
                 self._partition,
                 self._stored,

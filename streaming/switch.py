@@ -3,9 +3,8 @@
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.events import Switch, encode
 from streaming.kafka import Log
-from streaming.settings import KafkaSettings
 
 
-def set_learning(kafka: KafkaSettings, bootstrap: str, learning: bool, clock: Clock) -> None:
+def set_learning(log: Log, learning: bool, clock: Clock) -> None:
     """Stops or resumes learning from here on. Returns when every partition has it, or raises Unavailable."""
-    Log(kafka, bootstrap).append_everywhere(encode([Switch(learning=learning, time=clock.now_ms())]))
+    log.append_everywhere(encode([Switch(learning=learning, time=clock.now_ms())]))

@@ -30,7 +30,7 @@ from streaming.dead_letter import Outbox
 from streaming.health import Health, Part
 from streaming.kafka import Log, PartitionsLost, Reader, Record, Writer
 from streaming.partition import COMMITTED, OPEN, PartitionUpdater
-from streaming.settings import KafkaSettings, RewardSettings
+from streaming.settings import RewardSettings
 
 _log = logging.getLogger(__name__)
 
@@ -63,19 +63,18 @@ class NamespaceUpdater:
     def __init__(
         self,
         namespace: Namespace,
-        kafka: KafkaSettings,
-        bootstrap: str,
+        log: Log,
         log_id: str,
-        store: BanditStore,
+        state: BanditStore,
         rewards: RewardSettings,
         lake: Path,
         health: Health,
     ) -> None:
         self._namespace = namespace
-        self._load = partial(PartitionUpdater, namespace, log_id=log_id, store=store, rewards=rewards, lake=lake)
+        self._load = partial(PartitionUpdater, namespace, log_id=log_id, state=state, rewards=rewards, lake=lake)
         self._health = health
         self._partitions: dict[int, PartitionUpdater] = {}
-        self._reader = Reader(bootstrap, kafka.events_topic, {})
+        self._reader = Reader(log.bootstrap, log.settings.events_topic, {})
 
     def assign(self, partitions: Collection[int]) -> None:
         """Works on these partitions from now on: those that are new are read back, those of others are forgotten, those
@@ -171,24 +170,21 @@ class _Updaters:
 
     def __init__(
         self,
-        kafka: KafkaSettings,
-        bootstrap: str,
+        log: Log,
         rewards: RewardSettings,
-        store: BanditStore,
+        state: BanditStore,
         online: OnlineStore,
         membership: Membership,
         home: Path,
         health: Health,
     ) -> None:
-        self._kafka = kafka
-        self._bootstrap = bootstrap
+        self._log = log
         self._rewards = rewards
-        self._store = store
+        self._state = state
         self._online = online
         self._membership = membership
         self._home = home
         self._health = health
-        self._log = Log(kafka, bootstrap)
         self._log_id, self._count = "", 0
         self._updaters: dict[str, NamespaceUpdater] = {}
 
@@ -258,9 +254,7 @@ class _Updaters:
                 "Point kafka.bootstrap at the log it was made on, or retrain."
             )
         lake = self._home / "lake"
-        return NamespaceUpdater(
-            namespace, self._kafka, self._bootstrap, self._log_id, self._store, self._rewards, lake, self._health
-        )
+        return NamespaceUpdater(namespace, self._log, self._log_id, self._state, self._rewards, lake, self._health)
 
 
 def collect_rarely() -> None:
@@ -271,10 +265,9 @@ def collect_rarely() -> None:
 
 
 def run(
-    kafka: KafkaSettings,
-    bootstrap: str,
+    log: Log,
     rewards: RewardSettings,
-    store: BanditStore,
+    state: BanditStore,
     online: OnlineStore,
     membership: Membership,
     home: Path,
@@ -288,9 +281,9 @@ def run(
     answers again: whether it has the last commit, or an older state than that, no longer matters.
     """
     collect_rarely()
-    updaters = _Updaters(kafka, bootstrap, rewards, store, online, membership, home, health or new_health())
-    writer = Writer(bootstrap)
-    outbox = Outbox(writer, kafka.deadletter_topic)
+    updaters = _Updaters(log, rewards, state, online, membership, home, health or new_health())
+    writer = Writer(log.bootstrap)
+    outbox = Outbox(writer, log.settings.deadletter_topic)
     try:
         while not stop.is_set():
             began = time.monotonic()

@@ -11,6 +11,7 @@ from feature_store.online import OnlineStore
 from feature_store.settings import RedisSettings
 from streaming import updater
 from streaming.health import Health
+from streaming.kafka import Log
 from streaming.settings import KafkaSettings, RewardSettings
 
 
@@ -25,12 +26,12 @@ def start_updater(
     health: Health | None = None,
 ) -> threading.Thread:
     """Starts an updater that runs until `stop`. Updaters of one group share the partitions; None: the settings'."""
-    store, online = BanditStore(client, settings), OnlineStore(client, settings)
+    state, online = BanditStore(client, settings), OnlineStore(client, settings)
     shared = settings if group is None else settings.model_copy(update={"prefix": f"{settings.prefix}-{group}"})
 
     def work() -> None:
         with Membership(client, shared, session_seconds=1.0) as membership:
-            updater.run(kafka, broker, RewardSettings(), store, online, membership, home, stop, health)
+            updater.run(Log(kafka, broker), RewardSettings(), state, online, membership, home, stop, health)
 
     thread = threading.Thread(target=work)
     thread.start()

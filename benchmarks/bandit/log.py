@@ -25,10 +25,10 @@ from feature_store.membership import Membership
 from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
 from feature_store.sums import NO_ROWS
-from infra.connections import kafka_bootstrap, redis_client
+from infra.connections import event_log, redis_client
 from infra.settings import Settings
 from streaming.dead_letter import Outbox
-from streaming.kafka import Log, Writer
+from streaming.kafka import Writer
 from streaming.updater import NamespaceUpdater, new_health, run
 
 SLATE, EXPLORED, CLUSTERS, CLICKS = 20, 20, 5, 3
@@ -77,15 +77,14 @@ class LogBench:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.records = self.events = 0
-        self._bootstrap = kafka_bootstrap(settings)
-        self._log = Log(settings.kafka, self._bootstrap)
+        self._log = event_log(settings)
         self._log.create_topics()
         self._namespaces = 0
         self._ends = [0] * settings.kafka.partitions
 
     def append(self, decisions: int, seed: int) -> None:
         """Writes as many decisions, with their feedback."""
-        writer = Writer(self._bootstrap)
+        writer = Writer(self._log.bootstrap)
         made = records(decisions, seed)
         for first in range(0, len(made), _AT_ONCE):
             sent = [writer.send(self.settings.kafka.events_topic, *record) for record in made[first : first + _AT_ONCE]]
@@ -100,7 +99,7 @@ class LogBench:
         """Reads all records with a bare kafka-python consumer; returns their number of events."""
         topic = self.settings.kafka.events_topic
         consumer = KafkaConsumer(
-            bootstrap_servers=self._bootstrap, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
+            bootstrap_servers=self._log.bootstrap, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
             fetch_max_wait_ms=50, max_partition_fetch_bytes=16 << 20,
         )  # fmt: skip
         places = [TopicPartition(topic, partition) for partition in range(len(self._ends))]
@@ -123,13 +122,13 @@ class LogBench:
         settings = self.settings
         namespace = self._namespace()
         with redis_client(settings) as client:
-            store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
+            state, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
             updater = NamespaceUpdater(
-                namespace, settings.kafka, self._bootstrap, self._log.log_id(), store, settings.rewards, settings.home,
+                namespace, self._log, self._log.log_id(), state, settings.rewards, settings.home,
                 new_health(),
             )  # fmt: skip
             updater.assign(range(len(self._ends)))
-            writer, found = Writer(self._bootstrap), 0
+            writer, found = Writer(self._log.bootstrap), 0
             outbox = Outbox(writer, settings.kafka.deadletter_topic)
             while found < self.records:
                 found += updater.step(outbox, online)
@@ -140,26 +139,26 @@ class LogBench:
     def cpu_per_event(self, processes: int) -> float:
         """CPU seconds that updater processes sharing the partitions take for an event of a fresh namespace."""
         with redis_client(self.settings) as client, updaters(self.settings, processes) as running:
-            store, online = BanditStore(client, self.settings.redis), OnlineStore(client, self.settings.redis)
-            self._fold(store, online)  # compiles, connects
+            state, online = BanditStore(client, self.settings.redis), OnlineStore(client, self.settings.redis)
+            self._fold(state, online)  # compiles, connects
             before = _cpu(running)
-            self._fold(store, online)
+            self._fold(state, online)
             return (_cpu(running) - before) / self.events
 
-    def _fold(self, store: BanditStore, online: OnlineStore) -> None:
+    def _fold(self, state: BanditStore, online: OnlineStore) -> None:
         """Waits until the updaters have folded all records into a fresh namespace."""
         namespace = self._namespace()
         namespace.save(self.settings.home / "namespaces")
         online.add_namespace(namespace.id)
         deadline = time.monotonic() + _WAIT_SECONDS
-        while not all(self._folded(store, namespace.id, partition) for partition in range(len(self._ends))):
+        while not all(self._folded(state, namespace.id, partition) for partition in range(len(self._ends))):
             if time.monotonic() > deadline:
                 raise Unavailable(f"The updaters did not fold {self.records} records in {_WAIT_SECONDS} s.")
             time.sleep(_POLL_SECONDS)
         online.retire(namespace.id)
 
-    def _folded(self, store: BanditStore, namespace: str, partition: int) -> bool:
-        position = store.position(namespace, partition)
+    def _folded(self, state: BanditStore, namespace: str, partition: int) -> bool:
+        position = state.position(namespace, partition)
         return self._ends[partition] == 0 or (position is not None and position.offset >= self._ends[partition])
 
     def _namespace(self) -> Namespace:
@@ -193,11 +192,10 @@ def _update(settings: Settings, barrier: "threading.Barrier") -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with redis_client(settings) as client:
-        store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
+        state, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
         with Membership(client, settings.redis, settings.updater.session_seconds) as membership:
             barrier.wait(_WAIT_SECONDS)
-            bootstrap = kafka_bootstrap(settings)
-            run(settings.kafka, bootstrap, settings.rewards, store, online, membership, settings.home, stop)
+            run(event_log(settings), settings.rewards, state, online, membership, settings.home, stop)
 
 
 def _cpu(processes: list[BaseProcess]) -> float:

@@ -32,9 +32,9 @@ def learning(
     Example: `matchloop learning off`
     """
     from feature_store.contracts.clock import SystemClock
-    from infra.connections import kafka_bootstrap
+    from infra.connections import event_log
     from streaming.switch import set_learning
 
     settings = options(context).connected_settings()
-    set_learning(settings.kafka, kafka_bootstrap(settings), switch is Switch.ON, SystemClock())
+    set_learning(event_log(settings), switch is Switch.ON, SystemClock())
     show({"learning": switch is Switch.ON}, f"Learning is {switch} from this point of the log on.", as_json)

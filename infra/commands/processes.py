@@ -74,19 +74,18 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     from feature_store.bandit_state import BanditStore
     from feature_store.membership import Membership
     from feature_store.online import OnlineStore
-    from infra.connections import kafka_bootstrap, redis_client
-    from streaming.kafka import Log
+    from infra.connections import event_log, redis_client
     from streaming.updater import run
 
     log_to_stderr("info")
     settings = options(context).connected_settings()
-    bootstrap, stop = kafka_bootstrap(settings), _stop_on_signal()
+    log, stop = event_log(settings), _stop_on_signal()
     with redis_client(settings) as client:
-        Log(settings.kafka, bootstrap).create_topics()
+        log.create_topics()
         _serve_metrics(settings, metrics_port)  # from here on the supervisor sees that it works
-        store, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
+        state, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
         with Membership(client, settings.redis, settings.updater.session_seconds) as membership:
-            run(settings.kafka, bootstrap, settings.rewards, store, online, membership, settings.home, stop)
+            run(log, settings.rewards, state, online, membership, settings.home, stop)
 
 
 def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
