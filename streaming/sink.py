@@ -32,6 +32,7 @@ from feature_store.contracts.events import (
 from streaming.dead_letter import Letter, Outbox
 from streaming.health import Health, Part
 from streaming.kafka import Appended, Log, PartitionsLost, Reader, Record, Writer
+from streaming.lake_files import covered, files, partition_folder
 from streaming.lake_rows import CATALOGUE_TOPIC, EVENT_TOPIC, Topic, event_of
 from streaming.settings import KafkaSettings, LakeSettings
 
@@ -96,11 +97,11 @@ class PartitionSink:
     """One partition's way into the lake, from where its files end."""
 
     def __init__(self, lake: Path, kind: Topic, log_id: str, partition: int, outbox: Outbox) -> None:
-        self._folder = _folder(lake / kind.source, log_id, partition)
+        self._folder = partition_folder(lake / kind.source, log_id, partition)
         self._kind = kind
         self._log_id = log_id
         self._outbox = outbox
-        self._start = self.next = _covered(self._folder)
+        self._start = self.next = covered(self._folder)
         self._rows: list[dict[str, Any]] = []
         self._posted: list[Future[Appended]] = []
 
@@ -278,7 +279,7 @@ class TopicSink:
 
 def coverage(lake: Path, log_id: str, partition: int) -> int:
     """The first offset of the events topic that the lake does not hold."""
-    return _covered(_folder(lake / "events", log_id, partition))
+    return covered(partition_folder(lake / "events", log_id, partition))
 
 
 def drain(log: Log, lake: Path, clock: Clock) -> list[int]:
@@ -298,7 +299,7 @@ def drain(log: Log, lake: Path, clock: Clock) -> list[int]:
 
 def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator[tuple[int, Event]]:
     """(offset, event) of a partition from the offset on, in log order, exactly as they were in the log."""
-    for file_start, file_end, path in _files(_folder(lake / "events", log_id, partition)):
+    for file_start, file_end, path in files(partition_folder(lake / "events", log_id, partition)):
         if file_end > start:
             rows = pq.read_table(path, schema=EVENTS).to_pylist()
             for row in rows:
@@ -308,7 +309,7 @@ def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator
 
 def learning_at(lake: Path, log_id: str, partition: int, offset: int) -> bool:
     """Whether the bandit learns from the offset of the partition on: what the last switch before it said."""
-    for start, _, path in reversed(_files(_folder(lake / "events", log_id, partition))):
+    for start, _, path in reversed(files(partition_folder(lake / "events", log_id, partition))):
         if start < offset:
             switches = pq.read_table(path, columns=["offset", "learning"]).filter(
                 pc.field("learning").is_valid() & (pc.field("offset") < offset)
@@ -330,19 +331,3 @@ def _alone(lake: Path) -> Iterator[None]:
                 f"Another sink writes to the lake {lake}. Stop it first, or wait until it ends."
             ) from None
         yield
-
-
-def _folder(directory: Path, log_id: str, partition: int) -> Path:
-    return directory / f"log={log_id}" / f"partition={partition}"
-
-
-def _files(folder: Path) -> list[tuple[int, int, Path]]:
-    ranges = []
-    for path in folder.glob("[0-9]*-*.parquet"):
-        start, _, end = path.stem.partition("-")
-        ranges.append((int(start), int(end), path))
-    return sorted(ranges)
-
-
-def _covered(folder: Path) -> int:
-    return max((end for _, end, _ in _files(folder)), default=0)
