@@ -4,6 +4,7 @@
     <prefix>:erased                      sorted set: users (keys) to be forgotten, by the time until when
     <prefix>:catalogue                   hash: item id -> item
     <prefix>:catalogue_places            hash: item id -> log and offset of the record that last put or deleted the item
+    <prefix>:catalogue_reconciled        string: log, and the offset up to which every record of it has been taken over
     <prefix>:active                      hash: release, namespace: what serves
     <prefix>:namespaces                  set: namespaces being folded
     <prefix>:secret                      string: fingerprint of the secret that the user keys are made with
@@ -74,6 +75,7 @@ class _Keys:
     def __init__(self, prefix: str) -> None:
         self.catalogue = f"{prefix}:catalogue"
         self.places = f"{prefix}:catalogue_places"
+        self.reconciled = f"{prefix}:catalogue_reconciled"
         self.active = f"{prefix}:active"
         self.namespaces = f"{prefix}:namespaces"
         self.changes = f"{prefix}:changes"
@@ -92,6 +94,7 @@ class OnlineStore:
         self._keys = _Keys(settings.prefix)
         self._users = UserCommands(settings)
         self._add_items = client.register_script(catalogue_writes.ADD)
+        self._write_items = client.register_script(catalogue_writes.WRITE)
 
     def check_secret(self, keyring: Keyring) -> None:
         """Raises InvalidInput if the store was first used with another secret. If it was not used yet, it is now."""
@@ -181,6 +184,18 @@ class OnlineStore:
         they are."""
         for batch in _batches(items):
             self._add_items(self._keys.catalogue_keys, [_CHANGES_KEPT, *catalogue_writes.additions(batch)])
+
+    def reconciled(self, log: str) -> int:
+        """The first offset of the catalogue's log that reconcile has not got to."""
+        held, _, offset = (self._redis.get(self._keys.reconciled) or b"").decode().rpartition(" ")
+        return int(offset) if held == log else 0
+
+    def reconcile(self, log: str, changes: Iterable[ItemChange], end: int) -> None:
+        """Takes over what the log holds from `reconciled` to `end`, as AsyncOnlineStore.write_items does."""
+        for batch in _batches(changes):
+            self._write_items(self._keys.catalogue_keys, [_CHANGES_KEPT, log, *catalogue_writes.writes(batch)])
+        # Behind the entries: a Redis that goes back to an older state goes back with its place.
+        self._redis.set(self._keys.reconciled, f"{log} {end}")
 
     def add_namespace(self, namespace: str) -> None:
         """Has a namespace folded from now on."""

@@ -11,7 +11,7 @@ from feature_store.contracts.errors import InvalidInput, Unavailable
 from infra.settings import Settings, variable
 from streaming.kafka import Log
 
-_RETRY = Retry(ExponentialBackoff(cap=0.5, base=0.05), 6)  # rides through a restart of the server
+_RETRIES = 6  # rides through a restart of the server
 
 
 def kafka_bootstrap(settings: Settings) -> str:
@@ -56,10 +56,10 @@ def redis_client(settings: Settings) -> Iterator[redis.Redis]:
         yield client
 
 
-def unchecked_redis_client(settings: Settings) -> redis.Redis:
+def unchecked_redis_client(settings: Settings, retries: int = _RETRIES) -> redis.Redis:
     """A client of the online store, before any command. Raises InvalidInput if the URL is none."""
     try:
-        return redis.Redis.from_url(redis_url(settings), retry=_RETRY)
+        return redis.Redis.from_url(redis_url(settings), retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries))
     except ValueError:  # which would show a part of the URL
         raise InvalidInput("redis.url is not a URL of Redis. Write redis://user:password@host:6379/0.") from None
 

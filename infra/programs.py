@@ -54,9 +54,8 @@ def programs(settings: Settings) -> dict[str, Program]:
     present = {program.name for program in chosen}
     stores = tuple(name for name in (BROKER, REDIS) if name in present)
     updaters, workers = settings.updater.processes, settings.serving.workers
-    brokers = tuple(name for name in stores if name == BROKER)
     processes = [replace(_follower(settings, UPDATER, "update", stores), number=n + 1) for n in range(updaters)]
-    processes.append(_follower(settings, SINK, "sink", brokers))
+    processes.append(_follower(settings, SINK, "sink", stores))
     processes += [replace(_api(settings, stores), number=n + 1) for n in range(workers)]
     if first := settings.telemetry.port:
         processes = [replace(program, preferred_port=first + n) for n, program in enumerate(processes)]

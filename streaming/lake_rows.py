@@ -64,6 +64,19 @@ def _catalogue_rows(record: Record) -> list[dict[str, Any]]:
     return [row if change.item is None else row | _description(change.item)]
 
 
+def change_of(row: dict[str, Any]) -> tuple[str, Item | None]:
+    """The id and the item, None: deleted, that a row of the catalogue was made from."""
+    if row["deleted"]:
+        return row["item"], None
+    return row["item"], Item(
+        id=row["item"],
+        title=row["title"],
+        categories=row["categories"],
+        attributes=_attributes_decoder.decode(row["attributes"]),
+        available=row["available"],
+    )
+
+
 def _description(item: Item) -> dict[str, Any]:
     return {
         "title": item.title,

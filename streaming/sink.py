@@ -1,4 +1,4 @@
-"""The log as Parquet files: events and catalogue changes, each exactly once.
+"""The log as Parquet files: events and catalogue changes, each exactly once; and Redis' catalogue, as these say.
 
 A file is named by what it holds, `<start>-<end>.parquet` with end exclusive, is written aside and renamed; the next
 offset is the end of the last file. A sink that died writes the same file again, or goes on behind it. Records that hold
@@ -24,11 +24,9 @@ from prometheus_client import Gauge
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
-from feature_store.contracts.events import (
-    Event,
-    Tick,
-    encode,
-)
+from feature_store.contracts.events import Event, Tick, encode
+from feature_store.online import OnlineStore
+from streaming.catalogue_reconciler import CatalogueReconciler
 from streaming.dead_letter import Letter, Outbox
 from streaming.health import Health, Part
 from streaming.kafka import Appended, Log, PartitionsLost, Reader, Record, Writer
@@ -64,30 +62,35 @@ def run(
     kafka: KafkaSettings,
     bootstrap: str,
     lake: Path,
+    online: OnlineStore,
     settings: LakeSettings,
     clock: Clock,
     stop: threading.Event,
     health: Health | None = None,
 ) -> None:
-    """Writes both topics to the lake until stopped, then what is left. health: where to say how that goes. Raises
-    Unavailable if another sink is at work on the lake: two would write the same events under different names."""
+    """Writes both topics to the lake, and the catalogue on to Redis, until stopped, then what is left. health: where to
+    say how that goes. Raises Unavailable if another sink is at work on the lake: two would write the same events under
+    different names."""
     health = health or new_health()
     log = Log(kafka, bootstrap)
     with _alone(lake), contextlib.closing(Writer(bootstrap)) as writer:
         outbox = Outbox(writer, kafka.deadletter_topic)
         pause = min(_PACE_SECONDS, settings.flush_seconds / 4)
-        sinks = [
+        _, catalogue = sinks = [
             TopicSink(log, bootstrap, kafka.events_topic, lake, EVENT_TOPIC, settings, outbox, health),
             TopicSink(log, bootstrap, kafka.catalogue_topic, lake, CATALOGUE_TOPIC, settings, outbox, health),
         ]
+        reconciler = CatalogueReconciler(lake, online, health)
         try:
             while not stop.is_set():
                 read = [sink.step(clock.now_ms(), _POLL_MS // len(sinks)) for sink in sinks]
+                reconciler.step(*catalogue.stored(0))
                 health.step()
                 if max(read) < _MAX_RECORDS:
                     stop.wait(pause)
             for sink in sinks:
                 sink.drain()
+            reconciler.step(*catalogue.stored(0))
         finally:
             for sink in sinks:
                 sink.close()
@@ -109,6 +112,11 @@ class PartitionSink:
     def waiting(self) -> int:
         """Rows that are in no file yet."""
         return len(self._rows)
+
+    @property
+    def stored(self) -> int:
+        """The first offset that is in no file yet."""
+        return self._start
 
     def take(self, record: Record) -> None:
         """Makes rows of a record, or a dead letter."""
@@ -196,6 +204,11 @@ class TopicSink:
             if not self._read(_POLL_MS):
                 break
         self._flush(patient=True)
+
+    def stored(self, number: int) -> tuple[str, int]:
+        """The log, and the first offset of a partition of it that is in no file yet; 0 while it is set aside."""
+        partition = self._partitions.get(number)
+        return self._log_id, 0 if partition is None else partition.stored
 
     def close(self) -> None:
         """Disconnects."""

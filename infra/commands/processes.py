@@ -89,12 +89,13 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
 
 
 def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
-    """Write the log to the Parquet lake until stopped.
+    """Write the log to the Parquet lake, and the catalogue from there to Redis, until stopped.
 
     Example: `matchloop sink --metrics-port 9102`
     """
     from feature_store.contracts.clock import SystemClock
-    from infra.connections import kafka_bootstrap
+    from feature_store.online import OnlineStore
+    from infra.connections import kafka_bootstrap, unchecked_redis_client
     from streaming.kafka import Log
     from streaming.sink import run
 
@@ -103,7 +104,10 @@ def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     bootstrap, stop = kafka_bootstrap(settings), _stop_on_signal()
     Log(settings.kafka, bootstrap).create_topics()
     _serve_metrics(settings, metrics_port)
-    run(settings.kafka, bootstrap, settings.home / "lake", settings.lake, SystemClock(), stop)
+    # Not a retry: while Redis is away the lake is written all the same, and the sink comes back to it.
+    with contextlib.closing(unchecked_redis_client(settings, retries=0)) as client:
+        online = OnlineStore(client, settings.redis)
+        run(settings.kafka, bootstrap, settings.home / "lake", online, settings.lake, SystemClock(), stop)
 
 
 def _serve_metrics(settings: "Settings", port: int | None) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import redis
 
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.events import encode
+from feature_store.online import OnlineStore
+from feature_store.settings import RedisSettings
 from streaming import catalogue_log, dead_letter, sink
 from streaming.kafka import Log, Reader, Writer
 from streaming.settings import KafkaSettings, LakeSettings
@@ -24,11 +27,17 @@ KAFKA = KafkaSettings(partitions=2)
 _RUN = """
 import sys, threading
 from pathlib import Path
+import redis
 from feature_store.contracts.clock import SystemClock
+from feature_store.online import OnlineStore
+from feature_store.settings import RedisSettings
 from streaming import sink
 from streaming.settings import KafkaSettings, LakeSettings
 settings = LakeSettings(flush_seconds=0.01, flush_events=7)
-sink.run(KafkaSettings(partitions=2), sys.argv[1], Path(sys.argv[2]), settings, SystemClock(), threading.Event())
+online = OnlineStore(redis.Redis.from_url(sys.argv[3]), RedisSettings())
+sink.run(
+    KafkaSettings(partitions=2), sys.argv[1], Path(sys.argv[2]), online, settings, SystemClock(), threading.Event()
+)
 """
 
 
@@ -40,15 +49,23 @@ def writer(broker: str) -> Iterator[Writer]:
     made.close()
 
 
+@pytest.fixture
+def online(redis_url: str) -> Iterator[OnlineStore]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield OnlineStore(client, RedisSettings())
+
+
 def _covers(lake: Path, log_id: str, offsets: dict[int, int]) -> bool:
     return all(sink.coverage(lake, log_id, partition) > offset for partition, offset in offsets.items())
 
 
-def test_a_sink_that_is_killed_leaves_every_event_once(broker: str, writer: Writer, tmp_path: Path) -> None:
+def test_a_sink_that_is_killed_leaves_every_event_once(
+    broker: str, redis_url: str, writer: Writer, tmp_path: Path
+) -> None:
     sent: dict[int, list[int]] = {0: [], 1: []}
     log_id = Log(KAFKA, broker).log_id()
     for attempt in range(4):
-        with subprocess.Popen([sys.executable, "-c", _RUN, broker, str(tmp_path)]) as process:
+        with subprocess.Popen([sys.executable, "-c", _RUN, broker, str(tmp_path), redis_url]) as process:
             for n in range(150):
                 place = writer.send("events", str(n), encode([decision(str(n), n, ["a"])] * 2)).result()
                 sent[place.partition].append(place.offset)
@@ -64,7 +81,7 @@ def test_a_sink_that_is_killed_leaves_every_event_once(broker: str, writer: Writ
 
 
 def test_unreadable_records_of_either_topic_become_letters_and_stop_nothing(
-    broker: str, writer: Writer, tmp_path: Path
+    broker: str, online: OnlineStore, writer: Writer, tmp_path: Path
 ) -> None:
     stop, log = threading.Event(), Log(KAFKA, broker)
     junk = [b"", b"junk", b"\x00" * (10 << 20)]
@@ -72,7 +89,7 @@ def test_unreadable_records_of_either_topic_become_letters_and_stop_nothing(
     end = writer.send("events", None, encode([decision("ada", 1, ["a\n\x00:ü" * 2000])]), 0).result().offset
     writer.send("catalogue", None, b"no item").result()
     last = writer.send("catalogue", None, catalogue_log.encode_deletion("x", 1)).result().offset
-    arguments = (KAFKA, broker, tmp_path, LakeSettings(flush_seconds=0.05), SystemClock(), stop)
+    arguments = (KAFKA, broker, tmp_path, online, LakeSettings(flush_seconds=0.05), SystemClock(), stop)
     running = threading.Thread(target=sink.run, args=arguments)
     running.start()
     written = tmp_path / "catalogue" / f"log={log.log_id('catalogue')}" / "partition=0" / f"0-{last + 1}.parquet"
@@ -92,7 +109,9 @@ def test_unreadable_records_of_either_topic_become_letters_and_stop_nothing(
     assert [letter.record for letter in letters if letter.source == "catalogue"] == [b"no item"]
 
 
-def test_a_partition_that_cannot_be_written_stops_only_itself_and_recovers(broker: str, tmp_path: Path) -> None:
+def test_a_partition_that_cannot_be_written_stops_only_itself_and_recovers(
+    broker: str, online: OnlineStore, tmp_path: Path
+) -> None:
     kafka = KafkaSettings(partitions=2, events_topic="half", catalogue_topic="half-items", deadletter_topic="half-dead")
     log, health, stop = Log(kafka, broker), sink.new_health(), threading.Event()
     log.create_topics()
@@ -101,7 +120,7 @@ def test_a_partition_that_cannot_be_written_stops_only_itself_and_recovers(broke
     in_the_way.parent.mkdir(parents=True)
     in_the_way.write_text("a file where the folder should be")
     settings = LakeSettings(flush_seconds=0.05)
-    arguments = (kafka, broker, tmp_path, settings, SystemClock(), stop, health)
+    arguments = (kafka, broker, tmp_path, online, settings, SystemClock(), stop, health)
     running = threading.Thread(target=sink.run, args=arguments)
     running.start()
     try:
