@@ -8,7 +8,7 @@ data does not bring the user back.
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 from feature_store.arrays import Int64
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.identity import MASKED, Keyring
-from offline_training.data.checks import Verdict
 from offline_training.data.lake import parquet_files
+
+if TYPE_CHECKING:  # `doctor` looks for erasures on hosts that only serve, which have no pandas
+    from offline_training.data.checks import Verdict
 
 
 class Pending(NamedTuple):
@@ -71,7 +73,7 @@ class CarriedOut:
         """As the file holds them."""
         return [{"mark": mark, "time": time} for mark, time in self.times.items()]
 
-    def refuse(self, ids: pa.StringArray, known: Int64, keyring: Keyring, verdict: Verdict) -> None:
+    def refuse(self, ids: pa.StringArray, known: Int64, keyring: Keyring, verdict: "Verdict") -> None:
         """Refuses the rows of an import, by user id, that were known (ms) by the time of their user's erasure."""
         if self.times:
             users = ids.dictionary_encode()

@@ -40,9 +40,13 @@ def _letter(offset: int, reason: str, event: Event | None, record: bytes | None 
     return Letter(log="x", partition=1, offset=offset, namespace="r-1", reason=reason, event=event, record=record)
 
 
-def test_letters_are_listed_and_retried_once(log: str, tmp_path: Path) -> None:
+def test_letters_are_listed_and_retried_once(log: str, redis_url: str, tmp_path: Path) -> None:
     def matchloop(*words: str) -> Any:
-        environment = {"MATCHLOOP_KAFKA_BOOTSTRAP": log, "MATCHLOOP_HOME": str(tmp_path)}
+        environment = {
+            "MATCHLOOP_KAFKA_BOOTSTRAP": log,
+            "MATCHLOOP_REDIS_URL": redis_url,
+            "MATCHLOOP_HOME": str(tmp_path),
+        }
         result = CliRunner().invoke(app, ["deadletter", *words, "--json"], env=environment, catch_exceptions=False)
         return json.loads(result.stdout)
 
