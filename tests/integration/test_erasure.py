@@ -38,7 +38,7 @@ def installation(broker: str, redis_url: str, tmp_path: Path) -> Iterator[Instal
         made.online.activate(made.release(items(20)))
         stop = threading.Event()
         lake = LakeSettings(flush_seconds=0.05)
-        sinking = (made.kafka, broker, made.home / "lake", lake, SystemClock(), stop)
+        sinking = (made.kafka, broker, made.home / "lake", made.online, lake, SystemClock(), stop)
         sinks = threading.Thread(target=sink.run, args=sinking)
         sinks.start()
         updating = start_updater(made.kafka, broker, made.client, made.redis_settings, made.home, stop)

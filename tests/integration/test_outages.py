@@ -96,8 +96,13 @@ def folding(installation: Installation) -> Iterator[None]:
         installation.kafka, installation.broker, installation.client, installation.redis_settings, installation.home,
         stop,
     )  # fmt: skip
-    arguments = (installation.kafka, installation.broker, installation.home / "lake", LakeSettings(flush_seconds=0.1))
-    sinking = threading.Thread(target=sink.run, args=(*arguments, SystemClock(), stop))
+    sinking = threading.Thread(
+        target=sink.run,
+        args=(
+            installation.kafka, installation.broker, installation.home / "lake", installation.online,
+            LakeSettings(flush_seconds=0.1), SystemClock(), stop,
+        ),
+    )  # fmt: skip
     sinking.start()
     try:
         yield

@@ -50,7 +50,8 @@ def simulated(
     config = dataclasses.replace(made.config(), experiment=EXPERIMENT)
     lake, stop = made.home / "lake", threading.Event()
     lake_settings = LakeSettings(flush_seconds=0.2)
-    sinking = threading.Thread(target=sink.run, args=(made.kafka, broker, lake, lake_settings, SystemClock(), stop))
+    arguments = (made.kafka, broker, lake, made.online, lake_settings, SystemClock(), stop)
+    sinking = threading.Thread(target=sink.run, args=arguments)
     sinking.start()
     threads = [sinking, start_updater(made.kafka, broker, made.client, made.redis_settings, made.home, stop)]
     try:

@@ -85,7 +85,7 @@ class Installation:
 
     def sink(self, stop: threading.Event) -> threading.Thread:
         settings = LakeSettings(flush_seconds=0.05)
-        arguments = (KAFKA, self.broker, self.home / "lake", settings, SystemClock(), stop)
+        arguments = (KAFKA, self.broker, self.home / "lake", self.online, settings, SystemClock(), stop)
         thread = threading.Thread(target=sink.run, args=arguments)
         thread.start()
         return thread
