@@ -4,6 +4,7 @@ They compute and hand over: what serves is replaced on the event loop, between t
 """
 
 import asyncio
+import gc
 import logging
 import threading
 import time
@@ -282,4 +283,5 @@ class StateFollower(threading.Thread):
         self._state = state._replace(snapshot=snapshot)
         metrics.SWAPS.labels("reloaded" if again else "swapped").inc()
         _log.info("serving release %s with namespace %s", *state.active)
+        gc.freeze()  # or the collector goes through all of the release, on the event loop as likely as not
         self._swap(self._state)

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from feature_store.contracts.errors import Unavailable
@@ -22,7 +22,11 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Address = tuple[str, int]  # host, port
 
 
-def serve(config: ServerConfig, operations: Address | None = None) -> None:
+def serve(
+    config: ServerConfig,
+    operations: Address | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     """Serves on serving.host:serving.port until SIGTERM or SIGINT. Raises Unavailable if an address is taken.
 
     operations: where probes, metrics and parameters of this very process are as well, from the first moment on. One of
@@ -32,6 +36,8 @@ def serve(config: ServerConfig, operations: Address | None = None) -> None:
     Told to stop, it first says at /readyz that it is not ready, goes on answering for serving.drain_seconds, then ends
     to listen and finishes the requests in flight. A second signal ends the wait.
 
+    loop_factory: makes the event loop, uvloop's if not given.
+
     Call it, or at least one_thread, before NumPy is imported.
     """
     one_thread()
@@ -39,7 +45,7 @@ def serve(config: ServerConfig, operations: Address | None = None) -> None:
 
     public = _bound((config.serving.host, config.serving.port), config.serving.workers > 1, "serving.port")
     own = None if operations is None else _bound(operations, False, "telemetry.port, or --metrics-port")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory or uvloop.new_event_loop) as runner:
         runner.run(_serve(config, public, own))
 
 

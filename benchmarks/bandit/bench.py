@@ -9,8 +9,9 @@ from typing import Any
 from benchmarks.bandit import kernels, loading
 from benchmarks.bandit.log import LogBench
 from benchmarks.bandit.rounds import rates
-from benchmarks.bandit.world import PAPER, SMALL, Size
+from benchmarks.bandit.world import PAPER, SMALL
 from infra.benchmarks.bench import Goal
+from infra.benchmarks.large_graph import Size
 from infra.connections import redis_client, redis_url
 from infra.programs import BROKER, REDIS
 from infra.settings import load

@@ -6,9 +6,10 @@ import numpy as np
 
 from benchmarks.bandit.peers import MabWiser, VowpalWabbit
 from benchmarks.bandit.rounds import Rate, Work, rates
-from benchmarks.bandit.world import ACTIVE_CLUSTERS, Choice, Size, build_graph, build_table, choices
+from benchmarks.bandit.world import ACTIVE_CLUSTERS, Choice, build_table, choices
 from feature_store.graph import Graph
 from feature_store.sums import Sums
+from infra.benchmarks.large_graph import Size, build_graph
 from streaming.bandit.diag_linucb import Table, score
 from streaming.bandit.exploration import choose_slate
 from streaming.bandit.update import Shares

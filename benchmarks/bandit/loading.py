@@ -11,12 +11,13 @@ import numpy as np
 import psutil
 import redis
 
-from benchmarks.bandit.world import Size, all_rows, build_graph, choices
+from benchmarks.bandit.world import choices
 from feature_store.bandit_state import BanditStore, Commit, Position, RowsSnapshot
 from feature_store.graph import Graph
 from feature_store.namespace import Description, Namespace, Start
 from feature_store.settings import RedisSettings
 from feature_store.sums import Rows
+from infra.benchmarks.large_graph import Size, all_rows, build_graph
 from online_serving.state import load_parameters
 from streaming.bandit.diag_linucb import score
 from streaming.settings import BanditSettings

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from feature_store.arrays import Float32
+from feature_store.arrays import Float32, Int64
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.manifest import Manifest, seal
 from feature_store.definitions import (
@@ -66,30 +66,51 @@ def build_release(
 ) -> str:
     """Writes a sealed release of the catalogue and returns its id. Earlier items are more popular."""
     rng = np.random.default_rng(seed)
-    draft = releases / f".draft-{seed}"
-    draft.mkdir(parents=True)
     vectors = _unit(rng.standard_normal((len(catalogue), dimensions)))
     centroids = _unit(rng.standard_normal((clusters, dimensions)))
     names = [item.id for item in catalogue]
-    features = np.zeros((len(catalogue), len(ITEM_FEATURES)), dtype=np.float32)
-    features[:, 0] = np.log1p(np.arange(len(catalogue), 0, -1))
-    features[:, 2], features[:, 3] = 0.5, 1.0
     index = faiss.IndexFlatIP(dimensions)
     index.add(vectors)
     nearest = np.argsort(-(centroids @ vectors.T), axis=1)[:, :edges_per_cluster]
     cluster = np.repeat(np.arange(clusters), nearest.shape[1])
     graph = Graph.build(names, nearest.ravel().astype(np.int64), cluster, clusters)
     tokens = np.array([token_ids(item.tokens(), ITEM_TOKENS) for item in catalogue])
-    write_contents(draft, Contents(ItemTable(names, vectors, features), centroids, graph, index), tokens)
+    contents = Contents(ItemTable(names, vectors, item_features(len(names))), centroids, graph, index)
+    return write_release(releases, contents, tokens, rng, active_clusters, history_length, list_length)
+
+
+def item_features(count: int) -> Float32:
+    """(count, len(ITEM_FEATURES)) of items that training knew, earlier ones more popular."""
+    features = np.zeros((count, len(ITEM_FEATURES)), dtype=np.float32)
+    features[:, 0] = np.log1p(np.arange(count, 0, -1))
+    features[:, 2], features[:, 3] = 0.5, 1.0
+    return features
+
+
+def write_release(
+    releases: Path,
+    contents: Contents,
+    tokens: Int64,
+    rng: np.random.Generator,
+    active_clusters: int = 3,
+    history_length: int = 5,
+    list_length: int = 0,
+) -> str:
+    """Writes a sealed release and returns its id. tokens (I, ITEM_TOKENS): of the items' content; rng: draws what
+    tokens are embedded as."""
+    (count, dimensions), clusters = contents.items.vectors.shape, len(contents.centroids)
+    draft = releases / ".draft"
+    draft.mkdir(parents=True)
+    write_contents(draft, contents, tokens)
     embedding = rng.standard_normal((TOKEN_BUCKETS + 1, dimensions)).astype(np.float32)
     embedding[0] = 0
     onnx.save(_user_tower(embedding, history_length), draft / USER_TOWER)
     onnx.save(_item_tower(embedding), draft / ITEM_TOWER)
     onnx.save(_ranker(dimensions), draft / RANKER)
     if list_length:
-        following = np.arange(len(catalogue))[:, None] + np.arange(1, list_length + 1)
-        following[following >= len(catalogue)] = -1
-        scores = np.tile(np.linspace(0.9, 0.3, list_length, dtype=np.float32), (len(catalogue), 1))
+        following = np.arange(count)[:, None] + np.arange(1, list_length + 1)
+        following[following >= count] = -1
+        scores = np.tile(np.linspace(0.9, 0.3, list_length, dtype=np.float32), (count, 1))
         ItemLists(following.astype(np.int32), scores).save(draft)
         onnx.save(_scorer(dimensions), draft / SCORER)
     manifest = Manifest(
@@ -100,7 +121,7 @@ def build_release(
         history_length=history_length,
         active_clusters=active_clusters,
         context_temperature=0.5,
-        items=len(catalogue),
+        items=count,
         parent=None,
         files={},
     )

@@ -44,7 +44,7 @@ class _Benches(TyperGroup):
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     bench = typer.Typer(cls=_Benches, help="Run a bench and print its figures and goals.", no_args_is_help=True)
-    for command in (chaos, freshness, loop, slow_log, spark):
+    for command in (chaos, event_loop, freshness, loop, slow_log, spark):
         bench.command()(command)
     if _in_checkout():
         sys.path.insert(0, str(_CHECKOUT))  # an editable installation finds only what it would install
@@ -66,6 +66,22 @@ def chaos(
     from infra.benchmarks.chaos import run
 
     present("chaos", seed, lambda report: run(seed, report, seconds=seconds, kills=kills), check, as_json)
+
+
+def event_loop(
+    items: Annotated[int, typer.Option(help="How many items the release has, with three edges each.")] = 1_000_000,
+    seconds: Annotated[float, typer.Option(min=1, help="How long the load lasts, beside loading and a swap.")] = 30.0,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how long tasks hold the event loop of an API process that learns from a fleet over a large release.
+
+    Example: `matchloop bench event-loop --items 100000 --check`
+    """
+    from infra.benchmarks.event_loop.bench import rows, run
+
+    present("event-loop", seed, lambda report: run(seed, report, items=items, seconds=seconds), check, as_json, rows)
 
 
 def freshness(

@@ -40,8 +40,8 @@ def serve(
     Example: `matchloop serve --port 8081 --metrics-port 9103`
     """
     from feature_store.contracts.errors import Unavailable
-    from infra.connections import kafka_bootstrap, redis_client, redis_url
-    from online_serving.config import ServerConfig
+    from infra.api_config import api_config
+    from infra.connections import redis_client
     from online_serving.server import one_thread
     from online_serving.server import serve as run
 
@@ -51,18 +51,9 @@ def serve(
     serving, telemetry = settings.serving, settings.telemetry
     with contextlib.suppress(Unavailable), redis_client(settings):
         pass  # a secret that differs ends it here; while Redis does not answer it waits for it, and looks again
-    config = ServerConfig(
-        home=settings.home,
-        secret=settings.secret_bytes(),
-        bootstrap=kafka_bootstrap(settings),
-        redis_url=redis_url(settings),
-        kafka=settings.kafka,
-        redis=settings.redis,
-        serving=serving if port is None else serving.model_copy(update={"port": port}),
-        bandit=settings.bandit,
-        rewards=settings.rewards,
-        experiment=settings.experiment,
-    )
+    if port is not None:
+        serving = serving.model_copy(update={"port": port})
+    config = api_config(settings.model_copy(update={"serving": serving}))
     run(config, (telemetry.host, telemetry.port if metrics_port is None else metrics_port))
 
 

@@ -123,6 +123,11 @@ class Client:
         answer = await self._send("PUT", _item_path(item.id), body)
         return answer if isinstance(answer, Failure) else None
 
+    async def put_items(self, items: Sequence[Item]) -> Failure | None:
+        """Adds items to the live catalogue, or describes them anew, in one request."""
+        answer = await self._send("POST", "/v1/items:batch", {"items": items})
+        return answer if isinstance(answer, Failure) else None
+
     async def delete_item(self, item_id: str) -> Failure | None:
         """Takes an item out of the catalogue."""
         answer = await self._send("DELETE", _item_path(item_id), None)

@@ -7,11 +7,12 @@ import pytest
 
 from benchmarks.bandit.log import CLICKS, CLUSTERS, SLATE, records
 from benchmarks.bandit.rounds import rates
-from benchmarks.bandit.world import ACTIVE_CLUSTERS, EDGES_PER_CLUSTER, Size, all_rows, build_graph, choices
+from benchmarks.bandit.world import ACTIVE_CLUSTERS, choices
 from feature_store.contracts.events import decode
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import ITEM, NO_ROWS
+from infra.benchmarks.large_graph import EDGES_PER_CLUSTER, Size, all_rows, build_graph
 from streaming.fold import Fold
 from streaming.settings import RewardSettings
 
