@@ -1,5 +1,6 @@
 """How serving processes follow Redis: every partition at once; and anew, serving on, when a chain of deltas breaks."""
 
+import gc
 from pathlib import Path
 
 import httpx
@@ -7,7 +8,9 @@ import pytest
 
 from feature_store.bandit_state import Commit, Position
 from feature_store.online import Active
-from infra.benchmarks.small_release import items
+from infra.benchmarks.small_release import build_namespace, items
+from online_serving.parameters import Parameters
+from online_serving.snapshot import Snapshot
 from tests.api_server import Installation, running, wait_until
 from tests.rows import rows_of
 
@@ -78,3 +81,33 @@ def test_many_partitions_are_followed_at_once(
                 commit(made, active, None, 4, partition=partition)
             wait_until(lambda: api.get("/v1/parameters").json()["offsets"] == [4] * 110, 60)
     assert not [record for record in caplog.records if "wait for Redis" in record.getMessage()]
+
+
+def serving() -> tuple[int, int]:
+    """How many snapshots and parameters are in memory."""
+    gc.unfreeze()  # frozen objects are not among those that the collector names
+    found = [type(each) for each in gc.get_objects()]
+    return found.count(Snapshot), found.count(Parameters)
+
+
+def test_what_was_replaced_is_freed_without_the_collector(broker: str, redis_url: str, tmp_path: Path) -> None:
+    """Releases are frozen: one that was part of a cycle would stay for ever."""
+    gc.collect()
+    snapshots, parameters = serving()
+    gc.disable()
+    try:
+        with Installation(broker, redis_url, tmp_path, "freed") as made:
+            active = made.release(CATALOGUE)
+            log, homes = made.log.log_id(), (made.home / "namespaces", made.home / "releases")
+            other = active._replace(namespace=build_namespace(*homes, active.release, log, 2, number=1))
+            made.online.add_items(CATALOGUE)
+            made.online.activate(active)
+            with running(made.config()) as api:
+                for name, following in ((active.namespace, other), (other.namespace, active)):
+                    wait_until(lambda: api.get("/v1/parameters").json()["namespace"] == name)  # noqa: B023 - called at once
+                    assert bonus(api, name) > 0
+                    api.put("/v1/items/new", json={"title": name}).raise_for_status()
+                    wait_until(lambda: serving() == (snapshots + 1, parameters + 1))
+                    made.online.activate(following)
+    finally:
+        gc.enable()
