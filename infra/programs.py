@@ -112,7 +112,7 @@ def _follower(settings: Settings, role: str, command: str, requires: tuple[str, 
     return Program(
         role=role,
         command=lambda port: _process(command, port),
-        answers=lambda port: servers.http_answers(reachable(host), port, "/metrics"),
+        answers=lambda port: servers.http_answers(reachable(host), port, "/healthz"),
         host=host,
         requires=requires,
         stop_seconds=15,

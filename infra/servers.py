@@ -119,6 +119,15 @@ def api_answers(host: str, port: int) -> None:
     raise kind(" ".join(problems.values()))
 
 
+def quarantined(host: str, port: int) -> list[str]:
+    """What an updater or a sink has set aside, and why. Empty, too, if it does not answer."""
+    try:
+        _, text = _get(host, port, "/healthz")
+        return [f"{of} partition {partition}: {reason}" for of, partition, reason in json.loads(text)["quarantined"]]
+    except (OSError, Unavailable, ValueError, LookupError, TypeError):
+        return []
+
+
 def _get(host: str, port: int, path: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
     try:

@@ -24,7 +24,7 @@ from typing import NamedTuple, Self
 from feature_store.contracts.errors import Unavailable
 from infra import health, servers
 from infra.host import host_name, run_name
-from infra.programs import API, BROKER, MLFLOW, PUBLIC, REDIS, programs, reachable
+from infra.programs import API, BROKER, MLFLOW, PUBLIC, REDIS, SINK, UPDATER, programs, reachable
 from infra.settings import CONFIG_VARIABLE, MLFLOW_VARIABLE, PREFIX, Settings
 from infra.starting import Starter
 from infra.supervision import Supervisor
@@ -49,6 +49,7 @@ class ProgramStatus(NamedTuple):
     pid: int
     port: int  # a server's own, or that of a process's metrics
     log: Path
+    quarantined: list[str]  # what an updater or a sink has set aside, and why; the rest goes on
 
     @property
     def healthy(self) -> bool:
@@ -180,7 +181,9 @@ class Stack:
                 state, port = states[program.name], ports[program.name]
                 problem = health.problem(program, state.pid, ports) if state.pid else f"It has ended ({state.state})."
                 log = self._supervisor.log(program.name)
-                found.append(ProgramStatus(program.name, state.state, problem, state.pid, port, log))
+                follows_log = state.pid and program.role in (UPDATER, SINK)
+                aside = servers.quarantined(reachable(program.host), port) if follows_log else []
+                found.append(ProgramStatus(program.name, state.state, problem, state.pid, port, log, aside))
         return found
 
     def _forget_earlier_boots(self) -> None:

@@ -1,10 +1,23 @@
 """Logs and metrics of the processes."""
 
 import logging
+import socket
 import sys
+import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import msgspec
 
 from feature_store.contracts.errors import Unavailable
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse
+
+    from streaming.health import Health
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -32,13 +45,43 @@ def log_to_stderr(level: str) -> None:
     logging.captureWarnings(True)
 
 
-def serve_metrics(host: str, port: int) -> None:
-    """Answers GET /metrics in Prometheus' format, from a thread. Raises Unavailable if the address is taken."""
-    from prometheus_client import start_http_server
+def serve_metrics(host: str, port: int, health: "Health") -> None:
+    """Answers GET /metrics in Prometheus' format, from a thread, and GET /healthz: 200, or 503 with the problem, and
+    what is in quarantine. Raises Unavailable if the address is taken."""
+    from prometheus_client import make_wsgi_app
+
+    metrics = make_wsgi_app()
+
+    def answer(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/healthz":
+            found: Iterable[bytes] = metrics(environ, start_response)
+            return found
+        problem = health.problem()
+        start_response("503 Service Unavailable" if problem else "200 OK", [("Content-Type", "application/json")])
+        return [msgspec.json.encode({"problem": problem, "quarantined": health.quarantined()})]
 
     try:
-        start_http_server(port, addr=host)
+        family = _Server6 if ":" in host else _Server
+        server = make_server(host, port, answer, family, _Silent)
     except OSError as error:
         raise Unavailable(
             f"{host}:{port} cannot be listened on ({error.strerror}). Set telemetry.port, or --metrics-port."
         ) from None
+    threading.Thread(target=server.serve_forever, name="telemetry", daemon=True).start()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """One that a slow client does not hold up."""
+
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Silent(WSGIRequestHandler):
+    """A handler that logs no request."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
+        """Nothing."""

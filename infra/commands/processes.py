@@ -12,6 +12,7 @@ from infra.telemetry import log_to_stderr, serve_metrics
 
 if TYPE_CHECKING:
     from infra.settings import Settings
+    from streaming.health import Health
 
 MetricsPort = Annotated[
     int | None, typer.Option(min=0, max=65535, help="Port on telemetry.host of GET /metrics; default: telemetry.port.")
@@ -66,17 +67,17 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     from feature_store.membership import Membership
     from feature_store.online import OnlineStore
     from infra.connections import event_log, redis_client
-    from streaming.updater import run
+    from streaming.updater import new_health, run
 
     log_to_stderr("info")
     settings = options(context).connected_settings()
-    log, stop = event_log(settings), _stop_on_signal()
+    log, stop, health = event_log(settings), _stop_on_signal(), new_health()
     with redis_client(settings) as client:
         log.create_topics()
-        _serve_metrics(settings, metrics_port)  # from here on the supervisor sees that it works
+        _serve_metrics(settings, metrics_port, health)  # from here on the supervisor sees that it works
         state, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
         with Membership(client, settings.redis, settings.updater.session_seconds) as membership:
-            run(log, settings.rewards, state, online, membership, settings.home, stop)
+            run(log, settings.rewards, state, online, membership, settings.home, stop, health)
 
 
 def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
@@ -88,21 +89,21 @@ def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     from feature_store.online import OnlineStore
     from infra.connections import kafka_bootstrap, unchecked_redis_client
     from streaming.kafka import Log
-    from streaming.sink import run
+    from streaming.sink import new_health, run
 
     log_to_stderr("info")
     settings = options(context).connected_settings()
-    bootstrap, stop = kafka_bootstrap(settings), _stop_on_signal()
+    bootstrap, stop, health = kafka_bootstrap(settings), _stop_on_signal(), new_health()
     Log(settings.kafka, bootstrap).create_topics()
-    _serve_metrics(settings, metrics_port)
+    _serve_metrics(settings, metrics_port, health)
     # Not a retry: while Redis is away the lake is written all the same, and the sink comes back to it.
     with contextlib.closing(unchecked_redis_client(settings, retries=0)) as client:
         online = OnlineStore(client, settings.redis)
-        run(settings.kafka, bootstrap, settings.home / "lake", online, settings.lake, SystemClock(), stop)
+        run(settings.kafka, bootstrap, settings.home / "lake", online, settings.lake, SystemClock(), stop, health)
 
 
-def _serve_metrics(settings: "Settings", port: int | None) -> None:
-    serve_metrics(settings.telemetry.host, settings.telemetry.port if port is None else port)
+def _serve_metrics(settings: "Settings", port: int | None, health: "Health") -> None:
+    serve_metrics(settings.telemetry.host, settings.telemetry.port if port is None else port, health)
 
 
 def _stop_on_signal() -> threading.Event:

@@ -110,6 +110,7 @@ def _words(described: dict[str, Any]) -> str:
         if not program["healthy"]:
             state += ", not ready"
             problems.append(f"{program['name']}: {program['problem'].rstrip('.')}.")
+        problems += [f"{program['name']} has in quarantine: {part}" for part in program["quarantined"]]
         rows.append([program["name"], state, str(program["pid"]), str(program["port"]), str(program["log"])])
     places = [[name, place] for name, place in described["endpoints"].items() if place]
     return "\n\n".join(filter(None, [table(rows), table(places) if places else "", "\n".join(problems)]))

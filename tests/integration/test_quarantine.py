@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import redis
@@ -16,6 +17,8 @@ from feature_store.namespace import Namespace, Start
 from feature_store.online import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS
+from infra.servers import LOOPBACK, free_port, http_answers, quarantined
+from infra.telemetry import serve_metrics
 from streaming import updater
 from streaming.health import Health
 from streaming.kafka import Log, Reader, Record, Writer
@@ -95,11 +98,18 @@ def test_a_namespace_without_a_folder_stops_only_itself(installation: Installati
     live, gone = installation.namespace("live"), installation.namespace("gone")
     folder = installation.home / "namespaces" / gone.id
     aside = folder.rename(installation.home / "aside")
+    port = free_port()
+    serve_metrics(LOOPBACK, port, installation.health)
     installation.start()
     installation.folds(live.id, 0, 1)
     wait_until(lambda: installation.reasons().keys() == {(gone.id, 0), (gone.id, 1)}, _SECONDS)
     assert f"Namespace {gone.id} cannot be read" in installation.reasons()[gone.id, 0]
     assert [installation.is_quarantined(name, 1) for name in (live.id, gone.id)] == [0, 1]
+    assert [line.partition(": ")[0] for line in quarantined(LOOPBACK, port)] == [
+        f"{gone.id} partition 0", f"{gone.id} partition 1",
+    ]  # fmt: skip
+    http_answers(LOOPBACK, port, "/healthz")
+    assert "matchloop_updater_quarantined" in urlopen(f"http://{LOOPBACK}:{port}/metrics").read().decode()
     aside.rename(folder)
     installation.folds(gone.id, 0, 1)
     wait_until(lambda: not installation.reasons(), _SECONDS)
