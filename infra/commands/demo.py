@@ -57,9 +57,10 @@ def demo(
     words = [f"Report: {outcome.page}"]
     if keep:
         question = '{"user_id": "405", "slate_size": 3}'
+        key = ' -H "authorization: Bearer $MATCHLOOP_SERVING_API_KEY"' if outcome.settings.serving.api_key else ""
         words += [
             f"Still running. API: {outcome.api}/docs   MLflow: {outcome.settings.mlflow.tracking_uri}",
-            f"Try: curl -s {outcome.api}/v1/recommendations -H 'content-type: application/json' -d '{question}'",
+            f"Try: curl -s {outcome.api}/v1/recommendations -H 'content-type: application/json'{key} -d '{question}'",
             f"Then: export MATCHLOOP_CONFIG={os.path.relpath(config)}; matchloop status; matchloop down",
         ]
     else:

@@ -91,7 +91,7 @@ def served(python: Path, installation: Installation) -> Iterator[httpx.Client]:
         "MATCHLOOP_SECRET": "a secret for the tests",
     }
     process = subprocess.Popen(
-        [python.with_name("matchloop"), "serve", "--port", str(port)],
+        [python.with_name("matchloop"), "serve", "--port", str(port), "--metrics-port", str(free_port())],
         cwd=installation.home,
         env=environment(installation.home, **variables),
         stdout=subprocess.DEVNULL,
@@ -108,11 +108,13 @@ def served(python: Path, installation: Installation) -> Iterator[httpx.Client]:
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=150) as client:
             wait_until(ready)
-            assert process.poll() is None, process.communicate()[1]
+            if process.poll() is not None:
+                pytest.fail(f"it ended: {process.communicate()[1]}")
             yield client
     finally:
-        process.terminate()
-        process.communicate()
+        if process.poll() is None:
+            process.terminate()
+            process.communicate()
 
 
 def test_it_serves_without_training_spark_and_mlflow(python: Path, installation: Installation) -> None:
