@@ -85,8 +85,7 @@ class Supervisor:
 
         Raises MatchLoopError if there is one already.
         """
-        import supervisor  # noqa: F401 - the extra `stack`; without it nothing is to be left behind
-
+        _needs_supervisord()
         self._make_directories()
         deadline = time.monotonic() + _PROBE_SECONDS
         while True:
@@ -107,6 +106,7 @@ class Supervisor:
     @contextlib.contextmanager
     def turn(self, waiting: Callable[[], object]) -> Iterator[None]:
         """Has only one at a time at work on this run directory. Calls `waiting` while it is somebody else's turn."""
+        _needs_supervisord()
         self._make_directories()
         descriptor = os.open(self._run / "turn", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -317,3 +317,8 @@ def _section(title: str, **options: object) -> str:
             raise MatchLoopError(f"supervisord cannot be given {text!r}. Use directories without ' #' and ' ;'.")
         lines.append(f"{name}={text.replace('%', '%%')}")
     return "\n".join(lines) + "\n\n"
+
+
+def _needs_supervisord() -> None:
+    """Raises ModuleNotFoundError without the extra `stack`, before anything is left behind."""
+    import supervisor  # noqa: F401
