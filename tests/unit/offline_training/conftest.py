@@ -65,6 +65,7 @@ def write_sets(directory: Path, impressions: int = 0) -> Path:
         {
             "user": pa.array(USERS),
             "profile": _strings([profile[user] for user in USERS]),
+            "profile_time": pa.array([0] * len(USERS), pa.int64()),
             "items": _strings([likes[user] for user in USERS]),
             "kinds": _strings([["click+"] * LIKED_PER_USER for _ in USERS]),
             "positives": pa.array([[True] * LIKED_PER_USER for _ in USERS]),
