@@ -44,11 +44,11 @@ def mlflow_uri(settings: Settings) -> str:
 def redis_client(settings: Settings) -> Iterator[redis.Redis]:
     """A connection to the online store that answers. Raises Unavailable if it does not, InvalidInput if it was first
     used with another secret."""
-    from feature_store.online import OnlineStore  # and with it NumPy: the commands that only look need none
+    from feature_store.online.store import OnlineStore  # and with it NumPy: the commands that only look need none
 
     with contextlib.closing(unchecked_redis_client(settings)) as client:
         try:
-            OnlineStore(client, settings.redis).check_secret(settings.keyring())
+            OnlineStore(client, settings.redis).deployment.check_secret(settings.keyring())
         except redis.RedisError as error:
             raise Unavailable(
                 f"The online store does not answer: {error}. Check redis.url, or run `matchloop up`."

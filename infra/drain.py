@@ -7,7 +7,7 @@ from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unavailable
 from feature_store.home import Home
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from infra.connections import event_log, redis_client
 from infra.settings import Settings
 from streaming import sink
@@ -36,7 +36,7 @@ def drain(settings: Settings) -> Drained:
         while True:
             behind = [
                 f"namespace {name} of partition {partition} is at offset {position.offset if position else 0} of {end}"
-                for name in online.namespaces()
+                for name in online.deployment.namespaces()
                 for partition, end in enumerate(ends)
                 for position in [state.position(name, partition)]
                 if position is None or position.offset < end

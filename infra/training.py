@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.home import Home
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from infra.connections import event_log, mlflow_uri, redis_client
 from infra.settings import Settings
 from offline_training.jobs.train import TrainJob

@@ -5,7 +5,7 @@ import redis
 from feature_store.bandit_state import BanditStore
 from feature_store.home import Home
 from feature_store.namespace import Namespace
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.rewriting import reading
 from infra.connections import event_log
 from infra.settings import Settings
@@ -24,5 +24,5 @@ def verify(settings: Settings, client: redis.Redis) -> dict[str, list[ReplayChec
                 LogReader(home.lake, event_log(settings)),
                 settings.rewards,
             )
-            for name in OnlineStore(client, settings.redis).namespaces()
+            for name in OnlineStore(client, settings.redis).deployment.namespaces()
         }

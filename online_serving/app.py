@@ -16,7 +16,8 @@ from redis.retry import Retry
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock, SystemClock
 from feature_store.contracts.identity import Keyring
-from feature_store.online import ASYNC_CONNECTIONS, Active, AsyncOnlineStore, OnlineStore
+from feature_store.online.deployment import Active
+from feature_store.online.store import ASYNC_CONNECTIONS, AsyncOnlineStore, OnlineStore
 from online_serving import metrics
 from online_serving.api import Services, routes
 from online_serving.auth import ApiKey, KeyRequired, Measured
@@ -162,7 +163,7 @@ async def _following(
     keyring = Keyring(config.secret)
 
     def load(active: Active) -> ServingState:
-        online.check_secret(keyring)
+        online.deployment.check_secret(keyring)
         return read(active)
 
     follower = StateFollower(

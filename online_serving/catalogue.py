@@ -10,7 +10,8 @@ from feature_store.catalogue_writes import ItemChange
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import Unavailable
-from feature_store.online import AsyncOnlineStore, UnreadableItem
+from feature_store.online.catalogue import UnreadableItem
+from feature_store.online.store import AsyncOnlineStore
 from online_serving.bodies import NotFound
 from online_serving.event_log import EventLog
 from online_serving.schemas import ItemBody, ItemsRequest
@@ -62,7 +63,7 @@ class Catalogue:
 
     async def _find(self, identity: str) -> Item | UnreadableItem:
         with redis_answers():
-            (item,) = await self._online.get_items([identity])
+            (item,) = await self._online.catalogue.get([identity])
         if item is None:
             raise NotFound(f"There is no item {identity!r}. Create it with PUT /v1/items/{{id}}.")
         return item
@@ -70,7 +71,7 @@ class Catalogue:
     async def _put(self, items: Sequence[Item]) -> int:
         """Returns how many of the items are new."""
         with redis_answers():  # before the log: nothing is written while Redis cannot follow
-            before = await self._online.get_items([item.id for item in items])
+            before = await self._online.catalogue.get([item.id for item in items])
         await self._change({item.id: item for item in items})
         return before.count(None)
 
@@ -95,7 +96,7 @@ class Catalogue:
 
     async def _follow(self, taken: "Mapping[asyncio.Future[Appended], tuple[str, Item | None]]") -> None:
         changes = [ItemChange(future.result().offset, *change) for future, change in taken.items()]
-        await self._online.write_items(self._log.catalogue_id, changes)
+        await self._online.catalogue.write(self._log.catalogue_id, changes)
 
     def _go_on(self, waiting: "Mapping[asyncio.Future[Appended], tuple[str, Item | None]]") -> None:
         """What the log takes too late is in the log all the same, so Redis takes it too."""

@@ -17,7 +17,9 @@ import redis
 from feature_store.bandit_state import BanditStore, DeltaGap
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import MatchLoopError
-from feature_store.online import NO_CHANGES, Active, Change, ChangeGap, OnlineStore
+from feature_store.online.changes import NO_CHANGES, Change, ChangeGap
+from feature_store.online.deployment import Active
+from feature_store.online.store import OnlineStore
 from online_serving import metrics
 from online_serving.backoff import Backoff
 from online_serving.parameters import Located, Parameters
@@ -194,7 +196,9 @@ class StateFollower(threading.Thread):
                 try:
                     if self._position is None:
                         self._position = self._read_anew()
-                    changes = self._online.changes(self._position, _LOADING_BLOCK_MS if self._loading else _BLOCK_MS)
+                    changes = self._online.changes.after(
+                        self._position, _LOADING_BLOCK_MS if self._loading else _BLOCK_MS
+                    )
                     self._follow(changes)
                     self._position = changes[-1].position if changes else self._position
                     self._advance_loading(background)
@@ -215,8 +219,8 @@ class StateFollower(threading.Thread):
 
     def _read_anew(self) -> str:
         """Reads what is active and the whole catalogue; the position that they are from, at least."""
-        position = self._online.changes_position()
-        self._wanted = self._online.active()
+        position = self._online.changes.position()
+        self._wanted = self._online.deployment.active()
         if self._wanted is None:
             self._complain("No release has been activated yet. Run `matchloop train`.", False)
         self._missed_while_loading = self._loading is not None
@@ -226,7 +230,7 @@ class StateFollower(threading.Thread):
 
     def _follow(self, changes: list[Change]) -> None:
         if any(change.kind == "active" for change in changes):
-            self._wanted = self._online.active()
+            self._wanted = self._online.deployment.active()
             self._not_before = 0.0
         items = {change.id for change in changes if change.kind == "item"}
         if self._loading:
@@ -242,7 +246,7 @@ class StateFollower(threading.Thread):
 
     def _with_items(self, snapshot: Snapshot, items: set[str]) -> Snapshot:
         names = sorted(items)
-        return self._quarantine.changed(snapshot, zip(names, self._online.get_items(names), strict=True))
+        return self._quarantine.changed(snapshot, zip(names, self._online.catalogue.get(names), strict=True))
 
     def _advance_loading(self, background: ThreadPoolExecutor) -> None:
         if self._loading is not None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 
 from feature_store.contracts.catalogue import Item
-from feature_store.online import UnreadableItem
+from feature_store.online.catalogue import UnreadableItem
 from online_serving import metrics
 from online_serving.snapshot import CatalogueChange, Snapshot
 

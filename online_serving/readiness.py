@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from feature_store.contracts.errors import Unavailable
-from feature_store.online import AsyncOnlineStore
+from feature_store.online.store import AsyncOnlineStore
 from online_serving.event_log import EventLog
 from online_serving.state import Current
 from streaming.settings import KafkaSettings

@@ -14,7 +14,7 @@ from feature_store.contracts.catalogue import attribute_tokens
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.experiments import Experiment, Variant
 from feature_store.contracts.identity import Keyring
-from feature_store.online import AsyncOnlineStore
+from feature_store.online.store import AsyncOnlineStore
 from feature_store.user_features import NOBODY, UserFeatures
 from online_serving import metrics
 from online_serving.bodies import broken_rule
@@ -136,7 +136,7 @@ class Recommender:
 
     async def _features(self, user: str, degraded: list[str]) -> UserFeatures:
         try:
-            return await self._online.user(user)
+            return await self._online.users.get(user)
         except (redis.RedisError, OSError) as error:
             _log.warning("answering without user features: %r", error)
             degraded.append("user_features")
@@ -150,7 +150,7 @@ class Recommender:
         if self._settings.repeat_shown:
             return
         try:
-            await self._online.mark_shown(user, slate, now)
+            await self._online.users.mark_shown(user, slate, now)
         except (redis.RedisError, OSError) as error:
             _log.warning("a slate could not be marked as shown: %r", error)
             degraded.append("shown_items")

@@ -15,7 +15,8 @@ from feature_store.contracts.errors import LogMismatch, ReleaseRefused, Unavaila
 from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.graph import Graph
 from feature_store.namespace import Description, read_base
-from feature_store.online import Active, OnlineStore
+from feature_store.online.deployment import Active
+from feature_store.online.store import OnlineStore
 from feature_store.user_features import NOBODY
 from online_serving.parameters import Parameters
 from online_serving.pipeline.pipeline import Pipeline
@@ -117,7 +118,7 @@ def with_live_catalogue(snapshot: Snapshot, online: OnlineStore, quarantine: Qua
     seen = set()
 
     def entries() -> Iterator[Entry]:
-        for name, item in online.items():
+        for name, item in online.catalogue.items():
             seen.add(name)
             yield name, item
         available = snapshot.graph.ids(np.flatnonzero(snapshot.available).tolist())

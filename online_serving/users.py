@@ -7,7 +7,7 @@ from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.events import Erasure, Profile
 from feature_store.contracts.identity import Keyring
-from feature_store.online import AsyncOnlineStore
+from feature_store.online.store import AsyncOnlineStore
 from feature_store.user_features import Held
 from online_serving.bodies import NotFound
 from online_serving.catalogue import redis_answers
@@ -32,7 +32,7 @@ class Users:
     async def get(self, user_id: str) -> Held:
         """What is stored of a user. Raises NotFound."""
         with redis_answers():
-            held = await self._online.held(self._keyring.user_key(user_id))
+            held = await self._online.users.held(self._keyring.user_key(user_id))
         if held is None:
             raise NotFound(f"Nothing is stored of a user {user_id!r}.")
         return held
@@ -42,14 +42,14 @@ class Users:
         user, now, profile = self._keyring.user_key(user_id), self._clock.now_ms(), dict(body.attributes)
         await self._append(Profile(user=user, time=now, attributes=profile))
         with redis_answers():
-            await self._online.put_profile(user, UserProfile(attributes=profile).tokens(), now)
+            await self._online.users.put_profile(user, UserProfile(attributes=profile).tokens(), now)
 
     async def erase(self, user_id: str) -> None:
         """Forgets a user's profile, history and shown items, and has the log say so to all that read it."""
         user, now = self._keyring.user_key(user_id), self._clock.now_ms()
         await self._append(Erasure(user=user, time=now))
         with redis_answers():
-            await self._online.erase_user(user, now)
+            await self._online.users.erase(user, now)
 
     async def _append(self, event: Profile | Erasure) -> None:
         sent = self._log.append(event.user, [event])

@@ -9,7 +9,7 @@ import redis
 from feature_store.catalogue_writes import ItemChange
 from feature_store.contracts.columns import CATALOGUE
 from feature_store.contracts.errors import Unavailable
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from streaming.health import Health, Part
 from streaming.lake_files import files, partition_folder
 from streaming.lake_rows import CATALOGUE_TOPIC, change_of
@@ -42,13 +42,15 @@ class CatalogueReconciler:
             self._health.worked(PART, progressed=True)
 
     def _reconcile(self, log_id: str, end: int) -> None:
-        done = self._online.reconciled(log_id)
+        done = self._online.catalogue.reconciled(log_id)
         if done >= end:
             return
         deadline = time.monotonic() + _STEP_SECONDS
         for _, file_end, path in files(partition_folder(self._directory, log_id, 0)):
             if file_end > done:
                 rows = pq.read_table(path, schema=CATALOGUE).to_pylist()
-                self._online.reconcile(log_id, [ItemChange(row["offset"], *change_of(row)) for row in rows], file_end)
+                self._online.catalogue.reconcile(
+                    log_id, [ItemChange(row["offset"], *change_of(row)) for row in rows], file_end
+                )
                 if time.monotonic() > deadline:
                     return

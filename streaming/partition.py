@@ -12,7 +12,7 @@ from feature_store.bandit_state import BanditStore, Commit, Position, RowsSnapsh
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Event
 from feature_store.namespace import Namespace, Start
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.rewriting import reading
 from streaming.admission import events_of
 from streaming.dead_letter import Letter, Outbox
@@ -101,9 +101,9 @@ class PartitionUpdater:
         if self._position == self._stored or not self._letters_arrived():
             return False
         changes = self._fold.take()
-        online.add_history(changes.history)
-        online.put_profiles(changes.profiles)
-        online.erase_users(changes.erased)
+        online.users.add_history(changes.history)
+        online.users.put_profiles(changes.profiles)
+        online.users.erase(changes.erased)
         tail = Tail(self._tail.deltas + 1, self._tail.rows + len(changes.rows.item))
         snapshot = None
         if self._state.wants_snapshot(tail, len(self._fold.sums)):

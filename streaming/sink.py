@@ -25,7 +25,7 @@ from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
 from feature_store.contracts.events import Event, Tick, encode
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from streaming.catalogue_reconciler import CatalogueReconciler
 from streaming.dead_letter import Letter, Outbox
 from streaming.health import Health, Part

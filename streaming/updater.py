@@ -25,7 +25,7 @@ from feature_store.bandit_state import BanditStore
 from feature_store.contracts.errors import Fenced, LogMismatch, MatchLoopError, Unavailable
 from feature_store.membership import Membership
 from feature_store.namespace import Namespace
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from streaming.dead_letter import Outbox
 from streaming.health import Health, Part
 from streaming.kafka import Log, PartitionsLost, Reader, Record, Writer
@@ -199,7 +199,7 @@ class _Updaters:
             except MatchLoopError as error:
                 for part in due:
                     self._health.failed(part, error)
-        wanted, partitions = self._online.namespaces(), self._membership.partitions(self._count)
+        wanted, partitions = self._online.deployment.namespaces(), self._membership.partitions(self._count)
         self._forget_all_but(wanted, partitions)
         most = max((self._step(name, partitions, outbox) for name in wanted), default=0)
         self._health.step()

@@ -13,7 +13,8 @@ import uvicorn
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.experiments import BanditMode, Experiment, Variant
-from feature_store.online import Active, OnlineStore
+from feature_store.online.deployment import Active
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from infra.benchmarks.small_release import build_namespace, build_release
 from online_serving.app import create_app

@@ -7,7 +7,7 @@ import redis
 
 from feature_store.bandit_state import BanditStore
 from feature_store.membership import Membership
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from streaming import updater
 from streaming.health import Health

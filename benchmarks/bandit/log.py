@@ -23,7 +23,7 @@ from feature_store.contracts.identity import Keyring
 from feature_store.graph import Graph
 from feature_store.membership import Membership
 from feature_store.namespace import Namespace, Start
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.sums import NO_ROWS
 from infra.connections import event_log, redis_client
 from infra.settings import Settings
@@ -149,13 +149,13 @@ class LogBench:
         """Waits until the updaters have folded all records into a fresh namespace."""
         namespace = self._namespace()
         namespace.save(self.settings.home / "namespaces")
-        online.add_namespace(namespace.id)
+        online.deployment.add_namespace(namespace.id)
         deadline = time.monotonic() + _WAIT_SECONDS
         while not all(self._folded(state, namespace.id, partition) for partition in range(len(self._ends))):
             if time.monotonic() > deadline:
                 raise Unavailable(f"The updaters did not fold {self.records} records in {_WAIT_SECONDS} s.")
             time.sleep(_POLL_SECONDS)
-        online.retire(namespace.id)
+        online.deployment.retire(namespace.id)
 
     def _folded(self, state: BanditStore, namespace: str, partition: int) -> bool:
         position = state.position(namespace, partition)

@@ -8,7 +8,7 @@ import redis
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.events import Decision, Feedback, Withdrawal
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.sums import ITEM, SERVED, N
 from infra.benchmarks.visitors import Promises
 from infra.connections import kafka_bootstrap
@@ -41,7 +41,7 @@ def audit(settings: Settings, client: redis.Redis, promises: Promises, drained: 
     """Holds promises, log and state against each other. Everything must be folded, and no window have closed."""
     decisions, feedback = _log(settings, drained)
     missing = len(promises.decisions.keys() - decisions.keys()) + len(promises.events - feedback.keys())
-    active = OnlineStore(client, settings.redis).active()
+    active = OnlineStore(client, settings.redis).deployment.active()
     assert active is not None
     store = BanditStore(client, settings.redis)
     found: Trials = Counter()

@@ -5,7 +5,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from feature_store.online import Active, OnlineStore
+from feature_store.online.deployment import Active
+from feature_store.online.store import OnlineStore
 from infra.benchmarks.small_release import build_namespace, build_release, items
 from infra.connections import event_log, redis_client
 from infra.programs import API, BROKER, REDIS, SINK, UPDATER
@@ -44,5 +45,5 @@ def publish(settings: Settings, catalogue: int, shape: dict[str, int]) -> None:
     namespace = build_namespace(namespaces, releases, release, log.log_id(), settings.kafka.partitions)
     with redis_client(settings) as client:
         online = OnlineStore(client, settings.redis)
-        online.add_items(known)
-        online.activate(Active(release, namespace))
+        online.catalogue.add(known)
+        online.deployment.activate(Active(release, namespace))

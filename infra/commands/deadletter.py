@@ -101,7 +101,7 @@ def retry(
 def _pending(settings: "Settings") -> list["Letter"]:
     from contextlib import closing
 
-    from feature_store.online import OnlineStore
+    from feature_store.online.store import OnlineStore
     from infra.connections import kafka_bootstrap, redis_client
     from streaming.dead_letter import pending
     from streaming.kafka import Log, Reader
@@ -110,7 +110,7 @@ def _pending(settings: "Settings") -> list["Letter"]:
     partitions = Log(settings.kafka, bootstrap).partitions(topic)
     with closing(Reader(bootstrap, topic, dict.fromkeys(range(partitions), 0))) as reader:
         with redis_client(settings) as client:
-            erased = OnlineStore(client, settings.redis).erased()
+            erased = OnlineStore(client, settings.redis).users.erased()
         return pending(reader.backlog(), erased)
 
 

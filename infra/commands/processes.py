@@ -65,7 +65,7 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     """
     from feature_store.bandit_state import BanditStore
     from feature_store.membership import Membership
-    from feature_store.online import OnlineStore
+    from feature_store.online.store import OnlineStore
     from infra.connections import event_log, redis_client
     from streaming.updater import new_health, run
 
@@ -86,7 +86,7 @@ def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     Example: `matchloop sink --metrics-port 9102`
     """
     from feature_store.contracts.clock import SystemClock
-    from feature_store.online import OnlineStore
+    from feature_store.online.store import OnlineStore
     from infra.connections import kafka_bootstrap, unchecked_redis_client
     from streaming.kafka import Log
     from streaming.sink import new_health, run

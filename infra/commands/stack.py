@@ -85,11 +85,11 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 
 def _released(settings: "Settings") -> bool:
     """Whether a release was promoted. That there is one in the home is not enough: it may not have passed the gate."""
-    from feature_store.online import OnlineStore
+    from feature_store.online.store import OnlineStore
     from infra.connections import redis_client
 
     with redis_client(settings) as client:
-        return OnlineStore(client, settings.redis).active() is not None
+        return OnlineStore(client, settings.redis).deployment.active() is not None
 
 
 def _described(stack: "Stack") -> dict[str, Any]:

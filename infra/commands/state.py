@@ -136,7 +136,7 @@ def _installation(settings: "Settings") -> "Iterator[Installation]":
     from feature_store.bandit_state import BanditStore
     from feature_store.contracts.clock import SystemClock
     from feature_store.home import Home
-    from feature_store.online import OnlineStore
+    from feature_store.online.store import OnlineStore
     from infra.connections import event_log, redis_client
     from offline_training.jobs.rollback import Installation
 

@@ -24,7 +24,7 @@ def forget(context: typer.Context, as_json: Json = False) -> None:
     from feature_store.bandit_state import BanditStore
     from feature_store.contracts.clock import SystemClock
     from feature_store.home import Home
-    from feature_store.online import OnlineStore
+    from feature_store.online.store import OnlineStore
     from infra.connections import redis_client
     from offline_training.jobs.forget import forget as run
 

@@ -21,7 +21,7 @@ from feature_store.contracts.identity import Masks
 from feature_store.definitions import DAY_MS
 from feature_store.home import Home
 from feature_store.namespace import Description, decode_starts, encode_starts, starts_file
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.rewriting import Rewrite, rewriting
 from offline_training.data.erasures import CarriedOut, Pending, carried_out_file, erased_users, pending_erasures
 from offline_training.data.lake import parquet_files
@@ -64,7 +64,7 @@ def forget(home: Home, online: OnlineStore, state: BanditStore, now: int, within
             _drop_retired(job.users, home.namespaces, online, state)
             rewrite.publish()
     if len(ready) == len(pending):
-        online.end_erasures(now - int(within_days * DAY_MS))
+        online.users.end_erasures(now - int(within_days * DAY_MS))
     return Forgotten(len(erased_users(ready)), len(rewrite), len(pending) - len(ready))
 
 
@@ -194,7 +194,7 @@ class _Forgetting:
 
 def _is_folded(erasure: Pending, namespaces: Path, online: OnlineStore, state: BanditStore) -> bool:
     """Whether no namespace will meet the erasure any more."""
-    for namespace in online.namespaces():
+    for namespace in online.deployment.namespaces():
         position, _ = state.progress(namespace, erasure.partition)
         if position is None:
             made = Description.load(namespaces, namespace)
@@ -208,7 +208,7 @@ def _drop_retired(users: Collection[str], namespaces: Path, online: OnlineStore,
     """Drops the state of namespaces that are folded no longer, where something of the users is open in it. Activated
     again, such a partition is folded anew from the log."""
     for folder in sorted(namespaces.glob("[!.]*")):
-        if folder.name in online.namespaces():
+        if folder.name in online.deployment.namespaces():
             continue
         for partition in range(len(Description.load(namespaces, folder.name).offsets)):
             opened = state.opened(folder.name, partition).values()

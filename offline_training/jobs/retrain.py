@@ -10,7 +10,7 @@ from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import open_release
 from feature_store.definitions import features_hash
 from feature_store.namespace import Namespace, namespace_id
-from feature_store.online import Active
+from feature_store.online.deployment import Active
 from feature_store.rewriting import undisturbed
 from offline_training.carry_over.ensemble import mix, translation, transport
 from offline_training.carry_over.offline_values import offline_values
@@ -39,7 +39,7 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
 
     job.offsets gives the number of partitions only. Raises as train does, and ReleaseRefused if nothing serves yet.
     """
-    active = job.online.active()
+    active = job.online.deployment.active()
     if active is None:
         raise ReleaseRefused("There is no release to retrain from. Run `matchloop train` first.")
     carry_out_erasures(job)

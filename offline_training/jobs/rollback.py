@@ -18,7 +18,7 @@ from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.contracts.events import Decision, Event, event_time
 from feature_store.home import Home
 from feature_store.namespace import Namespace, namespace_id
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.sums import Sums
 from offline_training.promotion.promote import swap
 from streaming.fold import Fold
@@ -79,7 +79,7 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
     Raises InvalidInput for a time in the future or one that the base already holds, for unknown users, and if nothing
     would be left out; ReleaseRefused if nothing serves yet; Unavailable if no sink fills the lake.
     """
-    active = at.online.active()
+    active = at.online.deployment.active()
     if active is None:
         raise ReleaseRefused("There is no state to roll back: nothing serves yet. Run `matchloop train` first.")
     parent = Namespace.load(at.home.namespaces, active.namespace)
@@ -125,7 +125,7 @@ def perform(at: Installation, rollback: Rollback) -> None:
 def activate(at: Installation, namespace: str) -> None:
     """Has another namespace of the serving release serve: the way back from a rollback. Raises ReleaseRefused if it is
     none."""
-    active = at.online.active()
+    active = at.online.deployment.active()
     made = Namespace.load(at.home.namespaces, namespace)
     if active is None or made.release != active.release:
         serves = "nothing serves" if active is None else f"release {active.release} serves"

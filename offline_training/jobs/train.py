@@ -14,7 +14,7 @@ from feature_store.decay import Decay
 from feature_store.definitions import features_hash
 from feature_store.home import Home
 from feature_store.namespace import Namespace, Start, namespace_id
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.rewriting import undisturbed
 from feature_store.sums import NO_ROWS
 from offline_training.carry_over.logged_trials import logged_prior

@@ -15,7 +15,8 @@ from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import HistoryEvent, features_hash
 from feature_store.home import Home
 from feature_store.namespace import Namespace
-from feature_store.online import Active, OnlineStore
+from feature_store.online.deployment import Active
+from feature_store.online.store import OnlineStore
 from feature_store.user_features import UserRecord
 from offline_training.data.lake import interacted_items, read_catalogue
 from offline_training.promotion.registry import Registry
@@ -71,7 +72,7 @@ def promote(
     made = Namespace.load(home.namespaces, namespace)
     if made.release != release:
         raise ReleaseRefused(f"Namespace {namespace} belongs to another release than {release}. Name a pair.")
-    active = online.active()
+    active = online.deployment.active()
     champion, unreadable = None, None
     if active is not None and active.release != release:
         try:
@@ -84,7 +85,7 @@ def promote(
             f"Release {release} was not promoted: {'; '.join(reasons)}. It stays in {home.releases / release}; "
             "what serves now goes on serving. Check the data, or the training settings."
         )
-    online.put_users(user_records(home.training_sets))
+    online.users.put(user_records(home.training_sets))
     (home.training_sets / PUBLISHED).write_text(release)
     registry.set_champion(release, unreadable)
     swap(made, online, state)
@@ -94,13 +95,13 @@ def promote(
 def swap(following: Namespace, online: OnlineStore, state: BanditStore) -> None:
     """Has a namespace folded up to where the one that serves stands, and then serve. The one that served goes on being
     folded, so that going back is instant; older ones are retired."""
-    active = online.active()
-    online.add_namespace(following.id)
+    active = online.deployment.active()
+    online.deployment.add_namespace(following.id)
     if active is not None:
         _await_folded(state, active.namespace, following)
-    online.activate(Active(following.release, following.id))
-    for older in set(online.namespaces()) - {following.id, active.namespace if active else following.id}:
-        online.retire(older)
+    online.deployment.activate(Active(following.release, following.id))
+    for older in set(online.deployment.namespaces()) - {following.id, active.namespace if active else following.id}:
+        online.deployment.retire(older)
 
 
 def _await_folded(state: BanditStore, served: str, following: Namespace) -> None:
@@ -129,7 +130,7 @@ def publish_catalogue(lake: Path, exclude: frozenset[str], online: OnlineStore) 
     described = read_catalogue(lake, exclude)
     bare = sorted(interacted_items(lake) - described.keys() - exclude)
     found = [*(item for item in described.values() if item is not None), *(Item(id=name) for name in bare)]
-    online.add_items(found)
+    online.catalogue.add(found)
 
 
 def published_release(sets: Path) -> str:

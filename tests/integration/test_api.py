@@ -25,8 +25,8 @@ CATALOGUE = items(60)
 @pytest.fixture(scope="module")
 def installation(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "api") as made:
-        made.online.add_items(CATALOGUE)
-        made.online.activate(made.release(CATALOGUE))
+        made.online.catalogue.add(CATALOGUE)
+        made.online.deployment.activate(made.release(CATALOGUE))
         yield made
 
 
@@ -244,7 +244,7 @@ def test_what_is_stored_of_a_user_can_be_read_until_they_are_erased(
     (described,) = [e for e in events(installation) if isinstance(e, Profile) and e.user == key]
     assert (described.attributes, described.time) == ({"age": 31}, stored["profile_time"])
     assert len([e for e in events(installation) if isinstance(e, Erasure) and e.user == key]) == 2
-    assert installation.online.erased()[key] >= described.time
+    assert installation.online.users.erased()[key] >= described.time
 
 
 def test_probes_and_metrics(api: httpx.Client) -> None:
@@ -288,9 +288,9 @@ def test_feedback_changes_what_is_served_within_a_second_or_so(installation: Ins
 
 def test_a_release_is_swapped_under_traffic_without_failures(own_installation: Installation) -> None:
     installation = own_installation
-    installation.online.add_items(CATALOGUE)
+    installation.online.catalogue.add(CATALOGUE)
     first, second = installation.release(CATALOGUE, seed=1), installation.release(items(80), seed=2)
-    installation.online.activate(first)
+    installation.online.deployment.activate(first)
     with running(installation.config()) as api, ThreadPoolExecutor(3) as pool:
         done = threading.Event()
 
@@ -303,10 +303,10 @@ def test_a_release_is_swapped_under_traffic_without_failures(own_installation: I
         visits = [pool.submit(visit, number) for number in range(3)]
         try:
             wait_until(lambda: recommend(api, "watcher")["release"] == first.release)
-            installation.online.activate(second)
+            installation.online.deployment.activate(second)
             wait_until(lambda: recommend(api, "watcher")["release"] == second.release)
             assert api.get("/readyz").json()["items"] == len(CATALOGUE)  # 20 more in the release, none in the catalogue
-            installation.online.activate(first)  # rollback
+            installation.online.deployment.activate(first)  # rollback
             wait_until(lambda: recommend(api, "watcher")["release"] == first.release)
         finally:
             done.set()

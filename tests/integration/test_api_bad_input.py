@@ -20,8 +20,8 @@ REQUEST, FEEDBACK, ITEM = "/v1/recommendations", "/v1/feedback", "/v1/items/i1"
 def api(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     catalogue = items(10)
     with Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "bad") as installation:
-        installation.online.add_items(catalogue)
-        installation.online.activate(installation.release(catalogue))
+        installation.online.catalogue.add(catalogue)
+        installation.online.deployment.activate(installation.release(catalogue))
         with running(installation.config()) as client:
             yield client
 

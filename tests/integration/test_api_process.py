@@ -47,8 +47,8 @@ print("imported:", sorted(foreign))
 @pytest.fixture
 def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installation]:
     with Installation(broker, redis_url, tmp_path, request.node.name[:30]) as made:
-        made.online.add_items(CATALOGUE)
-        made.online.activate(made.release(CATALOGUE))
+        made.online.catalogue.add(CATALOGUE)
+        made.online.deployment.activate(made.release(CATALOGUE))
         yield made
 
 
@@ -159,7 +159,7 @@ def test_told_to_stop_it_says_so_before_it_ends_to_answer(installation: Installa
 @contextlib.contextmanager
 def _slow_release(installation: Installation) -> Iterator[Callable[[], object]]:
     """The active release cannot be loaded before the yielded function is called."""
-    active = installation.online.active()
+    active = installation.online.deployment.active()
     assert active is not None
     (file,) = (installation.home / "namespaces" / active.namespace).glob("*.json")
     content = file.read_bytes()

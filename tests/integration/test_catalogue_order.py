@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from feature_store.catalogue_writes import ItemChange
 from feature_store.contracts.catalogue import Item
-from feature_store.online import AsyncOnlineStore, OnlineStore
+from feature_store.online.store import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
 from streaming.catalogue_log import decode
 from streaming.kafka import Reader
@@ -39,7 +39,7 @@ def write(redis_url: str, settings: RedisSettings, calls: list[tuple[str, list[I
         async with redis.asyncio.Redis.from_url(redis_url) as client:
             online = AsyncOnlineStore(client, settings)
             for log, changes in calls:
-                await online.write_items(log, changes)
+                await online.catalogue.write(log, changes)
 
     asyncio.run(writing())
 
@@ -58,20 +58,22 @@ def test_any_order_of_writes_ends_in_the_same_entries(
     cut = data.draw(st.integers(0, len(order)))
     online = OnlineStore(client, settings)
     write(redis_url, settings, [("log", order[:cut])] if cut else [])
-    online.add_items([Item(id="a", title="imported"), Item(id="c", title="imported")])  # by a training run meanwhile
+    online.catalogue.add(
+        [Item(id="a", title="imported"), Item(id="c", title="imported")]
+    )  # by a training run meanwhile
     write(redis_url, settings, [("log", order[cut:]), ("log", order)] if cut < len(order) else [])
 
     last = {change.id: change.item for change in changes}
     last.setdefault("a", Item(id="a", title="imported"))
     last["c"] = Item(id="c", title="imported")
-    assert dict(online.items()) == {name: item for name, item in last.items() if item is not None}
+    assert dict(online.catalogue.items()) == {name: item for name, item in last.items() if item is not None}
 
 
 def test_a_log_that_began_anew_is_newer_than_what_the_old_one_said(redis_url: str, client: redis.Redis) -> None:
     settings = RedisSettings(prefix=next(_prefixes))
     old, new = (Item(id="a", title=title) for title in ("old log", "new log"))
     write(redis_url, settings, [("log-1", [ItemChange(700, "a", old)]), ("log-2", [ItemChange(0, "a", new)])])
-    assert dict(OnlineStore(client, settings).items()) == {"a": new}
+    assert dict(OnlineStore(client, settings).catalogue.items()) == {"a": new}
 
 
 def test_writes_of_one_item_through_two_processes_end_as_the_log_does(
@@ -106,7 +108,7 @@ def test_writes_of_one_item_through_two_processes_end_as_the_log_does(
         last = {change.id: change.item for change in (decode(record.value) for record in reader.backlog())}
         reader.close()
         assert set(contested) < set(last)
-        assert dict(zip(last, made.online.get_items(last), strict=True)) == last
+        assert dict(zip(last, made.online.catalogue.get(last), strict=True)) == last
 
 
 def test_what_the_log_takes_too_late_reaches_redis_all_the_same(
@@ -123,4 +125,4 @@ def test_what_the_log_takes_too_late_reaches_redis_all_the_same(
             os.kill(broker_server.pid, signal.SIGCONT)
         assert answer.status_code == 503
         assert "Send it again" in answer.json()["message"]
-        wait_until(lambda: made.online.get_items(["late"]) == [Item(id="late", title="late")])
+        wait_until(lambda: made.online.catalogue.get(["late"]) == [Item(id="late", title="late")])

@@ -17,7 +17,7 @@ from redis.retry import Retry
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.events import encode
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from infra.benchmarks.small_release import items
 from streaming import sink
 from streaming.catalogue_log import encode_deletion, encode_item
@@ -64,7 +64,7 @@ def log_only(made: Installation, change: Item | str) -> int:
 
 
 def reconciled(made: Installation) -> int:
-    return made.online.reconciled(made.log.log_id(made.kafka.catalogue_topic))
+    return made.online.catalogue.reconciled(made.log.log_id(made.kafka.catalogue_topic))
 
 
 def recommended(api: httpx.Client, item: str) -> bool:
@@ -74,17 +74,17 @@ def recommended(api: httpx.Client, item: str) -> bool:
 
 def test_what_only_the_log_has_reaches_redis_and_those_who_serve(made: Installation) -> None:
     new = Item(id="new", title="ü", categories=["drama"], attributes={"a": 1.0, "b": 2, "c": True, "d": "1"})
-    made.online.add_items(RELEASED)
-    made.online.activate(made.release(RELEASED))
+    made.online.catalogue.add(RELEASED)
+    made.online.deployment.activate(made.release(RELEASED))
     with running(made.config()) as api, sinking(made):
         assert recommended(api, "i3")
         assert not recommended(api, "new")
         log_only(made, new)
         wait_until(lambda: recommended(api, "new"))
-        assert made.online.get_items(["new"]) == [new]
+        assert made.online.catalogue.get(["new"]) == [new]
         log_only(made, "i3")
         wait_until(lambda: not recommended(api, "i3"))
-        assert made.online.get_items(["i3"]) == [None]
+        assert made.online.catalogue.get(["i3"]) == [None]
 
 
 def test_a_record_does_not_undo_a_later_one_and_repeats_nothing(made: Installation) -> None:
@@ -94,11 +94,11 @@ def test_a_record_does_not_undo_a_later_one_and_repeats_nothing(made: Installati
         for name in ("put", "deleted"):
             assert api.put(f"/v1/items/{name}", json={"title": "newer"}).status_code == 201
         assert api.delete("/v1/items/deleted").status_code == 204
-    end, before = log_only(made, Item(id="last")), made.online.changes_position()
+    end, before = log_only(made, Item(id="last")), made.online.changes.position()
     with sinking(made):
         wait_until(lambda: reconciled(made) == end)
-    assert dict(made.online.items()) == {"put": Item(id="put", title="newer"), "last": Item(id="last")}
-    assert [change.id for change in made.online.changes(before, block_ms=1)] == ["last"]
+    assert dict(made.online.catalogue.items()) == {"put": Item(id="put", title="newer"), "last": Item(id="last")}
+    assert [change.id for change in made.online.changes.after(before, block_ms=1)] == ["last"]
 
 
 def test_a_redis_that_lost_the_catalogue_has_it_again(made: Installation) -> None:
@@ -107,11 +107,11 @@ def test_a_redis_that_lost_the_catalogue_has_it_again(made: Installation) -> Non
         wait_until(lambda: reconciled(made) == end)
         made.client.delete(*made.client.keys(f"{made.redis_settings.prefix}:catalogue*"))
         wait_until(lambda: reconciled(made) == end)
-        assert set(dict(made.online.items())) == {"a", "b", "c"}
+        assert set(dict(made.online.catalogue.items())) == {"a", "b", "c"}
         made.client.delete(*made.client.keys(f"{made.redis_settings.prefix}:catalogue*"))
     with sinking(made):  # which has nothing more to read of the log
         wait_until(lambda: reconciled(made) == end)
-    assert set(dict(made.online.items())) == {"a", "b", "c"}
+    assert set(dict(made.online.catalogue.items())) == {"a", "b", "c"}
 
 
 def test_while_redis_hangs_the_lake_is_written_and_redis_catches_up(made: Installation, redis_server: Server) -> None:
@@ -132,6 +132,6 @@ def test_while_redis_hangs_the_lake_is_written_and_redis_catches_up(made: Instal
             wait_until(set_aside)
         finally:
             os.kill(redis_server.pid, signal.SIGCONT)
-        wait_until(lambda: made.online.get_items(["meanwhile"]) == [Item(id="meanwhile")])
+        wait_until(lambda: made.online.catalogue.get(["meanwhile"]) == [Item(id="meanwhile")])
         wait_until(lambda: not health.quarantined())
     assert sink.QUARANTINED.labels(PART.of, str(PART.partition))._value.get() == 0

@@ -8,7 +8,10 @@ import msgspec
 import pytest
 
 from feature_store.contracts.catalogue import Item
-from feature_store.online import NO_CHANGES, Active, ChangeGap, OnlineStore, UnreadableItem
+from feature_store.online.catalogue import UnreadableItem
+from feature_store.online.changes import NO_CHANGES, ChangeGap
+from feature_store.online.deployment import Active
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from infra.benchmarks.small_release import items
 from tests.api_server import Installation, running, wait_until
@@ -20,8 +23,8 @@ BROKEN = {"not-json": b"{not json", "no-id": b"{}", "other-id": b'{"id": "anothe
 @pytest.fixture
 def made(broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installation]:
     with Installation(broker, redis_url, tmp_path, request.node.name[5:30]) as made:
-        made.online.add_items(CATALOGUE)
-        made.online.activate(made.release(CATALOGUE))
+        made.online.catalogue.add(CATALOGUE)
+        made.online.deployment.activate(made.release(CATALOGUE))
         yield made
 
 
@@ -50,10 +53,10 @@ def unreadable(api: httpx.Client) -> float:
 def test_the_store_tells_broken_entries_from_items(made: Installation) -> None:
     damage(made, BROKEN)
     made.client.hset(keys(made)[0], b"\xff", b"{}")
-    found = dict(made.online.items())
+    found = dict(made.online.catalogue.items())
     assert {name: item for name, item in found.items() if isinstance(item, Item)} == {i.id: i for i in CATALOGUE}
     assert len(found) == len(CATALOGUE) + len(BROKEN) + 1
-    (good, nobody, *broken) = made.online.get_items(["i1", "nobody", *BROKEN])
+    (good, nobody, *broken) = made.online.catalogue.get(["i1", "nobody", *BROKEN])
     assert (good, nobody) == (CATALOGUE[1], None)
     assert [error.item for error in broken if isinstance(error, UnreadableItem)] == list(BROKEN)
 
@@ -123,17 +126,17 @@ def test_a_release_whose_activation_was_lost_is_served(made: Installation) -> No
 
 def test_a_gap_is_told_from_a_quiet_stream(made: Installation) -> None:
     online = OnlineStore(made.client, RedisSettings(prefix="gaps"))
-    assert online.changes_position() == NO_CHANGES
-    assert online.changes(NO_CHANGES, 1) == []
-    online.add_items(CATALOGUE[:2])
+    assert online.changes.position() == NO_CHANGES
+    assert online.changes.after(NO_CHANGES, 1) == []
+    online.catalogue.add(CATALOGUE[:2])
     with pytest.raises(ChangeGap):  # nothing says what the stream held before
-        online.changes(NO_CHANGES, 1)
-    position = online.changes_position()
-    assert online.changes(position, 1) == []
-    online.add_items(CATALOGUE[2:5])
-    assert [change.id for change in online.changes(position, 1)] == ["i2", "i3", "i4"]
+        online.changes.after(NO_CHANGES, 1)
+    position = online.changes.position()
+    assert online.changes.after(position, 1) == []
+    online.catalogue.add(CATALOGUE[2:5])
+    assert [change.id for change in online.changes.after(position, 1)] == ["i2", "i3", "i4"]
     made.client.xtrim("gaps:changes", maxlen=4, approximate=False)  # the last that was read is there still
-    assert [change.id for change in online.changes(position, 1)] == ["i2", "i3", "i4"]
+    assert [change.id for change in online.changes.after(position, 1)] == ["i2", "i3", "i4"]
     made.client.xtrim("gaps:changes", maxlen=3, approximate=False)
     with pytest.raises(ChangeGap):
-        online.changes(position, 1)
+        online.changes.after(position, 1)

@@ -34,8 +34,8 @@ PATIENCE = 120.0  # seconds
 def installation(broker: str, redis_url: str, tmp_path: Path) -> Iterator[Installation]:
     """All that runs beside the API, an updater and a sink among it."""
     with Installation(broker, redis_url, tmp_path / "home", "erasure") as made:
-        made.online.add_items(items(20))
-        made.online.activate(made.release(items(20)))
+        made.online.catalogue.add(items(20))
+        made.online.deployment.activate(made.release(items(20)))
         stop = threading.Event()
         lake = LakeSettings(flush_seconds=0.05)
         sinking = (made.kafka, broker, made.home / "lake", made.online, lake, SystemClock(), stop)
@@ -62,7 +62,7 @@ def everything_on_disk(home: Path) -> str:
 def drained(installation: Installation) -> list[int]:
     """Waits until lake and state hold all that is in the log; returns the offsets behind it."""
     ends = sink.drain(installation.log, installation.home / "lake", SystemClock())
-    (namespace,) = installation.online.namespaces()
+    (namespace,) = installation.online.deployment.namespaces()
 
     def folded() -> bool:
         positions = [installation.bandit.position(namespace, n) for n in range(len(ends))]
@@ -75,7 +75,7 @@ def drained(installation: Installation) -> list[int]:
 def publish(spark: SparkSession, installation: Installation) -> dict[Any, dict[str, Any]]:
     """Training sets of the lake as it is, and their users published, as a promotion does."""
     out, _ = build(spark, installation.home / "lake", rewards=RewardSettings())
-    installation.online.put_users(user_records(out))
+    installation.online.users.put(user_records(out))
     return read(out, "users", "user")
 
 
@@ -115,7 +115,7 @@ def test_an_erased_user_comes_back_by_no_way(installation: Installation, spark: 
 
         assert api.delete("/v1/users/ada").status_code == 204
         assert api.get("/v1/users/ada").status_code == 404
-        installation.online.put_users(user_records(installation.home / "sets"))  # trained from what was there before
+        installation.online.users.put(user_records(installation.home / "sets"))  # trained from what was there before
         assert api.get("/v1/users/ada").status_code == 404
         drained(installation)
         assert ada not in publish(spark, installation)
@@ -128,7 +128,7 @@ def test_an_erased_user_comes_back_by_no_way(installation: Installation, spark: 
         assert ada not in left
         assert decision not in left
         assert bob in left
-        (name,) = installation.online.namespaces()
+        (name,) = installation.online.deployment.namespaces()
         namespace = Namespace.load(installation.home / "namespaces", name)
         found = compare(namespace, installation.bandit, LogReader(lake, installation.log), RewardSettings())
         assert [partition.equal for partition in found] == [True, True]
@@ -158,7 +158,7 @@ def test_the_newest_profile_serves_and_trains_whichever_way_it_came(
         assert api.get("/v1/users/bob").json()["profile"] == ["country=nz"]
         assert api.put("/v1/users/bob", json={"attributes": {"country": "XX", "vip": True}}).status_code == 204
         put_over_http = ["country=xx", "vip=true"]
-        installation.online.put_users(user_records(installation.home / "sets"))
+        installation.online.users.put(user_records(installation.home / "sets"))
         assert api.get("/v1/users/bob").json()["profile"] == put_over_http
         drained(installation)
         assert publish(spark, installation)[bob]["profile"] == put_over_http

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from feature_store.bandit_state import Commit, Position
-from feature_store.online import Active
+from feature_store.online.deployment import Active
 from infra.benchmarks.small_release import build_namespace, items
 from online_serving.parameters import Parameters
 from online_serving.snapshot import Snapshot
@@ -43,8 +43,8 @@ def bonus(api: httpx.Client, user: str) -> float:
 def test_a_broken_chain_is_loaded_anew(broker: str, redis_url: str, tmp_path: Path) -> None:
     with Installation(broker, redis_url, tmp_path, "followers") as made:
         active = made.release(CATALOGUE)
-        made.online.add_items(CATALOGUE)
-        made.online.activate(active)
+        made.online.catalogue.add(CATALOGUE)
+        made.online.deployment.activate(active)
         commit(made, active, None, 4)
         with running(made.config()) as api:
             assert offset(api) == 4
@@ -73,8 +73,8 @@ def test_many_partitions_are_followed_at_once(
 ) -> None:
     with Installation(broker, redis_url, tmp_path, "many", partitions=110) as made:
         active = made.release(CATALOGUE)
-        made.online.add_items(CATALOGUE)
-        made.online.activate(active)
+        made.online.catalogue.add(CATALOGUE)
+        made.online.deployment.activate(active)
         with running(made.config(), ready=False) as api:
             wait_until(lambda: api.get("/v1/parameters").status_code == 200, 60)
             for partition in range(110):
@@ -100,14 +100,14 @@ def test_what_was_replaced_is_freed_without_the_collector(broker: str, redis_url
             active = made.release(CATALOGUE)
             log, homes = made.log.log_id(), (made.home / "namespaces", made.home / "releases")
             other = active._replace(namespace=build_namespace(*homes, active.release, log, 2, number=1))
-            made.online.add_items(CATALOGUE)
-            made.online.activate(active)
+            made.online.catalogue.add(CATALOGUE)
+            made.online.deployment.activate(active)
             with running(made.config()) as api:
                 for name, following in ((active.namespace, other), (other.namespace, active)):
                     wait_until(lambda: api.get("/v1/parameters").json()["namespace"] == name)  # noqa: B023 - called at once
                     assert bonus(api, name) > 0
                     api.put("/v1/items/new", json={"title": name}).raise_for_status()
                     wait_until(lambda: serving() == (snapshots + 1, parameters + 1))
-                    made.online.activate(following)
+                    made.online.deployment.activate(following)
     finally:
         gc.enable()

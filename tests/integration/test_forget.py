@@ -20,7 +20,7 @@ from feature_store.contracts.events import Decision, Erasure, Event, Profile, Ti
 from feature_store.graph import Graph
 from feature_store.home import Home
 from feature_store.namespace import Namespace, Start
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.rewriting import reading, rewriting, undisturbed
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS, Sums
@@ -190,7 +190,7 @@ def test_what_was_imported_and_trained_from_goes_too(tmp_path: Path, redis_url: 
 
 def test_an_erasure_waits_until_every_namespace_has_folded_it(tmp_path: Path, redis_url: str) -> None:
     home, ada, _ = _home(tmp_path, redis_url)
-    home.online.add_namespace("r-1")
+    home.online.deployment.add_namespace("r-1")
     assert home.forget() == Forgotten(users=0, files=0, waiting=1)
     assert [erasure.user for erasure in pending_erasures(home.path / "lake")] == [ada]
     home.state.commit("r-1", 0, None, Commit(Position(LOG, 6), [], 0, True, NO_ROWS, {}, []))

@@ -12,7 +12,7 @@ import pytest
 
 from feature_store.bandit_state import Commit, Position
 from feature_store.contracts.catalogue import Item
-from feature_store.online import Active
+from feature_store.online.deployment import Active
 from infra.benchmarks.small_release import items
 from tests.api_server import Installation, running, wait_until
 from tests.rows import rows_of
@@ -75,8 +75,8 @@ def fits(api: httpx.Client) -> float:
 def test_items_come_while_the_prior_is_fitted(broker: str, redis_url: str, tmp_path: Path) -> None:
     with Installation(broker, redis_url, tmp_path, "growing") as made:
         active = made.release(CATALOGUE, clusters=CLUSTERS)
-        made.online.add_items(CATALOGUE)
-        made.online.activate(active)
+        made.online.catalogue.add(CATALOGUE)
+        made.online.deployment.activate(active)
         learning, over = Learning(made, active), threading.Event()
         with running(made.config(max_slate_size=100)) as api, ThreadPoolExecutor(4) as pool:
             before = fits(api)

@@ -23,8 +23,8 @@ JSON = "application/json"
 def installation(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     catalogue = items(10)
     with Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "openapi") as made:
-        made.online.add_items(catalogue)
-        made.online.activate(made.release(catalogue))
+        made.online.catalogue.add(catalogue)
+        made.online.deployment.activate(made.release(catalogue))
         yield made
 
 

@@ -21,7 +21,7 @@ from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unacknowledged
 from feature_store.contracts.events import Decision, Event, Feedback, Tick, Withdrawal, decode, encode
 from feature_store.contracts.identity import Keyring
-from feature_store.online import AsyncOnlineStore
+from feature_store.online.store import AsyncOnlineStore
 from infra.benchmarks.small_release import items
 from infra.servers import free_port
 from streaming import sink
@@ -39,8 +39,8 @@ _PATIENCE_SECONDS = 60.0
 @pytest.fixture
 def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installation]:
     with Installation(broker, redis_url, tmp_path, request.node.name[:40]) as made:
-        made.online.add_items(CATALOGUE)
-        made.online.activate(made.release(CATALOGUE))
+        made.online.catalogue.add(CATALOGUE)
+        made.online.deployment.activate(made.release(CATALOGUE))
         yield made
 
 
@@ -74,7 +74,7 @@ def history_of(installation: Installation) -> set[str]:
     async def read() -> set[str]:
         async with redis.asyncio.Redis.from_url(installation.redis_url) as client:
             user = Keyring(SECRET).user_key("ada")
-            found = await AsyncOnlineStore(client, installation.redis_settings).user(user)
+            found = await AsyncOnlineStore(client, installation.redis_settings).users.get(user)
             return {event.item for event in found.history}
 
     return asyncio.run(read())
@@ -116,7 +116,7 @@ def folding(installation: Installation) -> Iterator[None]:
 
 def wait_until_folded(installation: Installation) -> None:
     """... and in the lake, up to a record that is appended now."""
-    active = installation.online.active()
+    active = installation.online.deployment.active()
     assert active is not None
     log = Log(installation.kafka, installation.broker)
     log_id, ends = log.log_id(), log.append_everywhere(encode([Tick(time=1)]))
@@ -203,8 +203,8 @@ def test_the_api_starts_without_its_log_and_finds_it_later(
     caplog.set_level(logging.CRITICAL, "kafka")  # its records of refused connections hold their sockets open
     port = free_port()
     with running_broker(port) as server, Installation(server.address, redis_url, tmp_path, "late") as installation:
-        installation.online.add_items(CATALOGUE)
-        installation.online.activate(installation.release(CATALOGUE))
+        installation.online.catalogue.add(CATALOGUE)
+        installation.online.deployment.activate(installation.release(CATALOGUE))
     with contextlib.ExitStack() as after_the_api, running(installation.config()) as api:
         ready = api.get("/readyz").json()
         assert ready["ready"]

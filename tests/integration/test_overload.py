@@ -16,8 +16,8 @@ CATALOGUE = items(60)
 @pytest.fixture(scope="module")
 def installation(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "overload") as made:
-        made.online.add_items(CATALOGUE)
-        made.online.activate(made.release(CATALOGUE))
+        made.online.catalogue.add(CATALOGUE)
+        made.online.deployment.activate(made.release(CATALOGUE))
         yield made
 
 

@@ -10,7 +10,8 @@ from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.home import Home
-from feature_store.online import Active, OnlineStore
+from feature_store.online.deployment import Active
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from infra.benchmarks.small_release import build_namespace, build_release, items
 from offline_training.jobs.retrain import retrain
@@ -57,18 +58,18 @@ def test_a_damaged_champion_does_not_keep_its_successor_out(job: TrainJob) -> No
     assert isinstance(job.registry, Notes)
     for damaged in (False, True):
         before, after = _made(job, 20 + damaged), _made(job, 30 + damaged)
-        job.online.activate(before)
+        job.online.deployment.activate(before)
         if damaged:
             _damage(job, before.release)
         why = promote(job.home, after.release, after.namespace, job.registry, job.online, job.state)
-        assert job.online.active() == after
+        assert job.online.deployment.active() == after
         assert job.registry.champions[-1] == (after.release, why)
         assert (why is not None and "is not a release manifest" in why) == damaged
 
 
 def test_a_retrain_finds_out_before_it_trains(job: TrainJob) -> None:
     active = _made(job, 20)
-    job.online.activate(active)
+    job.online.deployment.activate(active)
     with pytest.raises(ReleaseRefused, match=r"2 partitions, the log has 3\. `matchloop train` makes one that begins"):
         retrain(TrainJob(**{**vars(job), "offsets": [0, 0, 0]}), silent)
     _damage(job, active.release)

@@ -9,7 +9,7 @@ import redis
 
 from feature_store.contracts import columns
 from feature_store.contracts.catalogue import Item
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from offline_training.promotion.promote import publish_catalogue
 
@@ -30,7 +30,7 @@ def test_items_are_served_described_or_not_but_not_deleted_or_excluded_ones(tmp_
     put(tmp_path / "items" / "items.parquet", columns.ITEMS, described)
     put(tmp_path / "catalogue" / "log=x" / "partition=0" / "0-1.parquet", columns.CATALOGUE, deleted)
     with redis.Redis.from_url(redis_url) as client:
-        store = OnlineStore(client, RedisSettings())
-        publish_catalogue(tmp_path, frozenset({"excluded"}), store)
-        published = dict(store.items())
+        online = OnlineStore(client, RedisSettings())
+        publish_catalogue(tmp_path, frozenset({"excluded"}), online)
+        published = dict(online.catalogue.items())
     assert published == {"described": Item(id="described", title="T", categories=["c"]), "bare": Item(id="bare")}

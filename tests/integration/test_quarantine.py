@@ -14,7 +14,7 @@ from feature_store.bandit_state import BanditStore, Commit, Position
 from feature_store.contracts.events import Tick, encode
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS
 from infra.servers import LOOPBACK, free_port, http_answers, quarantined
@@ -54,7 +54,7 @@ class Installation:
             graph=Graph(4), base=NO_ROWS, starts=[Start()] * partitions,
         )  # fmt: skip
         made.save(self.home / "namespaces")
-        self.online.add_namespace(made.id)
+        self.online.deployment.add_namespace(made.id)
         return made
 
     def start(self) -> None:
@@ -123,7 +123,7 @@ def test_a_namespace_of_another_log_size_is_forgotten_when_it_is_retired(install
     installation.folds(live.id, 0, 1)
     wait_until(lambda: len(installation.reasons()) == 2, _SECONDS)
     assert "was made for 3 partitions, the log has 2" in installation.reasons()[wide.id, 1]
-    installation.online.retire(wide.id)
+    installation.online.deployment.retire(wide.id)
     wait_until(lambda: not installation.reasons(), _SECONDS)
 
 

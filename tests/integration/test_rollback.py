@@ -17,7 +17,8 @@ from feature_store.decay import Decay
 from feature_store.graph import Graph
 from feature_store.home import Home
 from feature_store.namespace import Namespace, Start
-from feature_store.online import Active, OnlineStore
+from feature_store.online.deployment import Active
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import SERVED, N, Sums
 from offline_training.jobs.rollback import Exclusion, Installation, activate, perform, plan_rollback
@@ -62,7 +63,7 @@ class Running:
             starts=[Start(stream_time=1_000)] * 2, memory_days=memory_days,
         )  # fmt: skip
         namespace.save(home / "namespaces")
-        online.activate(Active("r", "r-1"))
+        online.deployment.activate(Active("r", "r-1"))
         self.writer = Writer(broker)
         self.append(*VISITS)
         lake = LakeSettings(flush_seconds=0.05)
@@ -113,9 +114,9 @@ def test_what_came_after_a_time_is_left_out_and_the_way_back_stays_open(running:
     plan = plan_rollback(running.at, Exclusion(CUT, {}))
     assert (plan.namespace.id, plan.parent, plan.decisions, plan.feedback) == ("r-2", "r-1", 1, 2)
     assert plan.rows == 4  # a and c, each with its edge
-    assert running.at.online.active() == Active("r", "r-1"), "a plan changes nothing"
+    assert running.at.online.deployment.active() == Active("r", "r-1"), "a plan changes nothing"
     perform(running.at, plan)
-    assert running.at.online.active() == Active("r", "r-2")
+    assert running.at.online.deployment.active() == Active("r", "r-2")
 
     # What was left out is known: its feedback is no dead letter, and teaches nothing. What comes now does.
     later = decision("ada", AFTER + 10, ["d"])
@@ -135,8 +136,8 @@ def test_what_came_after_a_time_is_left_out_and_the_way_back_stays_open(running:
     assert running.law_holds("r-2")
     assert running.law_holds("r-1")
     activate(running.at, "r-1")
-    assert running.at.online.active() == Active("r", "r-1")
-    assert set(running.at.online.namespaces()) == {"r-1", "r-2"}
+    assert running.at.online.deployment.active() == Active("r", "r-1")
+    assert set(running.at.online.deployment.namespaces()) == {"r-1", "r-2"}
 
 
 def test_what_some_users_did_is_left_out(running: Running) -> None:
@@ -186,4 +187,4 @@ def test_what_makes_no_sense_is_refused_with_the_remedy(running: Running) -> Non
     ).save(running.at.home.namespaces)  # fmt: skip
     with pytest.raises(ReleaseRefused, match="s-1 belongs to release s, and release r serves"):
         activate(running.at, "s-1")
-    assert running.at.online.active() == Active("r", "r-1")
+    assert running.at.online.deployment.active() == Active("r", "r-1")

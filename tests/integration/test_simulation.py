@@ -45,8 +45,8 @@ def simulated(
     broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[SimulationResult, Path, Installation]:
     made = Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "simulation")
-    made.online.add_items(CATALOGUE)
-    made.online.activate(made.release(CATALOGUE))
+    made.online.catalogue.add(CATALOGUE)
+    made.online.deployment.activate(made.release(CATALOGUE))
     config = dataclasses.replace(made.config(), experiment=EXPERIMENT)
     lake, stop = made.home / "lake", threading.Event()
     lake_settings = LakeSettings(flush_seconds=0.2)

@@ -15,7 +15,7 @@ import redis
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.events import encode
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from streaming import catalogue_log, dead_letter, sink
 from streaming.kafka import Log, Reader, Writer
@@ -29,7 +29,7 @@ import sys, threading
 from pathlib import Path
 import redis
 from feature_store.contracts.clock import SystemClock
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from streaming import sink
 from streaming.settings import KafkaSettings, LakeSettings

@@ -19,8 +19,8 @@ POST = b"POST /v1/recommendations HTTP/1.1\r\nHost: api\r\nContent-Type: applica
 def installation(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     catalogue = items(10)
     with Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "slow") as made:
-        made.online.add_items(catalogue)
-        made.online.activate(made.release(catalogue))
+        made.online.catalogue.add(catalogue)
+        made.online.deployment.activate(made.release(catalogue))
         yield made
 
 

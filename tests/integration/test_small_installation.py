@@ -60,8 +60,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def installation(broker: str, redis_url: str, tmp_path: Path) -> Iterator[Installation]:
     with Installation(broker, redis_url, tmp_path, "small") as made:
-        made.online.add_items(CATALOGUE)
-        made.online.activate(made.release(CATALOGUE))
+        made.online.catalogue.add(CATALOGUE)
+        made.online.deployment.activate(made.release(CATALOGUE))
         yield made
 
 

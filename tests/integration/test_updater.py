@@ -20,7 +20,7 @@ from feature_store.contracts.events import Event, Tick, encode
 from feature_store.graph import Graph
 from feature_store.membership import Membership
 from feature_store.namespace import Namespace, Start
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS, Sums
 from streaming import dead_letter, sink
@@ -65,7 +65,7 @@ class Installation:
             graph=Graph(4), base=NO_ROWS, starts=[Start(), Start()],
         )  # fmt: skip
         self.namespace.save(home / "namespaces")
-        self.online.add_namespace(self.namespace.id)
+        self.online.deployment.add_namespace(self.namespace.id)
         self.writer = Writer(broker)
 
     def append(self, *events: Event) -> list[int]:

@@ -26,7 +26,7 @@ import numpy as np
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.errors import InvalidInput, Unavailable
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from infra import servers
 from infra.benchmarks.bench import Goal
 from infra.benchmarks.event_loop.api import Report
@@ -191,7 +191,7 @@ async def _measure(
             await asyncio.sleep(seconds)
             followed = time.monotonic()
             progress(0.7, "swapping")
-            await asyncio.to_thread(online.activate, second)
+            await asyncio.to_thread(online.deployment.activate, second)
             await _serves(api, client, second.namespace)
             swapped = time.monotonic()
             await asyncio.sleep(_AFTER_SWAP_SECONDS)

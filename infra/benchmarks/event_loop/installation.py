@@ -10,7 +10,8 @@ from feature_store.contracts.catalogue import Item
 from feature_store.definitions import ITEM_TOKENS, token_ids
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start, namespace_id
-from feature_store.online import Active, OnlineStore
+from feature_store.online.deployment import Active
+from feature_store.online.store import OnlineStore
 from infra.benchmarks.large_graph import EDGES_PER_CLUSTER, Size, all_rows, build_graph
 from infra.benchmarks.small_release import item_features, write_release
 from infra.connections import event_log, redis_client
@@ -63,8 +64,8 @@ def publish(settings: Settings, items: int, seed: int) -> Installation:
         found.append(Active(release, namespace.id))
     with redis_client(settings) as client:
         online = OnlineStore(client, settings.redis)
-        online.add_items(item(name, number) for number, name in enumerate(graph.items))
-        online.activate(found[0])
+        online.catalogue.add(item(name, number) for number, name in enumerate(graph.items))
+        online.deployment.activate(found[0])
     return Installation(graph, log.log_id(), found)
 
 

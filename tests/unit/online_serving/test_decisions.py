@@ -14,7 +14,8 @@ from feature_store.contracts.errors import Unacknowledged, Unavailable
 from feature_store.contracts.events import Decision, Event, Feedback, Withdrawal
 from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from feature_store.contracts.identity import DecisionRef, Keyring
-from feature_store.online import Active, AsyncOnlineStore
+from feature_store.online.deployment import Active
+from feature_store.online.store import AsyncOnlineStore
 from feature_store.settings import RedisSettings
 from infra.benchmarks.small_release import build_release, items
 from infra.servers import free_port

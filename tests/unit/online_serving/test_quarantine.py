@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from feature_store.contracts.catalogue import Item
-from feature_store.online import UnreadableItem
+from feature_store.online.catalogue import UnreadableItem
 from infra.benchmarks.small_release import build_release, items
 from online_serving.quarantine import Quarantine
 from online_serving.snapshot import Snapshot

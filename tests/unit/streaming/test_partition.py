@@ -14,7 +14,7 @@ from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.events import encode
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS
 from streaming.dead_letter import Letter, Outbox

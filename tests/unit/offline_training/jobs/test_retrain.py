@@ -18,7 +18,7 @@ from feature_store.decay import Decay
 from feature_store.graph import Graph
 from feature_store.home import Home
 from feature_store.namespace import Namespace, Start, namespace_id
-from feature_store.online import OnlineStore
+from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import ITEM, NO_ROWS, PREDICTED, REWARD, SERVED, N, Sums
 from offline_training.jobs.retrain import next_namespace

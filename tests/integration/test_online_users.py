@@ -8,7 +8,7 @@ import redis
 import redis.asyncio
 
 from feature_store.definitions import HistoryEvent
-from feature_store.online import AsyncOnlineStore, OnlineStore
+from feature_store.online.store import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.user_features import NOBODY, UserFeatures, UserRecord
 
@@ -19,20 +19,20 @@ def settings(request: pytest.FixtureRequest) -> RedisSettings:
 
 
 @pytest.fixture
-def store(redis_url: str, settings: RedisSettings) -> OnlineStore:
+def online(redis_url: str, settings: RedisSettings) -> OnlineStore:
     return OnlineStore(redis.Redis.from_url(redis_url), settings)
 
 
 def read(redis_url: str, settings: RedisSettings, user: str) -> UserFeatures:
     async def ask() -> UserFeatures:
         async with redis.asyncio.Redis.from_url(redis_url) as client:
-            return await AsyncOnlineStore(client, settings).user(user)
+            return await AsyncOnlineStore(client, settings).users.get(user)
 
     return asyncio.run(ask())
 
 
 def test_a_history_is_its_newest_events_in_whatever_order_they_are_written(
-    store: OnlineStore, redis_url: str, settings: RedisSettings
+    online: OnlineStore, redis_url: str, settings: RedisSettings
 ) -> None:
     events = [
         HistoryEvent("a", "click+", 10),
@@ -46,56 +46,56 @@ def test_a_history_is_its_newest_events_in_whatever_order_they_are_written(
     newest = [events[3], events[4], events[5], events[2], events[1]]
     for number, order in enumerate(itertools.islice(itertools.permutations(events), 0, 5_040, 397)):
         user = f"user{number}"
-        store.add_history((user, event) for event in order[:3])
-        store.put_users([UserRecord(user, ["age=5"], 1, list(order[3:]), [("a", 7)])])
-        store.add_history((user, event) for event in order)  # a replay of all of it
+        online.users.add_history((user, event) for event in order[:3])
+        online.users.put([UserRecord(user, ["age=5"], 1, list(order[3:]), [("a", 7)])])
+        online.users.add_history((user, event) for event in order)  # a replay of all of it
         assert read(redis_url, settings, user) == UserFeatures(["age=5"], newest, frozenset({"a"}))
 
 
-def test_items_may_be_called_anything(store: OnlineStore, redis_url: str, settings: RedisSettings) -> None:
+def test_items_may_be_called_anything(online: OnlineStore, redis_url: str, settings: RedisSettings) -> None:
     names = ["", ":", "\n", "\0", "a\0b", "x" * 256]
     for item in names:
-        store.add_history([(item, HistoryEvent(item, "click+", 1_700_000_000_123))])
+        online.users.add_history([(item, HistoryEvent(item, "click+", 1_700_000_000_123))])
         assert read(redis_url, settings, item).history == [HistoryEvent(item, "click+", 1_700_000_000_123)]
 
 
 def test_the_newest_profile_counts_in_whatever_order_they_are_written(
-    store: OnlineStore, redis_url: str, settings: RedisSettings
+    online: OnlineStore, redis_url: str, settings: RedisSettings
 ) -> None:
     profiles = [(["age=4.1"], 10), (["age=5"], 20), ([], 15)]
     for number, order in enumerate(itertools.permutations(profiles)):
         user = f"user{number}"
         (imported, at), *live = order
-        store.put_profiles((user, tokens, time) for tokens, time in live)
-        store.put_users([UserRecord(user, imported, at, [], [])])
+        online.users.put_profiles((user, tokens, time) for tokens, time in live)
+        online.users.put([UserRecord(user, imported, at, [], [])])
         assert read(redis_url, settings, user).profile == ["age=5"]
 
 
 def test_who_was_erased_is_not_brought_back_by_what_was_known_before(
-    store: OnlineStore, redis_url: str, settings: RedisSettings
+    online: OnlineStore, redis_url: str, settings: RedisSettings
 ) -> None:
     """A job that read the lake before the erasure publishes after it, and an updater folds what stood before it."""
     before, after = HistoryEvent("a", "click+", 100), HistoryEvent("b", "click+", 101)
     record = UserRecord("ada", ["age=5"], 50, [before], [("a", 100)])
-    store.put_users([record])
+    online.users.put([record])
 
     async def erase(user: str, time: int) -> None:
         async with redis.asyncio.Redis.from_url(redis_url) as client:
-            await AsyncOnlineStore(client, settings).erase_user(user, time)
+            await AsyncOnlineStore(client, settings).users.erase(user, time)
 
     asyncio.run(erase("ada", 100))
     assert read(redis_url, settings, "ada") == NOBODY
-    store.put_users([record, record._replace(user="bob")])
-    store.add_history([("ada", before), ("bob", before)])
-    store.put_profiles([("ada", ["age=4"], 99)])
+    online.users.put([record, record._replace(user="bob")])
+    online.users.add_history([("ada", before), ("bob", before)])
+    online.users.put_profiles([("ada", ["age=4"], 99)])
     assert read(redis_url, settings, "ada") == NOBODY
     assert read(redis_url, settings, "bob") == UserFeatures(["age=5"], [before], frozenset({"a"}))
-    store.add_history([("ada", after)])  # back, as somebody new
-    store.put_profiles([("ada", ["age=3"], 101)])
-    store.erase_users([("ada", 100)])  # folded again
+    online.users.add_history([("ada", after)])  # back, as somebody new
+    online.users.put_profiles([("ada", ["age=3"], 101)])
+    online.users.erase([("ada", 100)])  # folded again
     assert read(redis_url, settings, "ada") == UserFeatures(["age=3"], [after], frozenset())
-    assert store.erased() == {"ada": 100}
-    store.end_erasures(before=100)
-    assert store.erased() == {"ada": 100}
-    store.end_erasures(before=101)
-    assert store.erased() == {}
+    assert online.users.erased() == {"ada": 100}
+    online.users.end_erasures(before=100)
+    assert online.users.erased() == {"ada": 100}
+    online.users.end_erasures(before=101)
+    assert online.users.erased() == {}

@@ -1,0 +1,27 @@
+"""Where users, catalogue and deployment lie in Redis.
+
+<prefix>:user:{<user key>}:...       what is known of a user: see user_features.py
+<prefix>:erased                      sorted set: users (keys) to be forgotten, by the time until when
+<prefix>:catalogue                   hash: item id -> item
+<prefix>:catalogue_places            hash: item id -> log and offset of the record that last put or deleted the item
+<prefix>:catalogue_reconciled        string: log, and the offset up to which every record of it has been taken over
+<prefix>:active                      hash: release, namespace: what serves
+<prefix>:namespaces                  set: namespaces being folded
+<prefix>:secret                      string: fingerprint of the secret that the user keys are made with
+<prefix>:changes                     stream: what changed in the catalogue or in what serves, capped
+"""
+
+
+class Keys:
+    """The keys with a prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.catalogue = f"{prefix}:catalogue"
+        self.places = f"{prefix}:catalogue_places"
+        self.reconciled = f"{prefix}:catalogue_reconciled"
+        self.active = f"{prefix}:active"
+        self.namespaces = f"{prefix}:namespaces"
+        self.changes = f"{prefix}:changes"
+        self.secret = f"{prefix}:secret"
+        self.of_items = [self.catalogue, self.places, self.changes]  # what the scripts on items take
+        self.erased = f"{prefix}:erased"
