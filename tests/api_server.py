@@ -25,6 +25,7 @@ from streaming.kafka import Log
 from streaming.settings import BanditSettings, KafkaSettings, RewardSettings
 
 SECRET = b"a secret for the tests"
+SHORT_IDLE = httpx.Limits(keepalive_expiry=2.0)  # a client gives an idle connection up before the server does
 _pause = threading.Event()
 
 
@@ -96,7 +97,7 @@ def running(config: ServerConfig, *, ready: bool = True) -> Iterator[httpx.Clien
         wait_until(lambda: server.started or not thread.is_alive())
         assert server.started, "the application did not start"
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=150) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=150, limits=SHORT_IDLE) as client:
             if ready:
                 wait_until(lambda: client.get("/readyz").status_code == 200)
             yield client

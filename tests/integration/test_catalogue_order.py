@@ -21,7 +21,7 @@ from feature_store.online.store import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
 from streaming.catalogue_log import decode
 from streaming.kafka import Reader
-from tests.api_server import Installation, running, wait_until
+from tests.api_server import SHORT_IDLE, Installation, running, wait_until
 from tests.integration.conftest import Server
 
 _prefixes = (f"order{n}" for n in itertools.count())
@@ -84,7 +84,9 @@ def test_writes_of_one_item_through_two_processes_end_as_the_log_does(
     async def write_at_once(servers: list[httpx.Client]) -> None:
         async with contextlib.AsyncExitStack() as stack:
             first, second = [
-                await stack.enter_async_context(httpx.AsyncClient(base_url=server.base_url, timeout=120))
+                await stack.enter_async_context(
+                    httpx.AsyncClient(base_url=server.base_url, timeout=120, limits=SHORT_IDLE)
+                )
                 for server in servers
             ]
             for name in contested:
