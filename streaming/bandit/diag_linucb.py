@@ -13,7 +13,7 @@ residual   the offline prediction p, corrected by what was observed beyond it, l
 
 A trial is counted in `served` at once, and its reward when it is resolved. In the bonus, feedback that is on its way
 invites no stampede; in the mean, it stands for what the item gives elsewhere, until it says otherwise. Pure functions
-over arrays; the kernel is compiled, `score_reference` is its plain NumPy form.
+over arrays; the kernel is compiled, and its test holds the plain NumPy form.
 """
 
 import math
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from feature_store.arrays import Float32, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency
-from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
+from feature_store.sums import REWARD, REWARD_SQ, SERVED, B, D, F, N, S
 from streaming.bandit.lookup import place, places
 from streaming.bandit.prior import Prior, check_rows, item_level
 from streaming.settings import BanditSettings, ScoreForm
@@ -176,53 +176,6 @@ def _score(  # type: ignore[no-untyped-def]  # numba infers the types from the a
             width[i] += w * w / (row[SERVED] + edge_prior)
     for i in range(n):
         bonus[i] = alpha * math.sqrt(width[i]) * (1.0 if published else deviation)
-
-
-def score_reference(
-    settings: BanditSettings, clusters: Int64, weights: Float64, candidates: Int64, predicted: Float64, table: Table
-) -> Estimate:
-    """The same as score, written out one candidate at a time: the oracle of the tests."""
-    prior = table.prior
-    users = sum(w * prior.cluster[c] for c, w in zip(clusters, weights, strict=True))
-    row_of = [_rows_by_item(table.adjacency, int(c)) for c in clusters]
-    estimates = []
-    for j, p in zip(candidates, predicted, strict=True):
-        active = [
-            (k, w, table.edges[row_of[k][j]] / table.trial_weight) for k, w in enumerate(weights) if j in row_of[k]
-        ]
-        mask = sum(1 << k for k, _, _ in active)
-        if settings.form is ScoreForm.PUBLISHED:
-            mean = sum(w * row[B] / (row[D] + settings.edge_prior) for _, w, row in active)
-            width = sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
-            deviation = 1.0
-        else:
-            item = table.items[j] / table.trial_weight
-            base = prior.base[j] if j < len(prior.base) else 0.0
-            rho = item[REWARD] - item[PREDICTED] - base * item[N] + prior.item * prior.general
-            rho /= item[N] + prior.item
-            mean = p + rho + users
-            for k, w, row in active:
-                common = rho + prior.cluster[clusters[k]]
-                mean += w * (row[B] - row[F] - common * row[S]) / (row[SERVED] + prior.edge)
-            width = 1 / (item[SERVED] + settings.item_prior)
-            width += sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
-            deviation = reward_deviation(table.total / table.trial_weight)
-        estimates.append((mean, settings.alpha * deviation * math.sqrt(width), mask))
-    return Estimate(
-        np.array([mean for mean, _, _ in estimates], dtype=np.float64),
-        np.array([bonus for _, bonus, _ in estimates], dtype=np.float64),
-        np.array([mask for _, _, mask in estimates], dtype=np.uint64),
-    )
-
-
-def _rows_by_item(adjacency: Adjacency, cluster: int) -> dict[int, int]:
-    first = slice(adjacency.start[cluster], adjacency.start[cluster + 1])
-    rows = dict(zip(adjacency.items[first].tolist(), range(first.start, first.stop), strict=True))
-    at = int(adjacency.newest[cluster])
-    while at >= 0:
-        rows[int(adjacency.appended[at])] = len(adjacency.items) + at
-        at = int(adjacency.older[at])
-    return rows
 
 
 def _check(clusters: Int64, weights: Float64) -> None:

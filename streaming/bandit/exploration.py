@@ -5,7 +5,7 @@ highest mean. With probability share it explores: it draws uniformly among the t
 (the randomisation of Online Matching that spreads traffic while feedback is on its way), out of those whose bonus is
 above 0: the others have nothing to be learnt about. Where none of these is left, the slot exploits. Ties are broken
 uniformly, at the boundary of the top_k too, and the probability logged for a slot is the marginal over the coin and the
-ties, given the slots before it. The kernel is compiled; `slot_probabilities` is the plain NumPy form of its law.
+ties, given the slots before it. The kernel is compiled, and its test holds the plain NumPy form of this law.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from feature_store.arrays import Bool, Float64, Int64
+from feature_store.arrays import Float64, Int64
 
 
 class Slate(NamedTuple):
@@ -34,28 +34,6 @@ def choose_slate(
     chance = np.zeros(len(mean), dtype=np.bool_)
     _fill(mean, bonus, top_k, share, rng.random(slots), shown, probabilities, chance)
     return Slate(shown, probabilities, np.flatnonzero(chance))
-
-
-def slot_probabilities(mean: Float64, bonus: Float64, left: Bool, top_k: int, share: float) -> Float64:
-    """(n,) the chance of each candidate to fill the next slot. mean (n,), bonus (n,); left (n,): not shown yet."""
-    explorable = left & (bonus > 0)
-    exploit, explore = np.zeros(len(mean)), np.zeros(len(mean))
-    exploit[left] = _uniform_top(mean[left], 1)
-    if not explorable.any():
-        return exploit
-    explore[explorable] = _uniform_top((mean + bonus)[explorable], top_k)
-    p: Float64 = (1 - share) * exploit + share * explore
-    return p
-
-
-def _uniform_top(values: Float64, k: int) -> Float64:
-    """(n,) chances of a uniform draw among the k highest, those that tie at the boundary sharing what places are
-    left."""
-    k = min(k, len(values))
-    boundary = np.sort(values)[-k]
-    inside, tied = values > boundary, values == boundary
-    chances: Float64 = (inside + tied * ((k - inside.sum()) / tied.sum())) / k
-    return chances
 
 
 @numba.njit(cache=True)

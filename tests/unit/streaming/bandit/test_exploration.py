@@ -8,12 +8,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from streaming.bandit.exploration import choose_slate, slot_probabilities
+from feature_store.arrays import Bool, Float64
+from streaming.bandit.exploration import choose_slate
+
+
+def _slot_probabilities(mean: Float64, bonus: Float64, left: Bool, top_k: int, share: float) -> Float64:
+    """(n,) the chance of each candidate to fill the next slot. mean (n,), bonus (n,); left (n,): not shown yet."""
+    explorable = left & (bonus > 0)
+    exploit, explore = np.zeros(len(mean)), np.zeros(len(mean))
+    exploit[left] = _uniform_top(mean[left], 1)
+    if not explorable.any():
+        return exploit
+    explore[explorable] = _uniform_top((mean + bonus)[explorable], top_k)
+    p: Float64 = (1 - share) * exploit + share * explore
+    return p
+
+
+def _uniform_top(values: Float64, k: int) -> Float64:
+    """(n,) chances of a uniform draw among the k highest, those that tie at the boundary sharing what places are
+    left."""
+    k = min(k, len(values))
+    boundary = np.sort(values)[-k]
+    inside, tied = values > boundary, values == boundary
+    chances: Float64 = (inside + tied * ((k - inside.sum()) / tied.sum())) / k
+    return chances
 
 
 def _first_slot(mean: list[float], bonus: list[float], top_k: int, share: float) -> list[float]:
     left = np.ones(len(mean), dtype=bool)
-    chances: list[float] = slot_probabilities(np.array(mean), np.array(bonus), left, top_k, share).tolist()
+    chances: list[float] = _slot_probabilities(np.array(mean), np.array(bonus), left, top_k, share).tolist()
     return chances
 
 
@@ -79,7 +102,7 @@ def test_the_kernel_follows_its_plain_form_slot_by_slot(
     possible = np.zeros(len(arms), dtype=bool)
     possible[np.argsort(-mean, kind="stable")[:size]] = True
     for chosen, probability in zip(slate.shown, slate.probabilities, strict=True):
-        chances = slot_probabilities(mean, bonus, left, top_k, share)
+        chances = _slot_probabilities(mean, bonus, left, top_k, share)
         assert chances.sum() == pytest.approx(1)
         assert probability == pytest.approx(chances[chosen])
         possible |= chances > 0
