@@ -90,7 +90,7 @@ def test_every_slate_is_lawful(arms: list[tuple[float, float]], size: int, top_k
     st.lists(st.tuples(st.sampled_from([-0.5, 0.0, 0.25]), st.sampled_from([0.0, 0.25, 0.5])), max_size=40),
     st.integers(0, 15),
     st.integers(1, 8),
-    st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1)),
+    st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1, allow_subnormal=False)),  # half of the least number is 0
     st.integers(0, 100),
 )
 def test_the_kernel_follows_its_plain_form_slot_by_slot(
