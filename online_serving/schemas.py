@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MAX_ID_CHARACTERS, MAX_TITLE_CHARACTERS
 from feature_store.contracts.events import MAX_VALUE
+from online_serving.pipeline.candidates import SOURCE_NAMES
 
 MAX_BODY_BYTES = 1_000_000
 MAX_NAMED_ITEMS = 5_000
@@ -145,7 +146,7 @@ class RecommendedItem(BaseModel):
     id: str
     position: int = Field(description="1 is the first.")
     score: float = Field(description="The policy's estimate of the reward.")
-    source: str = Field(description="What found the item: index, cluster, lists, fresh, named.")
+    source: str = Field(description=f"What found the item: {', '.join(SOURCE_NAMES)}; several are joined by +.")
     probability: float = Field(description="Of this item being put at this position, given the items before it.")
     explanation: Explanation | None = None
 

@@ -1,6 +1,12 @@
-"""Candidates: a few hundred items out of the whole catalogue, from four sources at once."""
+"""Candidates: a few hundred items out of the whole catalogue, from several sources at once.
+
+A new source is a function, an entry in SOURCES and the setting that limits it.
+"""
 
 import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,11 +14,10 @@ from feature_store.arrays import Bool, Int64
 from feature_store.sums import SERVED
 from online_serving.pipeline.features import EncodedUser
 from online_serving.pipeline.request import Uint8
+from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Table
 
-INDEX, CLUSTER, FRESH, NAMED, LISTS = (1 << i for i in range(5))
-_NAMES = {INDEX: "index", CLUSTER: "cluster", FRESH: "fresh", NAMED: "named", LISTS: "lists"}
 _FRESH_LOOKED_AT = 10_000  # newest unknown items among which those with the fewest trials are sought
 
 
@@ -50,6 +55,68 @@ def fresh(snapshot: Snapshot, table: Table, allowed: Bool, count: int, trials: f
     order = np.argsort(served, kind="stable")[:count]
     chosen: Int64 = newest[order[served[order] < trials]]
     return chosen
+
+
+class Query(NamedTuple):
+    """What the sources are asked."""
+
+    snapshot: Snapshot
+    table: Table
+    user: EncodedUser
+    allowed: Bool  # (items,)
+    slate_size: int
+    item_prior: float  # trials that outweigh the prior: until then an item is fresh
+
+
+class Source(NamedTuple):
+    """One way to find candidates. Names and bits are in the log: they never change, and a bit is never used again."""
+
+    name: str
+    bit: int
+    find: Callable[[Query, int], Int64]  # positions of allowed items, each once; the int is the limit
+    limit: Callable[[ServingSettings], int]
+
+
+SOURCES = (
+    Source(
+        "index",
+        1 << 0,
+        lambda q, n: from_index(q.snapshot, q.user, q.allowed, max(n, q.slate_size)),
+        lambda serving: serving.candidates,
+    ),
+    Source(
+        "cluster",
+        1 << 1,
+        lambda q, n: from_clusters(q.snapshot, q.user, q.allowed, n),
+        lambda serving: serving.cluster_candidates,
+    ),
+    Source(
+        "fresh",
+        1 << 2,
+        lambda q, n: fresh(q.snapshot, q.table, q.allowed, n, q.item_prior),
+        lambda serving: serving.fresh_candidates,
+    ),
+    Source(
+        "lists",
+        1 << 4,
+        lambda q, n: from_lists(q.snapshot, q.user, q.allowed, n),
+        lambda serving: serving.list_candidates,
+    ),
+)
+NAMED = 1 << 3  # the request named the items itself: no source is asked
+_NAMES = dict(sorted([(NAMED, "named"), *((source.bit, source.name) for source in SOURCES)]))
+SOURCE_NAMES = tuple(_NAMES.values())
+
+
+def find_all(
+    query: Query, serving: ServingSettings, stage: Callable[[str], AbstractContextManager[object]]
+) -> tuple[Int64, Uint8]:
+    """What all sources find, as merge gives it. stage: entered around each source with its name."""
+    found = {}
+    for source in SOURCES:
+        with stage(source.name):
+            found[source.bit] = source.find(query, source.limit(serving))
+    return merge(found, query.snapshot.size)
 
 
 def merge(sources: dict[int, Int64], size: int) -> tuple[Int64, Uint8]:

@@ -64,20 +64,11 @@ class Pipeline:
     def _candidates(
         self, snapshot: Snapshot, table: Table, request: Request, user: EncodedUser, allowed: Bool
     ) -> tuple[Int64, Uint8]:
-        limit = self._serving
-        if request.only is not None and request.only.items and np.count_nonzero(allowed) <= limit.candidates:
+        if request.only is not None and request.only.items and np.count_nonzero(allowed) <= self._serving.candidates:
             named = np.flatnonzero(allowed)
             return named, np.full(len(named), retrieve.NAMED, dtype=np.uint8)
-        with self._stage("lists"):
-            listed = retrieve.from_lists(snapshot, user, allowed, limit.list_candidates)
-        sources = {
-            retrieve.LISTS: listed,
-            retrieve.INDEX: retrieve.from_index(snapshot, user, allowed, max(limit.candidates, request.slate_size)),
-            retrieve.CLUSTER: retrieve.from_clusters(snapshot, user, allowed, limit.cluster_candidates),
-            # An item counts as fresh until its own trials outweigh the prior.
-            retrieve.FRESH: retrieve.fresh(snapshot, table, allowed, limit.fresh_candidates, self._bandit.item_prior),
-        }
-        return retrieve.merge(sources, snapshot.size)
+        query = retrieve.Query(snapshot, table, user, allowed, request.slate_size, self._bandit.item_prior)
+        return retrieve.find_all(query, self._serving, self._stage)
 
 
 def unexplored(recommendation: Recommendation, slate_size: int) -> Recommendation:

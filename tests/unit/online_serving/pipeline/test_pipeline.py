@@ -26,7 +26,7 @@ from feature_store.sums import COLUMNS, N
 from feature_store.user_features import NOBODY, UserFeatures
 from infra.benchmarks.small_release import build_release, items
 from online_serving.parameters import Parameters
-from online_serving.pipeline.candidates import LISTS
+from online_serving.pipeline.candidates import SOURCES
 from online_serving.pipeline.explore import worth_exploring
 from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.pipeline import Pipeline, unexplored
@@ -214,7 +214,8 @@ def test_lists_of_what_was_liked_are_a_source(tmp_path: Path, parameters: Parame
         frozenset({"i7", "i9", "i20", "i30"}),
     )
     r = recommend(listed, parameters, Request(20), user, BanditMode.OFF, few)
-    named = {item for item, bits in zip(r.candidates, r.candidate_sources, strict=True) if bits & LISTS}
+    (bit,) = (source.bit for source in SOURCES if source.name == "lists")
+    named = {item for item, bits in zip(r.candidates, r.candidate_sources, strict=True) if bits & bit}
     assert named == {"i8", "i10", "i31", "i32"}, "i33 is one too many"
     assert all(("lists" in source) == (item in named) for item, source in zip(r.items, r.sources, strict=True))
     nobody = recommend(listed, parameters, Request(20), mode=BanditMode.OFF, serving=few)
@@ -291,7 +292,8 @@ def test_every_stage_is_entered_once_by_its_name(snapshot: Snapshot, parameters:
     pipeline = Pipeline(ServingSettings(), BANDIT, stage)
     variant = Variant(name="v", share=1, bandit=BanditMode.EXPLORE)
     pipeline.recommend(snapshot, parameters.table(0), Request(5), NOBODY, variant, np.random.default_rng(0))
-    assert stages == ["rules", "user", "candidates", "lists", "features", "rank", "explore", "columns"]
+    sources = [source.name for source in SOURCES]
+    assert stages == ["rules", "user", "candidates", *sources, "features", "rank", "explore", "columns"]
 
 
 def test_stale_item_features_are_not_read(snapshot: Snapshot) -> None:
