@@ -37,21 +37,25 @@ class Baseline(Protocol):
     """A model that ranks items."""
 
     def fit(self, train: Interactions) -> Self:
-        """Learns from all interactions."""
+        """Learns from all interactions, none at all included, and returns itself."""
 
     def score(self, users: Int64, past: Interactions) -> Float64:
-        """Scores (n, items), higher is better. users: (n,) ascending, by their numbers in training or beyond them;
-        past: what they did before, which may be more than what was trained on, or nothing."""
+        """Scores (n, items), higher is better, in a unit of the model's own. users: (n,) ascending, by their numbers in
+        training or beyond them; past: what they did before, which may be more than what was trained on, or nothing.
+        Raises AttributeError before fit."""
 
 
 class MostPopular:
     """Users who had to do with the item."""
 
     def fit(self, train: Interactions) -> Self:
+        """Counts each user once an item."""
         self._scores = _users_per_item(train.user, train.item, train.items)
         return self
 
     def score(self, users: Int64, past: Interactions) -> Float64:  # noqa: ARG002 - the interface
+        """(n, items) numbers of users, the same for each of users (n,); past is not read. Raises AttributeError before
+        fit."""
         return np.tile(self._scores, (len(users), 1))
 
 
@@ -62,12 +66,15 @@ class MostPopularLately:
         self._days = days
 
     def fit(self, train: Interactions) -> Self:
+        """Counts each user once an item, from `days` before the newest interaction on."""
         newest = train.time.max() if len(train.time) else 0
         recent = train.time >= newest - self._days * DAY_MS
         self._scores = _users_per_item(train.user[recent], train.item[recent], train.items)
         return self
 
     def score(self, users: Int64, past: Interactions) -> Float64:  # noqa: ARG002 - the interface
+        """(n, items) numbers of recent users, the same for each of users (n,); past is not read. Raises AttributeError
+        before fit."""
         return np.tile(self._scores, (len(users), 1))
 
 
@@ -79,6 +86,8 @@ class ItemKnn:
         self._neighbours, self._newest, self._decay = neighbours, newest, decay
 
     def fit(self, train: Interactions) -> Self:
+        """Keeps the cosines (items, items) of each item's nearest neighbours, itself left out. Raises ValueError for a
+        user or an item numbered beyond train.users or train.items."""
         matrix = train.matrix()
         norm = np.sqrt(np.asarray(matrix.sum(axis=0)).ravel())
         unit = matrix @ sparse.diags(1 / np.maximum(norm, 1.0))
@@ -88,6 +97,8 @@ class ItemKnn:
         return self
 
     def score(self, users: Int64, past: Interactions) -> Float64:
+        """(n, items) sums of cosines for users (n,), ascending; 0 for who has no past. Raises AttributeError before
+        fit, and ValueError for a past of a user beyond the last of users or of an item that training did not number."""
         scores: Float64 = (weighted_past(users, past, self._newest, self._decay) @ self._similarity).toarray()
         return scores
 

@@ -16,7 +16,8 @@ Models" (KDD 2018), the item-position model. DR: Kiyohara et al., "Doubly Robust
 Policies under the Cascade Behavior Model" (WSDM 2022), with the policy's own mean as q, here of the immediate reward
 alone; its self-normalised form is the weighted doubly robust estimator of Thomas and Brunskill (ICML 2016).
 
-All values are rewards per impression.
+All values are rewards per impression. An estimator takes a log that check() lets pass, and returns the value with the
+linearised influence of each user, (users,), and how well the log overlaps with the evaluated policy.
 """
 
 import math
@@ -79,6 +80,7 @@ class OffPolicyEvaluation(msgspec.Struct, frozen=True, kw_only=True):
     estimates: list[PolicyValue]
 
     def read_first(self) -> PolicyValue:
+        """The estimate that the headline names."""
         return next(estimate for estimate in self.estimates if estimate.estimator == self.headline)
 
 
@@ -99,13 +101,15 @@ def rips_normalised(log: SlateLog) -> tuple[Ratio, Overlap]:
 
 
 def iips(log: SlateLog) -> tuple[Ratio, Overlap]:
-    """Item-position importance sampling. Unbiased if a reward depends on nothing but the item and its position."""
+    """Item-position importance sampling. Unbiased if a reward depends on nothing but the item and its position. Raises
+    InvalidInput for a log without marginal probabilities."""
     weights = item_position_weights(log)
     return _plain(log, weights * log.rewards), overlap(log, weights)
 
 
 def iips_normalised(log: SlateLog) -> tuple[Ratio, Overlap]:
-    """IIPS with the weights of each position made to add up."""
+    """IIPS with the weights of each position made to add up. Raises InvalidInput for a log without marginal
+    probabilities."""
     weights = item_position_weights(log)
     return _normalised(log, [(weights, log.rewards)]), overlap(log, weights)
 
@@ -147,7 +151,8 @@ _NAMES = {
 
 
 def evaluate(log: SlateLog, confidence: float = 0.95) -> OffPolicyEvaluation:
-    """Runs every estimator whose inputs the log has. Raises InvalidInput for an impossible log."""
+    """Runs every estimator whose inputs the log has; intervals at the given confidence, in (0, 1). Raises InvalidInput
+    for a log that check() refuses."""
     check(log)
     estimates = []
     for name, estimator in ESTIMATORS.items():
