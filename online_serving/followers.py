@@ -260,7 +260,7 @@ class StateFollower(threading.Thread):
             self._complain(f"Release {self._wanted.release} is being loaded. Try again in a few seconds.", True)
             self._changed_while_loading.clear()
             self._missed_while_loading = False
-            self._loading = background.submit(self._load, self._wanted)
+            self._loading = background.submit(_uncollected, self._load, self._wanted)
 
     def _finish_loading(self, loading: "Future[ServingState]") -> None:
         self._loading = None
@@ -287,5 +287,16 @@ class StateFollower(threading.Thread):
         self._state = state._replace(snapshot=snapshot)
         metrics.SWAPS.labels("reloaded" if again else "swapped").inc()
         _log.info("serving release %s with namespace %s", *state.active)
-        gc.freeze()  # or the collector goes through all of the release, on the event loop as likely as not
         self._swap(self._state)
+
+
+def _uncollected(load: Loader, wanted: Active) -> ServingState:
+    """Loads without Python's collector of cycles, and keeps it from what was loaded: hundreds of thousands of objects
+    set it off again and again, and it runs on whichever thread comes next, the event loop's as likely as not."""
+    gc.disable()
+    try:
+        loaded = load(wanted)
+        gc.freeze()
+        return loaded
+    finally:
+        gc.enable()

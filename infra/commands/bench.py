@@ -69,7 +69,10 @@ def chaos(
 
 
 def event_loop(
-    items: Annotated[int, typer.Option(help="How many items the release has, with three edges each.")] = 1_000_000,
+    items: Annotated[
+        int,
+        typer.Option(help="How many items the release has, with three edges each; 200,000 take two minutes or three."),
+    ] = 200_000,
     seconds: Annotated[float, typer.Option(min=1, help="How long the load lasts, beside loading and a swap.")] = 30.0,
     seed: Seed = 0,
     check: Check = False,

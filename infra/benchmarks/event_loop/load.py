@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from feature_store.bandit_state import BanditStore, Commit, Position
+from feature_store.bandit_state import BanditStore, Commit, Position, RowsSnapshot, Tail
 from feature_store.graph import Graph
-from feature_store.sums import ITEM, Rows
+from feature_store.sums import ITEM, Rows, Sums
 from infra.benchmarks.event_loop.installation import item
 from offline_training.simulation.client import Client, Failure, FeedbackEvent
 
@@ -47,12 +47,17 @@ class Fleet(threading.Thread):
     def run(self) -> None:
         """The thread's work."""
         position, due = None, time.monotonic()
+        sums, tail = Sums(), Tail()
         while not self._stop_asked.wait(max(0.0, due - time.monotonic())):
             due += _COMMIT_SECONDS
             many = self.commits % _EVERY == _EVERY - 1
             changes = self._changes(_MANY_ROWS if many else int(self._rng.integers(*_ROWS, endpoint=True)))
             reached = Position(self._log, self.commits + 1)
-            commit = Commit(reached, [], 0, True, changes, {}, [])
+            sums.add(sums.numbers.of(changes.items)[changes.item], changes.cluster, changes.values)
+            tail, snapshot = Tail(tail.deltas + 1, tail.rows + len(changes.item)), None
+            if self._state.wants_snapshot(tail, len(sums)):
+                snapshot, tail = RowsSnapshot(sums.rows(), tail.deltas), Tail()
+            commit = Commit(reached, [], 0, True, changes, {}, [], snapshot)
             for namespace in self._namespaces:
                 self._state.commit(namespace, self._partition, position, commit)
             position = reached
