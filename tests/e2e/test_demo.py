@@ -25,7 +25,8 @@ from streaming.sink import read_events
 
 pytestmark = pytest.mark.timeout(3600)  # some 100 s on a quiet machine
 
-USERS, ITEMS, PER_USER, GROUPS = 800, 200, 60, 2
+USERS, ITEMS, GROUPS = 800, 200, 2
+OWN, OTHERS = 48, 12  # what a user tries of their group and of the rest: a taste shows in what people choose to try
 DAY = 86_400
 
 
@@ -33,15 +34,17 @@ DAY = 86_400
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Users in groups, each of which likes half of the items; ratings over a hundred days."""
     rng = np.random.default_rng(5)
+    group = np.arange(ITEMS) % GROUPS
     rows = [
         {
             "user_id": f"üser {u}",
             "item_id": f"item/{i}",
-            "rating": float(rng.integers(4, 6) if i % GROUPS == u % GROUPS else rng.integers(1, 4)),
+            "rating": float(rng.integers(4, 6) if own else rng.integers(1, 4)),
             "timestamp": 1_600_000_000 + int(rng.integers(100 * DAY)),
         }
         for u in range(USERS)
-        for i in rng.choice(ITEMS, PER_USER, replace=False)
+        for own, count in ((True, OWN), (False, OTHERS))
+        for i in rng.choice(np.flatnonzero((group == u % GROUPS) == own), count, replace=False)
     ]
     source = tmp_path_factory.mktemp("data") / "small"
     source.mkdir()
@@ -59,7 +62,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def _demo(data: Path, home: Path) -> Iterator["subprocess.Popen[str]"]:
     """A run of the demo, which is over at the end."""
-    small = {"EPOCHS": "2", "CLUSTERS": "8", "EDGES_PER_CLUSTER": "30", "DIMENSIONS": "16"}
+    small = {"CLUSTERS": "8", "EDGES_PER_CLUSTER": "30", "DIMENSIONS": "16"}
     environment = os.environ | {f"MATCHLOOP_TRAINING_{name}": value for name, value in small.items()}
     command = [sys.executable, "-m", "infra.cli", "demo", "--data", str(data), "--visits", "600", "--json"]
     process = subprocess.Popen(
