@@ -22,8 +22,8 @@ $(STAMP): pyproject.toml infra/constraints.txt infra/install.sh
 demo: setup ## Run the whole loop on MovieLens-100K (ARGS="--keep" leaves it running)
 	@.venv/bin/python -m infra.cli demo $(ARGS)
 
-test: setup ## Run every test (ARGS="tests/unit -k fold" chooses some)
-	@.venv/bin/python -m pytest $(ARGS)
+test: setup ## Run every test, a file to a core (ARGS="tests/unit -k fold" chooses some)
+	@.venv/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## Lint, formatting and types
 	@.venv/bin/python -m ruff check .
