@@ -1,4 +1,4 @@
-"""The pipeline: rules, candidates, features, ranking, estimates, slate; in this order.
+"""The pipeline: user, rules, candidates, features, ranking, estimates, slate; in this order.
 
 Used by the API for live requests and by offline replay for logged ones: it knows neither where its inputs come from nor
 where its answer goes.
@@ -24,6 +24,7 @@ from streaming.bandit.exploration import Slate
 from streaming.settings import BanditSettings
 
 Stage = Callable[[str], AbstractContextManager[object]]
+Predict = Callable[[Int64], Float64]  # candidates (n,) -> their probabilities of a reward (n,)
 
 
 class Pipeline:
@@ -44,22 +45,41 @@ class Pipeline:
         rng: np.random.Generator,
     ) -> Recommendation:
         """The slate for one request, which may be shorter than asked for if the rules leave fewer items."""
-        with self._stage("rules"):
-            allowed, hits = allowed_items(snapshot, request, user.shown, self._serving.repeat_shown)
         with self._stage("user"):
             encoded = encode_user(snapshot, user, request)
+
+        def predict(candidates: Int64) -> Float64:
+            with self._stage("features"):
+                features = candidate_features(snapshot, encoded, candidates)
+            with self._stage("rank"):
+                return snapshot.towers.predict(features).astype(np.float64)
+
+        return self.recommend_to(snapshot, table, request, encoded, user.shown, predict, variant, rng)
+
+    def recommend_to(
+        self,
+        snapshot: Snapshot,
+        table: Table,
+        request: Request,
+        user: EncodedUser,
+        shown: frozenset[str],
+        predict: Predict,
+        variant: Variant,
+        rng: np.random.Generator,
+    ) -> Recommendation:
+        """The same for a user whom the models have encoded already, and with their predictions. shown: items not to
+        show again."""
+        with self._stage("rules"):
+            allowed, hits = allowed_items(snapshot, request, shown, self._serving.repeat_shown)
         with self._stage("candidates"):
-            candidates, sources = self._candidates(snapshot, table, request, encoded, allowed)
-        with self._stage("features"):
-            features = candidate_features(snapshot, encoded, candidates)
-        with self._stage("rank"):
-            predicted = snapshot.towers.predict(features).astype(np.float64)
+            candidates, sources = self._candidates(snapshot, table, request, user, allowed)
+        predicted = predict(candidates)
         with self._stage("explore"):
             mode = variant.bandit
-            view = estimate(self._bandit, mode, encoded.clusters, encoded.weights, candidates, predicted, table)
+            view = estimate(self._bandit, mode, user.clusters, user.weights, candidates, predicted, table)
             slate = draw(self._bandit, mode, request.surface, view, request.slate_size, rng)
         with self._stage("columns"):
-            return _columns(snapshot, encoded, candidates, sources, predicted, view, slate, hits)
+            return _columns(snapshot, user, candidates, sources, predicted, view, slate, hits)
 
     def _candidates(
         self, snapshot: Snapshot, table: Table, request: Request, user: EncodedUser, allowed: Bool

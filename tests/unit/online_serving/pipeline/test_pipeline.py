@@ -293,7 +293,29 @@ def test_every_stage_is_entered_once_by_its_name(snapshot: Snapshot, parameters:
     variant = Variant(name="v", share=1, bandit=BanditMode.EXPLORE)
     pipeline.recommend(snapshot, parameters.table(0), Request(5), NOBODY, variant, np.random.default_rng(0))
     sources = [source.name for source in SOURCES]
-    assert stages == ["rules", "user", "candidates", *sources, "features", "rank", "explore", "columns"]
+    assert stages == ["user", "rules", "candidates", *sources, "features", "rank", "explore", "columns"]
+
+
+def test_a_user_encoded_and_predictions_made_before_get_the_same_answer(
+    snapshot: Snapshot, parameters: Parameters
+) -> None:
+    user, request = UserFeatures(["age=5.1"], [HistoryEvent("i7", "click+", 99)], frozenset({"i8"})), Request(5)
+    pipeline, variant = Pipeline(SERVING, BANDIT), Variant(name="v", share=1, bandit=BanditMode.EXPLORE)
+    encoded = encode_user(snapshot, user, request)
+    everything = snapshot.towers.predict(candidate_features(snapshot, encoded, np.arange(snapshot.size)))
+    found = pipeline.recommend_to(
+        snapshot,
+        parameters.table(0),
+        request,
+        encoded,
+        user.shown,
+        lambda candidates: everything[candidates].astype(np.float64),
+        variant,
+        np.random.default_rng(3),
+    )
+    again = pipeline.recommend(snapshot, parameters.table(0), request, user, variant, np.random.default_rng(3))
+    assert (found.items, found.sources, found.rules) == (again.items, again.sources, again.rules)
+    np.testing.assert_allclose(found.mean, again.mean, rtol=1e-5)
 
 
 def test_stale_item_features_are_not_read(snapshot: Snapshot) -> None:
