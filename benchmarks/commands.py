@@ -14,7 +14,7 @@ SmallDataset = Annotated[str, typer.Option(help="ml-100k or ml-1m.")]
 
 def register(bench: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (bandit, graph, lists, regret, retrieval):
+    for command in (bandit, graph, lists, pay, regret, retrieval):
         bench.command()(command)
 
 
@@ -60,6 +60,37 @@ def lists(
     from benchmarks.lists import rows, run
 
     present("lists", seed, lambda report: run(data, seed, report, dataset=dataset, out=out), check, as_json, rows)
+
+
+def pay(
+    only: Annotated[
+        str | None, typer.Option(help="Play only the world of this name, or those whose names contain it.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm, from --seed on.")] = 3,
+    tuning: Annotated[
+        bool,
+        typer.Option("--tuning", help="Play the worlds and seeds that settings are chosen on, which are not reported."),
+    ] = False,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="Where the picture is written, as PNG.")] = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure whether what is learnt online earns more than it costs, in closed loops with the same visitors.
+
+    Example: `matchloop bench pay --data DIR --only ml-100k --out pay.png`
+    """
+    from benchmarks.pay.bench import rows, run
+
+    present(
+        "pay",
+        seed,
+        lambda report: run(data, seed, report, only=only, seeds=seeds, tuning=tuning, out=out),
+        check,
+        as_json,
+        rows,
+    )
 
 
 def regret(

@@ -73,18 +73,30 @@ def _trained(
     dataset: Dataset, train: Int64, settings: TrainingSettings, checkpoints: Path, *, ranked: bool
 ) -> tuple[Trained, RankerRows | None]:
     """rows: what the ranker was fitted on."""
-    learnt, log, positive = sequences(dataset, train), dataset.log.take(train), dataset.positive[train]
-    end = int(log.time.max()) + 1
-    catalogue = catalogue_of(dataset, item_features(log, positive, end))
     if not ranked:
+        learnt, log, positive = sequences(dataset, train), dataset.log.take(train), dataset.positive[train]
+        end = int(log.time.max()) + 1
+        catalogue = catalogue_of(dataset, item_features(log, positive, end))
         fitted = fit_two_tower(catalogue, learnt, learnt.before(end), settings, silent, checkpoints)
         nothing = FittedRanker(Ranker(settings.dimensions, Form.LINEAR), [], {}, np.zeros((0, 3)))
         return Trained(catalogue, learnt, fitted.model, nothing, fitted.losses, {}), None
-    start = int(np.quantile(log.time[positive], 1 - VALIDATION_SHARE))
-    features = item_features(log, positive, start)
-    data = TrainingData(catalogue, learnt, start, features, Impressions.none())
+    data = training_data(dataset, train)
     halfway = train_until_validation(data, checkpoints, settings, silent)
     return finish_training(data, halfway, settings, silent), halfway.rows
+
+
+def training_data(dataset: Dataset, train: Int64) -> TrainingData:
+    """What `matchloop train` would read of these rows of the log, but for item lists."""
+    log, positive = dataset.log.take(train), dataset.positive[train]
+    end = int(log.time.max()) + 1
+    start = int(np.quantile(log.time[positive], 1 - VALIDATION_SHARE))
+    return TrainingData(
+        catalogue=catalogue_of(dataset, item_features(log, positive, end)),
+        sequences=sequences(dataset, train),
+        validation_time=start,
+        features_at_validation=item_features(log, positive, start),
+        impressions=Impressions.none(),
+    )
 
 
 def catalogue_of(dataset: Dataset, features: Float32) -> Catalogue:

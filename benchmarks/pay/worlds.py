@@ -1,0 +1,147 @@
+"""The worlds of the bench by name: their sources, what they stand for, and which of them settings may be chosen on."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.pay.dense import jester
+from benchmarks.pay.generator import generated
+from benchmarks.pay.world import TURNS, World, by_time, moment_at
+from benchmarks.retrieval.datasets import Dataset, movielens_1m_in_time, movielens_100k, movielens_small
+from feature_store.arrays import Int64
+
+TRAINED_SHARE = 0.8  # of the time span
+TRAINED_RATINGS = 0.8  # of MovieLens-1M's, most of which were given in a tenth of its time span
+MOST_VISITORS = 400
+MOSTLY_NEW, MOSTLY_NEW_UNTIL = 0.6, 0.3  # share of the items that are new, and of the turns in which they enter
+CHANGED_SHARE = 0.5  # of the items, whose likers change when tastes do
+RECURRENCE = 3  # turns
+LATE = 0.1  # of the visits pass before feedback comes
+LOOKS = 0.9  # chance of looking at a place, to the power of the place from 0
+
+Make = Callable[[Path, str], World]  # folder of the data sets, name
+Read = Callable[[Path], Dataset]
+
+
+class Entry(NamedTuple):
+    """How a world is made and what it stands for. tuning: it is for choosing settings, and never reported. gains: new
+    items, or tastes that the release does not know, leave something to be learnt. as_predicted: what visitors like is
+    drawn by what the release predicts of them, in place of what the world says."""
+
+    name: str
+    make: Make
+    stands_for: str
+    gains: bool = True
+    tuning: bool = False
+    as_predicted: bool = False
+
+
+def plain(read: Read, data: Path, name: str) -> World:
+    """Real people by time: the last fifth of the span is what visitors like."""
+    dataset = read(data)
+    return by_time(name, dataset, moment_at(dataset.log.time, TRAINED_SHARE), most=MOST_VISITORS)
+
+
+def recent(read: Read, data: Path, name: str) -> World:
+    """The same where most ratings are of one time: the last fifth of the ratings is what visitors like."""
+    dataset = read(data)
+    moment = int(np.quantile(dataset.log.time, TRAINED_RATINGS)) // 1000 * 1000
+    return by_time(name, dataset, moment, most=MOST_VISITORS)
+
+
+def as_it_happened(read: Read, data: Path, name: str) -> World:
+    """Visitors come when they rated something: some come and go before others arrive."""
+    dataset, world = read(data), plain(read, data, name)
+    share = (np.arange(TURNS) + 0.5) / TURNS
+    after = dataset.log.time >= world.moment
+    own = [np.quantile(dataset.log.time[after & (dataset.log.user == user)], share) for user in world.visitors]
+    return replace(world, times=np.stack(own))
+
+
+def mostly_new(read: Read, data: Path, name: str) -> World:
+    """Most of what is liked is new."""
+    dataset = read(data)
+    moment = moment_at(dataset.log.time, TRAINED_SHARE)
+    return by_time(name, dataset, moment, withheld=MOSTLY_NEW, until=MOSTLY_NEW_UNTIL, most=MOST_VISITORS)
+
+
+def stale(read: Read, data: Path, name: str) -> World:
+    """The release knows the first half of what came before the visitors."""
+    dataset = read(data)
+    moment = moment_at(dataset.log.time, TRAINED_SHARE)
+    until = int(np.median(dataset.log.time[dataset.log.time < moment]))
+    return by_time(name, dataset, moment, trained_until=until, most=MOST_VISITORS)
+
+
+def drifting(read: Read, tastes: Int64, data: Path, name: str) -> World:
+    """Tastes change: half of the items, drawn at random, exchange their likers. tastes (turns,): 1 where they have."""
+    world = plain(read, data, name)
+    rng, items = np.random.default_rng(14), np.arange(len(world.items))
+    changed = np.flatnonzero(rng.random(len(items)) < CHANGED_SHARE)
+    items[changed] = rng.permutation(changed)
+    return replace(world, likes=np.concatenate([world.likes, world.likes[:, :, items]]), tastes=tastes)
+
+
+def delayed(read: Read, data: Path, name: str) -> World:
+    """Feedback comes late, visitors look at fewer places the further down they are, and clients report what was looked
+    at."""
+    world = plain(read, data, name)
+    visits = world.turns * len(world.visitors)
+    return replace(world, delay=int(LATE * visits), seen=tuple((LOOKS ** np.arange(world.slate)).tolist()))
+
+
+SUDDEN = (np.arange(TURNS) >= TURNS // 2).astype(np.int64)
+RECURRENT = (np.arange(TURNS) // RECURRENCE % 2).astype(np.int64)
+
+
+def _family(source: str, read: Read, *, tuning: bool) -> list[Entry]:
+    """The worlds that are made of one data set by the same rules."""
+    made = [
+        ("real-order", partial(as_it_happened, read), "visitors come when they rated, many of them in one evening"),
+        ("new-items", partial(mostly_new, read), "60 % of the items are new and enter in the first third of the turns"),
+        ("stale", partial(stale, read), "the release was trained on the first half of what was known"),
+        ("drift", partial(drifting, read, SUDDEN), "in the middle, half of the items exchange their likers"),
+        ("recurrent", partial(drifting, read, RECURRENT), "the same back and forth, every three turns"),
+        ("delay", partial(delayed, read), "feedback a tenth of the visits late, and places that are not looked at"),
+    ]
+    known = Entry(
+        f"{source}/as-predicted",
+        partial(plain, read),
+        f"{source}'s visitors, who like what the release predicts, exactly as often: there is nothing to learn",
+        gains=False,
+        tuning=tuning,
+        as_predicted=True,
+    )
+    named = [(f"{source}/{name}", make, f"{source} by time: {words}") for name, make, words in made]
+    return [known, *(Entry(*one, tuning=tuning) for one in named)]
+
+
+ML_100K, ML_1M = "ml-100k", "ml-1m"
+_SMALL = "ml-latest-small"
+ENTRIES = (
+    Entry(
+        ML_100K,
+        partial(plain, movielens_100k),
+        "MovieLens-100K by time, the demo's world: 269 people, two thirds of them new, and 15 % of the items",
+    ),
+    Entry(
+        ML_1M,
+        partial(recent, movielens_1m_in_time),
+        "MovieLens-1M by time, of its users whose times are known: a longer past, and most visitors return",
+    ),
+    *_family(ML_100K, movielens_100k, tuning=False),
+    Entry(
+        "generator",
+        lambda _, name: generated(name, 1),
+        "people with several interests on a map, some of whom shun what is popular: not our model class",
+    ),
+    Entry("jester", lambda data, name: jester(data, name, 0), "100 jokes and dense opinions, without descriptions"),
+    Entry(_SMALL, partial(plain, movielens_small), "MovieLens latest-small by time: a long tail", tuning=True),
+    *_family(_SMALL, movielens_small, tuning=True),
+    Entry("generator/tuning", lambda _, name: generated(name, 2), "another draw of the generator", tuning=True),
+    Entry("jester/tuning", lambda data, name: jester(data, name, 1), "the other half of the people", tuning=True),
+)
