@@ -1,7 +1,7 @@
 """`matchloop demo`: the whole loop on the tastes of real people, from nothing to a report.
 
-Import -> stack -> release 1 -> three variants of visitors over HTTP, while new items enter and release 2 is trained
-from what was learnt and swapped in -> report. Everything is real and lives in a home directory of its own,
+Import -> stack -> release 1 -> visitors over HTTP, each with a twin in every variant, while new items enter and release
+2 is trained from what was learnt and swapped in -> report. Everything is real and lives in a home directory of its own,
 `<home>/demo`, which begins empty (downloads and earlier MLflow runs are kept).
 """
 
@@ -39,6 +39,7 @@ from offline_training.report.data import LoopReport, ModelQuality, traffic
 from offline_training.report.report import log_to_mlflow, write_report
 from offline_training.simulation.result import SimulationSettings
 from offline_training.simulation.simulator import Simulator
+from offline_training.simulation.twins import share_histories, twin_ids
 from offline_training.simulation.world import World, withheld_items
 
 _KEPT = ("cache", "mlflow")
@@ -48,13 +49,13 @@ _ARRIVALS_UNTIL = 0.6  # of the visits
 VISITS = 5_000
 VISITS_PER_SECOND = 30.0
 
-FROZEN, MATCHING, GREEDY = "frozen", "online-matching", "greedy"
+FROZEN, GREEDY, MATCHING = "frozen", "greedy", "online-matching"
 EXPERIMENT = Experiment(
     name="demo",
     variants=(
-        Variant(name=FROZEN, share=0.45, bandit=BanditMode.OFF),
-        Variant(name=MATCHING, share=0.45, bandit=BanditMode.EXPLORE),
-        Variant(name=GREEDY, share=0.10, bandit=BanditMode.GREEDY),
+        Variant(name=FROZEN, share=1 / 3, bandit=BanditMode.OFF),
+        Variant(name=GREEDY, share=1 / 3, bandit=BanditMode.GREEDY),
+        Variant(name=MATCHING, share=1 / 3, bandit=BanditMode.EXPLORE),
     ),
 )
 
@@ -75,7 +76,6 @@ def demo_settings(settings: Settings, home: Path) -> Settings:
     values = settings.revealed()
     values["home"] = str(home)
     values["experiment"] = EXPERIMENT.model_dump(mode="json")
-    values["lake"] |= {"flush_seconds": 2.0}
     return Settings(**values)
 
 
@@ -94,7 +94,10 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         split = time_at_share(lake, _TRAIN_SHARE) // 1000 * 1000  # whole seconds, as the command line takes it
         items = {name: item for name, item in read_catalogue(lake).items() if item is not None}
         withheld = withheld_items(items, _WITHHELD_SHARE, settings.training.seed)
-        world = World.from_lake(lake, user_ids(source, Columns(), keyring), split, settings.training.positive_value)
+        ids = user_ids(source, Columns(), keyring)
+        world = World.from_lake(lake, ids, split, settings.training.positive_value)
+        world = world.with_twins(twin_ids(world.likes, settings.experiment, keyring, ids.values()))
+        twins = {keyring.user_key(person): list(map(keyring.user_key, own)) for person, own in world.twins.items()}
 
     with _timed(seconds, "stack"), stage("Stack") as progress:
         stack.start(BROKER, REDIS, MLFLOW, progress=progress)
@@ -102,6 +105,7 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
 
     with _timed(seconds, "train"), stage("Train") as progress, training_job(live, split, frozenset(withheld)) as job:
         first = train(job, progress)
+        share_histories(job.home, job.online.users, twins, split)
 
     with _timed(seconds, "serve"), stage("Serve") as progress:
         stack.start(UPDATER, SINK, API, progress=progress)
@@ -140,16 +144,20 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         with redis_client(live) as client:
             comparisons = [found for partitions in verify(live, client).values() for found in partitions]
         progress(0.5, "computing the figures")
-        experiment, seed, users = live.experiment, live.training.seed, len(world.likes)
+        people = {twin: person for person, own in twins.items() for twin in own}
+        seed, experiment = live.training.seed, live.experiment
+        loop = loop_metrics(
+            lake, [log_id], experiment, FROZEN, live.rewards, live.bandit, withheld, len(twins), seed, people
+        )
         report = LoopReport(
             data_set="MovieLens-100K" if data is None else data.resolve().name,
-            users=users,
+            people=len(twins),
             items=len(items),
             interactions=imported.interactions.accepted + imported.interactions.duplicates,
             seed=seed,
             positive_value=live.training.positive_value.get("rating", 1.0),
             created_ms=clock.now_ms(),
-            loop=loop_metrics(lake, [log_id], experiment, FROZEN, live.rewards, live.bandit, withheld, users, seed),
+            loop=loop,
             traffic=traffic(visited),
             quality=[*_quality("release 1", first.metrics), *_quality("release 2", second)],
             state_equals_replay=all(c.equal for c in comparisons),

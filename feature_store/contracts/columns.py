@@ -2,6 +2,8 @@
 
 lake/interactions/month=YYYY-MM/*.parquet                    imported history by the month of its times (UTC), one file
                                                              per import: it reads and writes the months it tells of
+lake/histories/*.parquet                                     what else is known of users, in the same columns: they are
+                                                             served by it, and nothing is learnt from it
 lake/users/*.parquet   lake/items/*.parquet                  imported descriptions
 lake/events/log=ID/partition=N/START-END.parquet             the log, as the sink wrote it
 lake/catalogue/log=ID/partition=N/START-END.parquet          catalogue changes, as the sink wrote them

@@ -119,7 +119,7 @@ def experiment(
     for arm in found.comparison.arms:
         change = changes.get(arm.variant)
         against = (
-            [interval(change.fixed, signed=True), interval(change.always_valid, signed=True)] if change else ["", ""]
+            [interval(change.unpaired, signed=True), interval(change.always_valid, signed=True)] if change else ["", ""]
         )
         rows.append([arm.variant, str(arm.users), str(arm.impressions), interval(arm.per_thousand), *against])
     alarm = (

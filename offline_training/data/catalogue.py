@@ -22,9 +22,9 @@ def newest_descriptions(spark: SparkSession, lake: Path, withheld: DataFrame) ->
     A change in the catalogue log counts more than an import, a later change more than an earlier one. What was imported
     about the withheld items (item) is passed over.
     """
-    imported = _read(spark, lake / "items", columns.ITEMS).join(withheld, "item", "left_anti")
+    imported = lake_rows(spark, lake / "items", columns.ITEMS).join(withheld, "item", "left_anti")
     before = [F.lit(-1).alias("time"), F.lit(-1).alias("offset"), F.lit(False).alias("deleted")]
-    changes = _read(spark, lake / "catalogue", columns.CATALOGUE)
+    changes = lake_rows(spark, lake / "catalogue", columns.CATALOGUE)
     rows = imported.select(*_CONTENT, *before).union(changes.select(*_CHANGE))
     content = F.struct("title", "categories", "attributes", "deleted")
     newest = rows.groupBy("item").agg(F.max_by(content, F.struct("time", "offset")).alias("newest"))
@@ -49,10 +49,10 @@ def user_profiles(spark: SparkSession, lake: Path, erased: Mapping[str, int]) ->
     erased: as without_erased. Who was erased is described by an import only if it says that it was written later.
     """
     written = F.coalesce("written", F.lit(0))
-    imported = _read(spark, lake / "users", columns.USERS).select(
+    imported = lake_rows(spark, lake / "users", columns.USERS).select(
         "user", "attributes", F.coalesce("written", "imported", F.lit(0)).alias("known"), written.alias("time")
     )
-    put = _read(spark, lake / "events", columns.EVENTS).where("kind = 'profile'")
+    put = lake_rows(spark, lake / "events", columns.EVENTS).where("kind = 'profile'")
     profiles = without_erased(imported.union(put.select("user", "attributes", "time", "time")), erased)
     newest = profiles.groupBy("user").agg(
         F.max_by("attributes", "known").alias("attributes"), F.max("known").alias("profile_time")
@@ -69,7 +69,8 @@ def without_erased(rows: DataFrame, erased: Mapping[str, int]) -> DataFrame:
     return rows.join(until, "user", "left").where("until is null or time > until").drop("until")
 
 
-def _read(spark: SparkSession, directory: Path, schema: pa.Schema) -> DataFrame:
+def lake_rows(spark: SparkSession, directory: Path, schema: pa.Schema) -> DataFrame:
+    """The rows of a data set of the lake, none if it is not there."""
     nothing = spark.createDataFrame(schema.empty_table())
     if not parquet_files(directory):
         return nothing

@@ -15,11 +15,13 @@ import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from feature_store.contracts.columns import INTERACTIONS
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import NEGATIVE, POSITIVE
 from offline_training.data.catalogue import (
     gone_items,
     item_names,
+    lake_rows,
     newest_descriptions,
     user_profiles,
     without_erased,
@@ -59,7 +61,8 @@ def build_training_sets(
     Of the imported interactions those known before until_ms count; of the event log all do. What was imported about
     excluded items does not count, only what the log and the catalogue log say of them; items deleted from the catalogue
     appear nowhere, nor does what was known of a user until their erasure. Feedback is an interaction at the time it was
-    received. Raises InvalidInput if there is nothing to learn from.
+    received. Histories in the lake are known of their users, and nothing is learnt from them: they count nowhere, and
+    are not positive. Raises InvalidInput if there is nothing to learn from.
     """
     if not parquet_files(lake / "interactions"):
         raise no_interactions(lake)
@@ -72,10 +75,12 @@ def build_training_sets(
     impressions = without_erased(impressions_from_log(spark, lake, rewards), erased).cache()
     try:
         imported, logged = without_erased(_imported(spark, lake, training, until_ms), erased), _logged(impressions)
+        histories = without_erased(_histories(spark, lake, training), erased)
         shown = impressions.drop("events")
         if exclude_items or parquet_files(lake / "catalogue"):
             imported = imported.join(gone.union(withheld), "item", "left_anti")
             logged = logged.join(gone, "item", "left_anti")
+            histories = histories.join(gone.union(withheld), "item", "left_anti")
             shown = _without(gone, shown)
         interactions = imported.unionByName(logged)
 
@@ -92,7 +97,7 @@ def build_training_sets(
         _write(items.select("item", *features["validation"]), out / "items_at_validation", "item")
 
         progress(0.6, "collecting users")
-        _write(_users(interactions, user_profiles(spark, lake, erased)), out / "users", "user")
+        _write(_users(interactions.unionByName(histories), user_profiles(spark, lake, erased)), out / "users", "user")
         if training.list_length:
             progress(0.7, "making item lists")
             users = spark.read.parquet(str(out / "users"))
@@ -135,14 +140,23 @@ def _span(interactions: DataFrame, lake: Path, until_ms: int | None) -> _Span:
 
 def _imported(spark: SparkSession, lake: Path, training: TrainingSettings, until_ms: int | None) -> DataFrame:
     """user, item, kind, time (ms, when it became known), positive, imported: of what was imported."""
-    imported = spark.read.schema(_IMPORTED).parquet(str(lake / "interactions"))
-    imported = imported.withColumn("time", F.greatest("time", "written"))  # of a null and a number, the number
-    if until_ms is not None:
-        imported = imported.where(F.col("time") < until_ms)
+    imported = _known(spark.read.schema(_IMPORTED).parquet(str(lake / "interactions")), training)
+    return imported if until_ms is None else imported.where(F.col("time") < until_ms)
+
+
+def _histories(spark: SparkSession, lake: Path, training: TrainingSettings) -> DataFrame:
+    """The same of what is known and not learnt from."""
+    rows = lake_rows(spark, lake / "histories", INTERACTIONS)
+    return _known(rows, training).withColumn("positive", F.lit(False))
+
+
+def _known(rows: DataFrame, training: TrainingSettings) -> DataFrame:
+    """Imported rows as interactions."""
+    rows = rows.withColumn("time", F.greatest("time", "written"))  # of a null and a number, the number
     named = [F.when(F.col("type") == kind, F.col("value") >= least) for kind, least in training.positive_value.items()]
     positive = F.coalesce(*named, F.col("value") > 0)
     kind = F.concat("type", F.when(positive, POSITIVE).otherwise(NEGATIVE))
-    return imported.select(
+    return rows.select(
         "user", "item", kind.alias("kind"), "time", positive.alias("positive"), F.lit(True).alias("imported")
     )
 

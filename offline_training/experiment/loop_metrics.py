@@ -1,17 +1,18 @@
 """What the closed loop earned and found out, computed from its log in the lake alone."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from feature_store.arrays import Int64
 from feature_store.contracts.experiments import BanditMode, Experiment
 from offline_training.experiment.greedy_policy import Exploration, LoggedSlate, greedy_choice, slate_log
 from offline_training.experiment.impressions import RewardedDecision, rewarded_decisions
 from offline_training.experiment.ope import OffPolicyEvaluation, evaluate
-from offline_training.experiment.statistics import PER, Comparison, compare
+from offline_training.experiment.statistics import PER, Comparison, Difference, Visits, compare
 from streaming.settings import BanditSettings, RewardSettings
 
 THRESHOLDS = (1, 3, 5)  # positive interactions from which on an item counts as discovered
@@ -54,11 +55,12 @@ class LoopMetrics(msgspec.Struct, frozen=True, kw_only=True):
     reward: float
     seconds: float  # from the first decision to the last
     comparison: Comparison
+    exploring: Difference | None  # the exploring variant against the greedy one; None: one of them nobody met
     exploration: list[ExploredShare]
     new_items: int
     discovery: list[Discovery]
     cumulative_reward: list[Curve]  # reward per 1,000 impressions so far, over the variant's decisions
-    reward_over_time: list[Curve]  # reward per 1,000 impressions within equal windows, over seconds
+    reward_over_time: list[Curve]  # reward per 1,000 impressions within stretches of all decisions
     discovery_curves: list[Curve]  # DC@1 over the variant's impressions
     explorer: str | None  # the variant whose log the greedy policy was evaluated on
     greedy: str | None  # the variant that ran the greedy policy
@@ -75,24 +77,33 @@ def loop_metrics(
     new_items: Collection[str],
     planned_users: int,
     seed: int,
+    people: Mapping[str, str] | None = None,
     windows: int = 20,
 ) -> LoopMetrics:
     """Reads the logs (by id) from the lake and computes every figure.
 
     new_items: those that entered the catalogue during the experiment. planned_users: see
-    experiment.confidence_sequence. seed: of the rollouts behind the item-position estimators. Raises InvalidInput for
-    an empty log.
+    experiment.confidence_sequence. seed: of the rollouts behind the item-position estimators. people: user key ->
+    person, where a person is a user of several variants; None: all users are strangers. Raises InvalidInput for an
+    empty log.
     """
     decisions = rewarded_decisions(lake, logs, rewards)
+    visits = _visits(decisions, people)
+    shares = {variant.name: variant.share for variant in experiment.variants}
     of = {variant.name: [d for d in decisions if d.variant == variant.name] for variant in experiment.variants}
     met = {name: rows for name, rows in of.items() if rows}
-    explorer = _variant(experiment, BanditMode.EXPLORE, met)
+    explorer, greedy = (_variant(experiment, mode, met) for mode in (BanditMode.EXPLORE, BanditMode.GREEDY))
+    exploring = None
+    if explorer is not None and greedy is not None:
+        against_greedy = compare(visits, shares, greedy, planned_users).differences
+        exploring = next(change for change in against_greedy if change.variant == explorer)
     return LoopMetrics(
         decisions=len(decisions),
         impressions=sum(len(d.shown) for d in decisions),
         reward=float(sum(d.rewards.sum() for d in decisions)),
         seconds=(decisions[-1].time - decisions[0].time) / 1000,
-        comparison=_compare(decisions, experiment, control, planned_users),
+        comparison=compare(visits, shares, control, planned_users),
+        exploring=exploring,
         exploration=[
             explored_share(name, rows, _configured(experiment, name, rows, bandit)) for name, rows in met.items()
         ],
@@ -102,7 +113,7 @@ def loop_metrics(
         reward_over_time=reward_over_time(met, windows),
         discovery_curves=[discovery_curve(name, rows, new_items, rewards.positive) for name, rows in met.items()],
         explorer=explorer,
-        greedy=_variant(experiment, BanditMode.GREEDY, met),
+        greedy=greedy,
         off_policy=None if explorer is None else greedy_value(met[explorer], bandit, seed),
     )
 
@@ -166,18 +177,19 @@ def cumulative_reward(variant: str, decisions: Sequence[RewardedDecision]) -> Cu
 
 
 def reward_over_time(arms: dict[str, list[RewardedDecision]], windows: int) -> list[Curve]:
-    """Reward per 1,000 impressions within windows of equal length; x is a window's middle, in seconds since the first
-    decision. Windows in which a variant showed nothing are left out of its curve."""
-    times = [decision.time for rows in arms.values() for decision in rows]
-    start, end = min(times, default=0), max(times, default=0)
-    length = max((end - start) / windows, 1.0)
+    """Reward per 1,000 impressions within windows of equally many decisions of all variants together, in order of time;
+    x is a window's middle, in decisions. Windows in which a variant showed nothing are left out of its curve."""
+    times = np.array([decision.time for rows in arms.values() for decision in rows], dtype=np.int64)
+    turn = np.empty(len(times), dtype=np.int64)
+    turn[np.argsort(times, kind="stable")] = np.arange(len(times))
+    window = iter(turn * windows // max(len(times), 1))
     curves = []
     for name, rows in arms.items():
-        window = np.minimum(((np.array([d.time for d in rows]) - start) // length).astype(np.int64), windows - 1)
-        shown = np.bincount(window, weights=[len(d.shown) for d in rows], minlength=windows)
-        earned = np.bincount(window, weights=[d.rewards.sum() for d in rows], minlength=windows)
+        own = np.array([next(window) for _ in rows], dtype=np.int64)
+        shown = np.bincount(own, weights=[len(d.shown) for d in rows], minlength=windows)
+        earned = np.bincount(own, weights=[d.rewards.sum() for d in rows], minlength=windows)
         used = np.flatnonzero(shown)
-        x = ((used + 0.5) * length / 1000).tolist()
+        x = ((used + 0.5) * len(times) / windows).tolist()
         curves.append(Curve(variant=name, x=x, y=(earned[used] / shown[used] * PER).tolist()))
     return curves
 
@@ -199,19 +211,20 @@ def greedy_value(decisions: Sequence[RewardedDecision], bandit: BanditSettings, 
     return evaluate(slate_log(slates, _ROLLOUTS, np.random.default_rng(seed)))
 
 
-def _compare(
-    decisions: Sequence[RewardedDecision], experiment: Experiment, control: str, planned_users: int
-) -> Comparison:
-    codes = {user: code for code, user in enumerate(dict.fromkeys(d.user for d in decisions))}
-    return compare(
-        users=np.array([codes[d.user] for d in decisions], dtype=np.int64),
+def _visits(decisions: Sequence[RewardedDecision], people: Mapping[str, str] | None) -> Visits:
+    users = [decision.user for decision in decisions]
+    return Visits(
+        users=_codes(users),
         variants=np.array([d.variant for d in decisions], dtype=np.str_),
         impressions=np.array([len(d.shown) for d in decisions], dtype=np.float64),
         rewards=np.array([d.rewards.sum() for d in decisions], dtype=np.float64),
-        shares={variant.name: variant.share for variant in experiment.variants},
-        control=control,
-        planned_users=planned_users,
+        people=None if people is None else _codes([people[user] for user in users]),
     )
+
+
+def _codes(names: Sequence[str]) -> Int64:
+    codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
+    return np.array([codes[name] for name in names], dtype=np.int64)
 
 
 def _variant(experiment: Experiment, mode: BanditMode, met: Collection[str]) -> str | None:

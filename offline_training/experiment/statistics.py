@@ -1,8 +1,8 @@
 """Statistics of an A/B experiment whose unit of randomisation is the user and whose metric is a ratio.
 
 The metric, reward per impression, is a ratio of two sums over users who return different numbers of times. Impressions
-of one user are alike, so every interval here is clustered: it starts from sums per user. The maths is pure; `compare`
-puts the parts together for named variants.
+of one user are alike, so every interval here is clustered: it starts from sums per user, or per person where the same
+person is a user of several variants. The maths is pure; `compare` puts the parts together for named variants.
 """
 
 import math
@@ -53,12 +53,19 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A variant against the control, in reward per 1,000 impressions."""
+    """A variant against another, in reward per 1,000 impressions."""
 
     variant: str
     control: str
-    fixed: Interval  # holds for one look, planned beforehand
-    always_valid: Interval  # holds for all looks together (asymptotic confidence sequence)
+    unpaired: Interval  # as between two groups of strangers; holds for one look, planned beforehand
+    paired: Interval | None = None  # the same for the same people in both; None: who is the same person is not known
+    people: int | None = None  # how many these are
+    always_valid: Interval  # holds for all looks together (asymptotic confidence sequence); paired, if people are
+
+    @property
+    def planned(self) -> Interval:
+        """The narrower of the intervals for one planned look: paired, if people are."""
+        return self.unpaired if self.paired is None else self.paired
 
 
 class SampleRatio(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +128,22 @@ def difference(treatment: Ratio, control: Ratio) -> Ratio:
     return Ratio(treatment.value - control.value, math.sqrt(variance), degrees, influence)
 
 
+def paired_difference(treatment: Ratio, control: Ratio) -> Ratio:
+    """treatment - control, two ratios over the same people, row by row; somebody who met one of the variants alone has
+    no rewards and no impressions in the other.
+
+    The influence of a person is the difference of theirs, so that what is alike in both cancels: section 3 of Deng et
+    al. (see ratio) with the person as the unit. Raises InvalidInput for ratios over different numbers of people.
+    """
+    if len(treatment.influence) != len(control.influence):
+        raise InvalidInput(
+            f"Ratios over {len(treatment.influence)} and {len(control.influence)} people cannot be paired. Sum both "
+            "over the same people, with zeros for those whom one of them lacks."
+        )
+    influence = treatment.influence - control.influence
+    return Ratio(treatment.value - control.value, _standard_error(influence), len(influence) - 1.0, influence)
+
+
 def confidence_sequence(n: int, deviation: float, alpha: float, planned: int) -> float:
     """Half-width at n units of the asymptotic confidence sequence, which covers at all n together with 1 - alpha.
 
@@ -177,29 +200,35 @@ def sample_ratio(observed: Mapping[str, int], shares: Mapping[str, float]) -> Sa
     )
 
 
-def compare(
-    users: Int64,
-    variants: NDArray[np.str_],
-    impressions: Float64,
-    rewards: Float64,
-    shares: Mapping[str, float],
-    control: str,
-    planned_users: int,
-    confidence: float = 0.95,
-) -> Comparison:
-    """Compares every variant with the control.
+class Visits(NamedTuple):
+    """What users of an experiment got; arrays (n,), one row per decision. people: who a user is, where the same person
+    may be several users; None: every user is somebody else."""
 
-    users, variants, impressions, rewards (n,): one row per decision. shares: of each variant, in the order of the
-    report. planned_users: for how many users the confidence sequence is made tightest. Variants that nobody met are
-    left out. Raises InvalidInput if the control was met by nobody.
+    users: Int64
+    variants: NDArray[np.str_]
+    impressions: Float64
+    rewards: Float64
+    people: Int64 | None = None
+
+
+def compare(
+    visits: Visits, shares: Mapping[str, float], control: str, planned_users: int, confidence: float = 0.95
+) -> Comparison:
+    """Compares every variant with the control, over people in pairs if it is known who they are.
+
+    shares: of each variant, in the order of the report. planned_users: for how many users (if they are paired, people)
+    the confidence sequence is made tightest. Variants that nobody met are left out. Raises InvalidInput if the control
+    was met by nobody.
     """
-    ratios: dict[str, Ratio] = {}
+    met = {name: rows for name in shares if visits.impressions[rows := visits.variants == name].sum() > 0}
+    if control not in met:
+        raise InvalidInput(
+            f"Nobody met the control {control!r}: variants seen are {sorted(met)}. Run the experiment longer."
+        )
     arms: list[Arm] = []
-    for name in shares:
-        rows = variants == name
-        if impressions[rows].sum() == 0:
-            continue
-        reward, shown = sums_by_user(users[rows], rewards[rows], impressions[rows])
+    ratios: dict[str, Ratio] = {}
+    for name, rows in met.items():
+        reward, shown = sums_by_user(visits.users[rows], visits.rewards[rows], visits.impressions[rows])
         ratios[name] = ratio(reward, shown)
         arms.append(
             Arm(
@@ -210,24 +239,37 @@ def compare(
                 per_thousand=scaled(interval(ratios[name], confidence)),
             )
         )
-    if control not in ratios:
-        raise InvalidInput(
-            f"Nobody met the control {control!r}: variants seen are {sorted(ratios)}. Run the experiment longer."
-        )
     differences = []
-    for name in ratios:
+    for name in met:
         if name != control:
-            change = difference(ratios[name], ratios[control])
+            unpaired, paired = difference(ratios[name], ratios[control]), None
+            if visits.people is not None:
+                paired = _paired(visits, visits.people, met[name], met[control])
             differences.append(
                 Difference(
                     variant=name,
                     control=control,
-                    fixed=scaled(interval(change, confidence)),
-                    always_valid=scaled(always_valid(change, confidence, planned_users)),
+                    unpaired=scaled(interval(unpaired, confidence)),
+                    paired=None if paired is None else scaled(interval(paired, confidence)),
+                    people=None if paired is None else len(paired.influence),
+                    always_valid=scaled(always_valid(paired or unpaired, confidence, planned_users)),
                 )
             )
-    met = {str(name): len(np.unique(users[variants == name])) for name in np.unique(variants)}
-    return Comparison(arms=arms, differences=differences, sample_ratio=sample_ratio(met, shares), confidence=confidence)
+    seen = {str(name): len(np.unique(visits.users[visits.variants == name])) for name in np.unique(visits.variants)}
+    return Comparison(
+        arms=arms, differences=differences, sample_ratio=sample_ratio(seen, shares), confidence=confidence
+    )
+
+
+def _paired(visits: Visits, people: Int64, treatment: NDArray[np.bool_], control: NDArray[np.bool_]) -> Ratio:
+    """The paired difference between rows of two variants, over everybody who met one of them."""
+    either = treatment | control
+
+    def over_people(rows: NDArray[np.bool_]) -> Ratio:
+        columns = (visits.rewards * rows, visits.impressions * rows)
+        return ratio(*sums_by_user(people[either], *(column[either] for column in columns)))
+
+    return paired_difference(over_people(treatment), over_people(control))
 
 
 def scaled(found: Interval) -> Interval:

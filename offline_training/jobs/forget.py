@@ -86,7 +86,7 @@ class _Forgetting:
         self._rewrite_events()
         for folder in sorted(self._home.namespaces.glob("[!.]*")):
             self._rewrite_starts(folder.name)
-        for path in parquet_files(self._home.lake / "interactions"):
+        for path in (*parquet_files(self._home.lake / "interactions"), *parquet_files(self._home.lake / "histories")):
             self._leave_out(path, INTERACTIONS, lambda rows: pc.max_element_wise(rows["time"], rows["written"]))
         for path in parquet_files(self._home.lake / "users"):
             self._leave_out(path, USERS, lambda rows: pc.fill_null(rows["written"], 0))

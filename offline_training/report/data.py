@@ -59,7 +59,7 @@ class LoopReport(msgspec.Struct, frozen=True, kw_only=True):
     """One run of the closed loop."""
 
     data_set: str
-    users: int
+    people: int  # who came, as a visitor in each variant
     items: int
     interactions: int
     seed: int
@@ -79,6 +79,12 @@ class LoopReport(msgspec.Struct, frozen=True, kw_only=True):
     def difference(self, variant: str | None) -> Difference | None:
         """A variant against the control."""
         return next((d for d in self.loop.comparison.differences if d.variant == variant), None)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """Every variant against the control, and what exploring did to the greedy one."""
+        exploring = self.loop.exploring
+        return [*self.loop.comparison.differences, *([] if exploring is None else [exploring])]
 
 
 def delay(measured: Delays) -> Delay:
@@ -130,14 +136,14 @@ def figures(report: LoopReport) -> dict[str, float]:
             f"{name}.impressions": arm.impressions,
             f"{name}.users": arm.users,
         }
-    for change in report.loop.comparison.differences:
-        name = f"difference.{change.variant}"
+    for change in report.differences:
+        name = "exploring" if change == report.loop.exploring else f"difference.{change.variant}"
         found |= {
-            f"{name}.value": change.fixed.value,
-            f"{name}.low": change.fixed.low,
-            f"{name}.high": change.fixed.high,
-        }
-        found |= {
+            f"{name}.value": change.planned.value,
+            f"{name}.low": change.planned.low,
+            f"{name}.high": change.planned.high,
+            f"{name}.unpaired_low": change.unpaired.low,
+            f"{name}.unpaired_high": change.unpaired.high,
             f"{name}.always_valid_low": change.always_valid.low,
             f"{name}.always_valid_high": change.always_valid.high,
         }

@@ -17,6 +17,7 @@ from offline_training.report.data import Delay, LoopReport
 from offline_training.report.text import milliseconds, per_thousand
 
 _PALETTE = ("#5f6b7a", "#0b6fb8", "#d9730d", "#1a7f5a", "#8b3fa8", "#b3261e")
+_FAINT = "#b9c2cd"
 _SIZE = (4.7, 2.9)  # inches: about the width of a phone, so that texts keep their size there
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -72,11 +73,11 @@ def draw(report: LoopReport) -> dict[str, str]:
     }
     items = {"until servable": traffic.item_to_servable, "until first shown": traffic.item_to_impression}
     plots = {
-        "reward": _rewards(report, colours),
+        "differences": _differences(report, colours),
         "cumulative": _curves(
             "cumulative", report.loop.cumulative_reward, colours, "visits of the variant", "likes per 1,000"
         ),
-        "over_time": _curves("over_time", report.loop.reward_over_time, colours, "seconds", "likes per 1,000"),
+        "over_time": _curves("over_time", report.loop.reward_over_time, colours, "visits of all", "likes per 1,000"),
         "discovery": _curves("discovery", report.loop.discovery_curves, colours, "recommendations", "new items liked"),
         "feedback": _delays("feedback", feedback),
         "items": _delays("items", items),
@@ -86,12 +87,20 @@ def draw(report: LoopReport) -> dict[str, str]:
     return {name: svg for name, svg in plots.items() if svg}
 
 
-def _rewards(report: LoopReport, colours: dict[str, str]) -> str:
-    arms = report.loop.comparison.arms
-    with _plot("reward", (_SIZE[0], 0.9 + 0.45 * len(arms))) as plot:
-        rows = [(arm.variant, arm.per_thousand, colours[arm.variant]) for arm in arms]
+def _differences(report: LoopReport, colours: dict[str, str]) -> str:
+    rows = []
+    for change in report.differences:
+        name, colour = f"{change.variant} − {change.control}", colours[change.variant]
+        if change.paired is not None:
+            rows.append((name, change.paired, colour))
+            name = "unpaired"
+        rows.append((name, change.unpaired, _FAINT))
+    if not rows:
+        return ""
+    with _plot("differences", (_SIZE[0], 0.9 + 0.35 * len(rows))) as plot:
         _intervals(plot.axes, rows)
-        plot.axes.set_xlabel("likes per 1,000 recommendations, 95 % interval")
+        plot.axes.axvline(0, color=_PALETTE[0], linewidth=1)
+        plot.axes.set_xlabel("more likes per 1,000, 95 % interval")
     return plot.svg
 
 
@@ -180,7 +189,7 @@ def _quality(report: LoopReport) -> str:
         for row, model in enumerate(report.quality):
             values = [model.metrics.get(metric, float("nan")) for metric in metrics]
             places = [group * (bars + 1) + row for group in range(len(metrics))]
-            colour = "#b9c2cd" if model.baseline else _PALETTE[1 + row % (len(_PALETTE) - 1)]
+            colour = _FAINT if model.baseline else _PALETTE[1 + row % (len(_PALETTE) - 1)]
             plot.axes.barh(places, values, height=0.86, color=colour)
             for place, value in zip(places, values, strict=True):
                 if not np.isnan(value):

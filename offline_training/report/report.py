@@ -29,6 +29,7 @@ def render(report: LoopReport) -> str:
         text=report_text,
         story=report_text.headline(report),
         lower_bound=report_text.lower_bound(report),
+        control=next((change.control for change in report.loop.comparison.differences), "The control"),
         alarms=alarms(report),
         created=datetime.fromtimestamp(report.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         explored=_explored(report),
@@ -89,9 +90,11 @@ def summary_table(report: LoopReport) -> RenderableType:
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
-    for change in report.loop.comparison.differences:
-        difference = f"{report_text.interval(change.fixed, signed=True)}: {report_text.verdict(change)}"
-        facts.add_row(f"{change.variant} − {change.control}", difference)
+    for change in report.differences:
+        words = f"{report_text.interval(change.planned, signed=True)}: {report_text.verdict(change)}"
+        if change.paired is not None:
+            words = f"paired {words}; unpaired {report_text.interval(change.unpaired, signed=True)}"
+        facts.add_row(f"{change.variant} − {change.control}", words)
     for name, delay in _delays(report):
         facts.add_row(name, report_text.delay(delay))
     if report.loop.off_policy is not None:
@@ -109,7 +112,8 @@ def summary_table(report: LoopReport) -> RenderableType:
     facts.add_row("failed requests", f"{sum(report.traffic.errors.values()):,}")
     facts.add_row("state = base + replay", "yes" if report.state_equals_replay else Text("NO", style="bold red"))
     warnings = [Text(alarm, style="bold red") for alarm in alarms(report)]
-    return Group(*warnings, arms, facts, Text(report_text.lower_bound(report), style="dim"))
+    answers = [Text(sentence) for sentence in report_text.headline(report)[: report_text.ANSWERS]]
+    return Group(*warnings, *answers, arms, facts, Text(report_text.lower_bound(report), style="dim"))
 
 
 def log_to_mlflow(report: LoopReport, page: Path, tracking_uri: str, experiment: str) -> str:
@@ -121,7 +125,7 @@ def log_to_mlflow(report: LoopReport, page: Path, tracking_uri: str, experiment:
     experiment_id = client.create_experiment(experiment) if found is None else found.experiment_id
     run = client.create_run(experiment_id, run_name="loop report", tags={"kind": "loop-report"})
     run_id: str = run.info.run_id
-    for name, value in {"data_set": report.data_set, "seed": report.seed, "users": report.users}.items():
+    for name, value in {"data_set": report.data_set, "seed": report.seed, "people": report.people}.items():
         client.log_param(run_id, name, value)
     moment = mlflow.entities.Metric
     metrics = [moment(_metric_name(name), value, report.created_ms, 0) for name, value in figures(report).items()]

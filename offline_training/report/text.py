@@ -1,10 +1,13 @@
 """The words of a report: figures as text, and what may honestly be said of them."""
 
 import math
+from collections.abc import Sequence
 
-from offline_training.experiment.loop_metrics import Discovery
+from offline_training.experiment.loop_metrics import THRESHOLDS, Discovery
 from offline_training.experiment.statistics import PER, Difference, Interval
 from offline_training.report.data import Delay, LoopReport
+
+ANSWERS = 2  # sentences of the headline: whether learning paid, what exploring cost and found
 
 
 def lower_bound(report: LoopReport) -> str:
@@ -17,16 +20,22 @@ def lower_bound(report: LoopReport) -> str:
 
 
 def headline(report: LoopReport) -> list[str]:
-    """What happened, in four sentences."""
-    return [_what_happened(report), _who_won(report), _what_was_new(report), _how_fast_and_how_sure(report)]
+    """The answers, then what happened: five sentences."""
+    return [
+        _whether_learning_paid(report),
+        _what_exploring_cost_and_found(report),
+        _both_together(report),
+        _what_happened(report),
+        _how_fast_and_how_sure(report),
+    ]
 
 
 def verdict(change: Difference) -> str:
     """What a difference allows to say. Only the always-valid interval allows a claim without a proviso."""
-    direction = "better" if change.fixed.value > 0 else "worse"
+    direction = "better" if change.planned.value > 0 else "worse"
     if change.always_valid.excludes_zero:
         return f"{direction}, also by the always-valid interval"
-    if change.fixed.excludes_zero:
+    if change.planned.excludes_zero:
         return f"{direction} for a single planned look, not yet by the always-valid interval"
     return "not distinguishable yet"
 
@@ -84,47 +93,91 @@ def per_thousand(found: Interval) -> Interval:
     return Interval(value=found.value * PER, low=bounds[0], high=bounds[1])
 
 
+def _whether_learning_paid(report: LoopReport) -> str:
+    change = report.difference(report.loop.greedy)
+    control = None if change is None else report.arm(change.control)
+    if change is None or control is None:
+        return "Whether learning paid cannot be told: no greedy variant and control were both met."
+    answer = _by_sign(
+        change.planned, "Learning paid", "Learning did not pay", "Whether learning paid cannot be told from this run"
+    )
+    return (
+        f"{answer}: {change.variant}, which orders by what was learnt, earned {_more(change.planned)} likes per 1,000 "
+        f"recommendations than {control.variant}, which does not ({control.per_thousand.value:.1f})"
+        f"{_same_people(change)}."
+    )
+
+
+def _what_exploring_cost_and_found(report: LoopReport) -> str:
+    found = {arm.variant: arm for arm in report.loop.discovery}
+    change, explorer = report.loop.exploring, found.get(report.loop.explorer or "")
+    if explorer is None:
+        return f"{report.loop.new_items:,} new items entered the catalogue, and no variant explored."
+    if change is None:
+        cost = "What exploring cost cannot be told, as nobody met a greedy variant beside it"
+    else:
+        answer = _by_sign(
+            change.planned,
+            "Exploring cost nothing",
+            "Exploring had a price",
+            "Whether exploring cost anything cannot be told from this run",
+        )
+        cost = (
+            f"{answer}: {change.variant} earned {_more(change.planned)} likes per 1,000 recommendations than "
+            f"{change.control}, which learns from the same log and does not explore"
+        )
+    others = "; ".join(f"{name}: {_times(arm)}" for name, arm in found.items() if name != explorer.variant)
+    return (
+        f"{cost}; of {report.loop.new_items:,} new items it found {_times(explorer)} that were liked at least "
+        f"{_listed(THRESHOLDS)} times{f' ({others})' if others else ''}."
+    )
+
+
+def _both_together(report: LoopReport) -> str:
+    change = report.difference(report.loop.explorer)
+    if change is None:
+        return "Nobody met the exploring variant and the control both, so there is nothing to compare."
+    unpaired = f"; unpaired {interval(change.unpaired, signed=True)}" if change.paired is not None else ""
+    return (
+        f"Learning and exploring together, {change.variant} against {change.control}: "
+        f"{interval(change.planned, signed=True)} likes per 1,000 recommendations, {verdict(change)}{unpaired}."
+    )
+
+
+def _by_sign(found: Interval, above: str, below: str, unclear: str) -> str:
+    if not found.excludes_zero:
+        return unclear
+    return above if found.value > 0 else below
+
+
+def _more(found: Interval) -> str:
+    """5.2 (1.1 to 9.3) more; of a loss, as many fewer."""
+    if found.value >= 0:
+        return f"{interval(found)} more"
+    low, high = (None if bound is None else -bound for bound in (found.high, found.low))
+    return f"{interval(Interval(value=-found.value, low=low, high=high))} fewer"
+
+
+def _same_people(change: Difference) -> str:
+    return "" if change.people is None else f", with the same {change.people:,} people in both"
+
+
+def _times(arm: Discovery) -> str:
+    return _listed([arm.discovered[threshold] for threshold in THRESHOLDS])
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " / ".join(f"{number:,}" for number in numbers)
+
+
 def _what_happened(report: LoopReport) -> str:
     failures = sum(report.traffic.errors.values())
     failed = f" {failures:,} requests failed." if failures else ""
     return (
-        f"{report.traffic.users:,} visitors with the tastes of real people came {report.traffic.visits:,} times in "
-        f"{_duration(report.traffic.seconds)}, saw {report.loop.impressions:,} recommendations and liked "
-        f"{report.loop.reward:,.0f} of them.{failed}"
+        f"Visitors with the tastes of {report.people:,} real people, a twin of each in every variant, came "
+        f"{report.traffic.visits:,} times in {_duration(report.traffic.seconds)}, saw {report.loop.impressions:,} "
+        f"recommendations and liked {report.loop.reward:,.0f} of them.{failed}"
     )
-
-
-def _who_won(report: LoopReport) -> str:
-    explorer, change = report.arm(report.loop.explorer), report.difference(report.loop.explorer)
-    control = None if change is None else report.arm(change.control)
-    if explorer is None or change is None or control is None:
-        return "Nobody met the exploring variant and the control both, so there is nothing to compare."
-    return (
-        f"{explorer.variant} earned {interval(explorer.per_thousand)} likes per 1,000 recommendations and "
-        f"{control.variant} {interval(control.per_thousand)}: a difference of {interval(change.fixed, signed=True)}, "
-        f"{verdict(change)}."
-    )
-
-
-def _what_was_new(report: LoopReport) -> str:
-    shares = {share.variant: share.explored for share in report.loop.exploration}
-    found = {d.variant: d for d in report.loop.discovery}
-    explorer = report.loop.explorer
-    if explorer is None or explorer not in found:
-        return f"{report.loop.new_items:,} new items entered the catalogue; no variant explored."
-    change = report.difference(explorer)
-    others = [name for name in found if change is not None and name == change.control]
-    versus = "".join(f", against {_liked(found[name])} with {name}" for name in others)
-    first = report.traffic.item_to_impression
-    shown = f", half of them within {milliseconds(first.p50_ms)} of entering" if first.count else ""
-    return (
-        f"Exploration made up {shares[explorer]:.1%} of what {explorer} showed; of {report.loop.new_items:,} new items "
-        f"{first.count:,} were shown{shown}; {_liked(found[explorer])} were liked at least once there{versus}."
-    )
-
-
-def _liked(arm: Discovery) -> str:
-    return f"{arm.discovered[1]:,} ({arm.per_thousand[1]:.2f} per 1,000 recommendations)"
 
 
 def _how_fast_and_how_sure(report: LoopReport) -> str:

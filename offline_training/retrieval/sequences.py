@@ -8,14 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from feature_store.arrays import Bool, Int64
-from feature_store.definitions import HistoryEvent, gap_buckets, kind_id
+from feature_store.definitions import POSITIVE, HistoryEvent, gap_buckets, kind_id
 
 
 class Histories(NamedTuple):
     """What the user tower reads of n users: events oldest first, padded with 0 behind the newest.
 
     item (n, L): item numbers plus one. kind (n, L): definitions.kind_id. gap (n, L): definitions.gap_buckets. length
-    (n,). liked (n, L): whether the event was positive, which the ranker's similarities look at and the tower does not.
+    (n,). liked (n, L): whether the event's kind is positive, which the ranker's similarities look at and the tower does
+    not.
     """
 
     item: Int64
@@ -95,6 +96,10 @@ class Sequences:
         return {user: row for row, user in enumerate(self.users)}
 
     @cached_property
+    def _liked_kinds(self) -> Bool:
+        return np.array([kind.endswith(POSITIVE) for kind in self.kinds], np.bool_)
+
+    @cached_property
     def _kind_ids(self) -> Int64:
         return np.array([0, *(kind_id(kind) for kind in self.kinds)])[1:]
 
@@ -146,7 +151,7 @@ class Sequences:
             kind=np.where(inside, self._kind_ids[self.kind[event]], 0),
             gap=np.where(inside, gap_buckets(self.time[event]), 0),
             length=count,
-            liked=inside & self.positive[event],
+            liked=inside & self._liked_kinds[self.kind[event]],
         )
 
     def windows(self, length: int, until: Int64, rng: np.random.Generator) -> Windows:

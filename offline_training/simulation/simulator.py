@@ -33,7 +33,9 @@ Answer = TypeVar("Answer")
 class Simulator:
     """Runs visitors of a world against an API, while new items enter its catalogue.
 
-    The order of users is drawn with the seed; how concurrent visits interleave is up to the network.
+    The order of users is drawn with the seed; how concurrent visits interleave is up to the network. Twins come one
+    behind the other, in an order that is drawn anew each time, and as often as each other: as long as there is
+    something left that one of them would like.
     """
 
     def __init__(
@@ -84,16 +86,17 @@ class _Run:
         client: Client,
         progress: Progress,
     ) -> None:
-        self._world, self._settings, self._client, self._progress = world, settings, client, progress
+        self._settings, self._client, self._progress = settings, client, progress
         self._clock, self._rate, self._monotonic = clock, rate, monotonic
         self._rng = np.random.default_rng(settings.seed)
         self._waiting = world.visitors()
-        self._users = len(self._waiting)
+        self._everybody = [visitor for twins in self._waiting for visitor in twins]
+        self._rewards_possible = sum(len(visitor.left) for visitor in self._everybody)
         fractions = arrival_fractions(len(arrivals), settings.arrivals_until)
         self._arrivals = deque(zip((fraction * settings.visits for fraction in fractions), arrivals, strict=True))
         self._entering: set[asyncio.Task[None]] = set()
         self._visits: list[Visit] = []
-        self._started = self._satisfied = self._unserved = self._failures_in_a_row = 0
+        self._started = self._unserved = self._failures_in_a_row = 0
         self._errors: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
         self._items_failed: list[str] = []
@@ -118,10 +121,10 @@ class _Run:
         return SimulationResult(
             seconds=seconds,
             visits=self._visits,
-            users=self._users,
-            users_satisfied=self._satisfied,
+            users=len(self._everybody),
+            users_satisfied=sum(visitor.done for visitor in self._everybody),
             users_unserved=self._unserved,
-            rewards_possible=self._world.rewards_possible,
+            rewards_possible=self._rewards_possible,
             errors=dict(self._errors),
             error_examples=self._examples,
             items_entered=self._items.entered,
@@ -135,18 +138,26 @@ class _Run:
         )
 
     async def _worker(self) -> None:
-        while self._waiting and self._started < self._settings.visits and self._failures_in_a_row < _FAILURES_IN_A_ROW:
-            visitor = self._draw()
-            turn = self._started
-            self._started += 1
-            async with self._turnstile:  # one after the other, in the order in which they came
-                await self._until_due(turn)
-            if await self._visit(visitor):
-                self._waiting.append(visitor)
-            self._let_items_enter(turn + 1)
+        while self._waiting and self._goes_on():
+            twins, again = self._draw(), []
+            for twin in self._rng.permutation(len(twins)):
+                if not self._goes_on():
+                    break
+                turn = self._started
+                self._started += 1
+                async with self._turnstile:  # one after the other, in the order in which they came
+                    await self._until_due(turn)
+                if await self._visit(twins[twin]):
+                    again.append(twins[twin])
+                self._let_items_enter(turn + 1)
+            if not all(visitor.done for visitor in again):
+                self._waiting.append(again)
 
-    def _draw(self) -> Visitor:
-        """Takes a random visitor out of those who are not on a visit."""
+    def _goes_on(self) -> bool:
+        return self._started < self._settings.visits and self._failures_in_a_row < _FAILURES_IN_A_ROW
+
+    def _draw(self) -> list[Visitor]:
+        """Takes somebody at random, with all their twins, out of those who are not on a visit."""
         chosen = int(self._rng.integers(len(self._waiting)))
         self._waiting[chosen], self._waiting[-1] = self._waiting[-1], self._waiting[chosen]
         return self._waiting.pop()
@@ -166,7 +177,7 @@ class _Run:
             await asyncio.sleep(min(due - now, _LOOK_SECONDS))
 
     async def _visit(self, visitor: Visitor) -> bool:
-        """Returns whether the visitor will come again."""
+        """Returns whether the visitor can be expected again."""
         asked = self._monotonic()
         answer = await self._client.recommend(visitor.user, self._settings.slate_size, self._settings.surface)
         got = self._monotonic()
@@ -194,9 +205,8 @@ class _Run:
                 feedback_accepted=accepted,
             )
         )
-        self._satisfied += visitor.done
         self._unserved += not items
-        return bool(items) and not visitor.done
+        return bool(items)
 
     async def _send_feedback(self, answer: Recommendation, rewards: Sequence[float]) -> bool:
         """A view of each shown item, and a like of each liked one. Ids are the same in every attempt, so none counts

@@ -1,8 +1,8 @@
 """The world that simulated visitors come from: what real people liked after the training data ends."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -42,6 +42,7 @@ class World:
     """
 
     likes: Mapping[str, frozenset[str]] = field(repr=False)  # user id -> items
+    twins: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)  # user id -> ids to come under instead
 
     @classmethod
     def from_lake(
@@ -63,14 +64,15 @@ class World:
             )
         return cls(dict(sorted(likes.items())))
 
-    def visitors(self) -> list[Visitor]:
-        """Fresh visitors, in order of their ids."""
-        return [Visitor(user, set(liked)) for user, liked in self.likes.items()]
+    def with_twins(self, twins: Mapping[str, Sequence[str]]) -> Self:
+        """The same tastes of users who come under other ids: user id -> ids, of as many visitors."""
+        return replace(self, twins=twins)
 
-    @property
-    def rewards_possible(self) -> int:
-        """What all visitors would like, added up."""
-        return sum(len(liked) for liked in self.likes.values())
+    def visitors(self) -> list[list[Visitor]]:
+        """Fresh visitors, by user in order of their ids: the user, or their twins."""
+        return [
+            [Visitor(name, set(liked)) for name in self.twins.get(user, (user,))] for user, liked in self.likes.items()
+        ]
 
 
 def withheld_items(items: Iterable[str], share: float, seed: int) -> list[str]:

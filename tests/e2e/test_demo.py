@@ -125,6 +125,7 @@ def test_every_request_was_answered_and_the_report_says_what_happened(report: di
     assert report["traffic"]["visits"] == 600
     assert report["traffic"]["items_entered"] == 30  # 15 % of 200
     assert {arm["variant"] for arm in report["loop"]["comparison"]["arms"]} == {"frozen", "online-matching", "greedy"}
+    assert report["people"] * 3 == report["traffic"]["users"]
     assert [quality["name"] for quality in report["quality"] if not quality["baseline"]] == [
         "release 1",
         "release 1, retrieval alone",
@@ -134,6 +135,21 @@ def test_every_request_was_answered_and_the_report_says_what_happened(report: di
     assert report["traffic"]["feedback_to_parameters"]["count"] > 0
     page = (home / "demo" / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)=["']?https?:|url\(["']?https?:|@import""", page), "nothing from elsewhere"
+
+
+def test_variants_are_compared_on_the_same_people(report: dict[str, Any]) -> None:
+    comparison = report["loop"]["comparison"]
+    users = [arm["users"] for arm in comparison["arms"]]
+    assert max(users) - min(users) <= 8  # visits that can be on their way when the last begins
+    changes = [*comparison["differences"], report["loop"]["exploring"]]
+    assert [(change["variant"], change["control"]) for change in changes] == [
+        ("greedy", "frozen"),
+        ("online-matching", "frozen"),
+        ("online-matching", "greedy"),
+    ]
+    for change in changes:
+        assert change["paired"]["value"] == pytest.approx(change["unpaired"]["value"])
+        assert change["paired"]["low"] < change["paired"]["value"] < change["paired"]["high"]
 
 
 def test_the_second_release_took_over_in_the_log_and_no_item_was_shown_twice(

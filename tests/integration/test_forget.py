@@ -158,6 +158,7 @@ def _home(tmp_path: Path, redis_url: str) -> tuple[Installed, str, Decision]:
         for user, time, written in ((ada, 10, None), (bob, 10, None), (ada, 20, 3_001), (ada, 2_900, None))
     ]
     put(lake / "interactions" / "month=1970-01" / "x.parquet", columns.INTERACTIONS, rows)
+    put(lake / "histories" / "x.parquet", columns.INTERACTIONS, rows[:2])
     users = [{"user": user, "attributes": '{"city":"Wellington"}', "imported": 5_000} for user in (ada, bob)]
     put(lake / "users" / "users.parquet", columns.USERS, users)
     sets = home.path / "cache" / "training_sets"
@@ -170,7 +171,7 @@ def _home(tmp_path: Path, redis_url: str) -> tuple[Installed, str, Decision]:
 def test_what_was_imported_and_trained_from_goes_too(tmp_path: Path, redis_url: str) -> None:
     home, ada, erased = _home(tmp_path, redis_url)
     assert ada in home.text()
-    assert home.forget() == Forgotten(users=1, files=7, waiting=0)
+    assert home.forget() == Forgotten(users=1, files=8, waiting=0)
     interactions = home.path / "lake" / "interactions" / "month=1970-01" / "x.parquet"
     bob = KEYRING.user_key("bob")
     assert [(row["user"], row["time"]) for row in pq.read_table(interactions).to_pylist()] == [(bob, 10), (ada, 20)]

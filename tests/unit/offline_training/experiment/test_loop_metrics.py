@@ -170,9 +170,9 @@ def test_curves_by_hand() -> None:
     assert cumulative.y == pytest.approx([500, 250, 500])
     found = discovery_curve("explore", decisions, ["n1", "n2"], 0.5)
     assert (found.x, found.y) == ([0, 2, 4, 6], [0, 1, 1, 2])
-    (over_time,) = reward_over_time({"explore": decisions}, windows=2)
-    assert over_time.x == [2.5, 7.5]
-    assert over_time.y == pytest.approx([500, 500])
+    late, early = reward_over_time({"explore": decisions[2:], "greedy": decisions[:2]}, windows=2)
+    assert (late.variant, late.x, late.y) == ("explore", [2.25], [1_000])  # of three, the middle of the last half
+    assert (early.variant, early.x, early.y) == ("greedy", [0.75], [250])
 
 
 def test_a_whole_loop(tmp_path: Path) -> None:
@@ -197,11 +197,17 @@ def test_a_whole_loop(tmp_path: Path) -> None:
         ["i1", "i9"],
         planned_users=30,
         seed=0,
+        people={f"u{n}": f"person {n // 3}" for n in range(30)},
     )
     likes = sum(isinstance(event, Feedback) for event in events)
     assert (found.decisions, found.impressions, found.reward, found.seconds) == (60, 120, likes, 59)
     assert [arm.variant for arm in found.comparison.arms] == ["frozen", "explore", "greedy"]
     assert [d.variant for d in found.comparison.differences] == ["explore", "greedy"]
+    assert all(change.paired is not None for change in found.comparison.differences)
+    assert found.exploring is not None
+    assert (found.exploring.variant, found.exploring.control) == ("explore", "greedy")
+    of = {arm.variant: arm.per_thousand.value for arm in found.comparison.arms}
+    assert found.exploring.planned.value == pytest.approx(of["explore"] - of["greedy"])
     assert (found.explorer, found.greedy, found.new_items) == ("explore", "greedy", 2)
     assert [share.explored for share in found.exploration] == [0, 0, 0]
     assert [share.configured for share in found.exploration] == pytest.approx([0, 0.2, 0])

@@ -124,24 +124,108 @@ def test_sample_ratio_names_strangers() -> None:
         statistics.sample_ratio({"a": 1, "c": 1}, {"a": 0.5, "b": 0.5})
 
 
+def test_paired_difference_by_hand() -> None:
+    # Three people, ten impressions of each in both: 3, 5, 4 against 2, 1, 3. Differences 1, 4, 1: mean 2, variance 3.
+    ten = np.full(3, 10.0)
+    change = statistics.paired_difference(
+        statistics.ratio(np.array([3.0, 5.0, 4.0]), ten), statistics.ratio(np.array([2.0, 1.0, 3.0]), ten)
+    )
+    assert change.value == pytest.approx(2 / 10)
+    assert change.standard_error == pytest.approx(math.sqrt(3 / 3) / 10)
+    assert change.degrees == 2
+    found = statistics.interval(change, 0.95)
+    assert found.low == pytest.approx(0.2 - 4.302653 * 0.1, rel=1e-6)
+
+
+def test_paired_difference_with_uneven_impressions_by_hand() -> None:
+    # On: 2 of 4 and 1 of 2, R = 1/2, residuals 0 and 0. Off: 1 of 1 and 0 of 3, R = 1/4, residuals 3/4 and -3/4, over
+    # 4 impressions 3/16 and -3/16. Influences of the difference -3/16 and 3/16: variance 2/1 * 2 * (3/16)^2.
+    change = statistics.paired_difference(
+        statistics.ratio(np.array([2.0, 1.0]), np.array([4.0, 2.0])),
+        statistics.ratio(np.array([1.0, 0.0]), np.array([1.0, 3.0])),
+    )
+    assert change.value == pytest.approx(1 / 4)
+    assert change.standard_error == pytest.approx(math.sqrt(4 * (3 / 16) ** 2))
+
+
+def test_people_are_paired_row_by_row() -> None:
+    one, two = (statistics.ratio(np.ones(n), np.ones(n)) for n in (2, 3))
+    with pytest.raises(InvalidInput, match="2 and 3 people"):
+        statistics.paired_difference(one, two)
+
+
+def test_equal_policies_differ_by_nothing_and_pairs_tell_it_more_sharply() -> None:
+    rng = np.random.default_rng(22)
+    runs, people = 500, 80
+    covered, halves = {"paired": 0, "unpaired": 0}, {"paired": 0.0, "unpaired": 0.0}
+    for _ in range(runs):
+        taste, visits = rng.beta(2, 6, people), 1 + rng.poisson(5, people)
+        person = np.tile(np.repeat(np.arange(people), visits), 2)
+        variant = np.repeat(np.array(["a", "b"]), visits.sum())
+        (change,) = statistics.compare(
+            statistics.Visits(
+                users=person * 2 + (variant == "b"),
+                variants=variant,
+                impressions=np.full(len(person), 10.0),
+                rewards=rng.binomial(10, taste[person]).astype(np.float64),
+                people=person,
+            ),
+            {"a": 0.5, "b": 0.5},
+            "a",
+            planned_users=people,
+        ).differences
+        for name, found in (("paired", change.paired), ("unpaired", change.unpaired)):
+            assert found is not None
+            assert found.low is not None
+            assert found.high is not None
+            covered[name] += found.low <= 0 <= found.high
+            halves[name] += (found.high - found.low) / 2
+    assert 0.93 <= covered["paired"] / runs <= 0.97
+    assert covered["unpaired"] / runs > 0.99  # what people have in common is in it twice
+    assert halves["paired"] < 0.6 * halves["unpaired"]
+
+
+def visits(
+    users: list[int], variants: list[str], rewards: list[float], people: list[int] | None = None
+) -> statistics.Visits:
+    return statistics.Visits(
+        np.array(users),
+        np.array(variants),
+        np.full(len(users), 10.0),
+        np.array(rewards),
+        None if people is None else np.array(people),
+    )
+
+
 def test_compare_end_to_end_by_hand() -> None:
-    users = np.array([1, 1, 2, 3, 4, 5])
-    variants = np.array(["on", "on", "on", "off", "off", "off"])
-    impressions = np.full(6, 10.0)
-    rewards = np.array([2.0, 4.0, 1.0, 1.0, 0.0, 2.0])
-    found = statistics.compare(users, variants, impressions, rewards, {"off": 0.5, "on": 0.5}, "off", planned_users=5)
+    seen = visits([1, 1, 2, 3, 4, 5], ["on", "on", "on", "off", "off", "off"], [2, 4, 1, 1, 0, 2])
+    found = statistics.compare(seen, {"off": 0.5, "on": 0.5}, "off", planned_users=5)
     off, on = found.arms
     assert (off.variant, off.users, off.impressions, off.reward, off.per_thousand.value) == ("off", 3, 30, 3.0, 100.0)
     assert (on.users, on.impressions) == (2, 30)
     assert on.per_thousand.value == pytest.approx(7 / 30 * 1_000)
     (change,) = found.differences
-    assert change.fixed.value == pytest.approx(7 / 30 * 1_000 - 100)
+    assert change.unpaired.value == pytest.approx(7 / 30 * 1_000 - 100)
+    assert (change.paired, change.planned) == (None, change.unpaired)
     assert change.always_valid.low is not None
     assert change.always_valid.low < change.always_valid.value
     assert found.sample_ratio.observed == {"off": 3, "on": 2}
 
 
+def test_compare_pairs_people_whoever_else_is_in_the_log() -> None:
+    # People 7 and 8 as users 1 to 4; 9 came to "on" alone, 6 to a third variant. On: 3, 5, 1 of 30; off: 2, 1 of 20.
+    # Influences on: (3 - 3, 5 - 3, 1 - 3)/30, off: (2 - 1.5, 1 - 1.5, 0)/20: differences -1/40, 11/120, -8/120.
+    variants = ["on", "off", "on", "off", "on", "third"]
+    seen = visits([1, 2, 3, 4, 5, 6], variants, [3, 2, 5, 1, 1, 9], [7, 7, 8, 8, 9, 6])
+    found = statistics.compare(seen, {"off": 0.4, "on": 0.4, "third": 0.2}, "off", planned_users=3)
+    change = next(change for change in found.differences if change.variant == "on")
+    assert change.paired is not None
+    assert (change.planned, change.people) == (change.paired, 3)
+    assert change.paired.value == pytest.approx(change.unpaired.value) == pytest.approx((9 / 30 - 3 / 20) * 1_000)
+    error = math.sqrt(3 / 2 * ((3 / 120) ** 2 + (11 / 120) ** 2 + (8 / 120) ** 2))
+    assert change.paired.high == pytest.approx((0.15 + 4.302653 * error) * 1_000, rel=1e-6)
+
+
 def test_compare_needs_the_control() -> None:
-    one = np.ones(1)
     with pytest.raises(InvalidInput, match="control 'off'"):
-        statistics.compare(np.array([1]), np.array(["on"]), one, one, {"off": 0.5, "on": 0.5}, "off", planned_users=5)
+        statistics.compare(visits([1], ["on"], [1]), {"off": 0.5, "on": 0.5}, "off", planned_users=5)

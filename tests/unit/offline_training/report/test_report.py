@@ -1,6 +1,7 @@
 import io
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,13 +21,26 @@ def between(value: float, low: float, high: float) -> Interval:
     return Interval(value=value, low=low, high=high)
 
 
-def report(
-    change: Difference | None = None, equal: bool = True, p_value: float = 0.4, ope_warning: str | None = None
-) -> LoopReport:
-    arms = {"frozen": between(50, 45, 55), "explore": between(60, 54, 66), "greedy": between(62, 50, 74)}
-    change = change or Difference(
-        variant="explore", control="frozen", fixed=between(10, 2, 18), always_valid=between(10, -3, 23)
+def change(planned: Interval, variant: str = "explore", control: str = "frozen") -> Difference:
+    """A paired difference, with wider intervals around it."""
+    wide = [Interval(value=planned.value, low=(planned.low or 0) - by, high=(planned.high or 0) + by) for by in (1, 2)]
+    return Difference(
+        variant=variant, control=control, paired=planned, people=250, unpaired=wide[0], always_valid=wide[1]
     )
+
+
+TOGETHER, LEARNING, EXPLORING = between(10, 3, 17), between(12, 4, 20), between(-2, -5, 1)
+
+
+def report(
+    together: Interval = TOGETHER,
+    learning: Interval = LEARNING,
+    exploring: Interval = EXPLORING,
+    equal: bool = True,
+    p_value: float = 0.4,
+    ope_warning: str | None = None,
+) -> LoopReport:
+    arms = {"frozen": between(50, 45, 55), "greedy": between(62, 50, 74), "explore": between(60, 54, 66)}
     overlap = Overlap(
         decisions=400,
         position=10,
@@ -47,7 +61,7 @@ def report(
                 Arm(variant=name, users=100, impressions=3_000, reward=180, per_thousand=found)
                 for name, found in arms.items()
             ],
-            differences=[change],
+            differences=[change(learning, "greedy"), change(together)],
             sample_ratio=SampleRatio(
                 observed=dict.fromkeys(arms, 100),
                 expected=dict.fromkeys(arms, 100.0),
@@ -57,6 +71,7 @@ def report(
             ),
             confidence=0.95,
         ),
+        exploring=change(exploring, control="greedy"),
         exploration=[ExploredShare(variant=name, explored=0.19, configured=0.2) for name in arms],
         new_items=25,
         discovery=[
@@ -85,7 +100,7 @@ def report(
     fast = delay(Delays(samples_ms=[20.0, 30.0, 40.0], open=1))
     return LoopReport(
         data_set="<b>odd</b> & data",
-        users=943,
+        people=269,
         items=1_682,
         interactions=100_000,
         seed=0,
@@ -123,7 +138,7 @@ def report(
 
 
 @pytest.mark.parametrize(
-    ("fixed", "always", "words"),
+    ("planned", "always", "words"),
     [
         (between(10, 2, 18), between(10, 1, 19), "better, also by the always-valid interval"),
         (between(-10, -18, -2), between(-10, -19, -1), "worse, also by the always-valid interval"),
@@ -132,25 +147,72 @@ def report(
         (Interval(value=10, low=None, high=None), Interval(value=10, low=None, high=None), "not distinguishable yet"),
     ],
 )
-def test_no_more_is_claimed_than_the_intervals_carry(fixed: Interval, always: Interval, words: str) -> None:
-    change = Difference(variant="explore", control="frozen", fixed=fixed, always_valid=always)
-    assert words in report_text.verdict(change)
-    assert words in report_text.headline(report(change))[1]
+@pytest.mark.parametrize("paired", [True, False])
+def test_no_more_is_claimed_than_the_intervals_carry(
+    planned: Interval, always: Interval, words: str, paired: bool
+) -> None:
+    found = change(between(0, -1, 1))
+    intervals = {"paired": planned} if paired else {"paired": None, "unpaired": planned}
+    found = msgspec.structs.replace(found, always_valid=always, **intervals)
+    assert words in report_text.verdict(found)
 
 
-def test_the_story_has_four_sentences_with_the_figures() -> None:
-    what, who, new, fast = report_text.headline(report())
-    assert "300 visitors" in what
+UNKNOWN = Interval(value=10, low=None, high=None)
+
+
+@pytest.mark.parametrize(
+    ("learning", "words"),
+    [
+        (between(12, 4, 20), "Learning paid: greedy, which orders by what was learnt, earned 12.0 (4.0 to 20.0) more "),
+        (between(-12, -20, -4), "Learning did not pay: greedy, which orders by what was learnt, earned 12.0 (4.0 to "),
+        (between(-1, -4, 2), "Whether learning paid cannot be told from this run: greedy, which orders by what was "),
+        (UNKNOWN, "Whether learning paid cannot be told from this run: greedy"),
+    ],
+)
+def test_the_first_sentence_says_whether_learning_paid(learning: Interval, words: str) -> None:
+    sentence = report_text.headline(report(learning=learning))[0]
+    assert sentence.startswith(words)
+    assert (" fewer likes" in sentence) == (learning.value < 0)
+    assert sentence.endswith("than frozen, which does not (50.0), with the same 250 people in both.")
+
+
+@pytest.mark.parametrize(
+    ("exploring", "words"),
+    [
+        (between(-3, -5, -1), "Exploring had a price: explore earned 3.0 (1.0 to 5.0) fewer likes"),
+        (between(3, 1, 5), "Exploring cost nothing: explore earned 3.0 (1.0 to 5.0) more likes"),
+        (between(-2, -5, 1), "Whether exploring cost anything cannot be told from this run: explore earned 2.0 (-1.0"),
+    ],
+)
+def test_the_second_sentence_says_what_exploring_cost_and_found(exploring: Interval, words: str) -> None:
+    sentence = report_text.headline(report(exploring=exploring))[1]
+    assert sentence.startswith(words)
+    assert "of 25 new items it found 12 / 5 / 2 that were liked at least 1 / 3 / 5 times" in sentence
+    assert sentence.endswith("(frozen: 12 / 5 / 2; greedy: 12 / 5 / 2).")
+
+
+def test_what_nobody_met_is_not_answered() -> None:
+    full = report()
+    comparison = msgspec.structs.replace(full.loop.comparison, differences=full.loop.comparison.differences[1:])
+    loop = msgspec.structs.replace(full.loop, comparison=comparison, exploring=None, greedy=None)
+    learning, exploring, together, *_ = report_text.headline(msgspec.structs.replace(full, loop=loop))
+    assert learning.startswith("Whether learning paid cannot be told: ")
+    assert exploring.startswith("What exploring cost cannot be told")
+    assert "+10.0 (3.0 to 17.0)" in together
+
+
+def test_the_story_goes_on_with_what_happened() -> None:
+    _, _, together, what, fast = report_text.headline(report())
+    assert "explore against frozen: +10.0 (3.0 to 17.0) likes" in together
+    assert together.endswith("; unpaired +10.0 (2.0 to 18.0).")
+    assert "tastes of 269 real people, a twin of each in every variant, came 1,000 times" in what
     assert "2 requests failed" in what
-    assert "60.0 (54.0 to 66.0)" in who
-    assert "19.0%" in new
-    assert "of 25 new items 3 were shown" in new
     assert "30 ms" in fast
     assert "58.0 (48.0 to 68.0), fits its measured 62.0 (50.0 to 74.0)" in fast
 
 
 def test_an_estimate_without_overlap_is_not_compared() -> None:
-    assert "overlaps too little" in report_text.headline(report(ope_warning="worth only 2"))[3]
+    assert "overlaps too little" in report_text.headline(report(ope_warning="worth only 2"))[-1]
 
 
 def test_agreement_by_hand() -> None:
@@ -187,7 +249,9 @@ def test_the_terminal_summary_fits_80_columns() -> None:
     console.print(summary_table(report()))
     text = console.export_text()
     assert max(len(line) for line in text.splitlines()) <= 80
+    assert text.startswith("Learning paid: ")
     assert "60.0 (54.0 to 66.0)" in text
+    assert "paired +10.0 (3.0 to 17.0)" in " ".join(text.split())
     assert "12/5/2" in text
 
 
@@ -216,5 +280,7 @@ def test_everything_reaches_the_tracking_server(tmp_path: Path, monkeypatch: pyt
     assert run.info.status == "FINISHED"
     assert len(run.data.metrics) == len(expected)
     assert run.data.metrics["arm.explore.reward_per_1000"] == 60
+    assert run.data.metrics["difference.greedy.low"] == 4
+    assert run.data.metrics["exploring.value"] == -2
     assert run.data.metrics["feedback_to_parameters.p50_ms"] == 30
     assert {artifact.path for artifact in client.list_artifacts(run_id)} == {"report.html", "report.json"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -117,7 +118,7 @@ def test_every_taste_is_served_and_reported_once() -> None:
     api = CatalogueOrderApi(items)
     result = simulate(api, world, visits=1_000)
     assert result.errors == {}
-    assert sum(sum(visit.rewards) for visit in result.visits) == world.rewards_possible == 18
+    assert sum(sum(visit.rewards) for visit in result.visits) == result.rewards_possible == 18
     assert (result.users, result.users_satisfied, result.users_unserved) == (6, 6, 0)
     # User n needs items up to n + 2, two a visit: (n + 3) / 2 visits, rounded up: 2 + 2 + 3 + 3 + 4 + 4.
     assert len(result.visits) == 18
@@ -131,6 +132,29 @@ def test_every_taste_is_served_and_reported_once() -> None:
         user, shown = api.decisions[str(event["decision_id"])]
         assert event["item_id"] in shown
         assert event["item_id"] in world.likes[user]
+
+
+def test_twins_come_as_often_as_each_other() -> None:
+    items = [f"i{n}" for n in range(12)]
+    world = World({f"u{n}": frozenset(items[n : n + 2]) for n in range(8)})
+    world = world.with_twins({user: [f"{user}~{n}" for n in range(3)] for user in world.likes})
+    api = CatalogueOrderApi(items)
+    api.seen["u4~1"] = set(items[:4])  # this twin is done after one visit, the others of its kind after three
+    result = simulate(api, world, visits=1_000)
+    assert (result.users, result.users_satisfied, result.rewards_possible) == (24, 24, 48)
+    visits = Counter(visit.user for visit in result.visits)
+    assert {visits[f"u4~{n}"] for n in range(3)} == {3}
+    assert all(len({visits[f"{user}~{n}"] for n in range(3)}) == 1 for user in world.likes)
+
+
+def test_a_run_that_ends_leaves_hardly_anybody_behind_their_twins() -> None:
+    items = [f"i{n}" for n in range(200)]
+    world = World({f"u{n}": frozenset(items) for n in range(20)})
+    world = world.with_twins({user: [f"{user}~{n}" for n in range(3)] for user in world.likes})
+    visits = Counter(visit.user for visit in simulate(CatalogueOrderApi(items), world, visits=100).visits)
+    assert sum(visits.values()) == 100
+    uneven = [user for user in world.likes if len({visits[f"{user}~{n}"] for n in range(3)}) > 1]
+    assert len(uneven) <= 4  # as many as can be on their way at a time
 
 
 def test_freshness_is_measured() -> None:

@@ -38,8 +38,7 @@ def test_tastes_are_positive_interactions_after_the_split(tmp_path: Path) -> Non
     )
     world = World.from_lake(tmp_path, IDS, 100, {"rating": 4.0})
     assert world.likes == {"ann": {"2"}, "bob": {"2"}}
-    assert world.rewards_possible == 2
-    assert [visitor.user for visitor in world.visitors()] == ["ann", "bob"]
+    assert [[visitor.user for visitor in twins] for twins in world.visitors()] == [["ann"], ["bob"]]
 
 
 def test_the_newest_rating_of_an_item_counts(tmp_path: Path) -> None:
@@ -69,10 +68,13 @@ def test_a_visitor_is_rewarded_once_and_then_done() -> None:
     assert visitor.done
 
 
-def test_visitors_do_not_share_their_tastes_with_the_world() -> None:
-    world = World({"ann": frozenset({"a"})})
-    world.visitors()[0].see(["a"])
-    assert world.visitors()[0].left == {"a"}
+def test_visitors_do_not_share_their_tastes_with_the_world_nor_with_their_twins() -> None:
+    world = World({"ann": frozenset({"a"})}).with_twins({"ann": ["ann~1", "ann~2"]})
+    [[one, other]] = world.visitors()
+    assert (one.user, other.user) == ("ann~1", "ann~2")
+    one.see(["a"])
+    assert other.left == {"a"}
+    assert world.visitors()[0][0].left == {"a"}
 
 
 @given(st.sets(st.text(min_size=1), max_size=60), st.floats(0, 1), st.integers(0, 5))

@@ -1,0 +1,74 @@
+"""Twins: every simulated person once in every variant of an experiment, so that the same people compare the variants.
+
+A twin is a user with an id of its own, which the experiment's own assignment puts into its variant, and begins with
+what is known of its person. That is its history and nothing else: models learn from what people did once, not four
+times.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from feature_store.contracts.columns import INTERACTIONS, USERS
+from feature_store.contracts.experiments import Experiment
+from feature_store.contracts.identity import Keyring
+from feature_store.home import Home
+from feature_store.online.users import OnlineUsers
+from offline_training.data.lake import parquet_files
+from offline_training.promotion.promote import user_records
+
+_STEM = 200  # characters of a person's id in that of a twin, which has to be an id as well
+
+
+def twin_ids(
+    people: Iterable[str], experiment: Experiment, keyring: Keyring, taken: Iterable[str] = ()
+) -> dict[str, tuple[str, ...]]:
+    """The ids of each person's twins, one for each variant, in the variants' order. people, taken: ids of users that
+    there are; none is a twin's."""
+    used = {*people, *taken}
+
+    def fresh(person: str, variant: str) -> str:
+        for number in count():
+            twin = f"{person[:_STEM]}~{number}"
+            if twin not in used and experiment.assign(keyring.user_key(twin)).name == variant:
+                used.add(twin)
+                return twin
+        raise AssertionError("there is no end of numbers")
+
+    return {person: tuple(fresh(person, variant.name) for variant in experiment.variants) for person in people}
+
+
+def share_histories(home: Home, users: OnlineUsers, twins: Mapping[str, Sequence[str]], until_ms: int) -> None:
+    """Gives twins what was known of their person before a time (ms since the epoch): in the lake, for later trainings,
+    and as it was published with the release that was trained last.
+
+    twins: user keys of twins by that of their person; as many for everybody.
+    """
+    people = pa.array(twins, pa.string())
+    known = ds.field("user").isin(people)
+    before = (ds.field("time") < until_ms) & (ds.field("written").is_null() | (ds.field("written") < until_ms))
+    for source, target, schema, rows in (
+        ("interactions", "histories", INTERACTIONS, known & before),
+        ("users", "users", USERS, known),
+    ):
+        if files := parquet_files(home.lake / source):
+            table = ds.dataset(files, schema=schema, format="parquet").to_table(filter=rows)
+            (home.lake / target).mkdir(exist_ok=True)
+            pq.write_table(_renamed(table, people, list(twins.values())), home.lake / target / "twins.parquet")
+    users.put(
+        record._replace(user=twin) for record in user_records(home.training_sets) for twin in twins.get(record.user, ())
+    )
+
+
+def _renamed(rows: pa.Table, people: pa.Array, twins: Sequence[Sequence[str]]) -> pa.Table:
+    """The rows of people as rows of each of their twins."""
+    person = pc.index_in(rows["user"], people)
+    copies = [
+        rows.set_column(0, rows.schema.field("user"), pa.array(keys, pa.string()).take(person))
+        for keys in zip(*twins, strict=True)
+    ]
+    return pa.concat_tables(copies)
