@@ -8,8 +8,9 @@ from msgspec.structs import asdict
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
-from online_serving.bodies import answer, broken_rule, read
+from online_serving.bodies import answer, read
 from online_serving.catalogue import Catalogue
+from online_serving.errors import broken_rule
 from online_serving.feedback import REJECTED, UNACKNOWLEDGED, FeedbackIntake
 from online_serving.openapi import body
 from online_serving.readiness import Readiness

@@ -20,11 +20,11 @@ from feature_store.online.deployment import Active
 from feature_store.online.store import ASYNC_CONNECTIONS, AsyncOnlineStore, OnlineStore
 from online_serving import metrics
 from online_serving.api import Services, routes
-from online_serving.auth import ApiKey, KeyRequired, Measured
-from online_serving.bodies import add_error_handlers
+from online_serving.auth import ApiKey, KeyRequired
 from online_serving.catalogue import Catalogue
 from online_serving.config import ServerConfig
 from online_serving.decisions import DecisionAppender
+from online_serving.errors import add_error_handlers
 from online_serving.event_log import EventLog
 from online_serving.feedback import FeedbackIntake
 from online_serving.followers import ParameterFollower, StateFollower
@@ -78,7 +78,7 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
     app.add_middleware(InFlightLimit, limit=config.serving.max_in_flight)
     if key is not None:
         app.add_middleware(KeyRequired, key=key)
-    app.add_middleware(Measured)
+    app.add_middleware(metrics.Measured)
     return app
 
 

@@ -1,14 +1,12 @@
-"""What stands before every request: the API key, and the clock of the metrics. Plain ASGI: it costs microseconds."""
+"""The API key, which stands before every request. Plain ASGI: it costs microseconds."""
 
 import base64
 import binascii
 import hmac
-import time
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from online_serving.bodies import error_answer
-from online_serving.metrics import LATENCY, REQUESTS
+from online_serving.errors import error_answer
 
 OPEN = frozenset({"/healthz", "/readyz"})  # for probes that cannot send a key
 _DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
@@ -65,30 +63,3 @@ def _credentials(scope: Scope, scheme: bytes) -> bytes:
     given = next((value for name, value in scope["headers"] if name == _AUTHORISATION), b"")
     found, _, credentials = given.partition(b" ")
     return credentials.strip() if found.lower() == scheme else b""
-
-
-class Measured:
-    """Counts and times requests by route (never by path: ids would make endless label values)."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), 500
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noting)
-        finally:
-            route = getattr(scope.get("route"), "path", "none")
-            REQUESTS.labels(route, str(status)).inc()
-            LATENCY.labels(route).observe(time.perf_counter() - started)

@@ -12,7 +12,7 @@ from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import Unavailable
 from feature_store.online.catalogue import UnreadableItem
 from feature_store.online.store import AsyncOnlineStore
-from online_serving.bodies import NotFound
+from online_serving.errors import NotFound
 from online_serving.event_log import EventLog
 from online_serving.schemas import ItemBody, ItemsRequest
 from online_serving.settings import ServingSettings

@@ -8,7 +8,7 @@ from feature_store.contracts.errors import ForgedDecision
 from feature_store.contracts.events import Feedback
 from feature_store.contracts.identity import Keyring
 from online_serving import metrics
-from online_serving.bodies import BrokenRules
+from online_serving.errors import BrokenRules
 from online_serving.event_log import DecisionLog
 from online_serving.schemas import FeedbackEvent, FeedbackRequest
 from online_serving.settings import ServingSettings

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _FAST = [0.0001 * 2**i for i in range(14)]  # 0.1 ms to 0.8 s
 _SLOW = [0.001 * 2**i for i in range(14)]  # 1 ms to 8 s
@@ -53,3 +54,30 @@ def stage(name: str) -> Iterator[None]:
         yield
     finally:
         STAGE.labels(name).observe(time.perf_counter() - started)
+
+
+class Measured:
+    """Counts and times requests by route (never by path: ids would make endless label values)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            REQUESTS.labels(route, str(status)).inc()
+            LATENCY.labels(route).observe(time.perf_counter() - started)

@@ -9,7 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from online_serving.api import Services
 from online_serving.auth import ApiKey
-from online_serving.bodies import add_error_handlers, answer
+from online_serving.bodies import answer
+from online_serving.errors import add_error_handlers
 from online_serving.schemas import ErrorAnswer, ParametersAnswer, ReadyAnswer
 
 _RETRY_AFTER = {"Retry-After": "1"}

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from online_serving.bodies import error_answer
+from online_serving.errors import error_answer
 from online_serving.metrics import IN_FLIGHT
 
 _UNBOUNDED = frozenset({"/healthz", "/readyz", "/metrics"})  # whoever watches must see a busy process too

@@ -6,7 +6,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from online_serving.bodies import error_content
+from online_serving.errors import error_content
 
 MAX_HEAD_BYTES = 64 << 10
 

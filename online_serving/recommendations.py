@@ -17,8 +17,8 @@ from feature_store.contracts.identity import Keyring
 from feature_store.online.store import AsyncOnlineStore
 from feature_store.user_features import NOBODY, UserFeatures
 from online_serving import metrics
-from online_serving.bodies import broken_rule
 from online_serving.decisions import DecisionAppender, Provenance, build
+from online_serving.errors import broken_rule
 from online_serving.pipeline.pipeline import Pipeline, unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.schemas import FilterBody, RecommendationRequest

@@ -9,8 +9,8 @@ from feature_store.contracts.events import Erasure, Profile
 from feature_store.contracts.identity import Keyring
 from feature_store.online.store import AsyncOnlineStore
 from feature_store.user_features import Held
-from online_serving.bodies import NotFound
 from online_serving.catalogue import redis_answers
+from online_serving.errors import NotFound
 from online_serving.event_log import EventLog
 from online_serving.schemas import UserBody
 from online_serving.settings import ServingSettings
