@@ -102,8 +102,8 @@ def _whether_learning_paid(report: LoopReport) -> str:
         change.planned, "Learning paid", "Learning did not pay", "Whether learning paid cannot be told from this run"
     )
     return (
-        f"{answer}: {change.variant}, which orders by what was learnt, earned {_more(change.planned)} likes per 1,000 "
-        f"recommendations than {control.variant}, which does not ({control.per_thousand.value:.1f})"
+        f"{answer}: {change.variant}, which orders by what was learnt online, earned {_more(change.planned)} likes per "
+        f"1,000 recommendations than {control.variant}, which does not ({control.per_thousand.value:.1f})"
         f"{_same_people(change)}."
     )
 

@@ -163,8 +163,8 @@ UNKNOWN = Interval(value=10, low=None, high=None)
 @pytest.mark.parametrize(
     ("learning", "words"),
     [
-        (between(12, 4, 20), "Learning paid: greedy, which orders by what was learnt, earned 12.0 (4.0 to 20.0) more "),
-        (between(-12, -20, -4), "Learning did not pay: greedy, which orders by what was learnt, earned 12.0 (4.0 to "),
+        (between(12, 4, 20), "Learning paid: greedy, which orders by what was learnt online, earned 12.0 (4.0 to 20"),
+        (between(-12, -20, -4), "Learning did not pay: greedy, which orders by what was learnt online, earned 12.0 ("),
         (between(-1, -4, 2), "Whether learning paid cannot be told from this run: greedy, which orders by what was "),
         (UNKNOWN, "Whether learning paid cannot be told from this run: greedy"),
     ],
@@ -172,7 +172,7 @@ UNKNOWN = Interval(value=10, low=None, high=None)
 def test_the_first_sentence_says_whether_learning_paid(learning: Interval, words: str) -> None:
     sentence = report_text.headline(report(learning=learning))[0]
     assert sentence.startswith(words)
-    assert (" fewer likes" in sentence) == (learning.value < 0)
+    assert f" {'fewer' if learning.value < 0 else 'more'} likes per 1,000 " in sentence
     assert sentence.endswith("than frozen, which does not (50.0), with the same 250 people in both.")
 
 
