@@ -66,7 +66,7 @@ def pay(
     only: Annotated[
         str | None, typer.Option(help="Play only the world of this name, or those whose names contain it.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm, from --seed on.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm, from --seed on.")] = 2,
     tuning: Annotated[
         bool,
         typer.Option("--tuning", help="Play the worlds and seeds that settings are chosen on, which are not reported."),

@@ -14,13 +14,13 @@ from offline_training.evaluation.baselines import Interactions
 from offline_training.simulation.world import arrival_fractions
 
 LIKED = 5.0  # ratings above it, of -10..10
-VISITORS, SLATE, REMEMBERED = 250, 3, 10
+VISITORS, OTHERS, SLATE, REMEMBERED = 250, 1_000, 3, 10
 _DAYS = 30
 
 
 def jester(data: Path, name: str, half: int) -> World:
     """100 jokes, of which 15 are new, and 250 of the people who rated all of them: the even ones or the odd ones. The
-    past holds the ratings of those who did not, and ten ratings each of half of the visitors, in a random order."""
+    past holds the ratings of 1,000 who did not, and ten ratings each of half of the visitors, in a random order."""
     table = pq.read_table(source(data, "jester5k", "ratings.parquet"))
     rng = np.random.default_rng([half, 13])
     full = table["fully_observed_user"].to_numpy()
@@ -33,8 +33,9 @@ def jester(data: Path, name: str, half: int) -> World:
     likes = np.zeros((len(users), len(jokes)), np.float32)
     likes[user, joke] = liked
 
+    others = np.isin(user, rng.permutation(np.unique(user[~full]))[:OTHERS])
     remembered = np.isin(user, visitors[::2]) & (rng.random(len(user)) < REMEMBERED / len(jokes))
-    kept = np.flatnonzero((~full | remembered) & (joke < old))
+    kept = np.flatnonzero((others | remembered) & (joke < old))
     time = rng.integers(0, _DAYS * DAY_MS, len(kept))
     order = np.lexsort((joke[kept], time, user[kept]))
     kept, time = kept[order], time[order]
