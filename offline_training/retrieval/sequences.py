@@ -157,8 +157,9 @@ class Sequences:
     def windows(self, length: int, until: Int64, rng: np.random.Generator) -> Windows:
         """Cuts the first until[u] events of every user into windows with at most `length` events of history.
 
-        Every event is predicted in one window. In sequences that need several the cuts are drawn anew each time, so
-        that an event does not stand as far from the start of its window in every pass.
+        Every positive event is predicted in one window, and no window is without one. In sequences that need several
+        the cuts are drawn anew each time, so that an event does not stand as far from the start of its window in every
+        pass.
         """
         last = self._last_state(until)  # nothing beyond is needed to predict the newest event
         newest = np.where(last > length, rng.integers(1, length + 1, len(last)), np.maximum(last, 0))
@@ -170,12 +171,14 @@ class Sequences:
         low = np.where(place + 1 < tiles[user], last[user] - newest[user] - place * length, -1)
         start = self.start[user]
         rank = self._rank()
-        return Windows(
+        windows = Windows(
             first=start + np.maximum(0, high - length),
             end=start + high,
             first_target=np.searchsorted(rank, start + user + low, side="right"),
             end_target=np.minimum(np.searchsorted(rank, start + user + high, side="right"), start + until[user]),
         )
+        positives = np.concatenate([[0], np.cumsum(self.positive)])
+        return windows.take(np.flatnonzero(positives[windows.end_target] > positives[windows.first_target]))
 
     def _last_state(self, until: Int64) -> Int64:
         last = np.full(len(until), -1, np.int64)

@@ -10,6 +10,8 @@ import msgspec
 
 from feature_store.contracts.catalogue import Item
 
+_IDLE_SECONDS = 2.0  # a client gives an idle connection up before the server does (serving.keep_alive_seconds)
+
 
 class ShownItem(msgspec.Struct):
     """One item of an answer."""
@@ -94,9 +96,8 @@ class Client:
         self._connections = connections
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            headers=self._headers, timeout=self._timeout, connector=aiohttp.TCPConnector(limit=self._connections)
-        )
+        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_IDLE_SECONDS)
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout, connector=connector)
         return self
 
     async def __aexit__(

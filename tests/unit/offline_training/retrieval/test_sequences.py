@@ -71,6 +71,7 @@ def test_every_positive_event_is_predicted_once_from_what_was_known_strictly_bef
         history = sequences.cut(part.first, part.end, width)
         assert (part.end - part.first <= width).all()
         wanted = targets(sequences, part, 0, rng)
+        assert set(wanted.row.tolist()) == set(range(len(part.end)))  # nothing is read for nothing
         for row, state, event in zip(wanted.row, wanted.state, wanted.event, strict=True):
             user = sequences.user[event]
             known = history.item[row, :state] - 1
