@@ -172,7 +172,7 @@ def _listed(numbers: Sequence[int]) -> str:
 
 def _what_happened(report: LoopReport) -> str:
     failures = sum(report.traffic.errors.values())
-    failed = f" {failures:,} requests failed." if failures else ""
+    failed = f" {failures:,} request{'s' * (failures > 1)} failed." if failures else ""
     return (
         f"Visitors with the tastes of {report.people:,} real people, a twin of each in every variant, came "
         f"{report.traffic.visits:,} times in {_duration(report.traffic.seconds)}, saw {report.loop.impressions:,} "
