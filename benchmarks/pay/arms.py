@@ -12,7 +12,7 @@ from feature_store.definitions import ITEM_FEATURES, RECENT_POPULARITY
 from online_serving.settings import ServingSettings
 from streaming.settings import BanditSettings
 
-# (predictions (n,) of candidates (n,), the candidates' item numbers) -> scores (n,) that stand in their place
+# (predictions (n,) of candidates (n,), the candidates' item numbers) -> scores (n,) in [0, 1] that stand in their place
 Rescore = Callable[[Float64, Int64], Float64]
 _EVERYTHING = ServingSettings(candidates=1_000_000, cluster_candidates=0, list_candidates=0, fresh_candidates=0)
 _NO_BONUS = 1e-9  # above 0, so that everything may be explored, and too small to change an order
@@ -34,14 +34,14 @@ def by_recent_popularity(prepared: Prepared, tastes: int) -> Rescore:
     """How many liked an item in the last days before the release was made; nobody has liked a new one."""
     del tastes
     lately = prepared.snapshots[-1].item_features[:, ITEM_FEATURES.index(RECENT_POPULARITY)].astype(np.float64)
-    return lambda _, items: lately[items]
+    return lambda _, items: lately[items] / max(1.0, lately.max())
 
 
 def by_true_level(prepared: Prepared, tastes: int) -> Rescore:
     """The prediction times what the item truly earns over what is predicted of it, over all visitors alike: everything
     that can be known of items, and nothing of users."""
     level = prepared.world.likes[tastes].sum(axis=0, dtype=np.float64) / prepared.predicted.sum(axis=0)
-    return lambda predicted, items: predicted * level[items]
+    return lambda predicted, items: predicted * level[items] / level.max()
 
 
 FROZEN = Arm("frozen", BanditMode.OFF)

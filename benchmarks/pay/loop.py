@@ -15,7 +15,7 @@ from benchmarks.pay.release import Prepared
 from benchmarks.pay.world import opinions, schedule
 from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.events import Decision, Event, Feedback
-from feature_store.contracts.experiments import Variant
+from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.contracts.identity import Keyring
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.sums import NO_ROWS
@@ -85,6 +85,8 @@ class _Player:
             memory_days=arm.bandit.memory_days,
         )
         self._prepared, self._arm = prepared, arm
+        # A view is no history: it says nothing to an arm that does not learn.
+        self._views = prepared.world.reports_views and arm.learns and arm.mode is not BanditMode.OFF
         self._pipeline = Pipeline(arm.serving, arm.bandit)
         self._variant = Variant(name=arm.name, share=1, bandit=arm.mode)
         self._parameters = Parameters(first.graph, [], [0], arm.bandit, namespace.decay)
@@ -130,9 +132,9 @@ class _Player:
         decision = self._decisions.pop(visit, None)
         if decision is None:
             return
-        time, views = self._time(now), self._prepared.world.reports_views
+        time = self._time(now)
         for place, (like, look) in enumerate(zip(likes.tolist(), looked.tolist(), strict=False)):
-            for kind in [VIEW] * (look and views) + [_LIKE] * like:
+            for kind in [VIEW] * (look and self._views) + [_LIKE] * like:
                 item = decision.items[place]
                 name = f"{place}/{kind}"
                 self._events.append(
@@ -149,7 +151,8 @@ class _Player:
         self._fold.apply(self._events)
         self._records += 1
         self._events = []
-        changes = self._fold.take()
+        changes, dead = self._fold.take(), self._fold.take_dead()
+        assert not dead, f"the bench's own events are refused: {dead[0].reason}"
         self._parameters.apply(0, self._records, self._parameters.located(changes.rows))
         self._parameters.refit(self._time(visit))
         for user, event in changes.history:
