@@ -1,6 +1,5 @@
 """The benches that compare with other libraries, as commands of `matchloop bench`."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,10 +29,7 @@ def bandit(seed: Seed = 0, check: Check = False, as_json: Json = False) -> None:
 
 
 def graph(
-    dataset: Annotated[str, typer.Option(help="ml-100k, ml-latest-small or ml-1m.")] = "ml-100k",
-    until: Annotated[
-        float, typer.Option(min=0.1, max=0.95, help="Share of the interactions that is trained on.")
-    ] = 0.8,
+    dataset: SmallDataset = "ml-100k",
     data: Data = None,
     out: Out = None,
     seed: Seed = 0,
@@ -46,8 +42,7 @@ def graph(
     """
     from benchmarks.graph import run
 
-    measure = partial(run, data, seed, dataset=dataset, until=until, out=out)
-    present("graph", seed, measure, check, as_json)
+    present("graph", seed, lambda report: run(data, seed, report, dataset=dataset, out=out), check, as_json)
 
 
 def lists(

@@ -1,84 +1,77 @@
 """`matchloop bench graph`: what the cluster-item graph keeps of retrieval, for a grid of its sizes.
 
-The towers are trained by the project's own training on what came before a moment. Whoever came later is asked about
-once, halfway through what they did then: the first half is their history, what they like of the second is to be found.
-Users are clustered and connected anew for every size. From this plot the defaults are chosen:
-infra/decisions/graph-size.md.
+A release is trained as `matchloop train` trains one; its users are clustered and connected anew for every size. From
+this plot the defaults are chosen: infra/decisions/graph-size.md.
 """
 
-from collections.abc import Callable
+import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from benchmarks.retrieval.datasets import Dataset, movielens_1m_in_time, movielens_100k, movielens_small
-from benchmarks.retrieval.ours import catalogue_of, item_features, sequences
-from feature_store.arrays import Bool, Float32, Int64
+from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import InvalidInput
 from infra.benchmarks.bench import Goal
-from infra.settings import load
+from infra.settings import Settings, load
 from offline_training.clusters import cluster_count
+from offline_training.data.importer import import_data
+from offline_training.data.lake import positives_from, time_at_share
+from offline_training.data.sources import Mapping as Columns
 from offline_training.evaluation.graph_quality import Asked, GraphQuality, graph_grid
+from offline_training.evaluation.holdout import asked_user, held_out_questions
 from offline_training.progress import Progress, section
-from offline_training.retrieval.training import fit_two_tower
-from offline_training.settings import TrainingSettings
+from offline_training.release.encoding import encode_users
+from offline_training.release.write import write_release
+from offline_training.train_models import train_models
+from offline_training.training_data import read_training_data
+from online_serving.snapshot import Snapshot
 
-DATASETS: dict[str, Callable[[Path], Dataset]] = {
-    "ml-100k": movielens_100k,
-    "ml-latest-small": movielens_small,
-    "ml-1m": movielens_1m_in_time,
-}
-MOST_ASKED = 1_000  # users
+ML_100K, ML_1M = "ml-100k", "ml-1m"
+TRAIN_SHARE = 0.8  # of ml-100k's time span
+HELD_OUT = 10  # of everybody's last ratings, for ml-1m: most of its users came and went within a day
 CLUSTERS, EDGES, ACTIVE = (16, 32, 64, 128, 256, 512), (25, 50, 100, 200, 400), (1, 3, 5, 10, 20)
-KEPT_TARGET, COVERAGE_TARGET = 0.9, 0.99
-_TRAINED = 0.9  # of the bench's time
-
-
-class Vectors(NamedTuple):
-    """What the towers make of a data set: items (I, d), the users that were trained on (U, d), and who is asked."""
-
-    items: Float32
-    users: Float32
-    asked: Asked
+KEPT_TARGET = 0.9
+_DAY, _END = 86_400, 1_000_000_000  # s
 
 
 def run(
-    data: Path | None, seed: int, progress: Progress, *, dataset: str, until: float, out: Path | None
+    data: Path | None, seed: int, progress: Progress, *, dataset: str, out: Path | None
 ) -> tuple[dict[str, Any], list[Goal]]:
-    """data: folder that holds the data set. until: share of the interactions that is trained on, in (0, 1). out: folder
-    for the picture.
+    """data: folder that holds the data set. out: folder for the picture.
 
-    Raises InvalidInput if data is missing, the data set is none of DATASETS, or nobody is left to be asked.
+    Raises InvalidInput if data is missing or the data set is not one of ml-100k and ml-1m.
     """
-    if dataset not in DATASETS:
-        raise InvalidInput(f"Bench 'graph' knows {', '.join(DATASETS)}, not {dataset!r}.")
+    if dataset not in (ML_100K, ML_1M):
+        raise InvalidInput(f"Bench 'graph' knows {ML_100K} and {ML_1M}, not {dataset!r}.")
     if data is None or not (data / dataset).is_dir():
         raise InvalidInput(f"Bench 'graph' needs --data: a folder that holds {dataset}.")
-    training = load().training.model_copy(update={"seed": seed})
-    items, users, asked = vectors_at(DATASETS[dataset](data), until, training, section(progress, 0.0, _TRAINED))
-    grid = graph_grid(items, users, asked, CLUSTERS, EDGES, ACTIVE, seed, section(progress, _TRAINED, 0.99))
+    with tempfile.TemporaryDirectory(prefix="matchloop-graph-") as scratch:
+        given = load()
+        training = given.training.model_copy(update={"seed": seed})
+        settings = given.model_copy(update={"home": Path(scratch), "training": training})
+        source = data / dataset if dataset == ML_100K else _by_last(data / dataset, Path(scratch) / "source")
+        items, users, asked = _trained(settings, source, dataset, section(progress, 0.0, 0.8))
+    progress(0.8, "clustering and connecting the users in every size")
+    grid = graph_grid(items, users, asked, CLUSTERS, EDGES, ACTIVE, seed)
     width = min(training.edges_per_cluster, len(items))
     count = cluster_count(training.clusters, len(users), len(items), width)
-    active = min(training.active_clusters, count)
-    [chosen] = graph_grid(items, users, asked, [count], [width], [active], seed, section(progress, 0.99, 1.0))
+    [chosen] = graph_grid(items, users, asked, [count], [width], [min(training.active_clusters, count)], seed)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         draw(grid, chosen, f"{dataset}: {len(users)} users, {len(items)} items", out / f"graph-{dataset}.png")
     results = {
         "dataset": dataset,
-        "until": until,
         "users": len(users),
         "items": len(items),
         "asked": len(asked.vectors),
         "chosen": chosen._asdict(),
         "grid": [quality._asdict() for quality in grid],
     }
-    return results, [
-        Goal(name="kept", value=chosen.kept, target=KEPT_TARGET, unit="", better="higher"),
-        Goal(name="coverage", value=chosen.coverage, target=COVERAGE_TARGET, unit="", better="higher"),
-    ]
+    return results, [Goal(name="kept", value=chosen.kept, target=KEPT_TARGET, unit="", better="higher")]
 
 
 def draw(grid: list[GraphQuality], chosen: GraphQuality, title: str, path: Path) -> None:
@@ -106,45 +99,65 @@ def draw(grid: list[GraphQuality], chosen: GraphQuality, title: str, path: Path)
     figure.savefig(path, dpi=110)
 
 
-def vectors_at(dataset: Dataset, until: float, training: TrainingSettings, progress: Progress) -> Vectors:
-    """Trains the towers on the first share `until` of the interactions, in the order of time, and asks at most
-    MOST_ASKED of the users who came later. Raises InvalidInput if none of them liked anything new."""
-    moment = int(np.quantile(dataset.log.time, until))
-    past = np.flatnonzero(dataset.log.time < moment)
-    progress(0.0, "reading the log")
-    log, positive, known = dataset.log.take(past), dataset.positive[past], sequences(dataset, past)
-    catalogue = catalogue_of(dataset, item_features(log, positive, moment))
-    model = fit_two_tower(catalogue, known, known.before(moment), training, progress).model
-    items = model.item_vectors()
+def _trained(settings: Settings, source: Path, dataset: str, progress: Progress) -> tuple[Any, Any, Asked]:
+    """Vectors of items and users of a release, and the users it is asked about."""
+    from offline_training.data.spark import spark_session, stop_session
+    from offline_training.data.training_sets import build_training_sets
 
-    everything = sequences(dataset, np.arange(len(dataset.positive)))
-    before, events = everything.before(moment), np.diff(everything.start)
-    halfway = before + (events - before) // 2
-    rest = ~everything.among_first(halfway)
-    seen, positives = (
-        _by_user(everything.user[rows], everything.item[rows], (len(events), len(items)))
-        for rows in (~rest, rest & everything.positive)
+    home, lake, training = settings.home, settings.home / "lake", settings.training
+    import_data(source, home, settings.keyring(), Columns(), SystemClock(), section(progress, 0.0, 0.1))
+    split = time_at_share(lake, TRAIN_SHARE) if dataset == ML_100K else (_END - HELD_OUT * _DAY) * 1000 + 1
+    progress(0.1, "starting Spark")
+    spark = spark_session(settings.spark, "matchloop-bench")
+    try:
+        build_training_sets(
+            spark,
+            lake,
+            home / "sets",
+            training=training,
+            rewards=settings.rewards,
+            until_ms=split,
+            exclude_items=frozenset(),
+            progress=section(progress, 0.15, 0.3),
+        )
+    finally:
+        stop_session(spark)
+    trained = train_models(
+        read_training_data(home / "sets", training), home / "checkpoints", training, section(progress, 0.3, 0.95)
     )
-    positives &= ~seen
-    asked = np.flatnonzero((events > before) & positives.any(axis=1))
-    if not len(asked):
-        raise InvalidInput("Nobody liked anything new after the moment that training ends with. Hold out more.")
-    if len(asked) > MOST_ASKED:
-        asked = np.sort(np.random.default_rng(training.seed).permutation(asked)[:MOST_ASKED])
-    everybody = np.flatnonzero(np.diff(known.start))
-
-    def encoded(users: Int64, count: Int64) -> Float32:
-        histories = everything.histories(users, count, model.history_length)
-        return model.user_vectors(items, histories, everything.profile[users])
-
-    return Vectors(
-        items,
-        encoded(everybody, before[everybody]),
-        Asked(encoded(asked, halfway[asked]), seen[asked], positives[asked]),
+    snapshot = Snapshot.load(home / "releases", write_release(home / "releases", trained, training, None, split))
+    sequences = trained.sequences
+    everybody, events = np.arange(len(sequences.users)), np.diff(sequences.start)
+    users = encode_users(
+        snapshot.towers, snapshot.vectors, sequences, everybody, events, snapshot.manifest.history_length
     )
+    questions = held_out_questions(trained.catalogue, sequences, positives_from(lake, split, training.positive_value))
+    seen = np.zeros((len(questions), snapshot.size), np.bool_)
+    positives = np.zeros_like(seen)
+    for row, question in enumerate(questions):
+        seen[row, question.seen] = True
+        positives[row, list(question.positives)] = True
+    vectors = np.stack([asked_user(snapshot, question).vector for question in questions])
+    return snapshot.vectors, users, Asked(vectors, seen, positives)
 
 
-def _by_user(user: Int64, item: Int64, shape: tuple[int, int]) -> Bool:
-    found: Bool = np.zeros(shape, np.bool_)
-    found[user, item] = True
-    return found
+def _by_last(source: Path, directory: Path) -> Path:
+    """ml-1m in the import format, with times that say the order of each user's ratings and nothing else: everybody's
+    last is at _END, the one before a day earlier."""
+    directory.mkdir()
+    ratings = pq.read_table(source / "ratings.parquet").to_pandas()
+    ratings = ratings[ratings["liked"].notna()]
+    before = ratings.groupby("user_id")["sequence_index"].transform("max") - ratings["sequence_index"]
+    rows = pd.DataFrame(
+        {
+            "user_id": ratings["user_id"].astype(str),
+            "item_id": ratings["item_id"].astype(str),
+            "type": "rating",
+            "value": np.where(ratings["liked"].astype(bool), 5.0, 1.0),
+            "timestamp": _END - before.astype("int64") * _DAY,
+        }
+    )
+    rows.to_parquet(directory / "interactions.parquet")
+    for name in ("items.parquet", "users.parquet"):
+        (directory / name).write_bytes((source / name).read_bytes())
+    return directory
