@@ -27,7 +27,15 @@ from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
 
 _ROOT = Path(__file__).parents[2]
-_TRAINED_BY = ("offline_training/**/*.py", "feature_store/definitions.py", "benchmarks/retrieval/ours.py")
+_TRAINED_BY = (
+    "offline_training/*.py",
+    "offline_training/data/item_*.py",
+    "offline_training/ranking/*.py",
+    "offline_training/release/*.py",
+    "offline_training/retrieval/**/*.py",
+    "feature_store/definitions.py",
+    "benchmarks/retrieval/ours.py",
+)
 
 
 @dataclass(frozen=True, eq=False)
