@@ -1,24 +1,41 @@
 """Platt scaling: makes a model's log-odds mean what they say."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from feature_store.arrays import Float64
 
 _ITERATIONS = 50
 _RIDGE = 1.0
+_LEAST_SLOPE = 0.05
 
 
-def platt(logits: Float64, rewards: Float64, weights: Float64) -> tuple[float, float]:
-    """Slope and intercept such that sigmoid(slope * logit + intercept) fits the rewards (Platt 1999, Eq. 1).
+class Calibration(NamedTuple):
+    """sigmoid(slope * logit + <coefficients, levels> + intercept)."""
+
+    slope: float
+    levels: Float64  # (k,)
+    intercept: float
+
+    def probability(self, logits: Float64, levels: Float64) -> Float64:
+        """(n,) of logits (n,) and levels (n, k)."""
+        return sigmoid(self.slope * logits + levels @ self.levels + self.intercept)
+
+
+def platt(logits: Float64, levels: Float64, rewards: Float64, weights: Float64) -> Calibration:
+    """The calibration that fits the rewards (Platt 1999, Eq. 1), with levels (n, k) beside the logits: how often people
+    want anything differs between them, and what only tells people apart must not tilt the slope.
 
     logits, rewards in [0, 1], weights: (n,), weights averaging about 1. Newton's method on the weighted log-likelihood;
-    a ridge that counts as one row pulls towards the identity (1, 0), so that few rows, or rows all alike, change
-    little. A fit that would reverse the order (slope <= 0) keeps slope 1 and fits the intercept alone.
+    a ridge that counts as one row pulls towards the identity (1, 0, 0), so that few rows, or rows all alike, change
+    little. A fit that would reverse the order has the least slope, _LEAST_SLOPE, and fits the rest to that.
     """
-    slope, intercept = _newton(logits, rewards, weights, free_slope=True)
-    if not (np.isfinite(slope) and np.isfinite(intercept)) or slope <= 0.05:
-        slope, intercept = _newton(logits, rewards, weights, free_slope=False)
-    return float(slope), float(intercept)
+    design = np.column_stack([logits, levels, np.ones_like(logits)])
+    found = _newton(design, rewards, weights, 1.0, free_slope=True)
+    if not np.isfinite(found).all() or found[0] <= _LEAST_SLOPE:
+        found = _newton(design, rewards, weights, _LEAST_SLOPE, free_slope=False)
+    return Calibration(float(found[0]), found[1:-1], float(found[-1]))
 
 
 def sigmoid(x: Float64) -> Float64:
@@ -27,11 +44,12 @@ def sigmoid(x: Float64) -> Float64:
     return result
 
 
-def _newton(logits: Float64, rewards: Float64, weights: Float64, free_slope: bool) -> tuple[float, float]:
-    design = np.stack([logits, np.ones_like(logits)], axis=1)
-    identity = np.array([1.0, 0.0])
-    free = np.array([free_slope, True])
-    parameters = identity.copy()
+def _newton(design: Float64, rewards: Float64, weights: Float64, slope: float, free_slope: bool) -> Float64:
+    size = design.shape[1]
+    identity = slope * np.eye(size)[0]
+    free = np.ones(size, np.bool_)
+    free[0] = free_slope
+    parameters: Float64 = identity.copy()
 
     def loss(candidate: Float64) -> float:
         x = design @ candidate
@@ -41,13 +59,13 @@ def _newton(logits: Float64, rewards: Float64, weights: Float64, free_slope: boo
     for _ in range(_ITERATIONS):
         probability = sigmoid(design @ parameters)
         gradient = design.T @ (weights * (probability - rewards)) + _RIDGE * (parameters - identity)
-        curvature = (design * (weights * probability * (1 - probability))[:, None]).T @ design + _RIDGE * np.eye(2)
-        step = np.zeros(2)
+        curvature = (design * (weights * probability * (1 - probability))[:, None]).T @ design + _RIDGE * np.eye(size)
+        step = np.zeros(size)
         step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
-        size, present = 1.0, loss(parameters)
-        while size > 1e-6 and loss(parameters - size * step) > present:
-            size /= 2
-        parameters = parameters - size * step
-        if float(np.abs(size * step).max()) < 1e-9:
+        share, present = 1.0, loss(parameters)
+        while share > 1e-6 and loss(parameters - share * step) > present:
+            share /= 2
+        parameters = parameters - share * step
+        if float(np.abs(share * step).max()) < 1e-9:
             break
-    return float(parameters[0]), float(parameters[1])
+    return parameters

@@ -1,5 +1,6 @@
 """The ranker: a small DCN-v2 on the features of definitions.ranker_features, or less where there is little to learn it
-from, with a head for the reward and one for any feedback at all; the reward's probability is calibrated."""
+from, with a head for the reward and one for any feedback at all; blended with retrieval, the reward's probability is
+calibrated."""
 
 from enum import IntEnum
 
@@ -32,6 +33,9 @@ class CrossLayer(nn.Module):
 
 REWARD, CLICK = 0, 1  # columns of the logits
 PLACES = 20  # those further down count as the last of them
+AFFINITY = [feature.name for feature in RANKER_FEATURES].index("affinity")
+LEVELS = [place for place, one in enumerate(RANKER_FEATURES) if one.name in ("history_length", "context_peak")]
+_LARGEST_AFFINITY = 1e3  # taste is within 1, and popularity of its order; beyond, sums would not be numbers
 _PLACE_UNIT = 20.0  # of the log-odds: Adam moves every parameter as far in a step, and this one has far to go
 
 
@@ -42,14 +46,17 @@ class Ranker(nn.Module):
     are satisfied with. Further down a slate less is looked at: training adds what a place takes off the log-odds. The
     first place takes nothing off, and serving, which asks before there is a place, knows no other.
 
-    Standardisation and calibration are buffers of the model, so that they travel into the exported graph: serving
-    passes the features as definitions.ranker_features makes them.
+    Standardisation, blend (weights of the ranker's log-odds and of the inner product) and calibration are buffers of
+    the model, so that they travel into the exported graph: serving passes the features as definitions.ranker_features
+    makes them.
     """
 
     mean: torch.Tensor
     scale: torch.Tensor
     use: torch.Tensor
+    blend: torch.Tensor
     slope: torch.Tensor
+    levels: torch.Tensor
     intercept: torch.Tensor
 
     def __init__(self, dimensions: int, form: Form, rank: int = 16, hidden: int = 32, dropout: float = 0.1) -> None:
@@ -66,13 +73,18 @@ class Ranker(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
         self.register_buffer("use", (torch.arange(width) < len(RANKER_FEATURES)) | (form == Form.PRODUCTS))
+        self.register_buffer("blend", torch.tensor([1.0, 0.0]))
         self.register_buffer("slope", torch.ones(1))
+        self.register_buffer("levels", torch.zeros(len(LEVELS)))
         self.register_buffer("intercept", torch.zeros(1))
+
+    def standardised(self, features: torch.Tensor) -> torch.Tensor:
+        """Features of mean 0 and deviation 1, within 5 of them."""
+        return ((features - self.mean) / self.scale).clamp(-5, 5)
 
     def logits(self, features: torch.Tensor) -> torch.Tensor:
         """Uncalibrated log-odds (n, 2) in the first place, of a reward and of a click."""
-        first = ((features - self.mean) / self.scale).clamp(-5, 5) * self.use
-        x = first
+        first = x = self.standardised(features) * self.use
         for layer in self.cross:
             x = layer(first, x)
         output: torch.Tensor = self.heads(torch.cat([x, *(layer(first) for layer in self.deep)], dim=1))
@@ -84,7 +96,10 @@ class Ranker(nn.Module):
         return self.logits(features) + _PLACE_UNIT * taken
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(self.slope * self.logits(features)[:, REWARD] + self.intercept)
+        retrieval = features[:, AFFINITY].clamp(-_LARGEST_AFFINITY, _LARGEST_AFFINITY)
+        order = self.blend[0] * self.logits(features)[:, REWARD] + self.blend[1] * retrieval
+        level = self.standardised(features)[:, LEVELS] @ self.levels
+        return torch.sigmoid(self.slope * order + level + self.intercept)
 
     def standardise(self, features: torch.Tensor) -> None:
         """Sets mean and scale from a sample (n, F). A constant column keeps scale 1. The products of the two vectors

@@ -1,4 +1,4 @@
-"""Fits the ranker and calibrates it on users it was not fitted on."""
+"""Fits the ranker, and blends it with retrieval and calibrates it on users it was not fitted on."""
 
 from dataclasses import dataclass
 from functools import reduce
@@ -12,9 +12,10 @@ from feature_store.definitions import RANKER_FEATURES
 from offline_training.evaluation.metrics import auc, calibration_curve, ece, gauc, log_loss
 from offline_training.fitting import FittingTask, TensorBatches, fit
 from offline_training.progress import Progress, section
-from offline_training.ranking.calibration import platt, sigmoid
+from offline_training.ranking.blend import blended, choose_share
+from offline_training.ranking.calibration import platt
 from offline_training.ranking.dataset import RankerRows
-from offline_training.ranking.model import CLICK, REWARD, Form, Ranker
+from offline_training.ranking.model import AFFINITY, CLICK, LEVELS, REWARD, Form, Ranker
 from offline_training.settings import TrainingSettings
 
 FOLDS = 3
@@ -33,7 +34,6 @@ POPULARITY_DROPOUT = 0.3
 STANDARD_ERRORS = 2.0  # by which a richer form must be better
 PRODUCTS_MUST_GAIN = 0.05  # of the log-loss
 POPULARITY = [feature.name for feature in RANKER_FEATURES].index("popularity")
-AFFINITY = [feature.name for feature in RANKER_FEATURES].index("affinity")
 
 
 class RankingTask(FittingTask):
@@ -69,18 +69,19 @@ class FittedRanker:
 
 
 def fit_ranker(rows: RankerRows, dimensions: int, settings: TrainingSettings, progress: Progress) -> FittedRanker:
-    """Chooses, calibrates and fits a ranker.
+    """Chooses, blends, calibrates and fits a ranker.
 
     The forms are cross-fitted over users (FOLDS), and the richer one is chosen if on held-back users it has a lower
     log-loss by more than STANDARD_ERRORS of the difference between users: with a thousand moments a sum of the features
     ranks the weeks after training better than the others do. Stage 2 of the towers moves the space that products are
-    learnt in, so that these must gain PRODUCTS_MUST_GAIN, too. The form chosen is calibrated on these predictions, and
-    fitted again on everybody.
+    learnt in, so that these must gain PRODUCTS_MUST_GAIN, too. On these predictions the form chosen is blended with
+    retrieval (blend.choose_share) and the blend calibrated; then the form is fitted again on everybody.
 
-    Metrics, all on held-back users: `ranker_logloss`, `ranker_ece`, `ranker_auc` and `ranker_gauc` (by moment), beside
-    `retrieval_auc` and `retrieval_gauc` of the inner product alone, and `ranker_click_auc`; a fold's probabilities are
-    calibrated on the other folds. `ranker_form` is the Form that won. With fewer than two users nothing can
-    be held back: a sum, whose calibration is the identity.
+    Metrics, all of the blend and on held-back users: `ranker_logloss`, `ranker_ece`, `ranker_auc` and `ranker_gauc` (by
+    moment), beside `retrieval_auc` and `retrieval_gauc` of the inner product alone, and `ranker_click_auc`; a fold's
+    probabilities are calibrated on the other folds. `ranker_form` is the Form that won, `ranker_share` what it counts
+    beside retrieval, of 1. With fewer than two users nothing can be held back: a sum alone, whose calibration is the
+    identity.
     """
     everybody = np.ones(len(rows), np.bool_)
     people = np.unique(rows.user)
@@ -96,25 +97,43 @@ def fit_ranker(rows: RankerRows, dimensions: int, settings: TrainingSettings, pr
     ]
     best = reduce(lambda present, richer: richer if _is_better(richer, present) else present, fits)
     ranker, losses = _fit(rows, everybody, dimensions, best.form, settings, section(progress, 0.9, 1.0))
-    slope, intercept = platt(best.logits, rows.reward, best.weight)
-    ranker.slope.fill_(slope)
-    ranker.intercept.fill_(intercept)
-    affinity = rows.features[:, AFFINITY]
-    retrieval = {
+    affinity = rows.features[:, AFFINITY].astype(np.float64)
+    share = choose_share(rows, best.logits, affinity / settings.temperature)
+    scores = blended(share, best.logits, affinity / settings.temperature)
+    weight = calibration_weights(rows, scores)
+    # The inner product is as good with any constant added, and calibration starts from log-odds.
+    centre, spread = float(scores.mean()), max(float(scores.std()), 1e-6)
+    with torch.no_grad():
+        levels = ranker.standardised(torch.from_numpy(rows.features))[:, LEVELS].numpy().astype(np.float64)
+    standard = (scores - centre) / spread
+    found = platt(standard, levels, rows.reward, weight)
+    ranker.blend.copy_(torch.tensor([share, (1 - share) / settings.temperature]) / spread)
+    ranker.slope.fill_(found.slope)
+    ranker.levels.copy_(torch.from_numpy(found.levels))
+    ranker.intercept.fill_(found.intercept - found.slope * centre / spread)
+    counts = weight > 0
+    probability = _calibrated(standard, levels, rows.reward, weight, fold)[counts]
+    held_back = (probability, rows.reward[counts])
+    metrics = {
+        "ranker_logloss": log_loss(*held_back, weight[counts]),
+        "ranker_ece": ece(*held_back, BINS, weight[counts]),
+        "ranker_auc": auc(scores, rows.reward),
+        "ranker_gauc": gauc(scores, rows.reward, rows.moment),
+        "ranker_click_auc": auc(best.clicks, rows.clicked),
+        "ranker_form": float(best.form),
+        "ranker_share": share,
         "retrieval_auc": auc(affinity, rows.reward),
         "retrieval_gauc": gauc(affinity, rows.reward, rows.moment),
     }
-    return FittedRanker(ranker, losses, best.metrics | retrieval, best.curve)
+    return FittedRanker(ranker, losses, metrics, calibration_curve(*held_back, BINS, weight[counts]))
 
 
 @dataclass(frozen=True)
 class _CrossFitted:
     form: Form
     logits: Float64  # of held-back rows, uncalibrated
+    clicks: Float64  # the same of a click
     losses: Float64  # (users,) log-loss over all rows of each, summed with their weights
-    weight: Float64
-    metrics: dict[str, float]
-    curve: Float64
 
 
 def _is_better(richer: _CrossFitted, present: _CrossFitted) -> bool:
@@ -140,32 +159,22 @@ def _cross_fit(
         ranker, _ = _fit(rows, fold != k, dimensions, form, settings, part)
         heads[fold == k] = _logits(ranker, rows.features[fold == k])
     logits = heads[:, REWARD]
-    weight = calibration_weights(rows, logits)
-    everywhere = np.clip(_calibrated(logits, rows.reward, rows.weight, fold), 1e-7, 1 - 1e-7)
-    loss = -(rows.reward * np.log(everywhere) + (1 - rows.reward) * np.log1p(-everywhere)) * rows.weight
-    probability = _calibrated(logits, rows.reward, weight, fold)
-    counts = weight > 0
-    probability, reward, weighted = probability[counts], rows.reward[counts], weight[counts]
-    metrics = {
-        "ranker_logloss": log_loss(probability, reward, weighted),
-        "ranker_ece": ece(probability, reward, BINS, weighted),
-        "ranker_auc": auc(logits, rows.reward),
-        "ranker_gauc": gauc(logits, rows.reward, rows.moment),
-        "ranker_click_auc": auc(heads[:, CLICK], rows.clicked),
-        "ranker_form": float(form),
-    }
+    probability = np.clip(_calibrated(logits, np.zeros((len(rows), 0)), rows.reward, rows.weight, fold), 1e-7, 1 - 1e-7)
+    loss = -(rows.reward * np.log(probability) + (1 - rows.reward) * np.log1p(-probability)) * rows.weight
     losses = np.bincount(rows.user, loss)[np.unique(rows.user)].astype(np.float64)
-    curve = calibration_curve(probability, reward, BINS, weighted)
-    return _CrossFitted(form, logits, losses, weight, metrics, curve)
+    return _CrossFitted(form, logits, heads[:, CLICK], losses)
 
 
-def _calibrated(logits: Float64, rewards: Float64, weights: Float64, fold: NDArray[np.int64]) -> Float64:
+def _calibrated(
+    scores: Float64, levels: Float64, rewards: Float64, weights: Float64, fold: NDArray[np.int64]
+) -> Float64:
     """Probabilities (n,), each fold's calibrated on the other folds. Weights are scaled to average 1."""
     scaled = weights / weights[weights > 0].mean()
-    probability = np.zeros(len(logits))
+    probability = np.zeros(len(scores))
     for k in np.unique(fold):
-        slope, intercept = platt(logits[fold != k], rewards[fold != k], scaled[fold != k])
-        probability[fold == k] = sigmoid(slope * logits[fold == k] + intercept)
+        own, others = fold == k, fold != k
+        found = platt(scores[others], levels[others], rewards[others], scaled[others])
+        probability[own] = found.probability(scores[own], levels[own])
     return probability
 
 
