@@ -192,4 +192,5 @@ def _offers(snapshot: Snapshot, dataset: Dataset, task: Task) -> Iterator[Offer]
     for row, (user, allowed) in enumerate(_encoded(snapshot, dataset, task.users, task.past)):
         named, probability = _by_ranker(snapshot, user, allowed)
         features = candidate_features(snapshot, user, named)
-        yield Offer(features, probability, snapshot.vectors[named] @ user.vector, np.isin(named, task.relevant[row]))
+        similarity, wanted = snapshot.vectors[named] @ user.vector, np.isin(named, task.relevant[row])
+        yield Offer(features, probability, similarity, wanted, bool(user.events))

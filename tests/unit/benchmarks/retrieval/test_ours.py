@@ -58,3 +58,4 @@ def test_with_a_ranker_the_release_ranks_what_it_offers(tmp_path: Path) -> None:
     assert found["users"] == 2
     assert 0 <= found["ece"] <= 1
     assert found["ranker"].keys() == found["retrieval"].keys() == {"auc", "gauc", "ndcg@10"}
+    assert found["ahead_of_retrieval"]["all"].keys() == {"auc", "ndcg@10", "recall@50"}

@@ -26,10 +26,12 @@ def rows(reward: list[float], signal: list[float]) -> RankerRows:
     )
 
 
-def offer(signal: list[float], probability: list[float], similarity: list[float], wanted: list[bool]) -> Offer:
+def offer(
+    signal: list[float], probability: list[float], similarity: list[float], wanted: list[bool], returning: bool = True
+) -> Offer:
     features = np.zeros((len(signal), WIDTH), np.float32)
     features[:, 0] = signal
-    return Offer(features, np.array(probability), np.array(similarity, np.float32), np.array(wanted))
+    return Offer(features, np.array(probability), np.array(similarity, np.float32), np.array(wanted), returning)
 
 
 def test_the_three_orders_are_measured_on_the_same_offers() -> None:
@@ -50,3 +52,18 @@ def test_the_three_orders_are_measured_on_the_same_offers() -> None:
     wanted = {goal.name: goal.value for goal in goals([found, found])}
     assert wanted["ranker.gauc.ahead"] == pytest.approx(2 / 3 - 1)
     assert wanted["ranker.ece"] == pytest.approx(found["ece"])
+
+
+def test_differences_to_retrieval_are_paired_by_user() -> None:
+    offers = [
+        offer([0, 0], [0.9, 0.1], [0, 1], [True, False]),  # in front, where retrieval has it second
+        offer([0, 0, 0], [0.1, 0.9, 0.5], [3, 2, 1], [True, False, False], returning=False),  # the other way round
+        offer([0, 0], [0.5, 0.4], [1, 0], [False, False]),
+    ]
+    found = compare(rows([0, 1], [-1, 1]), offers)["ahead_of_retrieval"]
+    second = 1 - 1 / np.log2(3)
+    assert found["known_users"]["ndcg@10"]["mean"] == pytest.approx(second)
+    assert found["known_users"]["auc"]["mean"] == 1
+    assert found["new_users"]["ndcg@10"]["mean"] == pytest.approx(1 / np.log2(4) - 1)
+    assert found["all"]["auc"]["mean"] == 0
+    assert found["all"]["recall@50"] == {"mean": 0, "low": 0, "high": 0}
