@@ -9,6 +9,7 @@ from infra.commands.bench import Check, Data, Seed, present
 from infra.console import Json
 
 Out = Annotated[Path | None, typer.Option(help="Folder for the pictures.")]
+GraphDataset = Annotated[str, typer.Option(help="ml-100k, ml-latest-small or ml-1m.")]
 SmallDataset = Annotated[str, typer.Option(help="ml-100k or ml-1m.")]
 
 
@@ -29,14 +30,14 @@ def bandit(seed: Seed = 0, check: Check = False, as_json: Json = False) -> None:
 
 
 def graph(
-    dataset: SmallDataset = "ml-100k",
+    dataset: GraphDataset = "ml-100k",
     data: Data = None,
     out: Out = None,
     seed: Seed = 0,
     check: Check = False,
     as_json: Json = False,
 ) -> None:
-    """Measure what the cluster-item graph keeps of retrieval, for a grid of its sizes.
+    """Measure what the cluster-item graph keeps of retrieval and whom it reaches, for a grid of its sizes.
 
     Example: `matchloop bench graph --data DIR --out pictures`
     """

@@ -95,7 +95,9 @@ class TrainingSettings(BaseModel):
         ge=1,
         description="User clusters C; empty: enough for 4 edges per item on average. At most a tenth of the users.",
     )
-    edges_per_cluster: int = Field(default=100, ge=1, description="Items W that each cluster is connected to.")
+    edges_per_cluster: int = Field(
+        default=100, ge=1, description="Nearest items W of each cluster; those that join it come on top."
+    )
     active_clusters: int = Field(default=5, ge=1, description="Clusters K in a user's context.")
     context_temperature: float = Field(
         default=0.1, gt=0, description="tau' of the context softmax (Online Matching, Eq. 10)."

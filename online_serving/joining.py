@@ -1,30 +1,44 @@
 """Which user clusters a new item joins: those that it would have been connected to in training."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from feature_store.arrays import Float32, Int32, Int64
+from feature_store.arrays import Float32
+from feature_store.graph import Graph
 
-_EDGES_AT_ONCE = 1 << 18
+
+class Cutoffs(NamedTuple):
+    """By cluster, (C,): the <centroid, item vector> that a new item must beat to be among the cluster's nearest, and to
+    find room in it; minus infinity for a cluster without edges."""
+
+    nearest: Float32
+    room: Float32
 
 
-def cluster_thresholds(vectors: Float32, centroids: Float32, item_start: Int64, edge_cluster: Int32) -> Float32:
-    """(C,) the smallest <centroid, item vector> among each cluster's edges: what a new item must beat to be connected.
+def cutoffs(vectors: Float32, centroids: Float32, graph: Graph, nearest: int | None) -> Cutoffs:
+    """What the weakest of the `nearest` best edges of each cluster has, and the weakest of all.
 
-    Minus infinity for a cluster without edges.
+    nearest: how many items training connected to each cluster because they are near it; the others joined it, for want
+    of a nearer one with room. None: all of them are of the first kind.
     """
-    item = np.repeat(np.arange(len(item_start) - 1), np.diff(item_start))
-    lowest = np.full(len(centroids), np.inf, dtype=np.float32)
-    for first in range(0, len(item), _EDGES_AT_ONCE):
-        part = slice(first, first + _EDGES_AT_ONCE)
-        scores = np.einsum("ed,ed->e", vectors[item[part]], centroids[edge_cluster[part]])
-        np.minimum.at(lowest, edge_cluster[part], scores)
-    return np.where(np.isinf(lowest), -np.inf, lowest).astype(np.float32)
+    start, items = graph.adjacency.start.tolist(), graph.adjacency.items
+    found = Cutoffs(*np.full((2, len(centroids)), -np.inf, dtype=np.float32))
+    for cluster, centroid in enumerate(centroids):
+        scores = vectors[items[start[cluster] : start[cluster + 1]]] @ centroid
+        if len(scores):
+            first = max(0, len(scores) - nearest) if nearest is not None else 0
+            found.nearest[cluster] = np.partition(scores, first)[first]
+            found.room[cluster] = scores.min()
+    return found
 
 
-def clusters_for(vector: Float32, centroids: Float32, thresholds: Float32, limit: int) -> list[int]:
-    """The clusters that a new item joins: those where it beats the weakest edge, the best `limit` of them; at least the
-    nearest one, so that every item can be learnt about."""
+def clusters_for(vector: Float32, centroids: Float32, beaten: Cutoffs, limit: int) -> list[int]:
+    """The clusters that a new item joins: those whose nearest items it belongs to, the best `limit` of them, and the
+    nearest one that has room for it. Where there is none it is the nearest of all, so that every item can be learnt
+    about."""
     scores = centroids @ vector
     order = np.argsort(-scores, kind="stable")
-    beaten = order[scores[order] > thresholds[order]][:limit]
-    return sorted(beaten.tolist()) if len(beaten) else [int(order[0])]
+    near = order[scores[order] > beaten.nearest[order]][:limit]
+    with_room = order[scores[order] > beaten.room[order]]
+    return sorted({*near.tolist(), int(with_room[0] if len(with_room) else order[0])})

@@ -19,8 +19,8 @@ from feature_store.graph import Graph
 from feature_store.growing import GrowingRows
 from online_serving.item_index import ItemIndex
 from online_serving.item_lists import ItemLists
-from online_serving.joining import cluster_thresholds, clusters_for
-from online_serving.release_files import read_contents
+from online_serving.joining import clusters_for, cutoffs
+from online_serving.release_files import Contents, read_contents
 from online_serving.towers import Towers
 
 _KNOWN = [feature.name for feature in ITEM_FEATURES].index("known")
@@ -31,13 +31,14 @@ CatalogueChange = tuple[str, Item | None]  # item id, None: deleted
 class _Growing:
     """What the snapshots of a release share. Only the newest of them adds to it; the others read what was there."""
 
-    def __init__(self, graph: Graph, vectors: Float32, item_features: Float32, centroids: Float32) -> None:
+    def __init__(self, contents: Contents, nearest: int | None) -> None:
+        graph, (_, vectors, item_features) = contents.graph, contents.items
         self.vectors = GrowingRows(vectors)
         self.item_features = GrowingRows(item_features)
         self.unknown = GrowingRows(np.flatnonzero(item_features[:, _KNOWN] == 0))
         self.content: dict[str, list[str]] = {}  # of live items: their content tokens
         self.categories: dict[str, list[str]] = {}  # of items in the catalogue
-        self.thresholds = cluster_thresholds(vectors, centroids, graph.item_start, graph.edge_cluster)
+        self.cutoffs = cutoffs(vectors, contents.centroids, graph, nearest)
         self.max_degree = int(np.diff(graph.item_start).max(initial=1))
         self.newest = 0  # version of the newest snapshot
 
@@ -76,7 +77,7 @@ class Snapshot:
         manifest = open_release(directory, features_hash())
         contents = read_contents(directory, manifest)
         ids, vectors, item_features = contents.items
-        growing = _Growing(contents.graph, vectors, item_features, contents.centroids)
+        growing = _Growing(contents, manifest.nearest_items)
         snapshot = cls(
             release=release,
             manifest=manifest,
@@ -154,7 +155,7 @@ class Snapshot:
         if not items:
             return self
         growing = self._growing
-        clusters = [clusters_for(vector, self.centroids, growing.thresholds, growing.max_degree) for vector in vectors]
+        clusters = [clusters_for(vector, self.centroids, growing.cutoffs, growing.max_degree) for vector in vectors]
         graph = self.graph.with_items([item.id for item in items], clusters)
         added = np.arange(self.size, graph.size)
         growing.vectors.append(vectors)

@@ -16,7 +16,7 @@ from feature_store.arrays import Int64
 from feature_store.contracts.catalogue import Item, UserProfile
 from feature_store.definitions import ITEM_TOKENS, token_ids
 from feature_store.graph import Graph
-from offline_training.clusters import build_graph, cluster_users
+from offline_training.clusters import cluster_users, nearest_items
 from offline_training.evaluation.metrics import auc
 from offline_training.progress import Progress
 from offline_training.retrieval.dataset import profile_ids
@@ -71,7 +71,9 @@ def movielens(data: Path, progress: Progress) -> Sparse:
     offline = train(_item_tokens(data, items), _profiles(data, users), ratings, stage, progress)
 
     centroids = cluster_users(offline.user_vectors, CLUSTERS, 0)
-    graph = build_graph([str(number) for number in items], offline.item_vectors, centroids, EDGES_PER_CLUSTER)
+    nearest = nearest_items(offline.item_vectors, centroids, EDGES_PER_CLUSTER)
+    cluster = np.repeat(np.arange(CLUSTERS), nearest.shape[1])
+    graph = Graph.build([str(number) for number in items], nearest.ravel(), cluster, CLUSTERS)
     connected = np.flatnonzero(np.diff(graph.item_start))
     clusters, weights = contexts(offline.user_vectors, centroids)
     menus = [_menu(graph, active, connected) for active in clusters]

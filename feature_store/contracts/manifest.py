@@ -30,6 +30,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     active_clusters: int
     context_temperature: float
     items: int
+    nearest_items: int | None = None  # that each cluster is connected to; None, before there were others: all it has
     parent: str | None  # the release whose online statistics went into this one's base
     files: dict[str, str]  # file name -> sha256
     parameters: dict[str, str | int | float | bool | None] = {}  # how it was trained

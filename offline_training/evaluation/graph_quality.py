@@ -6,25 +6,32 @@ from typing import NamedTuple
 import numpy as np
 
 from feature_store.arrays import Bool, Float32
-from offline_training.clusters import build_graph, cluster_count, cluster_users
+from offline_training.clusters import build_graph, cluster_count, cluster_users, tastes
+from offline_training.progress import Progress, silent
 
 SIZE = 50  # of the recall
 
 
 class GraphQuality(NamedTuple):
-    """A graph of `clusters` times `edges_per_cluster` edges, met by users in `active_clusters` clusters each.
+    """A graph of `clusters` that are connected to `nearest_items` each and to the items that join them, met by users in
+    `active_clusters` clusters each.
 
-    coverage: share of the items that have an edge. edges_per_item: mean over these. offered: items connected to a
-    user's clusters, seen ones left out, mean over users. recall: recall@50 of held-out positives when these items
-    alone are ranked by the inner product, mean over users; kept: as a share of the same over all items.
+    coverage: share of the items that have an edge. edges_per_item: mean over these. read: edges of a user's clusters,
+    mean over users. offered: items connected to a user's clusters, seen ones left out, mean over users. reached: share
+    of held-out positives among them, mean over users; lift: as many times the share that a random graph of as many
+    edges reaches, 1 - (1 - edges / (C I))^K. recall: recall@50 of held-out positives when these items alone are ranked
+    by the inner product, mean over users; kept: as a share of the same over all items.
     """
 
     clusters: int
-    edges_per_cluster: int
+    nearest_items: int
     active_clusters: int
     coverage: float
     edges_per_item: float
+    read: float
     offered: float
+    reached: float
+    lift: float
     recall: float
     kept: float
 
@@ -42,9 +49,10 @@ def graph_grid(
     users: Float32,
     asked: Asked,
     clusters: Sequence[int],
-    edges_per_cluster: Sequence[int],
+    nearest_items: Sequence[int],
     active_clusters: Sequence[int],
     seed: int,
+    progress: Progress = silent,
 ) -> list[GraphQuality]:
     """Every combination of the sizes, in order, but those that ask for more than there is: clusters for so many users,
     items, active ones among the clusters. items (I, d); users (U, d): whom the clusters are made of."""
@@ -55,12 +63,13 @@ def graph_grid(
     whole = _recall(unseen, positives)
     names = [str(item) for item in range(len(items))]
     grid = []
-    for count in clusters:
+    for step, count in enumerate(clusters):
+        progress(step / len(clusters), f"clustering the users, and connecting {count} clusters")
         if cluster_count(count, len(users), len(items), 1) < count:
             continue
-        centroids = cluster_users(users, count, seed)
+        centroids = cluster_users(tastes(users), count, seed)
         nearest = np.argsort(-(asked.vectors @ centroids.T), axis=1, kind="stable")
-        for width in edges_per_cluster:
+        for width in nearest_items:
             if width > len(items):
                 continue
             graph = build_graph(names, items, centroids, width)
@@ -75,15 +84,19 @@ def graph_grid(
                 for k in range(active):
                     offered |= connected[nearest[:, k]]
                 offered = offered[rows, order] & unseen
+                reached = float(np.mean((offered & positives).sum(axis=1) / positives.sum(axis=1)))
                 recall = _recall(offered, positives)
                 grid.append(
                     GraphQuality(
                         clusters=count,
-                        edges_per_cluster=width,
+                        nearest_items=width,
                         active_clusters=active,
                         coverage=float(np.mean(degree > 0)),
                         edges_per_item=float(degree.sum() / np.count_nonzero(degree)),
+                        read=float(connected.sum(axis=1)[nearest[:, :active]].sum(axis=1).mean()),
                         offered=float(offered.sum(axis=1).mean()),
+                        reached=reached,
+                        lift=reached / (1 - (1 - graph.n_edges / connected.size) ** active),
                         recall=recall,
                         kept=recall / whole if whole else float("nan"),
                     )

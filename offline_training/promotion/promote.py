@@ -29,6 +29,7 @@ PUBLISHED = "published"  # in training sets whose users have been published: the
 RECALL_MARGIN = 0.8  # of popularity's recall on the validation window: retrieval feeds a ranker that knows popularity
 CHAMPION_MARGIN = 0.5  # of the champion's hit rate, which was measured on another window
 RECALL = "validation_{}_recall_at_50"
+COVERAGE = 0.99  # of the items; training connects every one
 HIT_RATE = "validation_retrieval_hit_rate_at_10"
 
 
@@ -46,6 +47,12 @@ def gate(candidate: Manifest, champion: Manifest | None) -> list[str]:
     if recall is not None and popularity is not None and recall + 2 * error < RECALL_MARGIN * popularity:
         reasons.append(
             f"recall@50 of retrieval is {recall:.3f}, below {RECALL_MARGIN} of popularity's {popularity:.3f}"
+        )
+    coverage = metrics.get("graph_coverage")
+    if coverage is not None and coverage < COVERAGE:
+        reasons.append(
+            f"{coverage:.1%} of the items are connected to clusters of users, below {COVERAGE:.0%}: who likes the "
+            "others cannot be learnt"
         )
     hit_rate = metrics.get(HIT_RATE)
     before = None if champion is None else champion.metrics.get(HIT_RATE)

@@ -8,7 +8,7 @@ import numpy as np
 
 from feature_store.contracts.manifest import Manifest, seal
 from feature_store.definitions import features_hash
-from offline_training.clusters import build_graph, cluster_count, cluster_users
+from offline_training.clusters import build_graph, cluster_count, cluster_users, tastes
 from offline_training.release.encoding import encode_users
 from offline_training.release.export import export_ranker, export_scorer, export_towers
 from offline_training.release.index import RECALL_SIZE, build_index
@@ -39,7 +39,7 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
         people = encode_users(towers, vectors, sequences, everybody, events, settings.history_length)
 
         count = cluster_count(settings.clusters, len(people), len(vectors), settings.edges_per_cluster)
-        centroids = cluster_users(people, count, settings.seed)
+        centroids = cluster_users(tastes(people), count, settings.seed)
         index = build_index(vectors, people)
         if trained.lists is not None:
             trained.lists.items.save(draft)
@@ -64,6 +64,7 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
             active_clusters=min(settings.active_clusters, len(centroids)),
             context_temperature=settings.context_temperature,
             items=len(catalogue.items),
+            nearest_items=settings.edges_per_cluster,
             parent=parent,
             files={},
             parameters=parameters(settings),

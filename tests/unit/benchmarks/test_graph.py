@@ -10,7 +10,7 @@ from offline_training.progress import silent
 
 
 def test_the_graph_bench_says_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="knows ml-100k and ml-1m, not 'netflix'"):
+    with pytest.raises(InvalidInput, match="knows ml-100k, ml-latest-small, ml-1m, not 'netflix'"):
         run(tmp_path, 0, silent, dataset="netflix", out=None)
     with pytest.raises(InvalidInput, match="needs --data: a folder that holds ml-100k"):
         run(tmp_path, 0, silent, dataset="ml-100k", out=None)

@@ -8,19 +8,22 @@ from offline_training.evaluation.graph_quality import Asked, GraphQuality, graph
 
 
 def test_by_hand() -> None:
-    # Two groups of ten users, along the axes; clusters of two edges connect items 0, 1 and items 2, 3; 4 has none.
-    users = np.repeat(np.eye(2, dtype=np.float32), 10, axis=0)
-    items = unit(np.array([[1, 0.1], [1, 0.2], [0.1, 1], [0.2, 1], [1, 1]], dtype=np.float32))
+    # Two groups of ten users, along the axes; the last coordinate is popularity, which is no matter of taste. Clusters
+    # are near items 0, 1 and 2, 3; there is room for three in each, and 4, which is a little nearer to item 2, joins.
+    users = np.repeat(np.array([[1, 0, 1], [0, 1, 1]], dtype=np.float32), 10, axis=0)
+    items = np.array([[1, 0.1, 0], [1, 0.2, 0], [0.1, 1, 0], [0.2, 1, 0], [0.8, 0.9, 0]], dtype=np.float32)
     seen, positives = np.zeros((2, 5), np.bool_), np.zeros((2, 5), np.bool_)
     seen[0, 0] = positives[0, 1] = positives[0, 4] = True  # half of what they like is connected
     positives[1, 0] = positives[1, 2] = True  # half: item 0 belongs to the others' cluster
-    asked = Asked(np.eye(2, dtype=np.float32), seen, positives)
+    asked = Asked(np.eye(3, dtype=np.float32)[:2], seen, positives)
     one, both = graph_grid(items, users, asked, [2], [2], [1, 2], seed=0)
-    expected = {"clusters": 2, "edges_per_cluster": 2, "coverage": 0.8, "edges_per_item": 1.0}
+    expected = {"clusters": 2, "nearest_items": 2, "coverage": 1.0, "edges_per_item": 1.0}
     for quality in (one, both):
         assert {name: getattr(quality, name) for name in expected} == pytest.approx(expected)
-    assert (one.active_clusters, one.offered, one.recall, one.kept) == pytest.approx((1, 1.5, 0.5, 0.5))
-    assert (both.active_clusters, both.offered, both.recall, both.kept) == pytest.approx((2, 3.5, 0.75, 0.75))
+    assert (one.active_clusters, one.read, one.offered) == pytest.approx((1, 2.5, 2.0))
+    assert (one.reached, one.lift, one.recall, one.kept) == pytest.approx((0.5, 0.5 / (5 / 10), 0.5, 0.5))
+    assert (both.active_clusters, both.read, both.offered) == pytest.approx((2, 5.0, 4.5))
+    assert (both.reached, both.lift, both.recall, both.kept) == pytest.approx((1.0, 1 / (1 - 0.5**2), 1.0, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +44,19 @@ def grid() -> list[GraphQuality]:
 
 
 def test_sizes_beyond_what_there_is_are_left_out(grid: list[GraphQuality]) -> None:
-    sizes = {(q.clusters, q.edges_per_cluster, q.active_clusters) for q in grid}
+    sizes = {(q.clusters, q.nearest_items, q.active_clusters) for q in grid}
     assert sizes == {(c, w, k) for c in (1, 5, 20) for w in (40, 400) for k in (1, 3, 20) if k <= c}
 
 
 def test_all_items_keep_everything(grid: list[GraphQuality]) -> None:
-    whole = [q for q in grid if q.edges_per_cluster == 400]
+    whole = [q for q in grid if q.nearest_items == 400]
     assert [q.kept for q in whole] == [1.0] * len(whole)
     assert [q.coverage for q in whole] == [1.0] * len(whole)
     assert [q.edges_per_item for q in whole] == [float(q.clusters) for q in whole]
 
 
 def test_more_active_clusters_offer_more(grid: list[GraphQuality]) -> None:
-    narrow = [q for q in grid if (q.clusters, q.edges_per_cluster) == (20, 40)]
+    narrow = [q for q in grid if (q.clusters, q.nearest_items) == (20, 40)]
     assert narrow[0].offered < narrow[1].offered < narrow[2].offered
     assert all(40 * 0.8 <= q.offered <= 400 for q in narrow)
     assert all(0 < q.recall <= 1 for q in narrow)

@@ -48,8 +48,9 @@ def test_a_release_is_sealed_and_complete(releases: Path, release: str, settings
     assert manifest.metrics["index_probes"] == 0.0
     graph = Graph.load(releases / release / "graph.parquet")
     degrees = np.array([len(graph.clusters_of(item)) for item in range(40)])
-    assert manifest.metrics["graph_coverage"] == np.mean(degrees > 0)
-    assert manifest.metrics["graph_edges_per_item"] == pytest.approx(degrees[degrees > 0].mean())
+    assert manifest.metrics["graph_coverage"] == np.mean(degrees > 0) == 1.0
+    assert manifest.metrics["graph_edges_per_item"] == pytest.approx(degrees.mean())
+    assert manifest.nearest_items == settings.edges_per_cluster
     assert manifest.parameters["positive_value.rating"] == settings.positive_value["rating"]
     assert [path.name for path in releases.iterdir()] == [release], "no draft is left"
 
@@ -147,6 +148,12 @@ def manifest(**metrics: float) -> Manifest:
             {"validation_retrieval_hit_rate_at_10": 0.2},
             {"validation_retrieval_hit_rate_at_10": 0.5},
             "hit rate@10 is 0.200, below 0.5 of the champion's 0.500",
+        ),
+        ({"graph_coverage": 0.99}, None, None),
+        (
+            {"graph_coverage": 0.0993},
+            None,
+            "9.9% of the items are connected to clusters of users, below 99%: who likes the others cannot be learnt",
         ),
     ],
 )
