@@ -49,15 +49,6 @@ def nearest_cluster(vectors: Float32, centroids: Float32) -> Int64:
     return nearest
 
 
-def tastes(vectors: Float32) -> Float32:
-    """Vectors (n, d) of either tower with zeros for their last coordinate, which is not taste but popularity
-    (offline_training/retrieval/two_tower.py). Centroids of them have zeros there, too: an inner product with one
-    compares tastes alone."""
-    without = vectors.copy()
-    without[:, -1] = 0.0
-    return without
-
-
 def build_graph(items: list[str], vectors: Float32, centroids: Float32, edges_per_cluster: int) -> Graph:
     """Each cluster is connected to its nearest items, and each item joins one cluster that has room, so that none is
     without an edge (infra/decisions/graph-size.md). vectors (I, d) in the order of items, centroids (C, d).

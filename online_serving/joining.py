@@ -8,6 +8,15 @@ from feature_store.arrays import Float32
 from feature_store.graph import Graph
 
 
+def tastes(centroids: Float32) -> Float32:
+    """Centroids (C, d) with zeros for their last coordinate, which is not taste but how much popularity weighs
+    (offline_training/retrieval/two_tower.py): an inner product of one with an item's vector compares tastes alone. With
+    it, the most popular items would be the nearest of every cluster."""
+    without = centroids.copy()
+    without[:, -1] = 0.0
+    return without
+
+
 class Cutoffs(NamedTuple):
     """By cluster, (C,): the <centroid, item vector> that a new item must beat to be among the cluster's nearest, and to
     find room in it; minus infinity for a cluster without edges."""

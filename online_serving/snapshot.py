@@ -19,7 +19,7 @@ from feature_store.graph import Graph
 from feature_store.growing import GrowingRows
 from online_serving.item_index import ItemIndex
 from online_serving.item_lists import ItemLists
-from online_serving.joining import clusters_for, cutoffs
+from online_serving.joining import clusters_for, cutoffs, tastes
 from online_serving.release_files import Contents, read_contents
 from online_serving.towers import Towers
 
@@ -38,7 +38,9 @@ class _Growing:
         self.unknown = GrowingRows(np.flatnonzero(item_features[:, _KNOWN] == 0))
         self.content: dict[str, list[str]] = {}  # of live items: their content tokens
         self.categories: dict[str, list[str]] = {}  # of items in the catalogue
-        self.cutoffs = cutoffs(vectors, contents.centroids, graph, nearest)
+        # Releases from before there were others connected clusters by whole vectors.
+        self.centroids = contents.centroids if nearest is None else tastes(contents.centroids)
+        self.cutoffs = cutoffs(vectors, self.centroids, graph, nearest)
         self.max_degree = int(np.diff(graph.item_start).max(initial=1))
         self.newest = 0  # version of the newest snapshot
 
@@ -155,7 +157,7 @@ class Snapshot:
         if not items:
             return self
         growing = self._growing
-        clusters = [clusters_for(vector, self.centroids, growing.cutoffs, growing.max_degree) for vector in vectors]
+        clusters = [clusters_for(vector, growing.centroids, growing.cutoffs, growing.max_degree) for vector in vectors]
         graph = self.graph.with_items([item.id for item in items], clusters)
         added = np.arange(self.size, graph.size)
         growing.vectors.append(vectors)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from feature_store.arrays import Bool, Float32
-from offline_training.clusters import build_graph, cluster_count, cluster_users, tastes
+from offline_training.clusters import build_graph, cluster_count, cluster_users
 from offline_training.progress import Progress, silent
+from online_serving.joining import tastes
 
 SIZE = 50  # of the recall
 
@@ -67,12 +68,12 @@ def graph_grid(
         progress(step / len(clusters), f"clustering the users, and connecting {count} clusters")
         if cluster_count(count, len(users), len(items), 1) < count:
             continue
-        centroids = cluster_users(tastes(users), count, seed)
+        centroids = cluster_users(users, count, seed)
         nearest = np.argsort(-(asked.vectors @ centroids.T), axis=1, kind="stable")
         for width in nearest_items:
             if width > len(items):
                 continue
-            graph = build_graph(names, items, centroids, width)
+            graph = build_graph(names, items, tastes(centroids), width)
             connected = np.zeros((count, len(items)), np.bool_)
             for cluster in range(count):
                 connected[cluster, graph.items_of(cluster)] = True

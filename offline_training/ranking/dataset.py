@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from feature_store.arrays import Float32, Float64, Int64
 from feature_store.definitions import ITEM_FEATURES, RANKER_FEATURES, UNKNOWN_ITEM, at_age, ranker_features
-from offline_training.clusters import cluster_count, cluster_users, tastes
+from offline_training.clusters import cluster_count, cluster_users
 from offline_training.progress import Progress
 from offline_training.retrieval.dataset import Catalogue, Impressions
 from offline_training.retrieval.sequences import Sequences
@@ -89,7 +89,7 @@ class _Contexts(NamedTuple):
         histories = sequences.histories(np.arange(len(before)), before, model.history_length)
         people = model.user_vectors(vectors, histories, sequences.profile)
         count = cluster_count(settings.clusters, len(people), len(vectors), settings.edges_per_cluster)
-        return cls(cluster_users(tastes(people), count, settings.seed), settings)
+        return cls(cluster_users(people, count, settings.seed), settings)
 
     def of(self, user: Float32) -> tuple[Int64, Float64]:
         return context(user, self.centroids, self.settings.active_clusters, self.settings.context_temperature)

@@ -8,12 +8,13 @@ import numpy as np
 
 from feature_store.contracts.manifest import Manifest, seal
 from feature_store.definitions import features_hash
-from offline_training.clusters import build_graph, cluster_count, cluster_users, tastes
+from offline_training.clusters import build_graph, cluster_count, cluster_users
 from offline_training.release.encoding import encode_users
 from offline_training.release.export import export_ranker, export_scorer, export_towers
 from offline_training.release.index import RECALL_SIZE, build_index
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import Trained
+from online_serving.joining import tastes
 from online_serving.release_files import Contents, ItemTable, write_contents
 from online_serving.towers import Towers
 
@@ -39,12 +40,12 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
         people = encode_users(towers, vectors, sequences, everybody, events, settings.history_length)
 
         count = cluster_count(settings.clusters, len(people), len(vectors), settings.edges_per_cluster)
-        centroids = cluster_users(tastes(people), count, settings.seed)
+        centroids = cluster_users(people, count, settings.seed)
         index = build_index(vectors, people)
         if trained.lists is not None:
             trained.lists.items.save(draft)
             export_scorer(trained.lists.scorer, settings.dimensions, draft)
-        graph = build_graph(catalogue.items, vectors, centroids, settings.edges_per_cluster)
+        graph = build_graph(catalogue.items, vectors, tastes(centroids), settings.edges_per_cluster)
         items = ItemTable(catalogue.items, vectors, catalogue.features)
         write_contents(draft, Contents(items, centroids, graph, index.index), catalogue.tokens)
 

@@ -12,7 +12,6 @@ from offline_training.clusters import (
     joined_clusters,
     nearest_cluster,
     nearest_items,
-    tastes,
     unit,
 )
 
@@ -100,13 +99,6 @@ def test_items_that_all_their_choices_turn_away_find_room_elsewhere() -> None:
     centroids = unit(np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32))
     home = joined_clusters(np.tile(centroids[0], (200, 1)), centroids, 2)
     assert np.bincount(home, minlength=100).tolist() == [2] * 100
-
-
-def test_popularity_is_apart() -> None:
-    vectors = np.array([[0.6, 0.8, 5.0], [1.0, 0.0, 0.1]], dtype=np.float32)
-    assert tastes(vectors).tolist() == [[pytest.approx(0.6), pytest.approx(0.8), 0.0], [1.0, 0.0, 0.0]]
-    assert vectors[0, 2] == 5.0
-    assert not cluster_users(tastes(corners(90)), 3, seed=0)[:, -1].any()
 
 
 def test_a_zero_vector_gets_a_direction() -> None:

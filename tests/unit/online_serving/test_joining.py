@@ -1,9 +1,10 @@
 """Which clusters a new item joins."""
 
 import numpy as np
+import pytest
 
 from feature_store.graph import Graph
-from online_serving.joining import Cutoffs, clusters_for, cutoffs
+from online_serving.joining import Cutoffs, clusters_for, cutoffs, tastes
 
 CENTROIDS = np.eye(3, dtype=np.float32)
 
@@ -41,3 +42,11 @@ def test_a_trained_item_would_join_where_training_put_it() -> None:
     beaten = Cutoffs(item(2, 2, 2), item(0.8, 0.3, 0.1))
     barely = item(0.7, 0.31, 0.2)  # the weakest that cluster 1 has room for lies just below
     assert clusters_for(barely, CENTROIDS, beaten, 5) == [1]
+
+
+def test_popularity_is_apart() -> None:
+    centroids = np.array([[0.6, 0.0, 4.0], [0.0, 0.8, 4.1]], dtype=np.float32)
+    popular, wanted = item(0.1, 0.0, 0.3), item(0.9, 0.0, 0.0)
+    assert centroids[0] @ popular > centroids[0] @ wanted
+    assert tastes(centroids)[0] @ popular < tastes(centroids)[0] @ wanted
+    assert centroids[:, 2].tolist() == pytest.approx([4.0, 4.1]), "what is served goes on with whole centroids"
