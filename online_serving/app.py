@@ -159,7 +159,7 @@ async def _following(
         parameters[0].start()
 
     quarantine = Quarantine()
-    read = loader(config.home, config.kafka.partitions, online, state, config.bandit, pipeline, quarantine, clock)
+    read = loader(config.home, config.kafka.partitions, online, state, pipeline, quarantine, clock)
     keyring = Keyring(config.secret)
 
     def load(active: Active) -> ServingState:

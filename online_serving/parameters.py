@@ -19,9 +19,9 @@ from feature_store.growing import GrowingRows
 from feature_store.sums import COLUMNS, ITEM, NO_ROWS, N, Rows
 from streaming.bandit.diag_linucb import Table
 from streaming.bandit.prior import FIRST_FIT, Prior, fit, refit_at
-from streaming.settings import BanditSettings
 
 _DROPPED = -1
+_NOTHING = np.zeros(0, np.int64)
 
 
 class Located(NamedTuple):
@@ -41,11 +41,12 @@ class Parameters:
         graph: Graph,
         base: Iterable[Rows],
         offsets: Sequence[int],
-        bandit: BanditSettings,
         decay: Decay = NOTHING_FADES,
+        unknown: Int64 = _NOTHING,
     ) -> None:
         """base: in parts, because nothing of it is kept. offsets: per partition, the next log offset that the base does
-        not hold. bandit: what the prior is fitted with. decay: the namespace's."""
+        not hold. decay: the namespace's. unknown: positions of the items that training knew nothing of; those that
+        the graph grows by are such items too."""
         self._graph = graph
         self._offsets = list(offsets)
         # Room for as many again, which costs nothing until it is used: the first live item must not copy everything.
@@ -55,8 +56,9 @@ class Parameters:
             rows.fill(0.0)  # the system clears memory when it is first written to: now, not when a request waits
         self._total = np.zeros(COLUMNS)
         self._waiting: dict[str, dict[int, Float64]] = {}  # item -> cluster -> row
-        self._bandit = bandit
-        self._prior = Prior.unknown(graph.clusters)
+        self._new = GrowingRows(np.zeros(graph.size, np.bool_))
+        self._new.rows[unknown] = True
+        self._prior = Prior.unknown()
         self._decay = decay
         self._refit_at = 0.0  # in units of the sums, which only grow: fading changes all of them alike
         for part in base:
@@ -71,7 +73,9 @@ class Parameters:
         """The parameters by row number of the graph, for a reader at a time (ms since the epoch). A view: it changes
         with the next apply."""
         trial = self._decay.trial(now)
-        return Table(self._graph.adjacency, self._edges.rows, self._items.rows, self._total, self._prior, trial)
+        return Table(
+            self._graph.adjacency, self._edges.rows, self._items.rows, self._new.rows, self._total, self._prior, trial
+        )
 
     def located(self, rows: Rows) -> Located:
         """The rows, ready to be applied. May be called from any thread."""
@@ -110,6 +114,7 @@ class Parameters:
             return
         self._edges.append(np.zeros((graph.n_edges - self._graph.n_edges, COLUMNS)))
         self._items.append(np.zeros((graph.size - first, COLUMNS)))
+        self._new.append(np.ones(graph.size - first, np.bool_))
         self._graph = graph  # last: `located` must not name rows that are not there yet
         for name in self._waiting.keys() & set(graph.ids(range(first, graph.size))):
             rows = self._waiting.pop(name)
@@ -123,10 +128,7 @@ class Parameters:
     def fitted(self, table: Table) -> Prior:
         """A prior fitted to the sums of a table. May be called from any thread, which it keeps busy for long: .5 s for
         3M edges."""
-        return fit(
-            table.adjacency, table.edges, table.items, table.total,
-            self._bandit.item_prior, self._bandit.cluster_prior, table.trial_weight,
-        )  # fmt: skip
+        return fit(*table.rows(), table.total, table.trial_weight)
 
     def adopt(self, prior: Prior, table: Table) -> None:
         """Scores with a prior that was fitted to a table from now on."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from feature_store.arrays import Int64
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import LogMismatch, ReleaseRefused, Unavailable
@@ -23,7 +24,6 @@ from online_serving.pipeline.pipeline import Pipeline
 from online_serving.pipeline.request import Request
 from online_serving.quarantine import Entry, Quarantine
 from online_serving.snapshot import Snapshot
-from streaming.settings import BanditSettings
 
 
 class FollowPoint(NamedTuple):
@@ -84,7 +84,6 @@ def loader(
     partitions: int,
     online: OnlineStore,
     state: BanditStore,
-    bandit: BanditSettings,
     pipeline: Pipeline,
     quarantine: Quarantine,
     clock: Clock,
@@ -105,7 +104,7 @@ def loader(
                 f"{partitions}. Set kafka.partitions to what the log has, or retrain."
             )
         snapshot = with_live_catalogue(Snapshot.load(home / "releases", active.release, []), online, quarantine)
-        parameters, places = load_parameters(home / "namespaces", namespace, snapshot.graph, state, bandit)
+        parameters, places = load_parameters(home / "namespaces", namespace, snapshot.graph, state, snapshot.unknown)
         parameters.refit(clock.now_ms())
         _warm_up(pipeline, snapshot, parameters, clock.now_ms())
         return ServingState(active, snapshot, parameters, places)
@@ -128,12 +127,12 @@ def with_live_catalogue(snapshot: Snapshot, online: OnlineStore, quarantine: Qua
 
 
 def load_parameters(
-    namespaces: Path, namespace: Description, graph: Graph, state: BanditStore, bandit: BanditSettings
+    namespaces: Path, namespace: Description, graph: Graph, state: BanditStore, unknown: Int64
 ) -> tuple[Parameters, list[FollowPoint]]:
     """The parameters of a namespace over a graph, with a prior that was not fitted yet, and where to follow each
-    partition from."""
+    partition from. unknown: positions of the items that training knew nothing of."""
     base = read_base(namespaces, namespace.id)
-    parameters = Parameters(graph, base, namespace.offsets, bandit, namespace.decay)
+    parameters = Parameters(graph, base, namespace.offsets, namespace.decay, unknown)
     places = []
     for partition, first in enumerate(namespace.offsets):
         position, rows, stream_id = state.load_rows(namespace.id, partition)

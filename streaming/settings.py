@@ -124,7 +124,7 @@ class ScoreForm(StrEnum):
     """How sums become an estimate."""
 
     PUBLISHED = "published"  # Online Matching, Eqs. 7-9
-    RESIDUAL = "residual"  # offline prediction + item residual + edge residual
+    RATIO = "ratio"  # offline prediction, times what was observed over what was expected, level by level
 
 
 class BanditSettings(BaseModel):
@@ -133,23 +133,25 @@ class BanditSettings(BaseModel):
     model_config = _strict
 
     form: ScoreForm = Field(
-        default=ScoreForm.RESIDUAL, description="published (the paper's) or residual (see infra/decisions)."
+        default=ScoreForm.RATIO, description="published (the paper's) or ratio (see infra/decisions)."
     )
     alpha: float = Field(
         default=1.0,
         ge=0,
-        description="Width of the exploration bonus; for the residual form in standard deviations of the reward. "
+        description="Width of the exploration bonus; for the ratio form in standard deviations of the estimate. "
         "0 disables exploration.",
     )
     edge_prior: float = Field(
-        default=3.0, gt=0, description="Pseudo-trials of an edge in the bonus; in the published form also in the mean."
-    )
-    item_prior: float = Field(
         default=3.0,
         gt=0,
-        description="Pseudo-trials behind the level of an item: at least in the mean, exactly in the bonus.",
+        description="What weighs as much as an edge's own trials: trials in the published form; in the bonus of the "
+        "ratio form, rewards.",
     )
-    cluster_prior: float = Field(default=10.0, gt=0, description="Pseudo-trials behind the level of a user cluster.")
+    fresh_trials: float = Field(
+        default=3.0,
+        gt=0,
+        description="A new item that was served fewer times than this is fresh: a candidate for everybody.",
+    )
     memory_days: float | None = Field(
         default=None,
         ge=1,

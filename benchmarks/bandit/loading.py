@@ -71,7 +71,7 @@ def _load(home: Path, store: BanditStore, name: str) -> Loaded:
     before, started, cpu = process.memory_info().rss, time.perf_counter(), time.process_time()
     namespace = Description.load(home / "namespaces", name)
     graph = Graph.load(home / "namespaces" / name / "graph.parquet")
-    parameters, _ = load_parameters(home / "namespaces", namespace, graph, store, BanditSettings())
+    parameters, _ = load_parameters(home / "namespaces", namespace, graph, store, np.arange(0))
     parameters.refit(0)
     choice = choices(graph, 1, np.random.default_rng(0))[0]
     assert score(BanditSettings(), *choice, parameters.table(0)).edges.all()

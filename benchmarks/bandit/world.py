@@ -12,6 +12,7 @@ from streaming.bandit.diag_linucb import Table
 from streaming.bandit.prior import Prior
 
 ACTIVE_CLUSTERS = 10
+NEW_SHARE = 0.1  # of the items
 
 
 PAPER = Size(30_000, 100_000)  # 3M edges
@@ -31,7 +32,8 @@ def build_table(graph: Graph, rng: np.random.Generator) -> Table:
     """Random rows for all of the graph."""
     items = rng.random((graph.size, COLUMNS)) + 1
     total = items.sum(axis=0)
-    return Table(graph.adjacency, rng.random((graph.n_edges, COLUMNS)), items, total, Prior.unknown(graph.clusters))
+    new = rng.random(graph.size) < NEW_SHARE
+    return Table(graph.adjacency, rng.random((graph.n_edges, COLUMNS)), items, new, total, Prior.unknown())
 
 
 def choices(graph: Graph, count: int, rng: np.random.Generator) -> list[Choice]:

@@ -89,7 +89,7 @@ class _Player:
         self._views = prepared.world.reports_views and arm.learns and arm.mode is not BanditMode.OFF
         self._pipeline = Pipeline(arm.serving, arm.bandit)
         self._variant = Variant(name=arm.name, share=1, bandit=arm.mode)
-        self._parameters = Parameters(first.graph, [], [0], arm.bandit, namespace.decay)
+        self._parameters = Parameters(first.graph, [], [0], namespace.decay, first.unknown)
         self._fold = Fold(namespace, RewardSettings(), namespace.starts[0])
         self._provenance = (prepared.release, namespace.id)
         self._keys = [_KEYRING.user_key(str(row)) for row in range(len(prepared.users))]

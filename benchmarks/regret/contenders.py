@@ -59,9 +59,7 @@ ALWAYS = (
         ((0.3, 0.01), (1.0, 0.01), (2.0, 0.01), (0.3, 1.0), (1.0, 1.0), (2.0, 1.0)),
         scaled=True,
     ),
-    Contender(
-        OURS, policies.OURS, ((_shipped.alpha, _shipped.edge_prior, _shipped.item_prior, _shipped.cluster_prior),)
-    ),
+    Contender(OURS, policies.OURS, ((_shipped.alpha, _shipped.edge_prior),)),
 )
 OFFLINE = Contender("offline-greedy", policies.OFFLINE)
 VOWPAL_WABBIT = (

@@ -12,11 +12,11 @@ import numba
 import numpy as np
 
 from benchmarks.regret.world import Environment
-from feature_store.arrays import Float64, Int64
+from feature_store.arrays import Bool, Float64, Int64
 from feature_store.graph import Adjacency, Graph
 from feature_store.sums import COLUMNS, PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
-from streaming.bandit.diag_linucb import _score, reward_deviation
-from streaming.bandit.prior import FIRST_FIT, Prior, fit_into, refit_at
+from streaming.bandit.diag_linucb import _published, _ratio
+from streaming.bandit.prior import FIRST_FIT, Group, Prior, fit_compiled, refit_at
 
 (
     RANDOM,
@@ -30,10 +30,8 @@ from streaming.bandit.prior import FIRST_FIT, Prior, fit_into, refit_at
     LINUCB,  # Li et al. 2010, Alg. 1, on the dense vector of cluster weights; parameters: alpha, ridge
     LINTS,  # Agrawal & Goyal 2013, one model for each item; parameters: v, ridge
     PUBLISHED,  # parameters: alpha, edge_prior
-    OURS,  # parameters: alpha, edge_prior, item_prior, cluster_prior
+    OURS,  # parameters: alpha, edge_prior
 ) = range(12)
-
-_deviation = numba.njit(reward_deviation)
 
 
 class Learnt(NamedTuple):
@@ -46,14 +44,15 @@ class Learnt(NamedTuple):
     total: Float64  # (5,)
     inverse: Float64  # (items, C, C) of ridge I + sum x x'
     theta: Float64  # (items, C) ridge regression of the reward on x
-    prior: Prior  # its numbers are in `fitted`
-    fitted: Float64  # (4,) the prior's edge, item and general, and the trials at which it is fitted anew
+    new: Bool  # (items,) none: no world here tells new items from known ones
+    fitted: Float64  # (9,) the prior's numbers, and the trials at which it is fitted anew
 
 
 def new_state(kind: int, parameters: Float64, world: Environment) -> Learnt:
     """The state before the first round."""
     items, c = len(world.arrival), world.cluster_count
     dense, sparse = kind in (LINUCB, LINTS), kind in (PUBLISHED, OURS)
+    unknown = Prior.unknown()
     graph = Graph(c, [str(j) for j in range(items)], world.item_start, world.edge_cluster)
     return Learnt(
         adjacency=graph.adjacency,
@@ -65,8 +64,8 @@ def new_state(kind: int, parameters: Float64, world: Environment) -> Learnt:
         total=np.zeros(COLUMNS),
         inverse=np.tile(np.eye(c) / (parameters[1] if dense else 1.0), (items * dense, 1, 1)),
         theta=np.zeros((items * dense, c)),
-        prior=Prior.unknown(c)._replace(base=np.zeros(items)),
-        fitted=np.array([Prior.unknown(c).edge, Prior.unknown(c).item, 0.0, FIRST_FIT]),
+        new=np.zeros(items, np.bool_),
+        fitted=np.array([*unknown.known, *unknown.new, *unknown[2:], FIRST_FIT]),
     )
 
 
@@ -75,15 +74,26 @@ def new_state(kind: int, parameters: Float64, world: Environment) -> Learnt:
 def score(kind, parameters, state, world, user, now, candidates, predicted, mean, bonus, masks):  # type: ignore[no-untyped-def]  # numba infers it
     """Fills mean and bonus (n,) of candidates (n,) for a user in round `now`. predicted (n,), masks (n,) uint64."""
     bonus[:] = 0.0
-    if kind in (PUBLISHED, OURS):
-        if kind == OURS and state.total[N] >= state.fitted[3]:
-            _fit(parameters, state)
-        _score(
-            kind == PUBLISHED,
+    if kind == PUBLISHED:
+        _published(
             parameters[0],
             parameters[1],
-            parameters[2],
-            _deviation(state.total),
+            world.clusters[user],
+            world.weights[user],
+            candidates,
+            state.adjacency,
+            state.edges,
+            mean,
+            bonus,
+            masks,
+        )
+    elif kind == OURS:
+        if state.total[N] >= state.fitted[8]:
+            _fit(state)
+        f = state.fitted
+        _ratio(
+            parameters[0],
+            parameters[1],
             world.clusters[user],
             world.weights[user],
             candidates,
@@ -91,7 +101,9 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
             state.adjacency,
             state.edges,
             state.items,
-            Prior(state.fitted[0], state.fitted[1], state.fitted[2], state.prior.cluster, state.prior.base),
+            state.new,
+            Prior(Group(f[0], f[1]), Group(f[2], f[3]), f[4], f[5], f[6], f[7]),
+            1.0,
             mean,
             bonus,
             masks,
@@ -116,12 +128,11 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
 
 
 @numba.njit
-def _fit(parameters, state):  # type: ignore[no-untyped-def]  # numba infers it
-    cluster, base, total = state.prior.cluster, state.prior.base, state.total
-    state.fitted[0], state.fitted[1], state.fitted[2] = fit_into(
-        state.adjacency, state.edges, state.items, total, parameters[2], parameters[3], cluster, base
-    )
-    state.fitted[3] = refit_at(total[N])
+def _fit(state):  # type: ignore[no-untyped-def]  # numba infers it
+    prior, f = fit_compiled(state.adjacency, state.edges, state.items, state.new, state.total), state.fitted
+    f[0], f[1], f[2], f[3] = prior.known.odds, prior.known.trust, prior.new.odds, prior.new.trust
+    f[4], f[5], f[6], f[7] = prior.edge, prior.least, prior.dispersion, prior.ceiling
+    f[8] = refit_at(state.total[N])
 
 
 @numba.njit(cache=True)

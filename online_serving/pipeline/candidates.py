@@ -65,7 +65,7 @@ class Query(NamedTuple):
     user: EncodedUser
     allowed: Bool  # (items,)
     slate_size: int
-    item_prior: float  # trials that outweigh the prior: until then an item is fresh
+    fresh_trials: float  # served as often, a new item is fresh no longer
 
 
 class Source(NamedTuple):
@@ -93,7 +93,7 @@ SOURCES = (
     Source(
         "fresh",
         1 << 2,
-        lambda q, n: fresh(q.snapshot, q.table, q.allowed, n, q.item_prior),
+        lambda q, n: fresh(q.snapshot, q.table, q.allowed, n, q.fresh_trials),
         lambda serving: serving.fresh_candidates,
     ),
     Source(

@@ -87,7 +87,7 @@ class Pipeline:
         if request.only is not None and request.only.items and np.count_nonzero(allowed) <= self._serving.candidates:
             named = np.flatnonzero(allowed)
             return named, np.full(len(named), retrieve.NAMED, dtype=np.uint8)
-        query = retrieve.Query(snapshot, table, user, allowed, request.slate_size, self._bandit.item_prior)
+        query = retrieve.Query(snapshot, table, user, allowed, request.slate_size, self._bandit.fresh_trials)
         return retrieve.find_all(query, self._serving, self._stage)
 
 

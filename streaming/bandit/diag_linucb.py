@@ -4,16 +4,20 @@ Online Matching (Yi et al., RecSys 2023): E[r_uj] = <w_u, theta_j>, with w_u the
 10) and only the diagonal d_j of the covariance of arm j (Eqs. 7-9). Two forms of the score are here:
 
 published  mean = sum_c w_c b_cj / (d_cj + prior);  bonus = alpha sqrt(sum_c w_c^2 / (served_cj + prior))
-residual   the offline prediction p, corrected by what was observed beyond it, level by level:
-               rho_j  = (R_j - P_j - base_j N_j + l g) / (N_j + l)                              the item
-               mean   = p + rho_j + sum_c w_c ( beta_c + (b_cj - f_cj - (rho_j + beta_c) s_cj) / (served_cj + lambda) )
-               bonus  = alpha sd sqrt( 1 / (served_j + item_prior) + sum_c w_c^2 / (served_cj + edge_prior) )
-           with sd the standard deviation of all rewards; g, l, beta, base and lambda are fitted to the sums (prior.py).
-           Derived in infra/decisions/bandit-form.md.
+ratio      the offline prediction p, its odds multiplied by what was observed over what was expected, level by level:
+               q, q_j    = p and the mean prediction P_j / N_j of the item's trials, odds times those of its group
+               lambda_j  = (R_j + a) / (N_j q_j + a)                                            the item
+               e_cj      = lambda_j q_j / (P_j / N_j) f_cj                                      expected at the edge
+               theta     = 1 + sum_c w_c (b_cj - e_cj) / (e_cj d_cj / s_cj + a_edge)            the edges
+               odds mean = odds q * odds(theta lambda_j q_j) / odds(q_j)
+               bonus     = alpha mean (1 - mean) / (1 - theta lambda_j q_j) *
+                               sqrt( phi / (R_j + a) + sum_c w_c^2 phi / (e_cj d_cj / s_cj + a_edge) )
+           the groups' odds, a, a_edge and phi are fitted to the sums (prior.py). Small chances multiply, and none
+           leaves [0, 1]. Derived in infra/decisions/bandit-form.md.
 
-A trial is counted in `served` at once, and its reward when it is resolved. In the bonus, feedback that is on its way
-invites no stampede; in the mean, it stands for what the item gives elsewhere, until it says otherwise. Pure functions
-over arrays; the kernel is compiled, and its test holds the plain NumPy form.
+A trial is counted in `served` at once, and its reward when it is resolved. What is on its way counts as if it had come
+out as expected: it invites no stampede, and an item or edge is not believed on the strength of its first few answers.
+Pure functions over arrays; the kernels are compiled, and their test holds the plain NumPy form.
 """
 
 import math
@@ -23,18 +27,17 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.arrays import Float32, Float64, Int64
+from feature_store.arrays import Bool, Float32, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency
-from feature_store.sums import REWARD, REWARD_SQ, SERVED, B, D, F, N, S
+from feature_store.sums import PREDICTED, REWARD, SERVED, B, D, F, N, S
 from streaming.bandit.lookup import place, places
-from streaming.bandit.prior import Prior, check_rows, item_level
+from streaming.bandit.prior import NEAR, Prior, believed, check_rows, next_edge, odds_of, shifted
 from streaming.settings import BanditSettings, ScoreForm
 
 Uint64 = NDArray[np.uint64]
 
 MAX_ACTIVE_CLUSTERS = 62  # bits of an edge mask, with room for a sign
-_DEFAULT_SD = 0.5  # of rewards in [0, 1], until some were seen
 
 
 class Table(NamedTuple):
@@ -43,9 +46,14 @@ class Table(NamedTuple):
     adjacency: Adjacency
     edges: Float64  # (edges, 5) edge rows
     items: Float64  # (items, 5) item rows
+    new: Bool  # (items,) training knew nothing of it
     total: Float64  # (5,) sum of all item rows
     prior: Prior  # fitted to them, not necessarily a moment ago
     trial_weight: float = 1.0  # what a trial of now adds to sums; pseudo-trials are trials of now
+
+    def rows(self) -> tuple[Adjacency, Float64, Float64, Bool]:
+        """What compiled code reads."""
+        return self.adjacency, self.edges, self.items, self.new
 
     def copy(self) -> "Table":
         """A table of its own, which nothing changes."""
@@ -88,94 +96,84 @@ def score(
     check_rows(table.adjacency, table.edges)
     mean, bonus = np.empty(len(candidates)), np.empty(len(candidates))
     edges = np.empty(len(candidates), dtype=np.uint64)
-    trial = table.trial_weight
-    _score(
-        settings.form is ScoreForm.PUBLISHED,
-        settings.alpha * math.sqrt(trial),  # the bonus is of 1 / trials: of now, not of the sums'
-        settings.edge_prior * trial,
-        settings.item_prior * trial,
-        reward_deviation(table.total, trial),
-        clusters,
-        weights,
-        candidates,
-        predicted,
-        table.adjacency,
-        table.edges,
-        table.items,
-        table.prior._replace(edge=table.prior.edge * trial, item=table.prior.item * trial),
-        mean,
-        bonus,
-        edges,
-    )
+    found, trial = (mean, bonus, edges), table.trial_weight
+    alpha, prior = settings.alpha * math.sqrt(trial), settings.edge_prior * trial  # of trials of now, not of the sums'
+    if settings.form is ScoreForm.PUBLISHED:
+        _published(alpha, prior, clusters, weights, candidates, table.adjacency, table.edges, *found)
+    else:
+        _ratio(alpha, prior, clusters, weights, candidates, predicted, *table.rows(), table.prior, trial, *found)
     return Estimate(mean, bonus, edges)
 
 
-def reward_deviation(total: Float64, trial: float = 1.0) -> float:
-    """Standard deviation of the rewards summed in an item row, with two pseudo-trials of a fair coin. trial: what a
-    trial of now adds to the row."""
-    n = total[N] + 2.0 * trial
-    mean = (total[REWARD] + trial) / n
-    return math.sqrt(max((total[REWARD_SQ] + trial) / n - mean * mean, 0.0)) or _DEFAULT_SD
+@numba.njit(cache=True)
+def _published(  # type: ignore[no-untyped-def]  # numba infers the types from the arrays
+    alpha, prior, clusters, weights, candidates, adjacency, edge_rows, mean, bonus, edges
+):
+    mean[:] = 0.0
+    bonus[:] = 0.0
+    edges[:] = 0
+    slots, shift = places(candidates)
+    for k in range(len(clusters)):
+        w, bit = weights[k], np.uint64(1) << np.uint64(k)
+        at, newer = adjacency.start[clusters[k]], adjacency.newest[clusters[k]]
+        while at < adjacency.start[clusters[k] + 1] or newer >= 0:
+            j, edge, at, newer = next_edge(adjacency, clusters[k], at, newer)
+            i = place(slots, shift, candidates, j)
+            if i >= 0:
+                row = edge_rows[edge]
+                edges[i] |= bit
+                mean[i] += w * row[B] / (row[D] + prior)
+                bonus[i] += w * w / (row[SERVED] + prior)
+    for i in range(len(candidates)):
+        bonus[i] = alpha * math.sqrt(bonus[i])
 
 
 @numba.njit(cache=True)
-def _score(  # type: ignore[no-untyped-def]  # numba infers the types from the arrays
-    published,
-    alpha,
-    edge_prior,
-    item_prior,
-    deviation,
-    clusters,
-    weights,
-    candidates,
-    predicted,
-    adjacency,
-    edge_rows,
-    item_rows,
-    prior,
-    mean,
-    bonus,
-    edges,
-):
+def _ratio(  # type: ignore[no-untyped-def]  # numba infers the types from the arrays
+    alpha, edge_prior, clusters, weights, candidates, predicted, adjacency, edge_rows, item_rows, new, prior, trial,
+    mean, bonus, edges,
+):  # fmt: skip
     n = len(candidates)
-    users = 0.0  # what this user's clusters give
-    for k in range(len(clusters)):
-        users += weights[k] * prior.cluster[clusters[k]]
-    level, width = np.empty(n), np.empty(n)
+    ceiling, edge_trust = prior.ceiling, prior.edge * trial
+    chance, usual = np.empty(n), np.empty(n)  # the prediction, and the mean one of the item's trials
+    worth = np.empty(n)  # what the item earns in units of its predictions
+    differs, spread = np.zeros(n), np.empty(n)  # theta - 1, and the variance of theta lambda relative to its square
     for i in range(n):
-        j = candidates[i]
-        base = prior.base[j] if j < len(prior.base) else 0.0
-        level[i] = item_level(item_rows[j], base, prior.item, prior.general)
-        mean[i] = 0.0 if published else predicted[i] + level[i] + users
-        width[i] = 0.0 if published else 1.0 / (item_rows[j, SERVED] + item_prior)
+        row = item_rows[candidates[i]]
+        group = prior.new if new[candidates[i]] else prior.known
+        trials = row[N]
+        chance[i] = believed(predicted[i], prior.least)
+        usual[i] = believed(row[PREDICTED] / trials, prior.least) if trials > 0.0 else chance[i]
+        expected = shifted(usual[i], group.odds)
+        trust = group.trust * trial + max(row[SERVED] - trials, 0.0) * expected
+        rewards = max(row[REWARD] / ceiling, 0.0) + trust
+        worth[i] = rewards / (trials * expected + trust) * expected / usual[i]
+        spread[i] = 1.0 / rewards
         edges[i] = 0
     # By cluster: what is read does not depend on how many clusters an item is connected to.
     slots, shift = places(candidates)
     for k in range(len(clusters)):
         w, bit = weights[k], np.uint64(1) << np.uint64(k)
-        at = adjacency.start[clusters[k]]
-        end = adjacency.start[clusters[k] + 1]
-        newer = adjacency.newest[clusters[k]]
-        while at < end or newer >= 0:
-            if at < end:
-                j, edge = adjacency.items[at], at
-                at += 1
-            else:
-                j, edge = adjacency.appended[newer], len(adjacency.items) + newer
-                newer = adjacency.older[newer]
+        at, newer = adjacency.start[clusters[k]], adjacency.newest[clusters[k]]
+        while at < adjacency.start[clusters[k] + 1] or newer >= 0:
+            j, edge, at, newer = next_edge(adjacency, clusters[k], at, newer)
             i = place(slots, shift, candidates, j)
             if i < 0:
                 continue
             row = edge_rows[edge]
             edges[i] |= bit
-            if published:
-                mean[i] += w * row[B] / (row[D] + edge_prior)
-            else:
-                common = level[i] + prior.cluster[clusters[k]]
-                mean[i] += w * (row[B] - row[F] - common * row[S]) / (row[SERVED] + prior.edge)
-            width[i] += w * w / (row[SERVED] + edge_prior)
+            expected = worth[i] * max(row[F], prior.least * row[S])
+            weight = row[D] / row[S] if row[S] > 0.0 else 0.0
+            known = expected * weight + max(row[SERVED] - row[D], 0.0) * worth[i] * usual[i] + edge_trust
+            differs[i] += w * (row[B] / ceiling - expected) / known
+            spread[i] += w * w / (known + edge_prior - edge_trust)
     for i in range(n):
-        bonus[i] = alpha * math.sqrt(width[i]) * (1.0 if published else deviation)
+        level = min(worth[i] * usual[i], 1.0)
+        rest = max(1.0 - level, NEAR)
+        value = shifted(chance[i], odds_of(level) / odds_of(usual[i]) * math.exp(min(differs[i] / rest, 30.0)))
+        mean[i] = ceiling * value
+        steepness = value * (1.0 - value) / rest
+        bonus[i] = alpha * ceiling * steepness * math.sqrt(prior.dispersion * spread[i])
 
 
 def _check(clusters: Int64, weights: Float64) -> None:

@@ -1,11 +1,15 @@
-"""What is common to many edges, fitted to the sums themselves: the level of items, the level of clusters, and how far a
-single edge may be trusted to differ from both.
+"""What sums of many items and edges say together: how far the predictions are off for known and for new items, and how
+far an item, and an edge, may be trusted to differ from what is expected of it.
 
-Trials of all edges together follow  r = p + rho_j + sum_c w_c (beta_c + theta_cj) + noise:  an item's worth beyond its
-prediction, what the users of a cluster give beyond that, and the edge. Item and cluster levels are the two main effects
-of an additive model, each shrunk, fitted by turns (backfitting; Breiman & Friedman 1985) to the sums: because
-sum_c w_c beta_c is linear in w, its total over an item's trials is sum_c beta_c s_cj, and no trial is looked at again.
-The fit is a function of the sums alone: the same sums, however they came together, give the same prior.
+Rewards are held against what was expected. Of an item with sums R and E, E being the calibrated predictions of the same
+trials, R / E is what it earns in units of what was expected, and with R ~ Poisson(lambda E), lambda ~ Gamma(a, a),
+
+    lambda = (R + a) / (E + a)          the Gamma-Poisson posterior mean (Clayton & Kaldor 1987)
+    Var(R - E) = phi E + E^2 phi / a    so that moments over items say what a is (Buehlmann & Straub 1970)
+
+with phi the variance of a reward in units of its mean: 1 for rare rewards of 0 or 1, less for dense or graded ones.
+The fit is a function of the sums alone: the same sums, however they came together, give the same prior. Derived in
+infra/decisions/bandit-form.md.
 """
 
 from typing import NamedTuple
@@ -13,53 +17,52 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from feature_store.arrays import Float64
+from feature_store.arrays import Bool, Float64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency
 from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, B, D, F, N, S
 
-_SWEEPS = 2
-# Moments say how much edges differ in a log drawn at random. A policy that shows what it believes in, and so corrects
-# what it overestimates at once, does better with far less shrinkage: measured in closed loops, by the regret bench's
-# tuning seeds (infra/decisions/bandit-form.md).
-_OPTIMISM = 0.001
-_LEAST, _MOST = 0.01, 30.0  # pseudo-trials behind an edge
-_MOST_ITEM = 100.0  # pseudo-trials behind an item; its level is exploited for long: moments are taken at their word
+FIRST_FIT = 20.0  # trials: fewer say nothing
+NEAR = 1e-9  # a chance is this far from 0 and 1, so that its odds are finite
+_BELIEVED = 0.1  # of the mean reward: a prediction below it is not believed, 0 least of all
+_GROUP = 5.0  # rewards behind the level of a group
+_LEAST, _MOST = 0.1, 100.0  # rewards behind an item or edge
+# A policy that shows what it believes in corrects at once what it overestimates, and learns most where it dares to
+# differ: edges do best with less shrinkage than moments of a log at random ask for (infra/decisions/bandit-form.md).
+_OPTIMISM = 0.1
+_ITEM, _NEW, _EDGE = 10.0, 1.0, 30.0  # the same where moments say nothing: one squared reward's worth of evidence
 
-FIRST_FIT = 50.0  # trials: fewer say nothing about how edges differ
+
+class Group(NamedTuple):
+    """Items that training knew, or those that it did not."""
+
+    odds: float  # factor on the odds of a prediction that makes it right on average
+    trust: float  # a: rewards as expected that weigh as much as an item's own
 
 
 class Prior(NamedTuple):
-    """What edges and items are shrunk to, and how strongly."""
+    """What items and edges are shrunk to, and how strongly. Rewards are in units of `ceiling`."""
 
-    edge: float  # pseudo-trials behind an edge
-    item: float  # pseudo-trials behind the level of an item
-    general: float  # what an item of which nothing is known earns beyond its prediction
-    cluster: Float64  # (C,) what a cluster's users give beyond prediction and item
-    base: Float64  # (items,) the mean of what the clusters of its trials' users give; items after these have none
+    known: Group
+    new: Group
+    edge: float  # rewards as expected that weigh as much as an edge's own
+    least: float  # chances: a prediction below this is read as this
+    dispersion: float  # phi
+    ceiling: float  # no item earns more on average, however good: 1 for rewards in [0, 1]
 
     @classmethod
-    def unknown(cls, clusters: int) -> "Prior":
+    def unknown(cls) -> "Prior":
         """Before anything was seen."""
-        return cls(_LEAST, _MOST_ITEM, 0.0, np.zeros(clusters), np.zeros(0))
+        return cls(Group(1.0, _ITEM), Group(1.0, _NEW), _OPTIMISM * _MOST, 0.0, 1.0, 1.0)
 
 
-def fit(
-    adjacency: Adjacency,
-    edges: Float64,
-    items: Float64,
-    total: Float64,
-    item_prior: float,
-    cluster_prior: float,
-    trial: float = 1.0,
-) -> Prior:
-    """Fits the prior to edge rows (E, 5), item rows (n, 5) and their sum (5,). item_prior, cluster_prior: pseudo-trials
-    behind the level of an item, at least, and of a cluster. trial: what a trial of now adds to the rows. Raises
-    InvalidInput if there are not as many edge rows as edges."""
+def fit(adjacency: Adjacency, edges: Float64, items: Float64, new: Bool, total: Float64, trial: float = 1.0) -> Prior:
+    """Fits the prior to edge rows (E, 5), item rows (n, 5) and their sum (5,). new (n,): items that training knew
+    nothing of. trial: what a trial of now adds to the rows. Raises InvalidInput if there are not as many edge rows as
+    edges."""
     check_rows(adjacency, edges)
-    cluster, base = np.zeros(len(adjacency.newest)), np.zeros(len(items))
-    edge, item, general = fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster, base, trial)
-    return Prior(edge, item, general, cluster, base)
+    fitted: Prior = fit_compiled(adjacency, edges, items, new, total, trial)
+    return fitted
 
 
 def check_rows(adjacency: Adjacency, edges: Float64) -> None:
@@ -75,95 +78,112 @@ def refit_at(trials):  # type: ignore[no-untyped-def]  # numba infers it
 
 
 @numba.njit(cache=True, nogil=True)
-def fit_into(adjacency, edges, items, total, item_prior, cluster_prior, cluster, base, trial=1.0):  # type: ignore[no-untyped-def]  # numba infers it
-    """fit, for compiled code: fills cluster (C,) and base (items,), and returns (edge, item, general)."""
-    n = total[N]
-    if n <= 0.0:
-        return _LEAST, _MOST_ITEM, 0.0
-    least_item = item_prior
-    item_prior, cluster_prior = item_prior * trial, cluster_prior * trial
-    base[:] = 0.0
-    level = np.empty(len(items))
-    general = _general(items, base, item_prior)
-    for _ in range(_SWEEPS):
-        _levels(items, base, item_prior, general, level)
-        given, weight, all_given, all_weight = np.zeros(len(cluster)), np.zeros(len(cluster)), 0.0, 0.0
-        for c in range(len(cluster)):
-            at, newer = adjacency.start[c], adjacency.newest[c]
-            while at < adjacency.start[c + 1] or newer >= 0:
-                j, row, at, newer = _next(adjacency, c, at, newer)
-                given[c] += edges[row, B] - edges[row, F] - level[j] * edges[row, S]
-                weight[c] += edges[row, S]
-            cluster[c] = given[c] / (weight[c] + cluster_prior)
-            all_given += cluster[c] * weight[c]
-            all_weight += weight[c]
-        if all_weight > 0.0:
-            cluster -= all_given / all_weight  # the level of all is the items'
-        base[:] = 0.0
-        for c in range(len(cluster)):
-            at, newer = adjacency.start[c], adjacency.newest[c]
-            while at < adjacency.start[c + 1] or newer >= 0:
-                j, row, at, newer = _next(adjacency, c, at, newer)
-                base[j] += cluster[c] * edges[row, S]
-        for j in range(len(items)):
-            base[j] = base[j] / items[j, N] if items[j, N] > 0.0 else 0.0
-        general = _general(items, base, item_prior)
-    base_free = np.zeros(len(items))  # what edges show beyond their item, their clusters' share included
-    _levels(items, base_free, item_prior, general, level)
-    variance = max(total[REWARD_SQ] / n - (total[REWARD] / n) ** 2, 1e-9)
-    # Var(b - f - rho s) = variance d + tau^2 d^2 over edges, and over items alike: method of moments. Of trials that
-    # fade it is less, down to half the variance: then both are shrunk a little more than they need be.
-    noise = variance * trial
-    excess = squares = 0.0
+def shifted(chance, odds):  # type: ignore[no-untyped-def]  # numba infers it
+    """The chance whose odds are those of another one times a factor."""
+    return chance * odds / (1.0 - chance + chance * odds)
+
+
+@numba.njit(cache=True, nogil=True)
+def odds_of(chance):  # type: ignore[no-untyped-def]  # numba infers it
+    """Finite and above 0, also for 0 and 1."""
+    chance = min(max(chance, NEAR), 1.0 - NEAR)
+    return chance / (1.0 - chance)
+
+
+@numba.njit(cache=True, nogil=True)
+def believed(chance, least):  # type: ignore[no-untyped-def]  # numba infers it
+    """A prediction as it is read."""
+    return min(max(chance, least, NEAR), 1.0 - NEAR)
+
+
+@numba.njit(cache=True, nogil=True)
+def fit_compiled(adjacency, edges, items, new, total, trial=1.0):  # type: ignore[no-untyped-def]  # numba infers it
+    """fit, for compiled code."""
+    if total[N] < FIRST_FIT * trial:
+        return Prior(Group(1.0, _ITEM), Group(1.0, _NEW), _OPTIMISM * _MOST, 0.0, 1.0, 1.0)
+    ceiling = 1.0
     for j in range(len(items)):
-        beyond = items[j, REWARD] - items[j, PREDICTED] - (general + base[j]) * items[j, N]
-        excess += beyond * beyond - noise * items[j, N]
-        squares += items[j, N] * items[j, N]
-    item = _shrinkage(variance * squares, excess, least_item, _MOST_ITEM)
+        if items[j, REWARD] > 0.0:
+            ceiling = max(ceiling, items[j, REWARD_SQ] / items[j, REWARD])
+    least = _BELIEVED * min(max(total[REWARD] / ceiling / (total[N] + trial), 0.0), 1.0)
+    dispersion = _dispersion(items, ceiling, trial)
+    everybody = _sums(items, new, 2, least, ceiling, trial)
+    general = _ratio(everybody, 1.0, 1.0)
+    groups, expected = np.empty((2, 2)), np.zeros(len(items))
+    for group in range(2):
+        own = _sums(items, new, group, least, ceiling, trial)
+        mean = own[1] / own[2] if own[2] > 0.0 else everybody[1] / everybody[2]
+        odds = odds_of(mean * _ratio(own, general, _GROUP)) / odds_of(mean)
+        excess = squares = 0.0
+        for j in range(len(items)):
+            if items[j, N] > 0.0 and new[j] == (group == 1):
+                expected[j] = items[j, N] * shifted(believed(items[j, PREDICTED] / items[j, N], least), odds)
+                beyond = (items[j, REWARD] / ceiling - expected[j]) / trial
+                excess += beyond * beyond - dispersion * expected[j] / trial
+                squares += (expected[j] / trial) ** 2
+        groups[group] = odds, _trust(squares, excess, dispersion, _NEW if group else _ITEM)
     excess = squares = 0.0
-    for c in range(len(cluster)):
+    for c in range(len(adjacency.newest)):
         at, newer = adjacency.start[c], adjacency.newest[c]
         while at < adjacency.start[c + 1] or newer >= 0:
-            j, row, at, newer = _next(adjacency, c, at, newer)
-            e = edges[row]
-            excess += (e[B] - e[F] - level[j] * e[S]) ** 2 - noise * e[D]
-            squares += e[D] * e[D]
-    edge = _shrinkage(_OPTIMISM * variance * squares, excess, _LEAST, _MOST) if squares > 0.0 else _LEAST
-    return edge, item, general
+            j, row, at, newer = next_edge(adjacency, c, at, newer)
+            e, n = edges[row], items[j, N]
+            if e[S] <= 0.0 or n <= 0.0:
+                continue
+            trust = groups[int(new[j]), 1] * trial
+            level = (items[j, REWARD] / ceiling + trust) / (expected[j] + trust)
+            each = level * expected[j] / n / believed(items[j, PREDICTED] / n, least)
+            wanted, weight = each * max(e[F], least * e[S]), e[D] / e[S]
+            beyond = (e[B] / ceiling - wanted) / trial
+            excess += beyond * beyond - dispersion * wanted * weight / trial
+            squares += (wanted * weight / trial) ** 2
+    return Prior(
+        Group(groups[0, 0], groups[0, 1]), Group(groups[1, 0], groups[1, 1]),
+        max(_OPTIMISM * _trust(squares, excess, dispersion, _EDGE), _LEAST), least, dispersion, ceiling,
+    )  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True)
-def _shrinkage(noise, excess, least, most):  # type: ignore[no-untyped-def]  # numba infers it
-    return most if excess <= 0.0 else min(max(noise / excess, least), most)
-
-
-@numba.njit(cache=True, nogil=True)
-def item_level(row, base, item_prior, general):  # type: ignore[no-untyped-def]  # numba infers it
-    """rho of an item's row (5,): its worth beyond prediction and users, shrunk to the general one."""
-    return (row[REWARD] - row[PREDICTED] - base * row[N] + item_prior * general) / (row[N] + item_prior)
-
-
-@numba.njit(cache=True, nogil=True)
-def _levels(items, base, item_prior, general, level):  # type: ignore[no-untyped-def]  # numba infers it
-    for j in range(len(items)):
-        level[j] = item_level(items[j], base[j], item_prior, general)
-
-
-@numba.njit(cache=True, nogil=True)
-def _general(items, base, item_prior):  # type: ignore[no-untyped-def]  # numba infers it
-    """The mean over items, not over trials: a good policy's trials are of its best items, a new item is like any."""
-    total, weight = 0.0, 1.0
+def _sums(items, new, group, least, ceiling, trial):  # type: ignore[no-untyped-def]  # numba infers it
+    """(rewards, predicted, trials) of the known items (0), the new ones (1) or all (2), in trials of now."""
+    reward = predicted = trials = 0.0
     for j in range(len(items)):
         n = items[j, N]
-        if n > 0.0:
-            known = n / (n + item_prior)
-            total += known * ((items[j, REWARD] - items[j, PREDICTED]) / n - base[j])
-            weight += known
-    return total / weight
+        if n > 0.0 and (group == 2 or new[j] == (group == 1)):
+            reward += items[j, REWARD] / ceiling
+            predicted += n * believed(items[j, PREDICTED] / n, least)
+            trials += n
+    return reward / trial, predicted / trial, trials / trial
 
 
 @numba.njit(cache=True, nogil=True)
-def _next(adjacency, cluster, at, newer):  # type: ignore[no-untyped-def]  # numba infers it
+def _ratio(sums, general, rewards):  # type: ignore[no-untyped-def]  # numba infers it
+    """Observed over predicted, shrunk to a general ratio by so many rewards; above 0."""
+    return general * (max(sums[0], 0.0) + rewards) / (general * sums[1] + rewards)
+
+
+@numba.njit(cache=True, nogil=True)
+def _dispersion(items, ceiling, trial):  # type: ignore[no-untyped-def]  # numba infers it
+    """The variance of a reward within items in units of its mean, with that of one reward of 1."""
+    variance = mean = trial
+    for j in range(len(items)):
+        n, reward = items[j, N], items[j, REWARD] / ceiling
+        if n > trial and reward > 0.0:
+            within = items[j, REWARD_SQ] / ceiling**2 - reward * reward / n
+            variance += max(within, 0.0) * n / (n - trial)
+            mean += reward
+    return min(variance / mean, 1.0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _trust(squares, excess, dispersion, otherwise):  # type: ignore[no-untyped-def]  # numba infers it
+    """a by moments, with a squared reward's worth of evidence that it is what it is otherwise."""
+    excess += dispersion / otherwise
+    return _MOST if excess <= 0.0 else min(max(dispersion * (squares + 1.0) / excess, _LEAST), _MOST)
+
+
+@numba.njit(cache=True, nogil=True)
+def next_edge(adjacency, cluster, at, newer):  # type: ignore[no-untyped-def]  # numba infers it
     """(item, row) of a cluster's next edge, and where to go on: the first edges, then those appended."""
     if at < adjacency.start[cluster + 1]:
         return np.int64(adjacency.items[at]), np.int64(at), at + 1, newer

@@ -21,7 +21,8 @@ BATCHES = {4: 3.0, 9: 2.0, 12: 6.0}  # offset after a batch: trials of i3 in it
 def commit(made: Installation, active: Active, expected: int | None, *offsets: int, partition: int = 1) -> None:
     """Commits the batches that lead to the offsets, in one partition."""
     for offset in offsets:
-        trials = [BATCHES[offset], BATCHES[offset], 0.0, 0.0, 0.0]  # no reward: nobody is spared the item
+        n = BATCHES[offset]
+        trials = [n, n, 0.0, 0.0, 0.05 * n]  # no reward where hardly any was expected: nobody is spared the item
         before = None if expected is None else Position("log", expected)
         written = Commit(Position("log", offset), [], 0, True, rows_of({":i3": trials}), {}, [])
         made.bandit.commit(active.namespace, partition, before, written)

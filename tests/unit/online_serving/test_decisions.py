@@ -64,7 +64,7 @@ def current(tmp_path_factory: pytest.TempPathFactory) -> Current:
     home: Path = tmp_path_factory.mktemp("releases")
     release = build_release(home, catalogue=CATALOGUE)
     snapshot = Snapshot.load(home, release, CATALOGUE)
-    parameters = Parameters(snapshot.graph, [], [3, 4], BanditSettings())
+    parameters = Parameters(snapshot.graph, [], [3, 4])
     current = Current()
     current.publish(ServingState(Active(release, "n"), snapshot, parameters, []))
     return current

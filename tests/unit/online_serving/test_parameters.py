@@ -35,7 +35,7 @@ def row(value: float) -> np.ndarray:
 
 def test_by_hand() -> None:
     base = rows_of({":a": row(1), "2:a": row(10)})
-    parameters = Parameters(graph_of_three(), [base], [5, 7], BanditSettings())
+    parameters = Parameters(graph_of_three(), [base], [5, 7])
     table = parameters.table(0)
     np.testing.assert_array_equal(table.items[0], row(1))
     np.testing.assert_array_equal(table.edges[1], row(10))
@@ -50,7 +50,7 @@ def test_by_hand() -> None:
 
 
 def test_changes_add_up() -> None:
-    parameters = Parameters(graph_of_three(), [], [0], BanditSettings())
+    parameters = Parameters(graph_of_three(), [], [0])
     for value in (1.0, 2.0, 7.0):
         parameters.apply(0, int(value), parameters.located(rows_of({":a": row(value)})))
     np.testing.assert_array_equal(parameters.table(0).items[0], row(1) + row(2) + row(7))
@@ -59,7 +59,7 @@ def test_changes_add_up() -> None:
 
 def test_rows_of_an_item_that_comes_later_wait_for_it() -> None:
     graph = graph_of_three()
-    parameters = Parameters(graph, [rows_of({"0:late": row(1)})], [0, 0], BanditSettings())
+    parameters = Parameters(graph, [rows_of({"0:late": row(1)})], [0, 0])
     parameters.apply(0, 1, parameters.located(rows_of({":late": row(2), "0:late": row(3)})))
     assert len(parameters.table(0).items) == 3
     parameters.extend(graph.with_items(["late"], [EDGES["late"]]))
@@ -88,9 +88,9 @@ def counted(trials: float) -> dict[str, np.ndarray]:
 
 
 def test_after_a_half_life_every_trial_counts_half() -> None:
-    fading = Parameters(graph_of_three(), [rows_of(counted(4))], [0], SETTINGS, DECAY)
+    fading = Parameters(graph_of_three(), [rows_of(counted(4))], [0], DECAY)
     for trials, now in ((4, 0), (2, HALF_LIFE), (1, 2 * HALF_LIFE), (0.5, 3 * HALF_LIFE)):
-        lasting = Parameters(graph_of_three(), [rows_of(counted(trials))], [0], SETTINGS)
+        lasting = Parameters(graph_of_three(), [rows_of(counted(trials))], [0])
         found, wanted = seen_by(fading.table(5 * DAY + now)), seen_by(lasting.table(0))
         assert found.mean == pytest.approx(wanted.mean, rel=1e-7)
         assert found.bonus == pytest.approx(wanted.bonus, rel=1e-7)
@@ -98,31 +98,36 @@ def test_after_a_half_life_every_trial_counts_half() -> None:
 
 
 def test_the_prior_is_fitted_to_trials_of_now() -> None:
-    fading = Parameters(graph_of_three(), [rows_of(counted(30))], [0], SETTINGS, DECAY)  # 90 trials in all
+    fading = Parameters(graph_of_three(), [rows_of(counted(12))], [0], DECAY)  # 36 trials in all
     now = 5 * DAY + HALF_LIFE
     fading.refit(now)
-    assert fading.table(now).prior.edge == Prior.unknown(3).edge, "45 are left: too few"
-    fading.apply(0, 1, fading.located(rows_of(counted(10))))
+    assert fading.table(now).prior == Prior.unknown(), "18 are left: too few"
+    fading.apply(0, 1, fading.located(rows_of(counted(28))))
     fading.refit(now)
     table = fading.table(now)
     assert table.total[N] == 120
+    wanted = fit(graph_of_three().adjacency, table.edges / 2, table.items / 2, table.new, table.total / 2)
+    assert wanted != Prior.unknown()
+    assert numbers(table.prior) == pytest.approx(numbers(wanted), rel=1e-6)
+
+
+def numbers(prior: Prior) -> list[float]:
+    return [*prior.known, *prior.new, *prior[2:]]
+
+
+def test_items_that_training_knew_nothing_of_are_new() -> None:
     graph = graph_of_three()
-    wanted = fit(
-        graph.adjacency, table.edges / 2, table.items / 2, table.total / 2, SETTINGS.item_prior, SETTINGS.cluster_prior
-    )
-    assert wanted.edge > Prior.unknown(3).edge
-    assert table.prior.edge == pytest.approx(wanted.edge, rel=1e-6)
-    assert table.prior.general == pytest.approx(wanted.general, rel=1e-6)
-    assert table.prior.cluster == pytest.approx(wanted.cluster, rel=1e-6)
-    assert table.prior.base == pytest.approx(wanted.base, rel=1e-6)
+    parameters = Parameters(graph, [], [0], unknown=np.array([1]))
+    parameters.extend(graph.with_items(["late"], [EDGES["late"]]))
+    assert parameters.table(0).new.tolist() == [False, True, False, True]
 
 
 def test_a_prior_is_fitted_while_the_catalogue_grows() -> None:
     """As in a server: another thread's snapshots have thousands of new items before the parameters hear of them."""
     rng = np.random.default_rng(0)
     graph = Graph.build([f"i{j}" for j in range(200)], np.repeat(np.arange(200), 3), rng.permutation(600) % 30, 30)
-    parameters = Parameters(graph, [], [0], SETTINGS)
-    afresh = Parameters(graph, [], [0], SETTINGS)
+    parameters = Parameters(graph, [], [0])
+    afresh = Parameters(graph, [], [0])
     for n in range(20):
         grown = graph.with_items([f"{n}-{k}" for k in range(250)], [[k % 30, (k + n) % 30] for k in range(250)])
         trials = rng.poisson(5, graph.size) * (1 + n)
@@ -133,9 +138,8 @@ def test_a_prior_is_fitted_while_the_catalogue_grows() -> None:
         found = parameters.table(0)
         afresh.apply(0, n, afresh.located(rows))
         wanted = afresh.fitted(afresh.table(0))
-        for one, other in zip(found.prior, wanted, strict=True):
-            np.testing.assert_array_equal(one, other)
-            assert np.isfinite(np.asarray(one)).all()
+        assert found.prior == wanted
+        assert np.isfinite(numbers(wanted)).all()
         parameters.extend(grown)
         afresh.extend(grown)
         graph = grown
@@ -143,7 +147,7 @@ def test_a_prior_is_fitted_while_the_catalogue_grows() -> None:
 
 def test_parameters_go_over_to_graphs_that_grew_out_of_theirs_only() -> None:
     graph = graph_of_three()
-    parameters = Parameters(graph, [], [0], SETTINGS)
+    parameters = Parameters(graph, [], [0])
     with pytest.raises(InvalidInput, match="another graph"):
         parameters.extend(graph_of_three().with_items(["late"], [[0]]))
     grown = graph.with_items(["late"], [[0]])
@@ -159,7 +163,7 @@ def test_changes_that_come_in_parts_add_up_to_the_whole() -> None:
     graph = Graph.build([f"i{j}" for j in range(50)], np.repeat(np.arange(50), 2), rng.permutation(100) % 10, 10)
     names = [f"{c}:i{j}" for j in range(55) for c in ["", *range(10)]]  # edges there are and not, items to come
     changes = rows_of({name: rng.integers(0, 100, 5).astype(np.float64) for name in names})
-    whole, parts = (Parameters(graph, [], [0], SETTINGS) for _ in range(2))
+    whole, parts = (Parameters(graph, [], [0]) for _ in range(2))
     whole.apply(0, 7, whole.located(changes))
     *first, last = changes.parts(64)
     assert len(first) == len(names) // 64
@@ -171,14 +175,14 @@ def test_changes_that_come_in_parts_add_up_to_the_whole() -> None:
     grown = graph.with_items([f"i{j}" for j in range(50, 55)], [[k, 9] for k in range(5)])
     for parameters in (whole, parts):
         parameters.extend(grown)
-    for one, other in zip(whole.table(0)[1:4], parts.table(0)[1:4], strict=True):
+    for one, other in zip(whole.table(0)[1:5], parts.table(0)[1:5], strict=True):
         np.testing.assert_array_equal(one, other)
     assert whole.table(0).edges[-10:].any()
 
 
 def test_rows_that_were_looked_up_before_the_catalogue_grew() -> None:
     graph = graph_of_three()
-    parameters = Parameters(graph, [], [0], SETTINGS)
+    parameters = Parameters(graph, [], [0])
     changes = parameters.located(rows_of({":a": row(1), ":late": row(2), "0:late": row(3), "2:late": row(4)}))
     parameters.extend(graph.with_items(["late"], [EDGES["late"]]))
     parameters.apply(0, 1, changes)
@@ -213,9 +217,7 @@ def test_always_base_plus_all_changes_in_any_order(
     parts = [base, *(rows for _, rows in changes)]
     for sequence in (changes, order.sample(changes, len(changes))):
         graph = graph_of_three()
-        # Any whole number of trials, below 0 too: halves behind them never cancel it.
-        priors = BanditSettings(item_prior=0.5, cluster_prior=0.5)
-        parameters = Parameters(graph, [rows_of(base)], [0, 0], priors)
+        parameters = Parameters(graph, [rows_of(base)], [0, 0])
         for number, (partition, rows) in enumerate(sequence):
             if number == comes:
                 graph = graph.with_items(["late"], [EDGES["late"]])
@@ -231,7 +233,7 @@ def test_always_base_plus_all_changes_in_any_order(
 
 def test_the_table_grows_without_moving_what_it_holds() -> None:
     graph = graph_of_three()
-    parameters = Parameters(graph, [rows_of({"1:b:c": row(4)})], [0], BanditSettings())
+    parameters = Parameters(graph, [rows_of({"1:b:c": row(4)})], [0])
     for n in range(100):
         graph = graph.with_items([f"new {n}"], [[n % 3]])
         parameters.extend(graph)

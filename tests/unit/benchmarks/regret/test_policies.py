@@ -106,9 +106,9 @@ def test_thompson_draws_from_its_posterior(world: Environment) -> None:
 @pytest.mark.parametrize("kind", [policies.PUBLISHED, policies.OURS])
 def test_diag_linucb_is_the_products_update_and_score(kind: int, world: Environment) -> None:
     form = ScoreForm.PUBLISHED if kind == policies.PUBLISHED else BanditSettings().form
-    settings = BanditSettings(form=form, alpha=0.4, edge_prior=2.0, item_prior=3.0, cluster_prior=4.0)
+    settings = BanditSettings(form=form, alpha=0.4, edge_prior=2.0)
     done, pending = trials(200), trials(20)
-    parameters = np.array([0.4, 2.0, 3.0, 4.0])
+    parameters = np.array([0.4, 2.0])
     state = after(kind, parameters, world, done)
     for user, item, _ in pending:
         serve(kind, state, world, user, item)
@@ -128,8 +128,8 @@ def test_diag_linucb_is_the_products_update_and_score(kind: int, world: Environm
     assert state.items == pytest.approx(items, abs=1e-9)
     assert state.edges == pytest.approx(edges, abs=1e-9)
     total = items.sum(axis=0)
-    prior = fit(state.adjacency, edges, items, total, 3.0, 4.0)
-    table = diag_linucb.Table(state.adjacency, edges, items, total, prior)
+    prior = fit(state.adjacency, edges, items, state.new, total)
+    table = diag_linucb.Table(state.adjacency, edges, items, state.new, total, prior)
     wanted = diag_linucb.score(
         settings,
         world.clusters[USER],

@@ -51,7 +51,7 @@ class Trained:
 
     def decide(self, time: int, history: list[HistoryEvent], seen: int) -> Decision:
         """What the pipeline answers with the history (newest first) and parameters up to the offset `seen`."""
-        parameters = Parameters(self.snapshot.graph, [NO_ROWS], [0], BanditSettings())
+        parameters = Parameters(self.snapshot.graph, [NO_ROWS], [0])
         variant = Variant(name="v", share=1, bandit=BanditMode.EXPLORE)
         answer = Pipeline(ServingSettings(), BanditSettings()).recommend(
             self.snapshot,

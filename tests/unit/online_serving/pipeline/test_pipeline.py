@@ -53,7 +53,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 def parameters(snapshot: Snapshot) -> Parameters:
     rng = np.random.default_rng(5)
     base = rows_of({f":i{k}": rng.uniform(0, 20, COLUMNS) for k in range(0, 60, 3)})
-    return Parameters(snapshot.graph, [base], [0], BanditSettings())
+    return Parameters(snapshot.graph, [base], [0])
 
 
 def recommend(
@@ -223,8 +223,8 @@ def test_lists_of_what_was_liked_are_a_source(tmp_path: Path, parameters: Parame
 
 
 def test_new_items_are_candidates_until_their_trials_outweigh_the_prior(snapshot: Snapshot) -> None:
-    base = rows_of({":n7": [BANDIT.item_prior, 0, 0, 0, 0], ":n6": [BANDIT.item_prior - 1, 0, 0, 0, 0]})
-    parameters = Parameters(snapshot.graph, [base], [0], BanditSettings())
+    base = rows_of({":n7": [BANDIT.fresh_trials, 0, 0, 0, 0], ":n6": [BANDIT.fresh_trials - 1, 0, 0, 0, 0]})
+    parameters = Parameters(snapshot.graph, [base], [0])
     few = SERVING.model_copy(update={"candidates": 1, "cluster_candidates": 0, "fresh_candidates": 7})
     r = recommend(snapshot, parameters, Request(1), serving=few)
     assert {"n0", "n1", "n2", "n3", "n4", "n5", "n6"} <= set(r.candidates)

@@ -12,16 +12,18 @@ from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency, Graph
 from feature_store.sums import PREDICTED, REWARD, SERVED, B, D, F, N, S
-from streaming.bandit.diag_linucb import Estimate, Table, context, reward_deviation, score
-from streaming.bandit.prior import Prior
+from streaming.bandit.diag_linucb import Estimate, Table, context, score
+from streaming.bandit.prior import Group, Prior
 from streaming.settings import BanditSettings, ScoreForm
 
 PUBLISHED = BanditSettings(form=ScoreForm.PUBLISHED, alpha=1.5, edge_prior=0.25)
-RESIDUAL = BanditSettings(form=ScoreForm.RESIDUAL, alpha=2.0, edge_prior=1.0, item_prior=1.0)
+RATIO = BanditSettings(form=ScoreForm.RATIO, alpha=2.0, edge_prior=1.0)
+AS_PREDICTED = Group(odds=1.0, trust=5.0)
 
 
 def _table(graph: Graph, edges: np.ndarray, items: np.ndarray, prior: Prior | None = None) -> Table:
-    return Table(graph.adjacency, edges, items, items.sum(axis=0), prior or Prior.unknown(graph.clusters))
+    new = np.arange(len(items)) % 3 == 2
+    return Table(graph.adjacency, edges, items, new, items.sum(axis=0), prior or Prior.unknown())
 
 
 def _one_item(edge: Sequence[float], item: Sequence[float], prior: Prior | None = None) -> Table:
@@ -47,45 +49,96 @@ def test_published_score_by_hand() -> None:
     assert estimate.bonus[0] == pytest.approx(1.5 * math.sqrt(1 / 13))
 
 
-def test_residual_score_by_hand() -> None:
-    # item: 3 trials, 2 rewards, 1 predicted, 1/3 a trial given by its users; g = 1/4: rho = (2-1-1+1/4)/(3+1) = 1/16
-    # edge, w = 1/2, beta = 3/16: served 5, s = 2, b = 1, f = 1/2, lambda = 3: 1/2 * (1 - 1/2 - (1/16+3/16)*2)/(5+3) = 0
-    prior = Prior(edge=3.0, item=1.0, general=1 / 4, cluster=np.array([3 / 16]), base=np.array([1 / 3]))
-    table = _one_item([5, 1, 2, 1, 0.5], [4, 3, 2, 2, 1], prior)
-    estimate = score(RESIDUAL, CLUSTER, np.array([0.5]), CANDIDATE, np.array([0.3]), table)
-    assert estimate.mean[0] == pytest.approx(0.3 + 1 / 16 + 1 / 2 * 3 / 16)
-    # with b = 3 the edge adds 1/2 * 2 / 8
-    better = _one_item([5, 1, 2, 3, 0.5], [4, 3, 2, 2, 1], prior)
-    assert score(RESIDUAL, CLUSTER, np.array([0.5]), CANDIDATE, np.array([0.3]), better).mean[0] == pytest.approx(
-        0.3 + 1 / 16 + 3 / 32 + 1 / 8
+def test_ratio_score_by_hand() -> None:
+    # Item: 10 trials predicted at 1/5, of odds 1/4. Its group's odds are 4 times the predicted ones: 1, so 5 rewards
+    # are expected. 7 came; with a = 5 that makes lambda = 12/10 and a chance of 6/10, of odds 3/2.
+    prior = Prior(Group(4.0, 5.0), Group(1.0, 1.0), edge=2.0, least=0.01, dispersion=0.5, ceiling=1.0)
+    item = [10, 10, 7, 7, 2]
+    # A prediction of 1/2, of odds 1: times (3/2) / (1/4) = 6, a chance of 6/7, without the edge.
+    without = score(RATIO, CLUSTER, WEIGHT, CANDIDATE, np.array([0.5]), _one_item([0] * 5, item, prior))
+    assert without.mean[0] == pytest.approx(6 / 7)
+    # One edge, w = 1/2 in all 4 trials: served = d = 1, s = 2, f = 0.4, so 0.4 * (6/10) / (1/5) = 1.2 are expected.
+    # b = 2: theta - 1 = w (2 - 1.2) / (1.2 * 1/2 + 2) = 2/13, worth (2/13) / (1 - 6/10) = 5/13 in log odds.
+    estimate = score(
+        RATIO, CLUSTER, np.array([0.5]), CANDIDATE, np.array([0.5]), _one_item([1, 1, 2, 2, 0.4], item, prior)
     )
-    # sd: 5 pseudo-and-real trials, mean 3/5, mean square 3/5; bonus: item 1/(4+1), edge 1/4/(5+1)
-    assert estimate.bonus[0] == pytest.approx(2 * math.sqrt(3 / 5 - 9 / 25) * math.sqrt(1 / 5 + 1 / 24))
-    assert reward_deviation(table.total) == pytest.approx(math.sqrt(6 / 25))
+    odds = 6 * math.exp(5 / 13)
+    assert estimate.mean[0] == pytest.approx(odds / (1 + odds))
+    # The relative variance: phi times 1/12 for the item and w^2 / (1.2 * 1/2 + edge_prior) for the edge.
+    spread = 0.5 * (1 / 12 + 0.25 / (0.6 + RATIO.edge_prior))
+    assert estimate.bonus[0] == pytest.approx(2 * odds / (1 + odds) ** 2 / (1 - 0.6) * math.sqrt(spread))
 
 
-def test_residual_trials_on_their_way_hold_an_edge_at_its_item() -> None:
-    # the same two rewarded trials; the more further ones wait for feedback, the less the edge claims
-    item, prior = [50, 50, 25, 25, 25], Prior(edge=1.0, item=1.0, general=0.0, cluster=np.zeros(1), base=np.zeros(1))
-    means = [
-        score(RESIDUAL, CLUSTER, WEIGHT, CANDIDATE, np.array([0.5]), _one_item([served, 2, 2, 2, 1], item, prior)).mean[
-            0
-        ]
-        for served in (2, 9, 99)
+def test_new_items_are_held_against_their_own_group() -> None:
+    prior = Prior(Group(1.0, 5.0), Group(3.0, 1.0), edge=1.0, least=0.0, dispersion=1.0, ceiling=1.0)
+    graph = Graph.build(list("abc"), np.arange(3), np.zeros(3, np.int64), clusters=1)
+    table = _table(graph, np.zeros((3, 5)), np.zeros((3, 5)), prior)  # the last one is new
+    estimate = score(RATIO, CLUSTER, WEIGHT, np.arange(3), np.full(3, 0.1), table)
+    assert estimate.mean == pytest.approx([0.1, 0.1, 0.25])  # odds 1/9 and 3/9
+    assert estimate.bonus[2] > 2 * estimate.bonus[0]
+
+
+def test_what_is_on_its_way_counts_as_expected() -> None:
+    prior = Prior(AS_PREDICTED, AS_PREDICTED, edge=1.0, least=0.0, dispersion=1.0, ceiling=1.0)
+    estimates = [
+        score(RATIO, CLUSTER, WEIGHT, CANDIDATE, np.array([0.1]), _one_item([0] * 5, [served, 10, 4, 4, 1], prior))
+        for served in (10, 110, 1_000_010)
     ]
-    assert means == pytest.approx([0.5 + 1 / 3, 0.5 + 1 / 10, 0.5 + 1 / 100])
+    means = [float(estimate.mean[0]) for estimate in estimates]
+    assert means[:2] == pytest.approx([0.1 * 9 / 6, 0.1 * 19 / 16])
+    assert means[2] == pytest.approx(0.1, rel=1e-3)
+    bonuses = [float(estimate.bonus[0]) for estimate in estimates]
+    assert bonuses == sorted(bonuses, reverse=True)
 
 
-def test_residual_without_trials_is_the_offline_prediction() -> None:
-    estimate = score(RESIDUAL, CLUSTER, WEIGHT, CANDIDATE, np.array([0.3]), _one_item([0] * 5, [0] * 5))
-    assert estimate.mean[0] == 0.3
+predictions = st.floats(0, 1)
 
 
-def test_residual_stays_at_a_prediction_that_is_right() -> None:
-    # 40 trials at p = 1/4 with 10 rewards: nothing to correct anywhere
-    table = _one_item([40, 40, 40, 10, 10], [40, 40, 10, 10, 10])
-    estimate = score(RESIDUAL, CLUSTER, WEIGHT, CANDIDATE, np.array([0.25]), table)
-    assert estimate.mean[0] == 0.25
+@given(predictions)
+def test_without_trials_it_is_the_offline_prediction(p: float) -> None:
+    estimate = score(RATIO, CLUSTER, WEIGHT, CANDIDATE, np.array([p]), _one_item([0] * 5, [0] * 5))
+    assert estimate.mean[0] == pytest.approx(p, abs=1e-8)
+
+
+@given(st.integers(1, 10_000), st.floats(0.01, 0.99))
+def test_it_stays_at_a_prediction_that_is_right(trials: int, p: float) -> None:
+    item = [trials, trials, trials * p, trials * p, trials * p]
+    estimate = score(RATIO, CLUSTER, WEIGHT, CANDIDATE, np.array([p]), _one_item(item, item))
+    assert estimate.mean[0] == pytest.approx(p)
+
+
+@given(predictions, st.integers(0, 50), st.data())
+def test_it_is_monotone_in_reward(p: float, trials: int, data: st.DataObject) -> None:
+    less = data.draw(st.floats(0, trials))
+    more = data.draw(st.floats(less, trials))
+    predicted = np.array([data.draw(predictions)])
+    means = [
+        score(
+            RATIO, CLUSTER, WEIGHT, CANDIDATE, predicted,
+            _one_item([trials, trials, trials, reward, trials * p], [trials, trials, reward, reward, trials * p]),
+        ).mean[0]
+        for reward in (less, more)
+    ]  # fmt: skip
+    assert means[0] <= means[1] + 1e-9
+
+
+rewards = st.floats(-1e6, 1e6)
+rows = st.tuples(st.integers(0, 100), st.integers(0, 100), rewards, st.floats(0, 1e12), st.floats(0, 100))
+groups = st.builds(Group, odds=st.floats(1e-6, 1e6), trust=st.floats(0.1, 100))
+priors = st.builds(
+    Prior, known=groups, new=groups, edge=st.floats(0.1, 100), least=st.floats(0, 0.1), dispersion=st.floats(1e-9, 1),
+    ceiling=st.floats(1, 1e6),
+)  # fmt: skip
+
+
+@given(st.sampled_from([0.0, 1e-300, 0.5, 1.0]), rows, rows, priors)
+def test_whatever_the_sums_are_a_mean_is_a_chance(
+    p: float, edge: tuple[float, ...], item: tuple[float, ...], prior: Prior
+) -> None:
+    estimate = score(RATIO, CLUSTER, WEIGHT, CANDIDATE, np.array([p]), _one_item(edge, item, prior))
+    assert 0 <= estimate.mean[0] <= prior.ceiling
+    assert np.isfinite(estimate.bonus[0])
+    assert estimate.bonus[0] >= 0
 
 
 @settings(max_examples=50)
@@ -117,8 +170,6 @@ def _plain_score(
     settings: BanditSettings, clusters: Int64, weights: Float64, candidates: Int64, predicted: Float64, table: Table
 ) -> Estimate:
     """The same as score, written out one candidate at a time."""
-    prior = table.prior
-    users = sum(w * prior.cluster[c] for c, w in zip(clusters, weights, strict=True))
     row_of = [_rows_by_item(table.adjacency, int(c)) for c in clusters]
     estimates = []
     for j, p in zip(candidates, predicted, strict=True):
@@ -129,25 +180,42 @@ def _plain_score(
         if settings.form is ScoreForm.PUBLISHED:
             mean = sum(w * row[B] / (row[D] + settings.edge_prior) for _, w, row in active)
             width = sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
-            deviation = 1.0
+            bonus = settings.alpha * math.sqrt(width)
         else:
-            item = table.items[j] / table.trial_weight
-            base = prior.base[j] if j < len(prior.base) else 0.0
-            rho = item[REWARD] - item[PREDICTED] - base * item[N] + prior.item * prior.general
-            rho /= item[N] + prior.item
-            mean = p + rho + users
-            for k, w, row in active:
-                common = rho + prior.cluster[clusters[k]]
-                mean += w * (row[B] - row[F] - common * row[S]) / (row[SERVED] + prior.edge)
-            width = 1 / (item[SERVED] + settings.item_prior)
-            width += sum(w**2 / (row[SERVED] + settings.edge_prior) for _, w, row in active)
-            deviation = reward_deviation(table.total / table.trial_weight)
-        estimates.append((mean, settings.alpha * deviation * math.sqrt(width), mask))
+            item, prior = table.items[j] / table.trial_weight, table.prior
+            group = prior.new if table.new[j] else prior.known
+            usual = max(item[PREDICTED] / item[N], prior.least)
+            expected = _with_odds(usual, group.odds)
+            trust = group.trust + max(item[SERVED] - item[N], 0) * expected
+            rewards = item[REWARD] / prior.ceiling + trust
+            level = rewards / (item[N] * expected + trust) * expected
+            theta, spread = 1.0, 1 / rewards
+            for _, w, row in active:
+                wanted = level / usual * max(row[F], prior.least * row[S])
+                known = wanted * row[D] / row[S] + max(row[SERVED] - row[D], 0) * level
+                theta += w * (row[B] / prior.ceiling - wanted) / (known + prior.edge)
+                spread += w**2 / (known + settings.edge_prior)
+            level = min(level, 1.0)
+            log_odds = math.log(_odds(level) / _odds(usual)) + (theta - 1) / max(1 - level, 1e-9)
+            mean = _with_odds(max(p, prior.least), math.exp(log_odds))
+            deviation = mean * (1 - mean) / max(1 - level, 1e-9) * math.sqrt(prior.dispersion * spread)
+            mean, bonus = prior.ceiling * mean, settings.alpha * prior.ceiling * deviation
+        estimates.append((mean, bonus, mask))
     return Estimate(
         np.array([mean for mean, _, _ in estimates], dtype=np.float64),
         np.array([bonus for _, bonus, _ in estimates], dtype=np.float64),
         np.array([mask for _, _, mask in estimates], dtype=np.uint64),
     )
+
+
+def _odds(chance: float) -> float:
+    chance = min(max(chance, 1e-9), 1 - 1e-9)
+    return chance / (1 - chance)
+
+
+def _with_odds(chance: float, factor: float) -> float:
+    odds = _odds(chance) * factor
+    return odds / (1 + odds)
 
 
 def _rows_by_item(adjacency: Adjacency, cluster: int) -> dict[int, int]:
@@ -160,7 +228,7 @@ def _rows_by_item(adjacency: Adjacency, cluster: int) -> dict[int, int]:
     return rows
 
 
-@pytest.mark.parametrize("form", [PUBLISHED, RESIDUAL])
+@pytest.mark.parametrize("form", [PUBLISHED, RATIO])
 @pytest.mark.parametrize("trial", [1.0, 7.5])
 @pytest.mark.parametrize("seed", range(5))
 def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int, trial: float) -> None:
@@ -172,11 +240,11 @@ def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int, trial
     graph = Graph.build([str(j) for j in range(built)], first[:, 0], first[:, 1], clusters)
     later = range(built, items)
     graph = graph.with_items([str(j) for j in later], [np.flatnonzero(connected[j]).tolist() for j in later])
-    edge, item, general = rng.random(3)
-    prior = Prior(edge, item, general, rng.random(clusters), rng.random(40))  # made before the last ten items
-    table = _table(graph, rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10, prior)._replace(
-        trial_weight=trial
-    )
+    known, new = Group(*rng.uniform(0.5, 5, 2)), Group(*rng.uniform(0.5, 5, 2))
+    prior = Prior(known, new, rng.uniform(3, 9), least=0.1, dispersion=0.8, ceiling=1.5)
+    edge_rows, item_rows = rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10
+    item_rows[:, PREDICTED] *= 0.1 * item_rows[:, N]
+    table = _table(graph, edge_rows, item_rows, prior)._replace(trial_weight=trial)
     active = np.sort(rng.choice(clusters, 5, replace=False))
     weights = rng.dirichlet(np.ones(5))
     candidates, predicted = rng.permutation(items)[:30], rng.random(30)

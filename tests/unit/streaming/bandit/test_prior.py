@@ -1,120 +1,183 @@
-"""The prior against an additive world that it must recover, and the laws of a fit to sums."""
+"""The prior against worlds whose levels it must recover, against a plain form of its formulas, and the laws of a fit to
+sums."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from feature_store.arrays import Float64
+from feature_store.arrays import Bool, Float64
+from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Graph
-from feature_store.sums import COLUMNS, N
+from feature_store.sums import COLUMNS, PREDICTED, REWARD, REWARD_SQ, B, D, F, N, S
 from streaming.bandit.prior import Prior, fit
 
-CLUSTERS, ITEMS = 6, 8
-LITTLE = 1e-6  # a prior of so few trials leaves the data alone
+CLUSTERS = 4
 
 
 class World:
-    """Trials with their sums, added up here one by one."""
+    """Trials with their sums, added up here: items, of which the last ones are new, that earn their own multiple of
+    their prediction, and edges that earn their own multiple of that."""
 
     def __init__(
-        self, seed: int, trials: int, edge_deviation: float, *, levels: float = 0.1, appended: int = 0
-    ) -> None:
+        self, seed: int, trials: int, *, items: int = 60, new: int = 0, ratios: tuple[float, float] = (1.0, 1.0),
+        levels: float = 0.0, edges: float = 0.0, predicted: float = 0.1,
+    ) -> None:  # fmt: skip
         rng = np.random.default_rng(seed)
-        self.item = rng.normal(0, levels, ITEMS)
-        self.cluster = rng.normal(0, levels, CLUSTERS)
-        edge = rng.normal(0, edge_deviation, (ITEMS, CLUSTERS))
-        built = ITEMS - appended
-        graph = Graph.build(
-            [str(j) for j in range(built)], np.repeat(np.arange(built), CLUSTERS),
-            np.tile(np.arange(CLUSTERS), built), CLUSTERS,
-        )  # fmt: skip
-        self.graph = graph.with_items([str(j) for j in range(built, ITEMS)], [range(CLUSTERS)] * appended)
-        self.edges, self.items = np.zeros((ITEMS * CLUSTERS, COLUMNS)), np.zeros((ITEMS, COLUMNS))
-        # Not every cluster sees every item as often: a mean over an item's trials says little about the item.
-        taste = rng.dirichlet(np.full(ITEMS, 0.5), CLUSTERS)
-        for _ in range(trials):
-            first = int(rng.integers(CLUSTERS))
-            active = [(first, 0.7), ((first + 1) % CLUSTERS, 0.3)]
-            j, p = rng.choice(ITEMS, p=taste[first]), rng.uniform(0.3, 0.7)
-            r = p + self.item[j] + sum(w * (self.cluster[c] + edge[j, c]) for c, w in active) + rng.normal(0, 0.02)
-            self.items[j] += [1, 1, r, r * r, p]
-            for c, w in active:
-                self.edges[self.graph.row(c, j)] += [w * w, w * w, w, w * r, w * p]
+        pairs = np.repeat(np.arange(items), CLUSTERS), np.tile(np.arange(CLUSTERS), items)
+        self.graph = Graph.build([str(j) for j in range(items)], *pairs, CLUSTERS)
+        self.new: Bool = np.arange(items) >= items - new
+        own = np.where(self.new, ratios[1], ratios[0])
+        own *= rng.gamma(1 / levels, levels, items) if levels else 1.0
+        self.items, self.edges = np.zeros((items, COLUMNS)), np.zeros((items * CLUSTERS, COLUMNS))
+        for j in range(items):
+            for c in range(CLUSTERS):
+                n = trials // (items * CLUSTERS)
+                differs = rng.gamma(1 / edges, edges) if edges else 1.0
+                p = rng.uniform(0.5, 1.5, n) * predicted
+                r = (rng.random(n) < p * own[j] * differs).astype(float)
+                self.items[j] += [n, n, r.sum(), (r * r).sum(), p.sum()]
+                self.edges[self.graph.row(c, j)] += [n, n, n, r.sum(), p.sum()]
 
-    def fit(self, item_prior: float = LITTLE, cluster_prior: float = LITTLE) -> Prior:
-        return fit(self.graph.adjacency, self.edges, self.items, self.items.sum(axis=0), item_prior, cluster_prior)
-
-    def levels(self, prior: Prior) -> Float64:
-        items = self.items
-        levels: Float64 = (items[:, 2] - items[:, 4]) / items[:, N] - prior.base
-        return levels
+    def fit(self, scale: float = 1.0) -> Prior:
+        items = scale * self.items
+        return fit(self.graph.adjacency, scale * self.edges, items, self.new, items.sum(axis=0), scale)
 
 
-@pytest.mark.parametrize("appended", [0, 3])
-def test_it_tells_what_items_are_worth_from_what_their_users_give(appended: int) -> None:
-    world = World(1, 6_000, edge_deviation=0.0, appended=appended)
-    prior = world.fit()
-    given = world.cluster - world.cluster.mean()
-    assert np.abs(prior.cluster - prior.cluster.mean() - given).max() < 0.06
-    naive = (world.items[:, 2] - world.items[:, 4]) / world.items[:, N]
-    wanted = world.item - world.item.mean()
-    error = np.abs(world.levels(prior) - world.levels(prior).mean() - wanted).max()
-    assert error < 0.05
-    assert error < 0.5 * np.abs(naive - naive.mean() - wanted).max()
+def numbers(prior: Prior) -> list[float]:
+    return [*prior.known, *prior.new, *prior[2:]]
 
 
-def test_the_general_level_is_the_items_not_the_trials() -> None:
-    # one item that everybody is shown, rewarded by one more than predicted; three as predicted
-    graph = Graph.build(list("abcd"), np.arange(4), np.zeros(4, np.int64), 1)
-    items = np.array([[900, 900, 900, 900, 0]] + 3 * [[30, 30, 0, 0, 0]], dtype=float)
-    edges = np.zeros((4, COLUMNS))
-    prior = fit(graph.adjacency, edges, items, items.sum(axis=0), LITTLE, LITTLE)
-    assert prior.general == pytest.approx(1 / (4 + 1))  # and one item as predicted, of which we know beforehand
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 3.0])
+def test_a_ratio_that_all_items_share_is_recovered(ratio: float) -> None:
+    prior = World(1, 60_000, ratios=(ratio, ratio)).fit()
+    assert prior.known.odds * (1 - 0.1 * ratio) / (1 - 0.1) == pytest.approx(ratio, rel=0.05)
+    assert prior.known.trust > 30, "items do not differ"
+    assert prior.edge >= 3
+
+
+def test_known_and_new_items_have_a_level_of_their_own() -> None:
+    prior = World(2, 100_000, new=20, ratios=(0.8, 4.0)).fit()
+    assert prior.known.odds == pytest.approx((0.08 / 0.92) / (0.1 / 0.9), rel=0.05)
+    assert prior.new.odds == pytest.approx((0.4 / 0.6) / (0.1 / 0.9), rel=0.06)
+
+
+def test_a_group_without_trials_is_as_all_are() -> None:
+    prior = World(3, 60_000, ratios=(2.0, 2.0)).fit()
+    assert prior.new.odds == pytest.approx(prior.known.odds, rel=0.01)
+
+
+@pytest.mark.parametrize("variance", [0.1, 0.5])
+def test_how_much_items_differ_is_recovered(variance: float) -> None:
+    # lambda ~ Gamma(1 / variance, variance) has a = 1 / variance; rare rewards have a dispersion near 1
+    prior = World(4, 1_200_000, items=300, levels=variance, predicted=0.05).fit()
+    assert prior.known.trust == pytest.approx(prior.dispersion / variance, rel=0.25)
+    assert prior.dispersion == pytest.approx(0.95, abs=0.03)
 
 
 def test_edges_that_differ_more_are_trusted_more() -> None:
-    alike = World(2, 3_000, edge_deviation=0.0005, levels=0.0).fit()
-    different = World(2, 3_000, edge_deviation=0.5, levels=0.0).fit()
-    assert 0.01 <= different.edge < alike.edge <= 30
+    alike, different = World(5, 60_000).fit(), World(5, 60_000, edges=0.5).fit()
+    assert 0.1 <= different.edge < alike.edge <= 100
 
 
-def test_items_that_differ_more_are_trusted_more_and_none_more_than_the_setting_says() -> None:
-    alike, different = (
-        World(5, 2_000, edge_deviation=0.0, levels=0.002),
-        World(5, 2_000, edge_deviation=0.0, levels=1.0),
-    )
-    assert different.fit(item_prior=3.0).item < alike.fit(item_prior=3.0).item <= 100
-    assert different.fit(item_prior=3.0).item == 3.0
+def test_it_is_the_plain_form() -> None:
+    world = World(6, 20_000, new=20, ratios=(0.7, 2.0), levels=0.3, edges=0.3)
+    assert numbers(world.fit()) == pytest.approx(_plain_fit(world))
 
 
-def test_strong_priors_leave_nothing_to_clusters() -> None:
-    prior = World(3, 500, edge_deviation=0.1).fit(cluster_prior=1e9)
-    assert np.abs(prior.cluster).max() < 1e-5
-    assert np.abs(prior.base).max() < 1e-5
+def _plain_fit(world: World) -> list[float]:
+    """The same, written out with arrays."""
+    items, new = world.items, world.new
+    n, reward, usual = items[:, N], items[:, REWARD], items[:, PREDICTED] / items[:, N]
+    least = 0.1 * reward.sum() / (n.sum() + 1)
+    assert (usual > least).all()
+    within = items[:, REWARD_SQ] - reward**2 / n
+    dispersion = min((1 + (within * n / (n - 1))[reward > 0].sum()) / (1 + reward.sum()), 1)
+    general = (reward.sum() + 1) / (items[:, PREDICTED].sum() + 1)
+    expected, trust, found = np.zeros(len(items)), np.zeros(len(items)), []
+    for group, otherwise in ((~new, 10.0), (new, 1.0)):
+        own, predicted = reward[group].sum(), items[group, PREDICTED].sum()
+        mean = predicted / n[group].sum()
+        rate = mean * general * (own + 5) / (general * predicted + 5)
+        odds = rate / (1 - rate) / (mean / (1 - mean))
+        expected[group] = n[group] * usual[group] * odds / (1 - usual[group] + usual[group] * odds)
+        trust[group] = _moments(reward[group], expected[group], 1.0, dispersion, otherwise)
+        found += [odds, trust[group][0]]
+    level = (reward + trust) / (expected + trust)
+    each = (level * expected / n / usual)[np.repeat(np.arange(len(items)), CLUSTERS)]
+    order = np.array([world.graph.row(c, j) for j in range(len(items)) for c in range(CLUSTERS)], np.int64)
+    edges = world.edges[order]
+    edge = 0.1 * _moments(edges[:, B], each * edges[:, F], edges[:, D] / edges[:, S], dispersion, 30.0)
+    return [*found, edge, least, dispersion, 1.0]
 
 
-def test_it_is_a_function_of_the_sums() -> None:
-    world = World(4, 300, edge_deviation=0.1)
-    once, again = world.fit(3.0, 10.0), world.fit(3.0, 10.0)
-    assert once.edge == again.edge
-    assert once.general == again.general
-    assert once.cluster.tolist() == again.cluster.tolist()
-    assert once.base.tolist() == again.base.tolist()
-
-
-def test_nothing_seen_says_nothing() -> None:
-    graph = Graph.build(["a"], np.array([0]), np.array([0]), 1)
-    prior = fit(graph.adjacency, np.zeros((1, COLUMNS)), np.zeros((1, COLUMNS)), np.zeros(COLUMNS), 3.0, 10.0)
-    assert (prior.general, prior.cluster.tolist(), prior.base.tolist()) == (0.0, [0.0], [0.0])
-    assert np.isfinite(prior.edge)
+def _moments(reward: Float64, expected: Float64, weight: Float64 | float, dispersion: float, otherwise: float) -> float:
+    excess = ((reward - expected) ** 2 - dispersion * expected * weight).sum() + dispersion / otherwise
+    squares = ((expected * weight) ** 2).sum() + 1
+    return float(np.clip(dispersion * squares / excess, 0.1, 100)) if excess > 0 else 100.0
 
 
 def test_a_prior_is_fitted_in_trials_of_now() -> None:
     """Sums in another unit are the same trials."""
-    world = World(2, 3_000, edge_deviation=0.005)
-    once, graph, k = world.fit(3.0, 10.0), world.graph, 7.5
-    again = fit(graph.adjacency, k * world.edges, k * world.items, k * world.items.sum(axis=0), 3.0, 10.0, k)
-    assert 0.01 < once.edge < 30, "at neither bound"
-    assert again.edge == pytest.approx(once.edge)
-    assert again.general == pytest.approx(once.general)
-    assert again.cluster == pytest.approx(once.cluster)
-    assert again.base == pytest.approx(once.base)
+    world = World(7, 20_000, new=20, levels=0.3, edges=0.3)
+    assert numbers(world.fit(7.5)) == pytest.approx(numbers(world.fit()))
+
+
+@given(st.permutations(range(12)), st.integers(0, 2**32 - 1))
+def test_the_order_of_items_does_not_matter(order: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    items = rng.uniform(0, 10, (12, COLUMNS))
+    items[:, N] += 3
+    new, graph = rng.random(12) < 0.5, Graph(1).with_items(list("abcdefghijkl"), [[]] * 12)
+    none = np.zeros((0, COLUMNS))
+    once = fit(graph.adjacency, none, items, new, items.sum(axis=0))
+    again = fit(graph.adjacency, none, items[order], new[order], items.sum(axis=0))
+    assert numbers(once) == pytest.approx(numbers(again))
+
+
+amounts = st.floats(-1e6, 1e6)
+
+
+@given(st.lists(st.tuples(st.integers(0, 90), amounts, st.floats(0, 1), st.booleans()), min_size=1, max_size=5))
+def test_whatever_the_rewards_are_the_prior_is_finite(trials: list[tuple[int, float, float, bool]]) -> None:
+    """One item, a group of one, rewards all equal, below 0 and above 1, predictions of 0 and 1."""
+    items = np.array([[n, n, n * r, n * r * r, n * p] for n, r, p, _ in trials])
+    new = np.array([new for *_, new in trials])
+    graph = Graph.build([str(j) for j in range(len(items))], np.arange(len(items)), np.zeros(len(items), np.int64), 1)
+    prior = fit(graph.adjacency, items, items, new, items.sum(axis=0))
+    assert np.isfinite(numbers(prior)).all()
+    for group in (prior.known, prior.new):
+        assert group.odds > 0
+        assert 0.1 <= group.trust <= 100
+    assert 0.1 <= prior.edge <= 100
+    assert prior.ceiling >= 1
+    assert 0 <= prior.least <= 0.1
+    assert 0 < prior.dispersion <= 1
+
+
+def test_rewards_beyond_1_are_measured_by_the_best_item() -> None:
+    world = World(8, 20_000, levels=0.3)
+    worth = np.array([1, 1, 40, 1600, 1])
+    items, edges = world.items * worth, world.edges * [1, 1, 1, 40, 1]
+    prior = fit(world.graph.adjacency, edges, items, world.new, items.sum(axis=0))
+    assert prior.ceiling == 40
+    assert numbers(prior)[:-1] == pytest.approx(numbers(world.fit())[:-1])
+
+
+def test_a_prediction_of_nothing_is_read_as_a_tenth_of_the_usual_reward() -> None:
+    items = np.array([[99, 99, 30, 30, 0.0]])
+    graph = Graph(1).with_items(["a"], [[]])
+    prior = fit(graph.adjacency, np.zeros((0, COLUMNS)), items, np.array([False]), items.sum(axis=0))
+    assert prior.least == pytest.approx(0.1 * 30 / 100)
+
+
+def test_nothing_seen_says_nothing() -> None:
+    graph = Graph.build(["a"], np.array([0]), np.array([0]), 1)
+    nothing = np.zeros((1, COLUMNS))
+    assert fit(graph.adjacency, nothing, nothing, np.array([False]), np.zeros(COLUMNS)) == Prior.unknown()
+
+
+def test_rows_of_another_graph_are_refused() -> None:
+    world = World(9, 240)
+    with pytest.raises(InvalidInput, match="3 edge rows for 240 edges"):
+        fit(world.graph.adjacency, world.edges[:3], world.items, world.new, world.items.sum(axis=0))
