@@ -9,6 +9,7 @@ from infra.commands.bench import Check, Data, Seed, present
 from infra.console import Json
 
 Out = Annotated[Path | None, typer.Option(help="Folder for the pictures.")]
+Picture = Annotated[Path | None, typer.Option(help="Where the picture is written, as PNG.")]
 GraphDataset = Annotated[str, typer.Option(help="ml-100k, ml-latest-small or ml-1m.")]
 SmallDataset = Annotated[str, typer.Option(help="ml-100k or ml-1m.")]
 
@@ -73,7 +74,7 @@ def pay(
         typer.Option("--tuning", help="Play the worlds and seeds that settings are chosen on, which are not reported."),
     ] = False,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option(help="Where the picture is written, as PNG.")] = None,
+    out: Picture = None,
     seed: Seed = 0,
     check: Check = False,
     as_json: Json = False,
@@ -97,7 +98,7 @@ def pay(
 def regret(
     only: Annotated[str | None, typer.Option(help="Play only the scenarios whose name contains this.")] = None,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option(help="Where the picture is written, as PNG.")] = None,
+    out: Picture = None,
     seed: Seed = 0,
     check: Check = False,
     as_json: Json = False,

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.pay.world import moment_at
-from benchmarks.retrieval.datasets import Dataset, movielens_1m_in_time, movielens_100k, movielens_small
+from benchmarks.retrieval.datasets import Dataset, moment_at, movielens_1m_in_time, movielens_100k, movielens_small
 from benchmarks.retrieval.ours import training_data
 from feature_store.arrays import Float32
 from feature_store.contracts.errors import InvalidInput

@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.pay.world import ARRIVALS_UNTIL, TURNS, WITHHELD_SHARE, Newcomer, World
+from benchmarks.pay.world import TURNS, WITHHELD_SHARE, World, arriving
 from benchmarks.regret.world import source
 from benchmarks.retrieval.datasets import Dataset
 from feature_store.contracts.catalogue import Item
 from feature_store.definitions import DAY_MS
 from offline_training.evaluation.baselines import Interactions
-from offline_training.simulation.world import arrival_fractions
 
 LIKED = 5.0  # ratings above it, of -10..10
 VISITORS, OTHERS, SLATE, REMEMBERED = 250, 1_000, 3, 10
@@ -40,7 +39,6 @@ def jester(data: Path, name: str, half: int) -> World:
     order = np.lexsort((joke[kept], time, user[kept]))
     kept, time = kept[order], time[order]
     items = [Item(id=f"joke{k:03d}") for k in range(len(jokes))]
-    enters = [int(np.ceil(share * TURNS)) for share in arrival_fractions(len(jokes) - old, ARRIVALS_UNTIL)]
     return World(
         name=name,
         past=Dataset(
@@ -52,7 +50,7 @@ def jester(data: Path, name: str, half: int) -> World:
         ),
         moment=_DAYS * DAY_MS,
         visitors=visitors,
-        newcomers=tuple(Newcomer(item, turn) for item, turn in zip(items[old:], enters, strict=True)),
+        newcomers=arriving(items[old:]),
         likes=likes[visitors][None],
         tastes=np.zeros(TURNS, np.int64),
         slate=SLATE,

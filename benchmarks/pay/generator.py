@@ -9,13 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.pay.world import ARRIVALS_UNTIL, TURNS, WITHHELD_SHARE, Newcomer, World
+from benchmarks.pay.world import TURNS, WITHHELD_SHARE, World, arriving
 from benchmarks.retrieval.datasets import Dataset
 from feature_store.arrays import Float64, Int64
 from feature_store.contracts.catalogue import Item
 from feature_store.definitions import DAY_MS
 from offline_training.evaluation.baselines import Interactions
-from offline_training.simulation.world import arrival_fractions
 
 USERS, ITEMS, VISITORS = 1_200, 1_000, 240
 RETURNING = 0.4  # of the visitors
@@ -75,7 +74,6 @@ def generated(name: str, seed: int) -> World:
         Item(id=f"item{number:04d}", categories=[f"district{known.district[number]}"], attributes={"side": number % 2})
         for number in range(ITEMS)
     ]
-    enters = [int(np.ceil(share * TURNS)) for share in arrival_fractions(ITEMS - old, ARRIVALS_UNTIL)]
     return World(
         name=name,
         past=Dataset(
@@ -87,7 +85,7 @@ def generated(name: str, seed: int) -> World:
         ),
         moment=DAYS * DAY_MS + 1,
         visitors=visitors,
-        newcomers=tuple(Newcomer(item, turn) for item, turn in zip(items[old:], enters, strict=True)),
+        newcomers=arriving(items[old:]),
         likes=likes[None],
         tastes=np.zeros(TURNS, np.int64),
     )

@@ -1,5 +1,6 @@
 """A world: who comes, what they would like, what enters when, and what was known before."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -97,7 +98,6 @@ def by_time(
 
     kept = np.flatnonzero((log.time < (trained_until or moment)) & (place[log.item] < len(old)))
     past = log.take(kept)
-    turns = [int(np.ceil(share * TURNS)) for share in arrival_fractions(len(entering), until)]
     return World(
         name=name,
         past=Dataset(
@@ -109,16 +109,16 @@ def by_time(
         ),
         moment=moment,
         visitors=visitors,
-        newcomers=tuple(Newcomer(dataset.items[number[i]], turn) for i, turn in zip(entering, turns, strict=True)),
+        newcomers=arriving([dataset.items[number[item]] for item in entering], until),
         likes=likes[None],
         tastes=np.zeros(TURNS, np.int64),
     )
 
 
-def moment_at(time: Int64, share: float) -> int:
-    """The moment (ms, whole seconds) before which the given share of the span of times (n,) lies."""
-    low, high = int(time.min()), int(time.max())
-    return int(low + share * (high - low)) // 1000 * 1000
+def arriving(items: Sequence[Item], until: float = ARRIVALS_UNTIL) -> tuple[Newcomer, ...]:
+    """Newcomers that enter in this order, evenly over the first `until` of the turns."""
+    turns = [int(np.ceil(share * TURNS)) for share in arrival_fractions(len(items), until)]
+    return tuple(Newcomer(item, turn) for item, turn in zip(items, turns, strict=True))
 
 
 def schedule(world: World, seed: int) -> Int64:

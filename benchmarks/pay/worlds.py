@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.pay.dense import jester
 from benchmarks.pay.generator import generated
-from benchmarks.pay.world import TURNS, World, by_time, moment_at
-from benchmarks.retrieval.datasets import Dataset, movielens_1m_in_time, movielens_100k, movielens_small
+from benchmarks.pay.world import TURNS, World, by_time
+from benchmarks.retrieval.datasets import Dataset, moment_at, movielens_1m_in_time, movielens_100k, movielens_small
 from feature_store.arrays import Int64
 
 TRAINED_SHARE = 0.8  # of the time span

@@ -138,3 +138,9 @@ def _movies(table: pa.Table, items: NDArray[np.int_]) -> list[Item]:
 def _profiles(table: pa.Table, users: NDArray[np.int_], columns: list[str]) -> list[list[str]]:
     rows = {row["user_id"]: row for row in table.to_pylist()}
     return [UserProfile(attributes={name: rows[user][name] for name in columns}).tokens() for user in users.tolist()]
+
+
+def moment_at(time: Int64, share: float) -> int:
+    """The moment (ms, whole seconds) before which the given share of the span of times (n,) lies."""
+    low, high = int(time.min()), int(time.max())
+    return int(low + share * (high - low)) // 1000 * 1000

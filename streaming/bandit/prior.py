@@ -61,6 +61,8 @@ def fit(adjacency: Adjacency, edges: Float64, items: Float64, new: Bool, total: 
     nothing of. trial: what a trial of now adds to the rows. Raises InvalidInput if there are not as many edge rows as
     edges."""
     check_rows(adjacency, edges)
+    if total[N] < FIRST_FIT * trial:
+        return Prior.unknown()
     fitted: Prior = fit_compiled(adjacency, edges, items, new, total, trial)
     return fitted
 
@@ -98,9 +100,7 @@ def believed(chance, least):  # type: ignore[no-untyped-def]  # numba infers it
 
 @numba.njit(cache=True, nogil=True)
 def fit_compiled(adjacency, edges, items, new, total, trial=1.0):  # type: ignore[no-untyped-def]  # numba infers it
-    """fit, for compiled code."""
-    if total[N] < FIRST_FIT * trial:
-        return Prior(Group(1.0, _ITEM), Group(1.0, _NEW), _OPTIMISM * _MOST, 0.0, 1.0, 1.0)
+    """fit, for compiled code: of FIRST_FIT trials of now at least."""
     ceiling = 1.0
     for j in range(len(items)):
         if items[j, REWARD] > 0.0:

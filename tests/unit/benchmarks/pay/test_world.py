@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pay.world import TURNS, by_time, moment_at, opinions, schedule
+from benchmarks.pay.world import TURNS, by_time, opinions, schedule
 from benchmarks.pay.worlds import ENTRIES, SUDDEN, as_it_happened, delayed, drifting
 from benchmarks.retrieval.datasets import Dataset
 from feature_store.contracts.catalogue import Item
@@ -51,10 +51,6 @@ def test_a_stale_release_knows_less_of_the_same_people() -> None:
 def test_no_more_people_come_than_wanted() -> None:
     world = by_time("w", DATASET, 5_000, withheld=0.0, most=1)
     assert world.likes.shape == (1, 1, 4)
-
-
-def test_the_moment_is_at_a_share_of_the_time_in_whole_seconds() -> None:
-    assert moment_at(LOG.time, 0.8) == 7_000  # 1,000 + .8 * 8,000 = 7,400
 
 
 def test_opinions_are_the_same_whenever_they_are_asked_and_agree_between_tastes() -> None:

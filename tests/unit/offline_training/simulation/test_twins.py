@@ -8,7 +8,7 @@ from offline_training.simulation.twins import twin_ids
 
 KEYRING = Keyring(b"a secret of sixteen bytes")
 EXPERIMENT = Experiment(
-    name="thirds",
+    name="uneven",
     variants=(
         Variant(name="off", share=0.9, bandit=BanditMode.OFF),
         Variant(name="greedy", share=0.08, bandit=BanditMode.GREEDY),
