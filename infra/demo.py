@@ -103,7 +103,11 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         stack.start(BROKER, REDIS, MLFLOW, progress=progress)
     live = stack.settings
 
-    with _timed(seconds, "train"), stage("Train") as progress, training_job(live, split, frozenset(withheld)) as job:
+    with (
+        _timed(seconds, "train"),
+        stage("Train") as progress,
+        training_job(live, "train", split, frozenset(withheld)) as job,
+    ):
         first = train(job, progress)
         share_histories(job.home, job.online.users, twins, split)
 

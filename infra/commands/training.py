@@ -15,6 +15,9 @@ Until = Annotated[
     datetime | None,
     typer.Option(help="Train only on imported interactions before this time (UTC); later ones evaluate the release."),
 ]
+BreakLock = Annotated[
+    bool, typer.Option("--break-lock", help="Take the place of another training, which then ends without promoting.")
+]
 Excluded = Annotated[Path | None, typer.Option(help="File of item ids, one per line, whose imported data is left out.")]
 
 
@@ -24,12 +27,18 @@ def register(app: typer.Typer) -> None:
     app.command()(retrain)
 
 
-def train(context: typer.Context, until: Until = None, exclude_items: Excluded = None, as_json: Json = False) -> None:
+def train(
+    context: typer.Context,
+    until: Until = None,
+    exclude_items: Excluded = None,
+    break_lock: BreakLock = False,
+    as_json: Json = False,
+) -> None:
     """Train a first release from the lake, register it in MLflow and serve it.
 
     Discards what the bandit has learnt online.
 
-    The servers must be running: `matchloop up`.
+    The servers must be running: `matchloop up`. One training at a time: a second one says whose is under way.
 
     Example: `matchloop train --until 2026-01-31`
     """
@@ -37,15 +46,26 @@ def train(context: typer.Context, until: Until = None, exclude_items: Excluded =
     from offline_training.jobs.train import train as run
 
     settings = options(context).connected_settings()
-    with training_job(settings, _milliseconds(until), _lines(exclude_items)) as job, progress("Training") as report:
+    left_out = _lines(exclude_items)
+    with (
+        training_job(settings, "train", _milliseconds(until), left_out, break_lock) as job,
+        progress("Training") as report,
+    ):
         result = run(job, report)
     _show(result, as_json)
 
 
-def retrain(context: typer.Context, until: Until = None, exclude_items: Excluded = None, as_json: Json = False) -> None:
+def retrain(
+    context: typer.Context,
+    until: Until = None,
+    exclude_items: Excluded = None,
+    break_lock: BreakLock = False,
+    as_json: Json = False,
+) -> None:
     """Train a new release from the lake, including what happened online, and swap it in under traffic.
 
-    The new release's bandit starts from what the old one has learnt (V1D3).
+    The new release's bandit starts from what the old one has learnt (V1D3). One training at a time: a second one says
+    whose is under way.
 
     Example: `matchloop retrain --json`
     """
@@ -53,7 +73,11 @@ def retrain(context: typer.Context, until: Until = None, exclude_items: Excluded
     from offline_training.jobs.retrain import retrain as run
 
     settings = options(context).connected_settings()
-    with training_job(settings, _milliseconds(until), _lines(exclude_items)) as job, progress("Retraining") as report:
+    left_out = _lines(exclude_items)
+    with (
+        training_job(settings, "retrain", _milliseconds(until), left_out, break_lock) as job,
+        progress("Retraining") as report,
+    ):
         result = run(job, report)
     _show(result, as_json)
 

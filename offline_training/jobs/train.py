@@ -1,6 +1,7 @@
 """The training job: lake -> Spark -> models -> release -> namespace -> MLflow -> promotion."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,7 +45,8 @@ class TrainJob:
     log, offsets: the event log's id and, per partition, the first offset that a new
     namespace folds. until_ms: imported interactions from here on are not read, they measure the release (None: all are
     read). exclude_items: what was imported about them is not read. memory_days: of the namespace that is made.
-    forget_within_days: as LakeSettings has it.
+    forget_within_days: as LakeSettings has it. check_lock: raises Unavailable if another job has taken this one's
+    place.
     """
 
     home: Home
@@ -61,6 +63,7 @@ class TrainJob:
     exclude_items: frozenset[str] = frozenset()
     memory_days: float | None = None
     forget_within_days: float = 30.0
+    check_lock: Callable[[], None] = lambda: None
 
     def starts(self) -> list[Start]:
         """Where a first namespace begins in each partition: with learning on or off, as the log says there."""
@@ -189,6 +192,7 @@ def finish(
     )
     logger.info("release %s is version %s of the model", release, version)
     progress(0.8, "promoting the release")
+    job.check_lock()
     publish_catalogue(job.home.lake, job.exclude_items, job.online)
     not_compared = promote(job.home, release, namespace.id, job.registry, job.online, job.state)
     progress(1.0, f"release {release} serves")
