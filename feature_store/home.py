@@ -26,11 +26,6 @@ class Home:
         return self.root / "namespaces"
 
     @property
-    def training_sets(self) -> Path:
-        """What the Spark job made of the lake last."""
-        return self.root / "cache" / "training_sets"
-
-    @property
-    def checkpoints(self) -> Path:
-        """What trainings that are under way go on from if they are killed."""
-        return self.root / "cache" / "checkpoints"
+    def runs(self) -> Path:
+        """Training runs by id, each with what it read and made: offline_training/runs/run.py."""
+        return self.root / "runs"

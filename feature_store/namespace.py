@@ -17,6 +17,7 @@ import numpy as np
 from feature_store.arrays import Float64
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.decay import Decay
+from feature_store.durable import publish
 from feature_store.graph import Graph
 from feature_store.sums import Rows
 
@@ -100,7 +101,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
             self.id, self.release, self.log, self.offsets, self.created, sorted(self.translations), self.memory_days
         )
         (draft / _DESCRIPTION).write_bytes(msgspec.json.encode(description))
-        draft.rename(final)
+        publish(draft, final)
 
     @classmethod
     def load(cls, namespaces: Path, namespace: str) -> "Namespace":

@@ -7,7 +7,6 @@ reader.
 
 import contextlib
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from feature_store.contracts.errors import Unavailable
+from feature_store.durable import to_disk
 
 _LIST = "replaces.json"
 _WORK, _FILES = ".rewrite.work", ".rewrite.files"  # what locks are held on
@@ -39,13 +39,13 @@ class Rewrite:
     def publish(self) -> None:
         """Has the new files count, as soon as nobody reads the old ones."""
         for number in range(len(self._replaced)):
-            _to_disk(self._folder / str(number))
+            to_disk(self._folder / str(number))
         aside = self._folder / f".{_LIST}"
         aside.write_bytes(msgspec.json.encode(self._replaced))
-        _to_disk(aside)
+        to_disk(aside)
         with _locked(self._home, _FILES, fcntl.LOCK_EX):
             aside.rename(self._folder / _LIST)
-            _to_disk(self._folder)
+            to_disk(self._folder)
             _complete(self._home)
 
 
@@ -103,7 +103,7 @@ def _complete(home: Path) -> None:
         draft, path = folder / str(number), home / name
         if draft.exists() and path.exists():
             draft.replace(path)
-            _to_disk(path.parent)
+            to_disk(path.parent)
     shutil.rmtree(folder)
 
 
@@ -121,11 +121,3 @@ def _locked(home: Path, name: str, how: int) -> Iterator[None]:
     with (home / name).open("a") as lock:
         fcntl.flock(lock, how)  # released when the process ends, however it does
         yield
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

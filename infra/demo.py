@@ -37,6 +37,7 @@ from offline_training.jobs.train import train
 from offline_training.progress import Progress, section
 from offline_training.report.data import LoopReport, ModelQuality, traffic
 from offline_training.report.report import log_to_mlflow, write_report
+from offline_training.runs.runs import published_sets
 from offline_training.simulation.result import SimulationSettings
 from offline_training.simulation.simulator import Simulator
 from offline_training.simulation.twins import share_histories, twin_ids
@@ -109,7 +110,7 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         training_job(live, "train", split, frozenset(withheld)) as job,
     ):
         first = train(job, progress)
-        share_histories(job.home, job.online.users, twins, split)
+        share_histories(job.home.lake, published_sets(job.home.runs), job.online.users, twins, split)
 
     with _timed(seconds, "serve"), stage("Serve") as progress:
         stack.start(UPDATER, SINK, API, progress=progress)
@@ -182,7 +183,6 @@ def begin_anew(settings: Settings) -> Path:
     for path in home.iterdir() if home.is_dir() else ():
         if path.name not in _KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.rmtree(home / "cache" / "training_sets", ignore_errors=True)
     home.mkdir(parents=True, exist_ok=True)
     config = home / "settings.json"
     config.touch(mode=0o600)

@@ -11,9 +11,8 @@ from feature_store.online.store import OnlineStore
 from infra.connections import event_log, mlflow_uri, redis_client
 from infra.host import host_name, run_name
 from infra.settings import Settings
-from offline_training.jobs.train import TrainJob
+from offline_training.jobs.job import TrainJob
 from offline_training.promotion.registry import Registry
-from streaming.sink import coverage
 
 
 @contextlib.contextmanager
@@ -23,22 +22,23 @@ def training_job(
     until_ms: int | None = None,
     exclude_items: frozenset[str] = frozenset(),
     break_lock: bool = False,
+    fresh: bool = False,
 ) -> Iterator[TrainJob]:
     """A job for train or retrain; see TrainJob. settings: with the servers' addresses (Stack.settings). command: which
     of the two, for whoever is told to wait.
 
-    A first namespace folds the log from where the lake ends. Raises Unavailable if a server is missing, or while
+    Raises Unavailable if a server is missing, or while
     another training is under way and its lock is not to be broken.
     """
     log = event_log(settings)
     log.create_topics()
     log_id = log.log_id()
-    home, clock = Home(settings.home), SystemClock()
+    clock = SystemClock()
     host = host_name(settings.host)
     owner = Owner.this_process(command, host, run_name(host), clock.now_ms())
     with redis_client(settings) as client, Lease(client, settings.redis, owner, break_lock) as lease:
         yield TrainJob(
-            home=home,
+            home=Home(settings.home),
             training=settings.training,
             spark=settings.spark,
             rewards=settings.rewards,
@@ -47,10 +47,11 @@ def training_job(
             state=BanditStore(client, settings.redis),
             clock=clock,
             log=log_id,
-            offsets=[coverage(home.lake, log_id, partition) for partition in range(settings.kafka.partitions)],
+            partitions=settings.kafka.partitions,
             until_ms=until_ms,
             exclude_items=exclude_items,
             memory_days=settings.bandit.memory_days,
             forget_within_days=settings.lake.forget_within_days,
             check_lock=lease.check,
+            fresh=fresh,
         )

@@ -82,7 +82,7 @@ def _trained(
         return Trained(catalogue, learnt, fitted.model, nothing, fitted.losses, {}), None
     data = training_data(dataset, train)
     halfway = train_until_validation(data, checkpoints, settings, silent)
-    return finish_training(data, halfway, settings, silent), halfway.rows
+    return finish_training(data, halfway, settings, silent), halfway.rows()
 
 
 def training_data(dataset: Dataset, train: Int64) -> TrainingData:

@@ -9,7 +9,7 @@ import typer
 from infra.console import Json, options, progress, show, table
 
 if TYPE_CHECKING:
-    from offline_training.jobs.train import TrainResult
+    from offline_training.jobs.job import TrainResult
 
 Until = Annotated[
     datetime | None,
@@ -18,6 +18,7 @@ Until = Annotated[
 BreakLock = Annotated[
     bool, typer.Option("--break-lock", help="Take the place of another training, which then ends without promoting.")
 ]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew, also where an interrupted run could go on.")]
 Excluded = Annotated[Path | None, typer.Option(help="File of item ids, one per line, whose imported data is left out.")]
 
 
@@ -31,6 +32,7 @@ def train(
     context: typer.Context,
     until: Until = None,
     exclude_items: Excluded = None,
+    fresh: Fresh = False,
     break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
@@ -40,6 +42,8 @@ def train(
 
     The servers must be running: `matchloop up`. One training at a time: a second one says whose is under way.
 
+    What was interrupted within the last day goes on when the same is asked for again: <home>/runs has its steps.
+
     Example: `matchloop train --until 2026-01-31`
     """
     from infra.training import training_job
@@ -48,7 +52,7 @@ def train(
     settings = options(context).connected_settings()
     left_out = _lines(exclude_items)
     with (
-        training_job(settings, "train", _milliseconds(until), left_out, break_lock) as job,
+        training_job(settings, "train", _milliseconds(until), left_out, break_lock, fresh) as job,
         progress("Training") as report,
     ):
         result = run(job, report)
@@ -59,6 +63,7 @@ def retrain(
     context: typer.Context,
     until: Until = None,
     exclude_items: Excluded = None,
+    fresh: Fresh = False,
     break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
@@ -66,6 +71,9 @@ def retrain(
 
     The new release's bandit starts from what the old one has learnt (V1D3). One training at a time: a second one says
     whose is under way.
+
+    What was interrupted within the last day goes on when the same is asked for again, from the lake as it was then:
+    <home>/runs has its steps.
 
     Example: `matchloop retrain --json`
     """
@@ -75,7 +83,7 @@ def retrain(
     settings = options(context).connected_settings()
     left_out = _lines(exclude_items)
     with (
-        training_job(settings, "retrain", _milliseconds(until), left_out, break_lock) as job,
+        training_job(settings, "retrain", _milliseconds(until), left_out, break_lock, fresh) as job,
         progress("Retraining") as report,
     ):
         result = run(job, report)

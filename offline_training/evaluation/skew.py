@@ -27,7 +27,7 @@ from feature_store.sums import NO_ROWS
 from feature_store.user_features import UserFeatures
 from offline_training.data.lake import parquet_files
 from offline_training.progress import Progress
-from offline_training.promotion.promote import published_release
+from offline_training.runs.runs import published_release, published_sets
 from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
@@ -110,13 +110,14 @@ def check_features(
 
     Raises InvalidInput if no training sets' users were published, or if there is no decision.
     """
-    serves = published_release(home.training_sets)
+    sets = published_sets(home.runs)
+    serves = published_release(sets)
     progress(0.0, "reading the log")
     told, made = _read_log(home.lake, rewards, limit)
     if not made:
         raise InvalidInput(f"The lake {home.lake} holds no decision. Ask for recommendations while the sink runs.")
     progress(0.4, "reading the published histories")
-    published = _published(home.training_sets, {one.decision.user for one in made}, told, history_kept)
+    published = _published(sets, {one.decision.user for one in made}, told, history_kept)
     folded = _Folded(made)
     found = {"history": Agreement(), "context": Agreement(), "predicted": Agreement()}
     snapshots: dict[str, Snapshot | None] = {}

@@ -26,6 +26,7 @@ from feature_store.rewriting import Rewrite, rewriting
 from offline_training.data.erasures import CarriedOut, Pending, carried_out_file, erased_users, pending_erasures
 from offline_training.data.lake import parquet_files
 from offline_training.data.staging import staging_folder
+from offline_training.runs.runs import all_sets, discard_interrupted
 from streaming.open_decisions import OpenDecision, anonymous, unpack
 
 Row = dict[str, Any]
@@ -52,13 +53,14 @@ def forget(home: Home, online: OnlineStore, state: BanditStore, now: int, within
     """Carries out the erasures that are in the lake and that every namespace being folded has passed.
 
     now: ms since the epoch. within_days: for how long Redis remembers who was erased, so that nothing that was read
-    before the erasure is published after it. Raises Unavailable while an import, a training, a rollback or another
-    rewriting is under way.
+    before the erasure is published after it. A training run that was interrupted begins anew. Raises Unavailable while
+    an import, a training, a rollback or another rewriting is under way.
     """
     with staging_folder(home.lake), rewriting(home.root) as rewrite:
         pending = pending_erasures(home.lake)
         ready = [erasure for erasure in pending if _is_folded(erasure, home.namespaces, online, state)]
         if ready:
+            discard_interrupted(home.runs)
             job = _Forgetting(home, rewrite, ready)
             job.rewrite()
             _drop_retired(job.users, home.namespaces, online, state)
@@ -90,10 +92,11 @@ class _Forgetting:
             self._leave_out(path, INTERACTIONS, lambda rows: pc.max_element_wise(rows["time"], rows["written"]))
         for path in parquet_files(self._home.lake / "users"):
             self._leave_out(path, USERS, lambda rows: pc.fill_null(rows["written"], 0))
-        for path in parquet_files(self._home.training_sets / "users"):
-            self._leave_out(path, None, _first_times)
-        for path in parquet_files(self._home.training_sets / "impressions"):
-            self._leave_out(path, None, lambda rows: rows["time"])
+        for sets in all_sets(self._home.runs):
+            for path in parquet_files(sets / "users"):
+                self._leave_out(path, None, _first_times)
+            for path in parquet_files(sets / "impressions"):
+                self._leave_out(path, None, lambda rows: rows["time"])
         self._remember()
 
     def _is_theirs(self, user: str | None, time: int, log: str, partition: int, offset: int) -> bool:

@@ -1,6 +1,7 @@
 """The retraining job: a new release whose bandit begins with what the old one has learnt."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -10,18 +11,15 @@ from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import open_release
 from feature_store.definitions import features_hash
 from feature_store.namespace import Namespace, namespace_id
-from feature_store.online.deployment import Active
-from feature_store.rewriting import undisturbed
 from offline_training.carry_over.ensemble import mix, translation, transport
 from offline_training.carry_over.offline_values import offline_values
 from offline_training.clusters import nearest_cluster
-from offline_training.jobs.train import TrainJob, TrainResult, build_sets, carry_out_erasures, finish
+from offline_training.jobs.job import TrainJob, TrainResult, run_of
+from offline_training.jobs.steps import evaluated, finish, namespace_of, read_until, release_of, train_on
 from offline_training.progress import Progress, section
 from offline_training.release.encoding import encode_users
-from offline_training.release.write import write_release
 from offline_training.retrieval.sequences import Sequences
-from offline_training.train_models import Trained, train_models
-from offline_training.training_data import read_training_data
+from offline_training.train_models import Trained
 from online_serving.release_files import read_graph
 from online_serving.snapshot import Snapshot
 from streaming.log_reader import LogReader
@@ -35,38 +33,38 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
     The live namespace's state as of the lake's end, offsets O, is computed by replay, carried to the new clusters, and
     mixed with the new ranker's values; the new namespace folds the log from O on, reading decisions of older releases
     through translations of their clusters. If the log has begun anew since the live namespace was made, all that the
-    lake has of the earlier logs goes into the base.
+    lake has of the earlier logs goes into the base. A retrain that was interrupted goes on, from the lake as it was
+    then.
 
-    job.offsets gives the number of partitions only. Raises as train does, and ReleaseRefused if nothing serves yet.
+    Raises as train does, and ReleaseRefused if nothing serves yet.
     """
     active = job.online.deployment.active()
     if active is None:
         raise ReleaseRefused("There is no release to retrain from. Run `matchloop train` first.")
-    carry_out_erasures(job)
-    with undisturbed(job.home.root):
-        return _retrain(job, active, progress)
+    with run_of(job, "retrain", active) as run:
+        parent = _usable_parent(job, str(run.manifest.inputs.parent_namespace))
+        progress(0.0, "reading the lake")
+        read = read_until(job, run, lambda lake: _ends(job, parent, lake))
+        trained = train_on(job, run, section(progress, 0.0, 0.8))
+        release = release_of(job, run, trained)
+        progress(0.8, "measuring the release")
+        metrics = evaluated(job, run, trained, release)
+        progress(0.85, "carrying over what was learnt online")
+        created = run.manifest.created
+        namespace = namespace_of(
+            job, run, lambda: next_namespace(job, parent, read.positions(), trained, release, created)
+        )
+        return finish(job, run, trained, namespace, metrics, section(progress, 0.9, 1.0))
 
 
-def _retrain(job: TrainJob, active: Active, progress: Progress) -> TrainResult:
-    parent = _usable_parent(job, active)
-    summary = build_sets(job, section(progress, 0.0, 0.4))
-    data = read_training_data(job.home.training_sets, job.training)
-    trained = train_models(data, job.home.checkpoints, job.training, section(progress, 0.4, 0.8))
-    release = write_release(job.home.releases, trained, job.training, parent.release, job.clock.now_ms())
-    progress(0.8, "carrying over what was learnt online")
-    ends = [lake_ends(parent, n, job.state, job.home.lake, job.log) for n in range(len(parent.offsets))]
-    namespace = next_namespace(job, parent, ends, trained, release)
-    return finish(job, trained, release, namespace, summary, section(progress, 0.85, 1.0))
-
-
-def _usable_parent(job: TrainJob, active: Active) -> Namespace:
+def _usable_parent(job: TrainJob, namespace: str) -> Namespace:
     """The namespace to carry over. Raises ReleaseRefused, before anything is trained, if that cannot be done."""
     try:
-        parent = Namespace.load(job.home.namespaces, active.namespace)
+        parent = Namespace.load(job.home.namespaces, namespace)
         open_release(job.home.releases / parent.release, features_hash())
-        if len(parent.offsets) != len(job.offsets):
+        if len(parent.offsets) != job.partitions:
             raise ReleaseRefused(
-                f"Namespace {parent.id} was made for {len(parent.offsets)} partitions, the log has {len(job.offsets)}."
+                f"Namespace {parent.id} was made for {len(parent.offsets)} partitions, the log has {job.partitions}."
             )
     except ReleaseRefused as error:
         raise ReleaseRefused(
@@ -76,13 +74,22 @@ def _usable_parent(job: TrainJob, active: Active) -> Namespace:
     return parent
 
 
+def _ends(job: TrainJob, parent: Namespace, lake: Path) -> list[list[Position]]:
+    return [lake_ends(parent, partition, job.state, lake, job.log) for partition in range(len(parent.offsets))]
+
+
 def next_namespace(
-    job: TrainJob, parent: Namespace, ends: Sequence[Sequence[Position]], trained: Trained, release: str
+    job: TrainJob,
+    parent: Namespace,
+    ends: Sequence[Sequence[Position]],
+    trained: Trained,
+    release: str,
+    created: int,
 ) -> Namespace:
     """The namespace of a release that follows the parent: transported and mixed base, offsets, translations. ends: per
-    partition, up to where the parent's log, and those that followed it, go into the base."""
+    partition, up to where the parent's log, and those that followed it, go into the base. created: ms since the
+    epoch."""
     learnt, starts = replay(parent, LogReader(job.home.lake), job.rewards, ends)
-    created = job.clock.now_ms()
     learnt = learnt.times(1 / parent.decay.trial(created))  # in trials of the new landmark
 
     old, new = Snapshot.load(job.home.releases, parent.release), Snapshot.load(job.home.releases, release)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.catalogue import Item
-from feature_store.contracts.errors import InvalidInput, ReleaseRefused
+from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import HistoryEvent, features_hash
 from feature_store.home import Home
@@ -20,12 +20,12 @@ from feature_store.online.store import OnlineStore
 from feature_store.user_features import UserRecord
 from offline_training.data.lake import interacted_items, read_catalogue
 from offline_training.promotion.registry import Registry
+from offline_training.runs.runs import PUBLISHED
 
 logger = logging.getLogger(__name__)
 
 FOLD_SECONDS = 30  # for the updater to catch up with a new namespace
 _POLL_SECONDS = 0.1
-PUBLISHED = "published"  # in training sets whose users have been published: the release they were made for
 RECALL_MARGIN = 0.8  # of popularity's recall on the validation window: retrieval feeds a ranker that knows popularity
 CHAMPION_MARGIN = 0.5  # of the champion's hit rate, which was measured on another window
 RECALL = "validation_{}_recall_at_50"
@@ -65,15 +65,21 @@ def gate(candidate: Manifest, champion: Manifest | None) -> list[str]:
 
 
 def promote(
-    home: Home, release: str, namespace: str, registry: Registry, online: OnlineStore, state: BanditStore
+    home: Home,
+    release: str,
+    namespace: str,
+    registry: Registry,
+    online: OnlineStore,
+    state: BanditStore,
+    sets: Path | None,
 ) -> str | None:
     """Makes a release with its namespace the one that serves: users' features are published, the registry's alias
     moves, and every serving process swaps. Returns why it was not compared with the champion, None if it was or there
     is none: a champion that cannot be read, damaged or of other features, must not keep its successor out.
 
-    The users are those of the training sets in the home directory, which the release was made from. Raises
-    ReleaseRefused, with every reason, if the release is damaged, does not belong to the namespace, or does not pass the
-    gate against what serves now.
+    sets: the training sets that the release was made from, whose users are published; None: users stay as they are.
+    Raises ReleaseRefused, with every reason, if the release is damaged, does not belong to the namespace, or does not
+    pass the gate against what serves now.
     """
     candidate = open_release(home.releases / release, features_hash())
     made = Namespace.load(home.namespaces, namespace)
@@ -92,8 +98,9 @@ def promote(
             f"Release {release} was not promoted: {'; '.join(reasons)}. It stays in {home.releases / release}; "
             "what serves now goes on serving. Check the data, or the training settings."
         )
-    online.users.put(user_records(home.training_sets))
-    (home.training_sets / PUBLISHED).write_text(release)
+    if sets is not None:
+        online.users.put(user_records(sets))
+        (sets / PUBLISHED).write_text(release)
     registry.set_champion(release, unreadable)
     swap(made, online, state)
     return unreadable
@@ -138,17 +145,6 @@ def publish_catalogue(lake: Path, exclude: frozenset[str], online: OnlineStore) 
     bare = sorted(interacted_items(lake) - described.keys() - exclude)
     found = [*(item for item in described.values() if item is not None), *(Item(id=name) for name in bare)]
     online.catalogue.add(found)
-
-
-def published_release(sets: Path) -> str:
-    """The release with which the sets' users were published. Raises InvalidInput if they were not."""
-    try:
-        return (sets / PUBLISHED).read_text()
-    except FileNotFoundError:
-        raise InvalidInput(
-            f"The users of the training sets {sets} were not published: there are none, or their release did not pass "
-            "the gate. Run `matchloop train` or `matchloop retrain`."
-        ) from None
 
 
 def user_records(sets: Path) -> Iterator[UserRecord]:

@@ -1,7 +1,9 @@
 """Fits the ranker, and blends it with retrieval and calibrates it on users it was not fitted on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +68,19 @@ class FittedRanker:
     losses: list[float]
     metrics: dict[str, float]
     curve: Float64
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as torch.load reads it with weights_only."""
+        ranker = {"form": int(self.ranker.form), "ranker": self.ranker.state_dict()}
+        return ranker | {"losses": self.losses, "metrics": self.metrics, "curve": torch.from_numpy(self.curve)}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], dimensions: int) -> "FittedRanker":
+        """What has this state."""
+        with torch.random.fork_rng(devices=[]):
+            ranker = Ranker(dimensions, Form(state["form"])).eval()
+        ranker.load_state_dict(state["ranker"])
+        return cls(ranker, state["losses"], state["metrics"], state["curve"].numpy())
 
 
 def fit_ranker(rows: RankerRows, dimensions: int, settings: TrainingSettings, progress: Progress) -> FittedRanker:

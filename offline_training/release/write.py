@@ -8,6 +8,7 @@ import numpy as np
 
 from feature_store.contracts.manifest import Manifest, seal
 from feature_store.definitions import features_hash
+from feature_store.durable import publish
 from offline_training.clusters import build_graph, cluster_count, cluster_users
 from offline_training.release.encoding import encode_users
 from offline_training.release.export import export_ranker, export_scorer, export_towers
@@ -74,7 +75,7 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
         release = seal(draft, manifest)
         if (releases / release).exists():  # the same bytes, because the id is their hash
             return release
-        draft.rename(releases / release)
+        publish(draft, releases / release)
         return release
     finally:
         shutil.rmtree(draft, ignore_errors=True)

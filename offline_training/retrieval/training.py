@@ -2,9 +2,10 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -202,6 +203,18 @@ class Fitted:
     model: TwoTower
     base: dict[str, torch.Tensor]
     losses: list[float]
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as torch.load reads it with weights_only."""
+        return {"model": self.model.state_dict(), "base": self.base, "losses": self.losses}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], catalogue: Catalogue, settings: TrainingSettings) -> "Fitted":
+        """What has this state; the catalogue and the settings are those that it was fitted with."""
+        with torch.random.fork_rng(devices=[]):
+            model = TwoTower(catalogue.tokens, settings).eval()
+        model.load_state_dict(state["model"])
+        return cls(model, state["base"], state["losses"])
 
 
 def fit_two_tower(

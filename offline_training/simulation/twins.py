@@ -7,6 +7,7 @@ times.
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +17,6 @@ import pyarrow.parquet as pq
 from feature_store.contracts.columns import INTERACTIONS, USERS
 from feature_store.contracts.experiments import Experiment
 from feature_store.contracts.identity import Keyring
-from feature_store.home import Home
 from feature_store.online.users import OnlineUsers
 from offline_training.data.lake import parquet_files
 from offline_training.promotion.promote import user_records
@@ -42,9 +42,11 @@ def twin_ids(
     return {person: tuple(fresh(person, variant.name) for variant in experiment.variants) for person in people}
 
 
-def share_histories(home: Home, users: OnlineUsers, twins: Mapping[str, Sequence[str]], until_ms: int) -> None:
+def share_histories(
+    lake: Path, sets: Path, users: OnlineUsers, twins: Mapping[str, Sequence[str]], until_ms: int
+) -> None:
     """Gives twins what was known of their person before a time (ms since the epoch): in the lake, for later trainings,
-    and as it was published with the release that was trained last.
+    and as it was published from the training sets of a release.
 
     twins: user keys of twins by that of their person; as many for everybody.
     """
@@ -55,13 +57,11 @@ def share_histories(home: Home, users: OnlineUsers, twins: Mapping[str, Sequence
         ("interactions", "histories", INTERACTIONS, known & before),
         ("users", "users", USERS, known),
     ):
-        if files := parquet_files(home.lake / source):
+        if files := parquet_files(lake / source):
             table = ds.dataset(files, schema=schema, format="parquet").to_table(filter=rows)
-            (home.lake / target).mkdir(exist_ok=True)
-            pq.write_table(_renamed(table, people, list(twins.values())), home.lake / target / "twins.parquet")
-    users.put(
-        record._replace(user=twin) for record in user_records(home.training_sets) for twin in twins.get(record.user, ())
-    )
+            (lake / target).mkdir(exist_ok=True)
+            pq.write_table(_renamed(table, people, list(twins.values())), lake / target / "twins.parquet")
+    users.put(record._replace(user=twin) for record in user_records(sets) for twin in twins.get(record.user, ()))
 
 
 def _renamed(rows: pa.Table, people: pa.Array, twins: Sequence[Sequence[str]]) -> pa.Table:

@@ -161,7 +161,7 @@ def _home(tmp_path: Path, redis_url: str) -> tuple[Installed, str, Decision]:
     put(lake / "histories" / "x.parquet", columns.INTERACTIONS, rows[:2])
     users = [{"user": user, "attributes": '{"city":"Wellington"}', "imported": 5_000} for user in (ada, bob)]
     put(lake / "users" / "users.parquet", columns.USERS, users)
-    sets = home.path / "cache" / "training_sets"
+    sets = home.path / "runs" / "one" / "training_sets"
     trained = [{"user": user, "items": ["a"], "times": [10]} for user in (ada, bob)]
     put(sets / "users" / "part-0.parquet", None, trained)
     put(sets / "impressions" / "part-0.parquet", None, [{"user": ada, "decision": erased.id, "time": 1_000}])

@@ -14,8 +14,8 @@ from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from infra.benchmarks.small_release import build_namespace, build_release, items
+from offline_training.jobs.job import TrainJob
 from offline_training.jobs.retrain import retrain
-from offline_training.jobs.train import TrainJob
 from offline_training.progress import silent
 from offline_training.promotion.promote import promote
 from offline_training.promotion.registry import Registry
@@ -38,10 +38,9 @@ class Notes(Registry):
 def job(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> TrainJob:
     client, settings = redis.Redis.from_url(redis_url), RedisSettings(prefix=request.node.name[:30])
     home = Home(tmp_path)
-    home.training_sets.mkdir(parents=True)
     return TrainJob(
         home, TrainingSettings(), SparkSettings(), RewardSettings(), Notes(), OnlineStore(client, settings),
-        BanditStore(client, settings), ManualClock(9), "log", [0, 0],
+        BanditStore(client, settings), ManualClock(9), "log", 2,
     )  # fmt: skip
 
 
@@ -61,7 +60,7 @@ def test_a_damaged_champion_does_not_keep_its_successor_out(job: TrainJob) -> No
         job.online.deployment.activate(before)
         if damaged:
             _damage(job, before.release)
-        why = promote(job.home, after.release, after.namespace, job.registry, job.online, job.state)
+        why = promote(job.home, after.release, after.namespace, job.registry, job.online, job.state, None)
         assert job.online.deployment.active() == after
         assert job.registry.champions[-1] == (after.release, why)
         assert (why is not None and "is not a release manifest" in why) == damaged
@@ -71,7 +70,7 @@ def test_a_retrain_finds_out_before_it_trains(job: TrainJob) -> None:
     active = _made(job, 20)
     job.online.deployment.activate(active)
     with pytest.raises(ReleaseRefused, match=r"2 partitions, the log has 3\. `matchloop train` makes one that begins"):
-        retrain(TrainJob(**{**vars(job), "offsets": [0, 0, 0]}), silent)
+        retrain(TrainJob(**{**vars(job), "partitions": 3}), silent)
     _damage(job, active.release)
     with pytest.raises(ReleaseRefused, match=r"cannot be carried over .* `matchloop train` makes one that"):
         retrain(job, silent)

@@ -31,9 +31,13 @@ TWINS = {ANN: [KEYRING.user_key(f"ann~{n}") for n in range(3)], CAT: [KEYRING.us
 SETTINGS = RedisSettings(prefix="twins")
 
 
+def sets_of(home: Home) -> Path:
+    return home.runs / "one" / "training_sets"
+
+
 def made(spark: SparkSession, home: Home) -> TrainingSetSummary:
     return build_training_sets(
-        spark, home.lake, home.training_sets, training=TrainingSettings(list_length=0), rewards=REWARDS,
+        spark, home.lake, sets_of(home), training=TrainingSettings(list_length=0), rewards=REWARDS,
         until_ms=100, exclude_items=frozenset({"withheld"}), progress=silent,
     )  # fmt: skip
 
@@ -48,9 +52,9 @@ def test_twins_share_the_history_and_not_the_training(spark: SparkSession, tmp_p
     put(home.lake / "interactions" / "late.parquet", columns.INTERACTIONS, [late])
     described = [{"user": ANN, "attributes": '{"sex":"F"}', "imported": 9}]
     put(home.lake / "users" / "users.parquet", columns.USERS, described)
-    before, items = made(spark, home), read(home.training_sets, "items", "item")
+    before, items = made(spark, home), read(sets_of(home), "items", "item")
 
-    share_histories(home, online.users, TWINS, 100)
+    share_histories(home.lake, sets_of(home), online.users, TWINS, 100)
     past = [HistoryEvent("b", "rating-", 20), HistoryEvent("a", "rating+", 10)]
     for twin in TWINS[ANN]:
         assert known(redis_url, twin) == UserFeatures(["sex=f"], past, frozenset("ab"))
@@ -61,8 +65,8 @@ def test_twins_share_the_history_and_not_the_training(spark: SparkSession, tmp_p
     )
 
     assert made(spark, home) == dataclasses.replace(before, users=before.users + 3)
-    assert read(home.training_sets, "items", "item") == items
-    users = read(home.training_sets, "users", "user")
+    assert read(sets_of(home), "items", "item") == items
+    users = read(sets_of(home), "users", "user")
     for twin in TWINS[ANN]:
         assert (users[twin]["items"], users[twin]["kinds"]) == (["a", "b"], ["rating+", "rating-"])
         assert (users[twin]["positives"], users[twin]["profile"]) == ([False, False], ["sex=f"])
@@ -71,8 +75,8 @@ def test_twins_share_the_history_and_not_the_training(spark: SparkSession, tmp_p
     shown = decision("ann~0", 1_000, ["b", "e"])
     put_log(home.lake, shown, feedback(shown, "e", received=1_010))
     made(spark, home)
-    catalogue = read_items(home.training_sets)
-    sequences = read_sequences(home.training_sets, catalogue)
+    catalogue = read_items(sets_of(home))
+    sequences = read_sequences(sets_of(home), catalogue)
     row = sequences.index[TWINS[ANN][0]]
     history = sequences.histories(np.array([row]), np.array([3]), 5)
     assert [catalogue.items[item] for item in history.liked_items(0)] == ["e", "a"]

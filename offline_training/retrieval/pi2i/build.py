@@ -1,6 +1,10 @@
 """From the lists that Spark made to those that serve: cut at the knee, with a scorer to choose from them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import torch
 
 from feature_store.arrays import Float32
 from offline_training.progress import Progress
@@ -19,6 +23,20 @@ class PersonalLists:
     items: ItemLists
     scorer: PairScorer
     metrics: dict[str, float]
+
+    def state(self) -> dict[str, Any]:
+        """All of it but the lists, as torch.load reads it with weights_only."""
+        return {"scorer": self.scorer.state_dict(), "metrics": self.metrics}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], make: MakeLists, settings: TrainingSettings) -> "PersonalLists | None":
+        """What has this state, with the lists that it was fitted for; None if it is empty."""
+        if not state:
+            return None
+        with torch.random.fork_rng(devices=[]):
+            scorer = PairScorer(settings.dimensions).eval()
+        scorer.load_state_dict(state["scorer"])
+        return cls(make(AT_END, int(state["metrics"]["lists_length"])), scorer, state["metrics"])
 
 
 def personal_lists(

@@ -18,6 +18,8 @@ from feature_store.user_features import UserFeatures
 from infra.benchmarks.small_release import build_release, items
 from offline_training.evaluation.skew import Agreement, check_features
 from offline_training.progress import silent
+from offline_training.runs.run import Inputs
+from offline_training.runs.runs import SETS, begin
 from online_serving import decisions
 from online_serving.decisions import Provenance
 from online_serving.parameters import Parameters
@@ -39,7 +41,11 @@ class Trained:
 
     def __init__(self, directory: Path) -> None:
         self.home = Home(directory)
-        self.sets, releases = self.home.training_sets, self.home.releases
+        nothing = Inputs(
+            job="train", until_ms=None, excluded=[], settings="", seed=0, code="", log="", partitions=1,
+            parent_release=None, parent_namespace=None,
+        )  # fmt: skip
+        self.sets, releases = begin(self.home.runs, nothing, 1) / SETS, self.home.releases
         self.release = build_release(releases, catalogue=items(40), history_length=8)
         self.snapshot = Snapshot.load(releases, self.release)
         (self.sets / "users").mkdir(parents=True)
@@ -163,5 +169,5 @@ def test_without_decisions_or_published_sets_the_remedy_is_named(home: Trained) 
     with pytest.raises(InvalidInput, match="holds no decision"):
         home.check()
     (home.sets / "published").unlink()
-    with pytest.raises(InvalidInput, match="were not published"):
+    with pytest.raises(InvalidInput, match="No users were published"):
         home.check(home.decide(1_000, PAST, 0))

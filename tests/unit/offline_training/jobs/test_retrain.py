@@ -21,8 +21,9 @@ from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import ITEM, NO_ROWS, PREDICTED, REWARD, SERVED, N, Sums
+from offline_training.jobs.job import TrainJob
 from offline_training.jobs.retrain import next_namespace
-from offline_training.jobs.train import TrainJob
+from offline_training.jobs.train import starts
 from offline_training.promotion.registry import Registry
 from offline_training.release.write import write_release
 from offline_training.settings import MlflowSettings, SparkSettings, TrainingSettings
@@ -66,7 +67,7 @@ def job(tmp_path: Path, settings: TrainingSettings) -> TrainJob:
         state,
         ManualClock(9),
         LOG,
-        [0, 0],
+        2,
     )
 
 
@@ -92,7 +93,7 @@ def test_what_was_learnt_is_carried_over_and_mixed(job: TrainJob, trained: Train
     ends = [[Position(LOG, offset)] for offset in end]
     before, starts = replay(parent, LogReader(job.home.lake), job.rewards, ends)
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
-    after = next_namespace(job, parent, ends, trained, release)
+    after = next_namespace(job, parent, ends, trained, release, 9)
 
     assert (after.release, after.log, after.offsets, after.created) == (release, LOG, end, 9)
     # The same towers: everybody stays in their cluster, so the edges are those of before.
@@ -117,7 +118,7 @@ def test_what_was_learnt_counts_for_as_much_as_a_moment_before(job: TrainJob, tr
     parent = msgspec.structs.replace(parent_of(job, trained), memory_days=memory)
     ends = [[Position(LOG, offset)] for offset in fill_lake(job.home.lake, parent.graph, parent.release)]
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
-    after = next_namespace(TrainJob(**{**vars(job), "memory_days": 30.0}), parent, ends, trained, release)
+    after = next_namespace(TrainJob(**{**vars(job), "memory_days": 30.0}), parent, ends, trained, release, 9)
     assert after.decay == Decay(30.0, 9)
     learnt = Sums.of(after.base).get(after.base.items[0])
     counts = [math.exp(-(9 - time) / 8) for time in (1, 2, 3)]
@@ -142,7 +143,7 @@ def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:
         translations={"oldest": oldest},
     )
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
-    after = next_namespace(job, parent, [[Position(LOG, 7)], [Position(LOG, 0)]], trained, release)
+    after = next_namespace(job, parent, [[Position(LOG, 7)], [Position(LOG, 0)]], trained, release, 9)
     assert after.translations["oldest"] == pytest.approx(oldest @ after.translations[parent.release])
     assert after.offsets == [7, 0], "a lake that is behind the base adds nothing"
     assert after.base.items == []
@@ -158,7 +159,7 @@ def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob,
         for partition in range(2)
     ]
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
-    after = next_namespace(anew, parent, ends, trained, release)
+    after = next_namespace(anew, parent, ends, trained, release, 9)
     assert (after.log, after.offsets) == ("third", [0, 0])
     (item,) = np.flatnonzero(after.base.cluster == ITEM)
     assert after.base.values[item, N] == pytest.approx(6 * job.training.ensemble_keep)
@@ -169,6 +170,5 @@ def test_a_first_namespace_does_not_learn_while_learning_is_switched_off(job: Tr
     folder = job.home.lake / "events" / f"log={LOG}" / "partition=1"
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=EVENTS), folder / "0-5.parquet")
-    later = TrainJob(**{**vars(job), "offsets": [5, 5]})
-    assert [start.learning for start in job.starts()] == [True, True]
-    assert [start.learning for start in later.starts()] == [True, False]
+    assert [start.learning for start in starts(job, [0, 0])] == [True, True]
+    assert [start.learning for start in starts(job, [5, 5])] == [True, False]

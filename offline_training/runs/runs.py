@@ -1,0 +1,85 @@
+"""The runs of a home directory: which one goes on, which ones are kept, and whose users were published."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from feature_store.contracts.errors import InvalidInput
+from feature_store.definitions import DAY_MS
+from feature_store.durable import whole_folder
+from offline_training.runs.run import PROMOTED, Inputs, Manifest, Run
+
+SETS, NAMESPACE = "training_sets", "namespace"  # what steps are called
+PUBLISHED = "published"  # in training sets whose users have been published: the release they were made for
+KEPT = 2  # runs that ended well
+
+
+def all_runs(runs: Path) -> list[Run]:
+    """Oldest first."""
+    found = [Run(path.parent) for path in runs.glob("*/run.json") if not path.parent.name.endswith(".part")]
+    return sorted(found, key=lambda run: (run.manifest.created, run.manifest.id))
+
+
+def begin(runs: Path, inputs: Inputs, now_ms: int) -> Path:
+    """The folder of a new run."""
+    stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S")
+    manifest = Manifest(f"{stamp}-{secrets.token_hex(3)}", now_ms, inputs)
+    with whole_folder(runs / manifest.id) as folder:
+        (folder / "steps").mkdir()
+        (folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    return runs / manifest.id
+
+
+def interrupted(runs: Path, inputs: Inputs, now_ms: int) -> Path | None:
+    """The folder of the newest run, if it was interrupted within a day and its inputs are these. What it read of the
+    lake is of when it began: older than that it is not worth going on with."""
+    newest = next(reversed(all_runs(runs)), None)
+    if newest is None or newest.ended is not None or now_ms - newest.manifest.created >= DAY_MS:
+        return None
+    theirs = newest.manifest.inputs
+    if newest.outputs().get(NAMESPACE, {}).get("id") == inputs.parent_namespace:  # its own serves: it was nearly done
+        served = {"parent_release": theirs.parent_release, "parent_namespace": theirs.parent_namespace}
+        inputs = msgspec.structs.replace(inputs, **served)
+    return newest.folder if theirs == inputs else None
+
+
+def discard_interrupted(runs: Path) -> None:
+    """Removes what interrupted runs have read: they begin anew. Nothing of a home may be training."""
+    for run in all_runs(runs):
+        if run.ended is None:
+            shutil.rmtree(run.folder)
+
+
+def keep_newest(runs: Path) -> None:
+    """Removes all runs but the newest that ended well."""
+    everything = all_runs(runs)
+    well = [run for run in everything if (end := run.ended) is not None and end.outcome == PROMOTED]
+    kept = {run.folder for run in well[-KEPT:]}
+    for run in everything:
+        if run.folder not in kept:
+            shutil.rmtree(run.folder)
+
+
+def all_sets(runs: Path) -> Iterator[Path]:
+    """The training sets of all runs."""
+    yield from sorted(runs.glob(f"*/{SETS}"))
+
+
+def published_sets(runs: Path) -> Path:
+    """The training sets whose users were published last. Raises InvalidInput if there are none."""
+    for run in reversed(all_runs(runs)):
+        if (run.folder / SETS / PUBLISHED).exists():
+            return run.folder / SETS
+    raise InvalidInput(
+        f"No users were published from the runs in {runs}: there is none, or none passed the gate. Run "
+        "`matchloop train` or `matchloop retrain`."
+    )
+
+
+def published_release(sets: Path) -> str:
+    """The release with which the sets' users were published."""
+    return (sets / PUBLISHED).read_text()

@@ -1,0 +1,324 @@
+"""A training that is killed anywhere goes on when it is asked for again, and ends with the same release."""
+
+import dataclasses
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from feature_store.contracts.clock import ManualClock
+from feature_store.contracts.errors import InvalidInput, ReleaseRefused, Unavailable
+from feature_store.definitions import DAY_MS
+from feature_store.namespace import Namespace
+from feature_store.online.deployment import Active
+from feature_store.rewriting import rewriting
+from feature_store.sums import Sums
+from offline_training.data.summary import TrainingSetSummary
+from offline_training.jobs.job import TrainResult
+from offline_training.jobs.retrain import retrain
+from offline_training.jobs.train import train
+from offline_training.progress import Progress, silent
+from offline_training.runs.run import End, Run
+from offline_training.runs.runs import all_runs, published_release, published_sets
+from tests.tiny_job import Notes, TinyJob, tiny_job
+from tests.tiny_sets import write_sets
+
+STEPS = [
+    "lake", "training_sets", "towers", "ranker", "lists", "newest", "release", "evaluation", "namespace", "register",
+    "promote",
+]  # fmt: skip
+ROOT = Path(__file__).parents[2]
+
+
+LATER = 2_000_000  # ms, when the retrain begins
+
+
+class Killed(BaseException):
+    """What leaves nobody the time to tidy up."""
+
+
+class Begun(NamedTuple):
+    """A home in which a first release serves, and what a retrain that nothing happens to makes of it."""
+
+    home: Path
+    first: TrainResult
+    undisturbed: TrainResult
+    base: Sums
+
+
+def killing(step: str) -> Callable[[], None]:
+    """A check that is asked before each step, and kills before this one."""
+    asked = iter(STEPS)
+
+    def check() -> None:
+        if next(asked) == step:
+            raise Killed
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def begun(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Begun:
+    home, other = tmp_path_factory.mktemp("first") / "home", tmp_path_factory.mktemp("undisturbed") / "home"
+    first = train(tiny_job(home, redis_url, "first"), silent)
+    shutil.copytree(home, other)
+    job = tiny_job(other, redis_url, "undisturbed", now=LATER)
+    job.online.deployment.activate(Active(first.release, first.namespace))
+    made = retrain(job, silent)
+    return Begun(home, first, made, Sums.of(Namespace.load(job.home.namespaces, made.namespace).base))
+
+
+class Installation(NamedTuple):
+    """A copy of such a home, with a Redis of its own."""
+
+    home: Path
+    redis_url: str
+    prefix: str
+
+    def job(self, check: Callable[[], None] = lambda: None) -> TinyJob:
+        return tiny_job(self.home, self.redis_url, self.prefix, check, LATER)
+
+    def runs(self) -> list[Run]:
+        return all_runs(self.home / "runs")
+
+
+@pytest.fixture
+def installation(begun: Begun, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Installation:
+    shutil.copytree(begun.home, tmp_path / "home")
+    made = Installation(tmp_path / "home", redis_url, "".join(filter(str.isalnum, request.node.name))[-40:])
+    made.job().online.deployment.activate(Active(begun.first.release, begun.first.namespace))
+    return made
+
+
+def expect_the_same(installation: Installation, begun: Begun, made: TrainResult) -> None:
+    """As if nothing had happened: the same bytes serve, from the same base, and nothing is left over."""
+    assert made.release == begun.undisturbed.release
+    assert made.namespace == begun.undisturbed.namespace
+    job = installation.job()
+    assert job.online.deployment.active() == Active(made.release, made.namespace)
+    base = Sums.of(Namespace.load(job.home.namespaces, made.namespace).base)
+    assert base.rows().items == begun.base.rows().items
+    assert (base.rows().values == begun.base.rows().values).all()
+    assert begun.first.namespace in job.online.deployment.namespaces(), "the way back stays open"
+    assert sorted(path.name for path in job.home.releases.iterdir()) == sorted([begun.first.release, made.release])
+    assert published_release(published_sets(job.home.runs)) == made.release
+    assert [run.ended and run.ended.outcome for run in installation.runs()] == ["promoted"] * 2
+    assert not list(installation.home.rglob("*.part"))
+
+
+def test_a_run_says_what_it_did(begun: Begun, installation: Installation) -> None:
+    made = retrain(installation.job(), silent)
+    expect_the_same(installation, begun, made)
+    run = installation.runs()[-1]
+    assert [step.name for step in run.steps()] == STEPS
+    assert run.outputs()["release"] == {"id": made.release}
+    assert run.outputs()["lake"]["ends"] == [[["the-log", 0]], [["the-log", 0]]]
+    assert run.manifest.inputs.parent_release == begun.first.release
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_before_any_step_it_ends_in_the_same_place(step: str, begun: Begun, installation: Installation) -> None:
+    with pytest.raises(Killed):
+        retrain(installation.job(killing(step)), silent)
+    assert installation.job().online.deployment.active() == Active(begun.first.release, begun.first.namespace)
+    asked: list[None] = []
+    made = retrain(installation.job(lambda: asked.append(None)), silent)
+    expect_the_same(installation, begun, made)
+    assert len(asked) == len(STEPS) - STEPS.index(step), "what was done is not done again"
+
+
+def test_kill_9(begun: Begun, installation: Installation) -> None:
+    """A process of its own, killed while it fits the ranker."""
+    code = """
+import os, signal, sys
+from pathlib import Path
+from offline_training.jobs.retrain import retrain
+from tests.tiny_job import tiny_job
+
+def progress(done, message):
+    if message == "ranker":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+retrain(tiny_job(Path(sys.argv[1]), *sys.argv[2:], now=2_000_000), progress)
+"""
+    killed = subprocess.run([sys.executable, "-c", code, *map(str, installation)], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [step.name for step in installation.runs()[-1].steps()] == ["lake", "training_sets", "towers"]
+    expect_the_same(installation, begun, retrain(installation.job(), silent))
+
+
+class Dying(TinyJob):
+    """Dies as soon as its release serves, before it has noted that."""
+
+    def __init__(self, job: TinyJob) -> None:
+        super().__init__(**vars(job))
+        activate = self.online.deployment.activate
+
+        def then_die(active: Active) -> None:
+            activate(active)
+            raise Killed
+
+        self.online.deployment.activate = then_die  # type: ignore[method-assign]
+
+
+def test_killed_right_behind_its_promotion_it_has_been_promoted(begun: Begun, installation: Installation) -> None:
+    with pytest.raises(Killed):
+        retrain(Dying(installation.job()), silent)
+    again = installation.job()
+    expect_the_same(installation, begun, retrain(again, silent))
+    assert isinstance(again.registry, Notes)
+    assert not again.registry.recorded
+
+
+def test_a_first_training_goes_on_too(begun: Begun, redis_url: str, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(tiny_job(tmp_path, redis_url, "again", killing("newest")), silent)
+    assert train(tiny_job(tmp_path, redis_url, "again"), silent).release == begun.first.release
+
+
+def test_mlflow_that_is_down_costs_nothing(begun: Begun, installation: Installation) -> None:
+    class Down(Notes):
+        def record(self, *_: object) -> str:
+            raise Unavailable("MLflow at nowhere does not answer.")
+
+    with pytest.raises(Unavailable, match=r"does not answer\. What was trained is kept in .* run `matchloop retrain`"):
+        retrain(dataclasses.replace(installation.job(), registry=Down()), silent)
+    asked: list[None] = []
+    expect_the_same(installation, begun, retrain(installation.job(lambda: asked.append(None)), silent))
+    assert len(asked) == 2
+
+
+def begins_anew(installation: Installation, job: TinyJob) -> bool:
+    before = installation.runs()[-1].manifest.id
+    retrain(job, silent)
+    return installation.runs()[-1].manifest.id != before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fresh": True},
+        {"until_ms": 5},
+        {"exclude_items": frozenset({"drama00"})},
+        {"clock": ManualClock(LATER + DAY_MS)},
+        {"log": "another-log"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_another_retrain_begins_anew(changes: dict[str, Any], installation: Installation) -> None:
+    with pytest.raises(Killed):
+        retrain(installation.job(killing("towers")), silent)
+    assert begins_anew(installation, dataclasses.replace(installation.job(), **changes))
+
+
+def test_it_begins_anew_when_something_else_serves(begun: Begun, installation: Installation) -> None:
+    with pytest.raises(Killed):
+        retrain(installation.job(killing("towers")), silent)
+    job = installation.job()
+    other = msgspec.structs.replace(Namespace.load(job.home.namespaces, begun.first.namespace), id="other-1")
+    other.save(job.home.namespaces)
+    job.online.deployment.activate(Active(begun.first.release, "other-1"))
+    assert begins_anew(installation, job)
+
+
+def test_what_would_only_fail_again_is_over(installation: Installation) -> None:
+    class Empty(TinyJob):
+        def make_sets(self, lake: Path, out: Path, progress: Progress) -> TrainingSetSummary:
+            raise InvalidInput("There is too little.")
+
+    with pytest.raises(InvalidInput):
+        retrain(Empty(**vars(installation.job())), silent)
+    ended = installation.runs()[-1].ended
+    assert isinstance(ended, End)
+    assert (ended.outcome, ended.words) == ("refused", "There is too little.")
+    assert begins_anew(installation, installation.job())
+
+
+def test_a_lock_that_was_lost_ends_it_before_the_next_step(begun: Begun, installation: Installation) -> None:
+    asked = iter(STEPS)
+
+    def lost() -> None:
+        if next(asked) == "promote":
+            raise Unavailable("lost")
+
+    with pytest.raises(Unavailable):
+        retrain(installation.job(lost), silent)
+    assert installation.job().online.deployment.active() == Active(begun.first.release, begun.first.namespace)
+
+
+def test_the_lake_of_then_is_read(installation: Installation, begun: Begun) -> None:
+    """What comes in, or is rewritten, after the run began is not read by it."""
+    lake = installation.home / "lake" / "interactions"
+    lake.mkdir(parents=True)
+    (lake / "a.parquet").write_bytes(b"then")
+
+    class Reading(TinyJob):
+        def make_sets(self, lake: Path, out: Path, progress: Progress) -> TrainingSetSummary:
+            found = {path.name: path.read_bytes() for path in (lake / "interactions").iterdir()}
+            assert found == {"a.parquet": b"then"}
+            write_sets(out)
+            return TrainingSetSummary.load(out)
+
+    with pytest.raises(Killed):
+        retrain(installation.job(killing("training_sets")), silent)
+    (lake / "b.parquet").write_bytes(b"later")
+    (lake / "new").write_bytes(b"another")
+    (lake / "new").replace(lake / "a.parquet")
+    for file in lake.iterdir():
+        assert file.read_bytes() != b"then"
+    with pytest.raises(Killed):
+        retrain(Reading(**vars(installation.job(killing_after("training_sets")))), silent)
+    assert not (installation.runs()[-1].folder / "lake").exists(), "it is needed no more"
+    del begun
+
+
+def killing_after(step: str) -> Callable[[], None]:
+    """Kills before the second step that is asked for."""
+    asked = iter((step, ""))
+
+    def check() -> None:
+        if not next(asked):
+            raise Killed
+
+    return check
+
+
+def test_erased_users_do_not_stay_in_an_interrupted_run(installation: Installation) -> None:
+    """Nobody trains while files are rewritten, and what is left of a run goes with them: see test_forget."""
+    from offline_training.runs.runs import discard_interrupted
+
+    with pytest.raises(Killed):
+        retrain(installation.job(killing("towers")), silent)
+    with rewriting(installation.home):
+        discard_interrupted(installation.home / "runs")
+    assert [run.ended is not None for run in installation.runs()] == [True]
+
+
+def test_only_the_newest_two_are_kept(installation: Installation) -> None:
+    job = installation.job()
+    ids = [run.manifest.id for run in installation.runs()]
+    for n in range(2):
+        with pytest.raises(Killed):
+            retrain(dataclasses.replace(installation.job(killing("towers")), clock=ManualClock(LATER + n)), silent)
+        retrain(dataclasses.replace(job, clock=ManualClock(LATER + 10 + n), fresh=True), silent)
+        ids.append(installation.runs()[-1].manifest.id)
+        assert [run.manifest.id for run in installation.runs()] == ids[-2:]
+
+
+def test_a_release_that_the_gate_refuses_is_not_tried_again(begun: Begun, installation: Installation) -> None:
+    job = installation.job(killing("promote"))
+    with pytest.raises(Killed):
+        retrain(job, silent)
+    shutil.rmtree(job.home.releases / begun.undisturbed.release)
+    with pytest.raises(ReleaseRefused):
+        retrain(installation.job(), silent)
+    ended = installation.runs()[-1].ended
+    assert ended is not None
+    assert ended.outcome == "refused"
+    assert begins_anew(installation, installation.job())
