@@ -12,6 +12,7 @@ from infra.connections import event_log, mlflow_uri, redis_client
 from infra.host import host_name, run_name
 from infra.settings import Settings
 from offline_training.jobs.job import TrainJob
+from offline_training.jobs.present import await_present
 from offline_training.promotion.registry import Registry
 
 
@@ -23,6 +24,7 @@ def training_job(
     exclude_items: frozenset[str] = frozenset(),
     break_lock: bool = False,
     fresh: bool = False,
+    stale: bool = False,
 ) -> Iterator[TrainJob]:
     """A job for train or retrain; see TrainJob. settings: with the servers' addresses (Stack.settings). command: which
     of the two, for whoever is told to wait.
@@ -37,14 +39,23 @@ def training_job(
     host = host_name(settings.host)
     owner = Owner.this_process(command, host, run_name(host), clock.now_ms())
     with redis_client(settings) as client, Lease(client, settings.redis, owner, break_lock) as lease:
+        home, online, state = (
+            Home(settings.home),
+            OnlineStore(client, settings.redis),
+            BanditStore(client, settings.redis),
+        )
+
+        def present() -> None:
+            await_present(log, home, online, state, clock)
+
         yield TrainJob(
-            home=Home(settings.home),
+            home=home,
             training=settings.training,
             spark=settings.spark,
             rewards=settings.rewards,
             registry=Registry(settings.mlflow, mlflow_uri(settings)),
-            online=OnlineStore(client, settings.redis),
-            state=BanditStore(client, settings.redis),
+            online=online,
+            state=state,
             clock=clock,
             log=log_id,
             partitions=settings.kafka.partitions,
@@ -53,5 +64,7 @@ def training_job(
             memory_days=settings.bandit.memory_days,
             forget_within_days=settings.lake.forget_within_days,
             check_lock=lease.check,
+            await_present=(lambda: None) if stale else present,
+            stale=stale,
             fresh=fresh,
         )

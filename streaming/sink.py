@@ -295,19 +295,24 @@ def coverage(lake: Path, log_id: str, partition: int) -> int:
     return covered(partition_folder(lake / "events", log_id, partition))
 
 
-def drain(log: Log, lake: Path, clock: Clock) -> list[int]:
+def drain(log: Log, lake: Path, clock: Clock, patience_seconds: float = _DRAIN_SECONDS) -> list[int]:
     """Marks the present end of the log with ticks and waits until the lake holds it. Returns the offset behind it, per
-    partition. Raises Unavailable, naming what is missing, after a minute."""
+    partition. Raises Unavailable, naming what is missing, when the lake has not grown for a minute."""
     ends, log_id = log.append_everywhere(encode([Tick(time=clock.now_ms())])), log.log_id()
-    deadline = time.monotonic() + _DRAIN_SECONDS
-    while behind := {p: end for p, end in enumerate(ends) if coverage(lake, log_id, p) < end}:
+    before, deadline = [-1], 0.0
+    while True:
+        held = [coverage(lake, log_id, partition) for partition in range(len(ends))]
+        behind = {partition: end for partition, end in enumerate(ends) if held[partition] < end}
+        if not behind:
+            return ends
+        if held != before:
+            before, deadline = held, time.monotonic() + patience_seconds
         if time.monotonic() > deadline:
             raise Unavailable(
-                f"After {_DRAIN_SECONDS:.0f} s the lake {lake} does not hold partitions {sorted(behind)} up to their "
-                f"offsets {list(behind.values())}. Is the sink running?"
+                f"The lake {lake} does not hold partitions {sorted(behind)} up to their offsets "
+                f"{list(behind.values())}, and has not grown for {patience_seconds:.0f} s. Is the sink running?"
             )
         time.sleep(_LOOK_SECONDS)
-    return ends
 
 
 def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator[tuple[int, Event]]:

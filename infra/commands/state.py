@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from infra.settings import Settings
     from offline_training.jobs.rollback import Installation
 
+Stale = Annotated[
+    bool, typer.Option("--stale", help="Serve it at once, also if no updater has folded it up to the present.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
@@ -76,6 +80,7 @@ def rollback(
         Path | None, typer.Option(help="File of user ids, one per line, whose events are left out.")
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Only report what would be left out.")] = False,
+    stale: Stale = False,
     as_json: Json = False,
 ) -> None:
     """Replace the bandit's state by one without the events after a time, or without those of some users.
@@ -96,7 +101,7 @@ def rollback(
     with _installation(settings) as installation, undisturbed(settings.home):
         plan = plan_rollback(installation, exclusion)
         if not dry_run:
-            perform(installation, plan)
+            perform(installation, plan, stale)
     serves = f"Would make namespace {plan.namespace.id}." if dry_run else f"Namespace {plan.namespace.id} serves."
     back = "" if dry_run else f" Back to before: `matchloop state activate {plan.parent}`."
     show(
@@ -118,6 +123,7 @@ def rollback(
 def activate(
     context: typer.Context,
     namespace: Annotated[str, typer.Argument(help="Its name, as printed by `matchloop state verify` and `rollback`.")],
+    stale: Stale = False,
     as_json: Json = False,
 ) -> None:
     """Serve another namespace of the serving release, for example to undo a rollback.
@@ -127,7 +133,7 @@ def activate(
     from offline_training.jobs.rollback import activate as run
 
     with _installation(options(context).connected_settings()) as installation:
-        run(installation, namespace)
+        run(installation, namespace, stale)
     show({"namespace": namespace}, f"Namespace {namespace} serves.", as_json)
 
 

@@ -19,6 +19,10 @@ BreakLock = Annotated[
     bool, typer.Option("--break-lock", help="Take the place of another training, which then ends without promoting.")
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew, also where an interrupted run could go on.")]
+Stale = Annotated[
+    bool,
+    typer.Option("--stale", help="Train and activate also if the sink or the updater is dead or far behind the log."),
+]
 Excluded = Annotated[Path | None, typer.Option(help="File of item ids, one per line, whose imported data is left out.")]
 
 
@@ -33,6 +37,7 @@ def train(
     until: Until = None,
     exclude_items: Excluded = None,
     fresh: Fresh = False,
+    stale: Stale = False,
     break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
@@ -52,7 +57,7 @@ def train(
     settings = options(context).connected_settings()
     left_out = _lines(exclude_items)
     with (
-        training_job(settings, "train", _milliseconds(until), left_out, break_lock, fresh) as job,
+        training_job(settings, "train", _milliseconds(until), left_out, break_lock, fresh, stale) as job,
         progress("Training") as report,
     ):
         result = run(job, report)
@@ -64,6 +69,7 @@ def retrain(
     until: Until = None,
     exclude_items: Excluded = None,
     fresh: Fresh = False,
+    stale: Stale = False,
     break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
@@ -83,7 +89,7 @@ def retrain(
     settings = options(context).connected_settings()
     left_out = _lines(exclude_items)
     with (
-        training_job(settings, "retrain", _milliseconds(until), left_out, break_lock, fresh) as job,
+        training_job(settings, "retrain", _milliseconds(until), left_out, break_lock, fresh, stale) as job,
         progress("Retraining") as report,
     ):
         result = run(job, report)

@@ -37,7 +37,9 @@ class TrainJob:
     log, partitions: of the event log, as it is now. until_ms: imported interactions from here on are not read, they
     measure the release (None: all are read). exclude_items: what was imported about them is not read. memory_days: of
     the namespace that is made. forget_within_days: as LakeSettings has it. check_lock: raises Unavailable if another
-    job has taken this one's place. fresh: do not go on with a run that was interrupted.
+    job has taken this one's place. await_present: waits until the lake and what serves hold the log as it is now;
+    raises Unavailable if they do not get there. stale: activate a namespace that is not folded up to the present.
+    fresh: do not go on with a run that was interrupted.
     """
 
     home: Home
@@ -55,6 +57,8 @@ class TrainJob:
     memory_days: float | None = None
     forget_within_days: float = 30.0
     check_lock: Callable[[], None] = lambda: None
+    await_present: Callable[[], None] = lambda: None
+    stale: bool = False
     fresh: bool = False
 
     def make_sets(self, lake: Path, out: Path, progress: Progress) -> TrainingSetSummary:

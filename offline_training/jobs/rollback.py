@@ -14,7 +14,7 @@ import msgspec
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock
-from feature_store.contracts.errors import InvalidInput, ReleaseRefused
+from feature_store.contracts.errors import InvalidInput, ReleaseRefused, Unavailable
 from feature_store.contracts.events import Decision, Event, event_time
 from feature_store.home import Home
 from feature_store.namespace import Namespace, namespace_id
@@ -116,21 +116,25 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
     return Rollback(namespace, parent.id, decisions, feedback, int((gaps > _SAME).sum()), len(before))
 
 
-def perform(at: Installation, rollback: Rollback) -> None:
-    """Saves the namespace and has it serve, as soon as an updater has folded it up to the present."""
+def perform(at: Installation, rollback: Rollback, stale: bool = False) -> None:
+    """Saves the namespace and has it serve, as soon as an updater has folded it up to the present. stale, and raises,
+    as swap does."""
     rollback.namespace.save(at.home.namespaces)
-    swap(rollback.namespace, at.online, at.state)
+    try:
+        swap(rollback.namespace, at.online, at.state, stale)
+    except Unavailable as error:
+        raise Unavailable(f"{error} It is kept: `matchloop state activate {rollback.namespace.id}`.") from error
 
 
-def activate(at: Installation, namespace: str) -> None:
+def activate(at: Installation, namespace: str, stale: bool = False) -> None:
     """Has another namespace of the serving release serve: the way back from a rollback. Raises ReleaseRefused if it is
-    none."""
+    none. stale, and raises, as swap does."""
     active = at.online.deployment.active()
     made = Namespace.load(at.home.namespaces, namespace)
     if active is None or made.release != active.release:
         serves = "nothing serves" if active is None else f"release {active.release} serves"
         raise ReleaseRefused(f"Namespace {namespace} belongs to release {made.release}, and {serves}. Name one of its.")
-    swap(made, at.online, at.state)
+    swap(made, at.online, at.state, stale)
 
 
 def _replay(

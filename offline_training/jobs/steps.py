@@ -18,6 +18,7 @@ from feature_store.contracts.manifest import Manifest, file_hash, open_release
 from feature_store.definitions import features_hash
 from feature_store.durable import publish, whole_folder
 from feature_store.namespace import Namespace
+from feature_store.online.deployment import Active
 from offline_training.data.lake import parquet_files, positives_from
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
 from offline_training.jobs.job import TrainJob, TrainResult
@@ -95,9 +96,10 @@ class Promoted(msgspec.Struct, frozen=True):
 
 
 def read_until(job: TrainJob, run: Run, ends: Callable[[Path], Sequence[Sequence[Position]]]) -> Watermark:
-    """Freezes the lake. ends: gives the ends in a lake, per partition."""
+    """Freezes the lake, once it holds the log as it is now. ends: gives the ends in a lake, per partition."""
 
     def frozen() -> Watermark:
+        job.await_present()
         found = freeze(job.home.lake, run.folder / _LAKE)
         stops = [[(one.log, one.offset) for one in of] for of in ends(run.folder / _LAKE)]
         return Watermark(found, stops)
@@ -201,13 +203,12 @@ def finish(
         return Registered(version)
 
     def promoted() -> Promoted:
-        active = job.online.deployment.active()
-        if active is not None and active.namespace == namespace.id:
-            return Promoted(None)  # killed right behind it
+        release, sets = namespace.release, run.folder / SETS
+        if job.online.deployment.active() == Active(release, namespace.id):  # killed right behind it
+            job.registry.set_champion(release)
+            return Promoted(None)
         publish_catalogue(job.home.lake, job.exclude_items, job.online)
-        return Promoted(
-            promote(job.home, namespace.release, namespace.id, job.registry, job.online, job.state, run.folder / SETS)
-        )
+        return Promoted(promote(job.home, release, namespace.id, job.registry, job.online, job.state, sets, job.stale))
 
     progress(0.0, "recording the run in MLflow")
     version = run.step("register", Registered, registered).version

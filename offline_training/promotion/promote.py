@@ -2,15 +2,15 @@
 
 import logging
 import math
-import time
 from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.catalogue import Item
-from feature_store.contracts.errors import ReleaseRefused
+from feature_store.contracts.errors import ReleaseRefused, Unavailable
 from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import HistoryEvent, features_hash
 from feature_store.home import Home
@@ -21,11 +21,10 @@ from feature_store.user_features import UserRecord
 from offline_training.data.lake import interacted_items, read_catalogue
 from offline_training.promotion.registry import Registry
 from offline_training.runs.runs import PUBLISHED
+from streaming.catching_up import PATIENCE_SECONDS, Reached, await_folded
 
 logger = logging.getLogger(__name__)
 
-FOLD_SECONDS = 30  # for the updater to catch up with a new namespace
-_POLL_SECONDS = 0.1
 RECALL_MARGIN = 0.8  # of popularity's recall on the validation window: retrieval feeds a ranker that knows popularity
 CHAMPION_MARGIN = 0.5  # of the champion's hit rate, which was measured on another window
 RECALL = "validation_{}_recall_at_50"
@@ -72,14 +71,17 @@ def promote(
     online: OnlineStore,
     state: BanditStore,
     sets: Path | None,
+    stale: bool = False,
 ) -> str | None:
-    """Makes a release with its namespace the one that serves: users' features are published, the registry's alias
-    moves, and every serving process swaps. Returns why it was not compared with the champion, None if it was or there
+    """Makes a release with its namespace the one that serves: users' features are published, every serving process
+    swaps, and the registry's alias moves. Returns why it was not compared with the champion, None if it was or there
     is none: a champion that cannot be read, damaged or of other features, must not keep its successor out.
 
     sets: the training sets that the release was made from, whose users are published; None: users stay as they are.
+    stale: as in swap.
+
     Raises ReleaseRefused, with every reason, if the release is damaged, does not belong to the namespace, or does not
-    pass the gate against what serves now.
+    pass the gate against what serves now; Unavailable as swap does.
     """
     candidate = open_release(home.releases / release, features_hash())
     made = Namespace.load(home.namespaces, namespace)
@@ -101,41 +103,52 @@ def promote(
     if sets is not None:
         online.users.put(user_records(sets))
         (sets / PUBLISHED).write_text(release)
-    registry.set_champion(release, unreadable)
-    swap(made, online, state)
+    swap(made, online, state, stale)
+    registry.set_champion(release, unreadable)  # last: the alias follows what serves
     return unreadable
 
 
-def swap(following: Namespace, online: OnlineStore, state: BanditStore) -> None:
+def swap(
+    following: Namespace,
+    online: OnlineStore,
+    state: BanditStore,
+    stale: bool = False,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> None:
     """Has a namespace folded up to where the one that serves stands, and then serve. The one that served goes on being
-    folded, so that going back is instant; older ones are retired."""
+    folded, so that going back is instant; older ones are retired.
+
+    Raises Unavailable, and what serves goes on serving, if no updater gets it there: `stale` activates it all the same,
+    as old as it is.
+    """
     active = online.deployment.active()
     online.deployment.add_namespace(following.id)
-    if active is not None:
-        _await_folded(state, active.namespace, following)
+    if active is not None and not stale:
+        try:
+            await_folded(following, state, _as_far_as(state, active.namespace), patience_seconds)
+        except Unavailable as error:
+            raise Unavailable(
+                f"{error} What serves goes on serving: try again when one is, or have it serve as old as it is with "
+                "`--stale`."
+            ) from error
     online.deployment.activate(Active(following.release, following.id))
     for older in set(online.deployment.namespaces()) - {following.id, active.namespace if active else following.id}:
         online.deployment.retire(older)
 
 
-def _await_folded(state: BanditStore, served: str, following: Namespace) -> None:
-    """Waits until the following namespace has been folded as far as the one that serves. If no updater is at work that
-    never happens, and serving begins from the base: correct, and as old as the base."""
-    deadline = time.monotonic() + FOLD_SECONDS
-    targets = [state.position(served, partition) for partition in range(len(following.offsets))]
-    for partition, target in enumerate(targets):
-        begins = Position(following.log, following.offsets[partition])
-        while target is not None:
-            position = state.position(following.id, partition) or begins
-            if position.log != target.log or position.offset >= target.offset:
-                break
-            if time.monotonic() > deadline:
-                logger.warning(
-                    "%s is not folded up to %s of partition %d after %d s: is an updater running?",
-                    *(following.id, target, partition, FOLD_SECONDS),
-                )
-                return
-            time.sleep(_POLL_SECONDS)
+def _as_far_as(state: BanditStore, served: str) -> Reached:
+    """Whether a place is where a namespace stands now, or behind it in the log, or in a log that it has not come to."""
+    stands = cache(partial(state.progress, served))
+
+    def reached(partition: int, place: Position) -> bool:
+        target, logs = stands(partition)
+        if target is None:
+            return True
+        if place.log == target.log:
+            return place.offset >= target.offset
+        return place.log not in [Position.parse(end).log for end in logs]
+
+    return reached
 
 
 def publish_catalogue(lake: Path, exclude: frozenset[str], online: OnlineStore) -> None:

@@ -1,23 +1,26 @@
 """A champion that cannot be read: its successor is promoted all the same, and a retrain refuses before it trains."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
 import pytest
 import redis
 
-from feature_store.bandit_state import BanditStore
+from feature_store.bandit_state import BanditStore, Commit, Position
 from feature_store.contracts.clock import ManualClock
-from feature_store.contracts.errors import ReleaseRefused
+from feature_store.contracts.errors import ReleaseRefused, Unavailable
 from feature_store.home import Home
+from feature_store.namespace import Namespace
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
+from feature_store.sums import NO_ROWS
 from infra.benchmarks.small_release import build_namespace, build_release, items
 from offline_training.jobs.job import TrainJob
 from offline_training.jobs.retrain import retrain
 from offline_training.progress import silent
-from offline_training.promotion.promote import promote
+from offline_training.promotion.promote import promote, swap
 from offline_training.promotion.registry import Registry
 from offline_training.settings import MlflowSettings, SparkSettings, TrainingSettings
 from streaming.settings import RewardSettings
@@ -36,7 +39,10 @@ class Notes(Registry):
 
 @pytest.fixture
 def job(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> TrainJob:
-    client, settings = redis.Redis.from_url(redis_url), RedisSettings(prefix=request.node.name[:30])
+    client, settings = (
+        redis.Redis.from_url(redis_url),
+        RedisSettings(prefix="".join(filter(str.isalnum, request.node.name))[-40:]),
+    )
     home = Home(tmp_path)
     return TrainJob(
         home, TrainingSettings(), SparkSettings(), RewardSettings(), Notes(), OnlineStore(client, settings),
@@ -64,6 +70,47 @@ def test_a_damaged_champion_does_not_keep_its_successor_out(job: TrainJob) -> No
         assert job.online.deployment.active() == after
         assert job.registry.champions[-1] == (after.release, why)
         assert (why is not None and "is not a release manifest" in why) == damaged
+
+
+def test_nothing_older_than_what_serves_is_activated(job: TrainJob) -> None:
+    """What serves has been folded up to offset 9 of partition 1; nobody folds what is to follow."""
+    before, after = _made(job, 20), _made(job, 30)
+    job.online.deployment.activate(before)
+    following = Namespace.load(job.home.namespaces, after.namespace)
+    job.state.commit(before.namespace, 1, None, Commit(Position("log", 9), [], 0, True, NO_ROWS, {}, []))
+    with pytest.raises(Unavailable, match=r"partition 1 at log@0, and nothing has moved .*`--stale`"):
+        swap(following, job.online, job.state, patience_seconds=0)
+    assert job.online.deployment.active() == before
+    assert after.namespace in job.online.deployment.namespaces(), "an updater can go on with it"
+
+    swap(following, job.online, job.state, stale=True, patience_seconds=0)
+    assert job.online.deployment.active() == after
+    swap(Namespace.load(job.home.namespaces, before.namespace), job.online, job.state, patience_seconds=0)
+    assert job.online.deployment.active() == before, "it is further than what served"
+
+
+@pytest.mark.parametrize(
+    ("logs", "position", "refused"),
+    [
+        ([], Position("log", 9), False),
+        ([], Position("log", 8), True),
+        (["log@20"], Position("log", 20), True),  # what serves has gone on to the log that began anew
+        (["log@20"], Position("anew", 9), False),
+        ([], Position("anew", 0), False),  # and here has not noticed it yet
+    ],
+)
+def test_how_far_that_is(logs: list[str], position: Position, refused: bool, job: TrainJob) -> None:
+    before, after = _made(job, 20), _made(job, 30)
+    for name, stands, earlier in (
+        (before.namespace, Position("anew" if logs else "log", 9), logs),
+        (after.namespace, position, []),
+    ):
+        job.state.drop(name, 0)
+        job.state.commit(name, 0, None, Commit(stands, earlier, 0, True, NO_ROWS, {}, []))
+    job.online.deployment.activate(before)
+    following = Namespace.load(job.home.namespaces, after.namespace)
+    with pytest.raises(Unavailable) if refused else nullcontext():
+        swap(following, job.online, job.state, patience_seconds=0)
 
 
 def test_a_retrain_finds_out_before_it_trains(job: TrainJob) -> None:
