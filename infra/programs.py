@@ -8,10 +8,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from infra import servers
+from infra.schedule.notes import schedule_folder
 from infra.settings import Settings
 
 BROKER, REDIS, MLFLOW, UPDATER, SINK, API = "broker", "redis", "mlflow", "updater", "sink", "api"
-ORDER = (BROKER, REDIS, MLFLOW, UPDATER, SINK, API)  # roles, as they are started; stopping goes the other way round
+SCHEDULE = "schedule"
+ORDER = (
+    BROKER,
+    REDIS,
+    MLFLOW,
+    UPDATER,
+    SINK,
+    API,
+    SCHEDULE,
+)  # roles, as they are started; stopping goes the other way round
 PUBLIC = "public"  # the port of the API, which several processes may share
 
 _ANY_ADDRESS = {"0.0.0.0": servers.LOOPBACK, "::": "::1"}  # noqa: S104 - addresses that cannot be connected to
@@ -57,6 +67,8 @@ def programs(settings: Settings) -> dict[str, Program]:
     processes = [replace(_follower(settings, UPDATER, "update", stores), number=n + 1) for n in range(updaters)]
     processes.append(_follower(settings, SINK, "sink", stores))
     processes += [replace(_api(settings, stores), number=n + 1) for n in range(workers)]
+    if settings.schedule.wanted:
+        processes.append(_schedule(settings, tuple(program.name for program in chosen)))
     if first := settings.telemetry.port:
         processes = [replace(program, preferred_port=first + n) for n, program in enumerate(processes)]
     return {program.name: program for program in [*chosen, *processes]}
@@ -129,6 +141,20 @@ def _api(settings: Settings, requires: tuple[str, ...]) -> Program:
         requires=requires,
         stop_seconds=15 + math.ceil(settings.serving.drain_seconds),
         environment={"OMP_NUM_THREADS": "1"},  # threads of the numeric libraries only get in each other's way here
+    )
+
+
+def _schedule(settings: Settings, requires: tuple[str, ...]) -> Program:
+    host = settings.telemetry.host
+    return Program(
+        role=SCHEDULE,
+        command=lambda port: _process("schedule", port),
+        answers=lambda port: servers.http_answers(reachable(host), port, "/healthz"),
+        host=host,
+        requires=requires,
+        stop_seconds=20,  # for a retrain to be interrupted
+        forks=True,
+        data=schedule_folder(settings.home),
     )
 
 

@@ -56,6 +56,25 @@ class TelemetrySettings(BaseModel):
     )
 
 
+class ScheduleSettings(BaseModel):
+    """When `matchloop retrain` runs by itself. With one of the two set, `matchloop up` keeps the schedule."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    cron: str | None = Field(
+        default=None,
+        description="Cron expression in UTC, such as 0 */4 * * * for every four hours; empty: not by the clock.",
+    )
+    after: int | None = Field(
+        default=None, ge=1, description="Events of feedback after which one runs; empty: not by their number."
+    )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a schedule."""
+        return self.cron is not None or self.after is not None
+
+
 class Settings(BaseSettings):
     """Everything that can be set. The constructor takes values only; `load` reads file and environment."""
 
@@ -85,6 +104,7 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings = MlflowSettings()
     experiment: Experiment = Experiment()
     telemetry: TelemetrySettings = TelemetrySettings()
+    schedule: ScheduleSettings = ScheduleSettings()
 
     @field_validator("home")
     @classmethod

@@ -4,10 +4,10 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import msgspec
@@ -17,9 +17,17 @@ from feature_store.contracts.errors import Unavailable
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
-    from streaming.health import Health
-
 LEVELS = ("debug", "info", "warning", "error")
+
+
+class Reporting(Protocol):
+    """What a process says about itself, asked from another thread."""
+
+    def problem(self) -> str | None:
+        """Why it is not to be trusted to work, None if it is."""
+
+    def quarantined(self) -> Sequence[Any]:
+        """What it has set aside."""
 
 
 class OneLine(logging.Formatter):
@@ -45,7 +53,7 @@ def log_to_stderr(level: str) -> None:
     logging.captureWarnings(True)
 
 
-def serve_metrics(host: str, port: int, health: "Health") -> None:
+def serve_metrics(host: str, port: int, health: Reporting) -> None:
     """Answers GET /metrics in Prometheus' format, from a thread, and GET /healthz: 200, or 503 with the problem, and
     what is in quarantine. Raises Unavailable if the address is taken."""
     from prometheus_client import make_wsgi_app

@@ -18,7 +18,8 @@ def put(path: Path, schema: pa.Schema | None, rows: Sequence[dict[str, Any]]) ->
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
 
 
-def put_log(lake: Path, *events: Event) -> None:
-    """One partition of a log, each event a record."""
-    rows = [{"offset": offset, "position": 0, **row_of(event)} for offset, event in enumerate(events)]
-    put(lake / "events" / "log=x-y" / "partition=0" / f"0-{len(rows)}.parquet", columns.EVENTS, rows)
+def put_log(lake: Path, *events: Event, start: int = 0) -> None:
+    """A file of one partition of a log, each event a record. start: the first one's offset."""
+    rows = [{"offset": offset, "position": 0, **row_of(event)} for offset, event in enumerate(events, start)]
+    name = f"{start}-{start + len(rows)}.parquet"
+    put(lake / "events" / "log=x-y" / "partition=0" / name, columns.EVENTS, rows)

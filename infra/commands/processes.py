@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.console import options
-from infra.telemetry import log_to_stderr, serve_metrics
+from infra.telemetry import Reporting, log_to_stderr, serve_metrics
 
 if TYPE_CHECKING:
     from infra.settings import Settings
-    from streaming.health import Health
 
 MetricsPort = Annotated[
     int | None, typer.Option(min=0, max=65535, help="Port on telemetry.host of GET /metrics; default: telemetry.port.")
 ]
 
+_LOOK_SECONDS = 1.0  # between two looks at the schedule
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (serve, update, sink):
+    for command in (serve, update, sink, schedule):
         app.command(rich_help_panel="Processes for an orchestrator (on one machine, up starts them)")(command)
 
 
@@ -102,7 +103,54 @@ def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
         run(settings.kafka, bootstrap, settings.home / "lake", online, settings.lake, SystemClock(), stop, health)
 
 
-def _serve_metrics(settings: "Settings", port: int | None, health: "Health") -> None:
+def schedule(
+    context: typer.Context,
+    cron: Annotated[str | None, typer.Option(help="Cron expression in UTC; default: schedule.cron.")] = None,
+    after: Annotated[
+        int | None, typer.Option(min=1, help="Events of feedback after which one is due; default: schedule.after.")
+    ] = None,
+    metrics_port: MetricsPort = None,
+) -> None:
+    """Run `matchloop retrain` whenever it is due, until stopped.
+
+    One at a time: a time that passes while one runs is left out. Those that were missed while nobody kept the schedule
+    are made up for once, and a retrain that was interrupted goes on. `matchloop status` says how the last one ended.
+
+    Example: `matchloop schedule --cron "0 */4 * * *" --after 50000`
+    """
+    from feature_store.contracts.clock import SystemClock
+    from feature_store.contracts.errors import InvalidInput
+    from infra.schedule.feedback import Feedback
+    from infra.schedule.health import Health, measure
+    from infra.schedule.keeper import Keeper
+    from infra.schedule.notes import schedule_folder
+    from infra.schedule.process import RetrainProcess
+
+    log_to_stderr("info")
+    given = options(context)
+    settings, stop, health = given.connected_settings(), _stop_on_signal(), Health()
+    cron, after = cron or settings.schedule.cron, after or settings.schedule.after
+    if cron is None and after is None:
+        raise InvalidInput("Say when a retrain is due: --cron, --after, or the settings in [schedule].")
+    folder = schedule_folder(settings.home)
+    folder.mkdir(parents=True, exist_ok=True)
+    _serve_metrics(settings, metrics_port, health)
+    keeper = Keeper(
+        folder,
+        Feedback(settings.home / "lake"),
+        lambda: RetrainProcess(folder, given.config),
+        SystemClock(),
+        cron,
+        after,
+    )
+    while not stop.wait(_LOOK_SECONDS):
+        keeper.look()
+        measure(keeper.notes)
+        health.step()
+    keeper.stop()
+
+
+def _serve_metrics(settings: "Settings", port: int | None, health: "Reporting") -> None:
     serve_metrics(settings.telemetry.host, settings.telemetry.port if port is None else port, health)
 
 

@@ -33,22 +33,22 @@ def up(
     Example: `matchloop up`, then `curl localhost:8080/readyz`
     """
     from feature_store.contracts.errors import InvalidInput
-    from infra.programs import API, ORDER
+    from infra.programs import API, ORDER, SCHEDULE
     from infra.stack import Stack
     from offline_training.progress import section
 
     settings = options(context).settings()
     if unknown := set(only or ()) - set(ORDER):
         raise InvalidInput(f"There is no program {min(unknown)!r}. There are: {', '.join(ORDER)}.")
-    names = list(only or (name for name in ORDER if name != API))
+    names = list(only or (name for name in ORDER if name not in (API, SCHEDULE)))
     with (
         progress("Starting") as report,
         Stack.background(settings, lambda: report(0.0, "waiting for another `matchloop up`")) as stack,
     ):
         stack.start(*names, progress=section(report, 0.0, 0.8))
         if only is None and _released(stack.settings):
-            names.append(API)
-            stack.start(API, progress=section(report, 0.8, 1.0))
+            names += [API, SCHEDULE]
+            stack.start(API, SCHEDULE, progress=section(report, 0.8, 1.0))
     hint = "\nThere is no release yet: run `matchloop train`, then `matchloop up` starts the API."
     if only or API in names:
         hint = ""
@@ -72,15 +72,16 @@ def down(context: typer.Context, as_json: Json = False) -> None:
 
 
 def status(context: typer.Context, as_json: Json = False) -> None:
-    """Show what runs, where it answers and where its log is.
+    """Show what runs, where it answers and where its log is; and of a schedule the last retrain and the next.
 
     Example: `matchloop status --json`
     """
     from infra.stack import Stack
 
-    described = _described(Stack(options(context).settings()))
+    settings = options(context).settings()
+    described = _described(Stack(settings)) | {"schedule": _schedule(settings)}
     words = _words(described) if described["running"] else "No stack is running. Start one with `matchloop up`."
-    show(described, words, as_json)
+    show(described, "\n\n".join(filter(None, [words, *_schedule_words(described["schedule"])])), as_json)
 
 
 def _released(settings: "Settings") -> bool:
@@ -100,6 +101,42 @@ def _described(stack: "Stack") -> dict[str, Any]:
         "endpoints": {name: place and without_passwords(place) for name, place in stack.endpoints._asdict().items()},
         "programs": [{**program._asdict(), "healthy": program.healthy} for program in stack.status()],
     }
+
+
+def _schedule(settings: "Settings") -> dict[str, Any] | None:
+    """What the schedule has noted, None if there never was one."""
+    import msgspec
+
+    from infra.schedule.notes import Notes, load, schedule_folder
+
+    notes = load(schedule_folder(settings.home))
+    return None if notes == Notes() else msgspec.to_builtins(notes)
+
+
+def _schedule_words(schedule: dict[str, Any] | None) -> list[str]:
+    if schedule is None:
+        return []
+    last = schedule["last"]
+    words = []
+    if schedule["running_since"] is not None:
+        words.append(f"A retrain runs since {_when(schedule['running_since'])}, begun for {schedule['reason']}.")
+    if last is not None:
+        seconds = (last["ended"] - last["began"]) / 1000
+        words.append(
+            f"The last scheduled retrain began {_when(last['began'])} for {last['reason']}, took {seconds:.0f} s, and "
+            f"{last['outcome']}: {last['words']}"
+        )
+    if schedule["next"] is not None:
+        words.append(f"The next one is due {_when(schedule['next'])} ({schedule['cron']}).")
+    if schedule["after"] is not None:
+        words.append(f"One is due after {schedule['after']} events of feedback.")
+    return ["\n".join(words)]
+
+
+def _when(time_ms: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _words(described: dict[str, Any]) -> str:

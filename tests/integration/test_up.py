@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from infra.benchmarks.small_stack import publish
+from infra.schedule.notes import Notes, save, schedule_folder
 from infra.settings import Settings
 from infra.stack import Stack
 from tests.api_server import wait_until
@@ -224,3 +225,24 @@ def test_another_secret_is_noticed_before_anything_works_with_it(released: Home)
     secret.write_text(before)
     checks = {check["name"]: check for check in json.loads(released.run("doctor", "--json").stdout)["checks"]}
     assert checks["secret"]["ok"]
+
+
+def test_a_schedule_is_kept_and_says_what_became_of_the_last_retrain(released: Home) -> None:
+    """One that was due while nobody kept the schedule. What it would train on was never imported."""
+    cron = "0 0 29 2 *"
+    save(schedule_folder(released.path), Notes(cron=cron, next=1))
+    scheduled = {"MATCHLOOP_SCHEDULE_CRON": cron}
+    assert "schedule" in {p["name"] for p in released.do("up", **scheduled)["programs"] if p["healthy"]}
+
+    def said() -> dict[str, Any]:
+        found: dict[str, Any] = released.do("status", **scheduled)["schedule"]
+        return found
+
+    wait_until(lambda: said()["last"] is not None)
+    last = said()["last"]
+    assert (last["reason"], last["outcome"]) == ("the calendar, missed", "failed")
+    assert "holds no interactions" in last["words"]
+    words = released.run("status", **scheduled).stdout
+    assert "took" in words
+    assert "The next one is due" in words
+    assert "00:00 UTC (0 0 29 2 *)" in words

@@ -33,6 +33,9 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+# What a file of ours imports that runs in somebody else's process.
+ELSEWHERE = {"airflow"}
+
 BASE = names(PROJECT["dependencies"])
 EXTRAS = {part: names(PROJECT["optional-dependencies"][part]) for part in PARTS}
 
@@ -46,7 +49,8 @@ def imported(room: str) -> dict[str, str]:
                 modules |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 modules.add(node.module.partition(".")[0])
-    foreign = {m for m in modules if m not in sys.stdlib_module_names and not (ROOT / m).is_dir()}
+    known = sys.stdlib_module_names | ELSEWHERE
+    foreign = {m for m in modules if m not in known and not (ROOT / m).is_dir()}
     return {m: BROUGHT.get(m) or _distribution(m) for m in foreign}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from feature_store.settings import Fsync, RedisSettings
 from infra.programs import programs
-from infra.settings import Settings, TelemetrySettings
+from infra.settings import ScheduleSettings, Settings, TelemetrySettings
 from online_serving.settings import ServingSettings
 from streaming.settings import UpdaterSettings
 
@@ -31,6 +31,14 @@ def test_metrics_are_where_the_settings_say(tmp_path: Path) -> None:
     ]  # fmt: skip
     free = programs(Settings(home=tmp_path, telemetry=TelemetrySettings(port=0)))
     assert {free[name].preferred_port for name in ("updater", "sink", "api")} == {0}
+
+
+def test_a_schedule_is_kept_where_one_is_set(tmp_path: Path) -> None:
+    for schedule in (ScheduleSettings(cron="0 4 * * *"), ScheduleSettings(after=100)):
+        found = programs(Settings(home=tmp_path, schedule=schedule))
+        assert list(found)[-2:] == ["api", "schedule"]
+        assert set(found["schedule"].requires) == {"broker", "redis", "mlflow"}
+        assert found["schedule"].command(7)[-3:] == ["schedule", "--metrics-port", "7"]
 
 
 @pytest.mark.parametrize("fsync", list(Fsync))
