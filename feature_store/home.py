@@ -29,3 +29,8 @@ class Home:
     def runs(self) -> Path:
         """Training runs by id, each with what it read and made: offline_training/runs/run.py."""
         return self.root / "runs"
+
+    @property
+    def verdicts(self) -> Path:
+        """What the gate said of releases: offline_training/promotion/gate.py."""
+        return self.root / "verdicts"

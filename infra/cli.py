@@ -20,6 +20,7 @@ from infra.commands import (
     learning,
     online,
     processes,
+    release,
     settings,
     stack,
     state,
@@ -43,7 +44,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for module in (
-    *(demo, stack, data, training, online, learning, state, features, users),
+    *(demo, stack, data, training, release, online, learning, state, features, users),
     *(deadletter, bench, doctor, settings, processes),
 ):
     module.register(app)

@@ -31,7 +31,11 @@ class MlflowSettings(BaseModel):
         description="Your MLflow server; empty: an embedded one on SQLite. MLFLOW_TRACKING_URI is read too.",
     )
     experiment: str = Field(default="matchloop", description="MLflow experiment for training runs and reports.")
-    model: str = Field(default="matchloop", description="Registered model; the alias `champion` is what serves.")
+    model: str = Field(
+        default="matchloop",
+        description="Registered model; `champion` is what serves, `previous` what did, `challenger` what the gate held "
+        "back.",
+    )
 
 
 class Loss(StrEnum):

@@ -44,9 +44,13 @@ class Notes(Registry):
         self.recorded.append(lineage)
         return str(len(self.recorded))
 
-    def set_champion(self, release: str, not_compared: str | None = None) -> None:
-        del not_compared
-        self.champions.append(release)
+    def follow(
+        self, aliases: Mapping[str, str | None], tags: Mapping[str, Mapping[str, str]] | None = None
+    ) -> list[str]:
+        del tags
+        if (champion := aliases["champion"]) is not None:
+            self.champions.append(champion)
+        return []
 
 
 class TinyJob(TrainJob):

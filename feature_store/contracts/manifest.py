@@ -48,14 +48,14 @@ def seal(directory: Path, manifest: Manifest) -> str:
     return _release_id(content)
 
 
-def open_release(directory: Path, features: str) -> Manifest:
-    """Reads and checks a release. Raises ReleaseRefused if a byte differs from what was sealed, or if the release was
-    made with another schema or other feature definitions than `features`, the hash of this program's."""
+def read_manifest(directory: Path) -> Manifest:
+    """Reads what a release says about itself, and none of its other files. Raises ReleaseRefused if it is not there,
+    was changed, or is of another schema."""
     path = directory / MANIFEST
     try:
         content = path.read_bytes()
         manifest = _decode(content)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ReleaseRefused(f"There is no release at {directory}. Run `matchloop train`.") from None
     except msgspec.MsgspecError as error:
         raise ReleaseRefused(f"{path} is not a release manifest: {error}. Train again, or restore a backup.") from None
@@ -65,6 +65,13 @@ def open_release(directory: Path, features: str) -> Manifest:
         )
     if _release_id(content) != directory.name:
         raise ReleaseRefused(f"The manifest of release {directory.name} was changed. Restore it, or train again.")
+    return manifest
+
+
+def open_release(directory: Path, features: str) -> Manifest:
+    """Reads and checks a release. Raises ReleaseRefused if a byte differs from what was sealed, or if the release was
+    made with another schema or other feature definitions than `features`, the hash of this program's."""
+    manifest = read_manifest(directory)
     if manifest.features != features:
         raise ReleaseRefused(
             f"Release {directory.name} was trained with feature definitions {manifest.features}, this program computes "

@@ -1,6 +1,6 @@
 """What serves, which namespaces are folded, and with which secret."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
@@ -8,6 +8,8 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
 from feature_store.online.changes import announce
 from feature_store.online.keys import Keys
+
+_PREVIOUS = "previous_"
 
 
 class Active(NamedTuple):
@@ -38,7 +40,9 @@ class OnlineDeployment:
 
     def add_namespace(self, namespace: str) -> None:
         """Has a namespace folded from now on."""
-        self._redis.sadd(self._keys.namespaces, namespace)
+        pipe = self._redis.pipeline(transaction=True)
+        self._fold(pipe, namespace)
+        pipe.execute()
 
     def namespaces(self) -> list[str]:
         """The namespaces being folded."""
@@ -46,17 +50,53 @@ class OnlineDeployment:
 
     def retire(self, namespace: str) -> None:
         """Ends the folding of a namespace; its state stays until it is dropped."""
-        self._redis.srem(self._keys.namespaces, namespace)
+        seconds, _ = self._redis.time()
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.srem(self._keys.namespaces, namespace)
+        pipe.zadd(self._keys.retired, {namespace: seconds}, nx=True)
+        pipe.execute()
+
+    def retired(self) -> dict[str, int]:
+        """The namespaces that are not folded any more and not forgotten yet, and for how many seconds."""
+        now, _ = self._redis.time()
+        found = self._redis.zrange(self._keys.retired, 0, -1, withscores=True)
+        return {name.decode(): now - int(since) for name, since in found}
+
+    def forget(self, namespace: str) -> None:
+        """Forgets a retired namespace."""
+        self._redis.zrem(self._keys.retired, namespace)
 
     def activate(self, active: Active) -> None:
-        """Has every serving process swap to the release and namespace."""
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.sadd(self._keys.namespaces, active.namespace)
-        pipe.hset(self._keys.active, mapping=active._asdict())
-        announce(pipe, self._keys.changes, "active", "")
-        pipe.execute()
+        """Has every serving process swap to the release and namespace. Where that is another release, what served
+        becomes the previous one."""
+
+        def write(pipe: Any) -> None:
+            fields = pipe.hgetall(self._keys.active)  # immediate while watching
+            served, before = _active(fields, ""), _active(fields, _PREVIOUS)
+            if served is not None and served.release != active.release:
+                before = served
+            pipe.multi()
+            self._fold(pipe, active.namespace)
+            pipe.hset(self._keys.active, mapping=active._asdict())
+            if before is not None:
+                pipe.hset(self._keys.active, mapping={_PREVIOUS + name: of for name, of in before._asdict().items()})
+            announce(pipe, self._keys.changes, "active", "")
+
+        self._redis.transaction(write, self._keys.active)
 
     def active(self) -> Active | None:
         """What serves, None before the first release."""
-        fields = self._redis.hgetall(self._keys.active)
-        return Active(fields[b"release"].decode(), fields[b"namespace"].decode()) if fields else None
+        return _active(self._redis.hgetall(self._keys.active), "")
+
+    def previous(self) -> Active | None:
+        """What served before the release that does, with its last namespace; None if nothing did."""
+        return _active(self._redis.hgetall(self._keys.active), _PREVIOUS)
+
+    def _fold(self, pipe: Any, namespace: str) -> None:
+        pipe.sadd(self._keys.namespaces, namespace)
+        pipe.zrem(self._keys.retired, namespace)
+
+
+def _active(fields: dict[bytes, bytes], prefix: str) -> Active | None:
+    found = [fields.get(f"{prefix}{name}".encode()) for name in Active._fields]
+    return Active(*(value.decode() for value in found if value is not None)) if all(found) else None

@@ -5,8 +5,9 @@
 <prefix>:catalogue                   hash: item id -> item
 <prefix>:catalogue_places            hash: item id -> log and offset of the record that last put or deleted the item
 <prefix>:catalogue_reconciled        string: log, and the offset up to which every record of it has been taken over
-<prefix>:active                      hash: release, namespace: what serves
+<prefix>:active                      hash: release, namespace: what serves; previous_...: what served before
 <prefix>:namespaces                  set: namespaces being folded
+<prefix>:retired                     sorted set: namespaces folded before, by the second since when they are not
 <prefix>:secret                      string: fingerprint of the secret that the user keys are made with
 <prefix>:changes                     stream: what changed in the catalogue or in what serves, capped
 """
@@ -21,6 +22,7 @@ class Keys:
         self.reconciled = f"{prefix}:catalogue_reconciled"
         self.active = f"{prefix}:active"
         self.namespaces = f"{prefix}:namespaces"
+        self.retired = f"{prefix}:retired"
         self.changes = f"{prefix}:changes"
         self.secret = f"{prefix}:secret"
         self.of_items = [self.catalogue, self.places, self.changes]  # what the scripts on items take

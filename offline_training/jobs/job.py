@@ -21,6 +21,7 @@ from offline_training.data.summary import TrainingSetSummary
 from offline_training.jobs.forget import forget
 from offline_training.progress import Progress, section
 from offline_training.promotion.registry import Registry
+from offline_training.promotion.releases import Site
 from offline_training.runs.run import Inputs, Run
 from offline_training.runs.runs import begin, interrupted, keep_newest
 from offline_training.runs.version import code_version
@@ -60,6 +61,11 @@ class TrainJob:
     await_present: Callable[[], None] = lambda: None
     stale: bool = False
     fresh: bool = False
+
+    @property
+    def site(self) -> Site:
+        """Where its release is to serve."""
+        return Site(self.home, self.online, self.state, self.registry)
 
     def make_sets(self, lake: Path, out: Path, progress: Progress) -> TrainingSetSummary:
         """Runs the Spark job and stops Spark, so that its memory and cores are free before models are trained."""

@@ -23,11 +23,12 @@ from offline_training.data.lake import parquet_files, positives_from
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
 from offline_training.jobs.job import TrainJob, TrainResult
 from offline_training.progress import Progress, section
-from offline_training.promotion.promote import promote, publish_catalogue
+from offline_training.promotion.aliases import follow
+from offline_training.promotion.promote import promote
 from offline_training.promotion.training_plots import training_figures
 from offline_training.release.write import write_release
 from offline_training.runs.run import Run
-from offline_training.runs.runs import NAMESPACE, SETS
+from offline_training.runs.runs import NAMESPACE, RELEASE, SETS
 from offline_training.runs.watermark import Frozen, freeze
 from offline_training.train_models import State, Trained, train_models
 from offline_training.training_data import read_training_data
@@ -142,7 +143,7 @@ def release_of(job: TrainJob, run: Run, trained: Trained) -> str:
     def written() -> Made:
         return Made(write_release(job.home.releases, trained, job.training, inputs.parent_release, created))
 
-    return run.step("release", Made, written).id
+    return run.step(RELEASE, Made, written).id
 
 
 def evaluated(job: TrainJob, run: Run, trained: Trained, release: str) -> dict[str, float]:
@@ -203,12 +204,11 @@ def finish(
         return Registered(version)
 
     def promoted() -> Promoted:
-        release, sets = namespace.release, run.folder / SETS
+        release, site = namespace.release, job.site
         if job.online.deployment.active() == Active(release, namespace.id):  # killed right behind it
-            job.registry.set_champion(release)
+            follow(site)
             return Promoted(None)
-        publish_catalogue(job.home.lake, job.exclude_items, job.online)
-        return Promoted(promote(job.home, release, namespace.id, job.registry, job.online, job.state, sets, job.stale))
+        return Promoted(promote(site, release, namespace.id, stale=job.stale).not_compared)
 
     progress(0.0, "recording the run in MLflow")
     version = run.step("register", Registered, registered).version

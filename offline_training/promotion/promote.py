@@ -1,111 +1,105 @@
-"""The gate in front of serving, and the way through it."""
+"""The way through the gate to serving, and the way back."""
 
 import logging
-import math
-from collections.abc import Iterator
 from functools import cache, partial
-from pathlib import Path
-
-import pyarrow.parquet as pq
 
 from feature_store.bandit_state import BanditStore, Position
-from feature_store.contracts.catalogue import Item
-from feature_store.contracts.errors import ReleaseRefused, Unavailable
-from feature_store.contracts.manifest import Manifest, open_release
-from feature_store.definitions import HistoryEvent, features_hash
-from feature_store.home import Home
+from feature_store.contracts.errors import InvalidInput, ReleaseRefused, Unavailable
+from feature_store.contracts.manifest import open_release
+from feature_store.definitions import features_hash
 from feature_store.namespace import Namespace
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
-from feature_store.user_features import UserRecord
-from offline_training.data.lake import interacted_items, read_catalogue
-from offline_training.promotion.registry import Registry
-from offline_training.runs.runs import PUBLISHED
+from offline_training.promotion.aliases import follow
+from offline_training.promotion.gate import Verdict, judge
+from offline_training.promotion.publishing import publish_catalogue, user_records
+from offline_training.promotion.releases import Site, namespaces_of
+from offline_training.runs.runs import PUBLISHED, SETS, run_of_release
 from streaming.catching_up import PATIENCE_SECONDS, Reached, await_folded
 
 logger = logging.getLogger(__name__)
 
-RECALL_MARGIN = 0.8  # of popularity's recall on the validation window: retrieval feeds a ranker that knows popularity
-CHAMPION_MARGIN = 0.5  # of the champion's hit rate, which was measured on another window
-RECALL = "validation_{}_recall_at_50"
-COVERAGE = 0.99  # of the items; training connects every one
-HIT_RATE = "validation_retrieval_hit_rate_at_10"
 
+def promote(site: Site, release: str, namespace: str, override: str | None = None, stale: bool = False) -> Verdict:
+    """Makes a release with its namespace the one that serves: items and users of the training sets that it was made
+    from are published, if they are still there, every serving process swaps, and MLflow's aliases follow. Returns what
+    the gate said. A champion that cannot be read, damaged or of other features, does not keep its successor out.
 
-def gate(candidate: Manifest, champion: Manifest | None) -> list[str]:
-    """Reasons against serving the candidate; none if it may serve. Metrics that either side lacks are not compared, and
-    a shortfall that two standard errors explain is none."""
-    metrics = candidate.metrics
-    reasons = [
-        f"metric {name} is {value}"
-        for name, value in sorted(metrics.items())
-        if not math.isfinite(value) and not name.endswith("_error")  # one user alone has no standard error
-    ]
-    recall, popularity = metrics.get(RECALL.format("retrieval")), metrics.get(RECALL.format("popularity"))
-    error = metrics.get(RECALL.format("retrieval") + "_error", 0.0)
-    if recall is not None and popularity is not None and recall + 2 * error < RECALL_MARGIN * popularity:
-        reasons.append(
-            f"recall@50 of retrieval is {recall:.3f}, below {RECALL_MARGIN} of popularity's {popularity:.3f}"
-        )
-    coverage = metrics.get("graph_coverage")
-    if coverage is not None and coverage < COVERAGE:
-        reasons.append(
-            f"{coverage:.1%} of the items are connected to clusters of users, below {COVERAGE:.0%}: who likes the "
-            "others cannot be learnt"
-        )
-    hit_rate = metrics.get(HIT_RATE)
-    before = None if champion is None else champion.metrics.get(HIT_RATE)
-    if hit_rate is not None and before is not None:
-        users = metrics.get("validation_users", math.inf)
-        error = math.sqrt(before * (1 - before) / users)  # of a share of that many users
-        if hit_rate + 2 * error < CHAMPION_MARGIN * before:
-            reasons.append(f"hit rate@10 is {hit_rate:.3f}, below {CHAMPION_MARGIN} of the champion's {before:.3f}")
-    return reasons
-
-
-def promote(
-    home: Home,
-    release: str,
-    namespace: str,
-    registry: Registry,
-    online: OnlineStore,
-    state: BanditStore,
-    sets: Path | None,
-    stale: bool = False,
-) -> str | None:
-    """Makes a release with its namespace the one that serves: users' features are published, every serving process
-    swaps, and the registry's alias moves. Returns why it was not compared with the champion, None if it was or there
-    is none: a champion that cannot be read, damaged or of other features, must not keep its successor out.
-
-    sets: the training sets that the release was made from, whose users are published; None: users stay as they are.
-    stale: as in swap.
-
+    override: why the release is to serve whatever the gate says; it is kept with the verdict. stale: as in swap.
     Raises ReleaseRefused, with every reason, if the release is damaged, does not belong to the namespace, or does not
     pass the gate against what serves now; Unavailable as swap does.
     """
+    home = site.home
     candidate = open_release(home.releases / release, features_hash())
     made = Namespace.load(home.namespaces, namespace)
     if made.release != release:
         raise ReleaseRefused(f"Namespace {namespace} belongs to another release than {release}. Name a pair.")
-    active = online.deployment.active()
+    active = site.online.deployment.active()
     champion, unreadable = None, None
     if active is not None and active.release != release:
         try:
-            champion = open_release(home.releases / active.release, features_hash())
+            champion = active.release, open_release(home.releases / active.release, features_hash())
         except ReleaseRefused as error:
             unreadable = str(error)
             logger.warning("release %s is not compared with the champion, which cannot be read: %s", release, error)
-    if reasons := gate(candidate, champion):
+    verdict = judge(release, candidate, champion, unreadable, override)
+    verdict.save(home.verdicts)
+    if not verdict.passed:
+        follow(site)
         raise ReleaseRefused(
-            f"Release {release} was not promoted: {'; '.join(reasons)}. It stays in {home.releases / release}; "
-            "what serves now goes on serving. Check the data, or the training settings."
+            f"Release {release} was not promoted: {'; '.join(verdict.reasons)}. It stays in {home.releases / release}; "
+            "what serves now goes on serving. Check the data, or the training settings. `matchloop release promote "
+            f'{release} --override "REASON"` has it serve all the same.'
         )
-    if sets is not None:
-        online.users.put(user_records(sets))
-        (sets / PUBLISHED).write_text(release)
-    swap(made, online, state, stale)
-    registry.set_champion(release, unreadable)  # last: the alias follows what serves
-    return unreadable
+    _publish(site, release)
+    swap(made, site.online, site.state, stale)
+    follow(site)
+    return verdict
+
+
+def go_back(site: Site, release: str | None = None, stale: bool = False) -> Active:
+    """Has the release before serve again, or any other that is kept, by its newest namespace. Instant for the one
+    before, whose namespace is still folded. What is known of users stays. stale: as in swap. Returns what serves.
+
+    Raises InvalidInput if it serves already or nothing served before, ReleaseRefused if it is damaged or without a
+    namespace, and Unavailable as swap does.
+    """
+    previous, active = site.online.deployment.previous(), site.online.deployment.active()
+    if release is None:
+        if previous is None:
+            raise InvalidInput(
+                "No release served before this one. `matchloop release list` shows what is kept: name the one to serve."
+            )
+        release = previous.release
+    if active is not None and active.release == release:
+        raise InvalidInput(f"Release {release} serves already.")
+    open_release(site.home.releases / release, features_hash())
+    namespace = previous.namespace if previous is not None and previous.release == release else None
+    following = Namespace.load(site.home.namespaces, namespace or newest_namespace(site, release))
+    swap(following, site.online, site.state, stale)
+    follow(site)
+    return Active(release, following.id)
+
+
+def newest_namespace(site: Site, release: str) -> str:
+    """The namespace that a release would serve with. Raises ReleaseRefused if it has none."""
+    names = namespaces_of(site.home, release)
+    if not names:
+        raise ReleaseRefused(
+            f"Release {release} has no namespace in {site.home.namespaces}: its training ended before it made one. Run "
+            "`matchloop retrain`, or `matchloop train` if nothing serves yet."
+        )
+    return names[-1]
+
+
+def _publish(site: Site, release: str) -> None:
+    """Only of the release's own training sets: other releases' users may be of another time."""
+    run = run_of_release(site.home.runs, release)
+    if run is None:
+        return
+    publish_catalogue(site.home.lake, frozenset(run.manifest.inputs.excluded), site.online)
+    site.online.users.put(user_records(run.folder / SETS))
+    (run.folder / SETS / PUBLISHED).write_text(release)
 
 
 def swap(
@@ -116,7 +110,7 @@ def swap(
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> None:
     """Has a namespace folded up to where the one that serves stands, and then serve. The one that served goes on being
-    folded, so that going back is instant; older ones are retired.
+    folded, and the last one of the release before, so that going back is instant; older ones are retired.
 
     Raises Unavailable, and what serves goes on serving, if no updater gets it there: `stale` activates it all the same,
     as old as it is.
@@ -132,7 +126,8 @@ def swap(
                 "`--stale`."
             ) from error
     online.deployment.activate(Active(following.release, following.id))
-    for older in set(online.deployment.namespaces()) - {following.id, active.namespace if active else following.id}:
+    kept = {one.namespace for one in (active, online.deployment.previous()) if one is not None}
+    for older in set(online.deployment.namespaces()) - {following.id} - kept:
         online.deployment.retire(older)
 
 
@@ -149,23 +144,3 @@ def _as_far_as(state: BanditStore, served: str) -> Reached:
         return place.log not in [Position.parse(end).log for end in logs]
 
     return reached
-
-
-def publish_catalogue(lake: Path, exclude: frozenset[str], online: OnlineStore) -> None:
-    """Puts imported items into the live catalogue that are not there yet, those that only interactions name included.
-    What was put or deleted over HTTP is left as it is: it is newer than any import."""
-    described = read_catalogue(lake, exclude)
-    bare = sorted(interacted_items(lake) - described.keys() - exclude)
-    found = [*(item for item in described.values() if item is not None), *(Item(id=name) for name in bare)]
-    online.catalogue.add(found)
-
-
-def user_records(sets: Path) -> Iterator[UserRecord]:
-    """Users' features as the training sets have them: profile, history, everything interacted with."""
-    for file in sorted((sets / "users").glob("*.parquet")):
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=1_000):
-            for row in batch.to_pylist():
-                history = list(map(HistoryEvent, row["items"], row["kinds"], row["times"]))
-                yield UserRecord(
-                    row["user"], row["profile"], row["profile_time"], history, [(e.item, e.time) for e in history]
-                )

@@ -24,16 +24,15 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-CHAMPION = "champion"
 RELEASE_TAG = "release"
-UNCOMPARED_TAG = "not_compared_with_champion"  # why
 _CHATTER = ("mlflow", "alembic", "git", "urllib3")
 
 
 class Registry:
     """The tracking server's experiment and registered model. Raises Unavailable if the server does not answer."""
 
-    def __init__(self, settings: MlflowSettings, tracking_uri: str) -> None:
+    def __init__(self, settings: MlflowSettings, tracking_uri: str | None) -> None:
+        """tracking_uri: None if no server runs; then it does not answer."""
         self._settings, self._uri = settings, tracking_uri
 
     def record(
@@ -72,33 +71,42 @@ class Registry:
             client.set_terminated(identity)
             return version
 
-    def set_champion(self, release: str, not_compared: str | None = None) -> None:
-        """Gives the alias `champion` to the version of the release, and a tag that says why it was not compared with
-        the champion before. Raises Unavailable if it was never registered."""
+    def follow(
+        self, aliases: Mapping[str, str | None], tags: Mapping[str, Mapping[str, str]] | None = None
+    ) -> list[str]:
+        """Gives each alias to the newest version of its release, and takes it away where that is None. tags: by
+        release, of its version. Returns the releases that have no version."""
         with self._client() as client:
-            for version in client.search_model_versions(f"name='{self._settings.model}'"):
-                if version.tags.get(RELEASE_TAG) == release:
-                    if not_compared is not None:
-                        client.set_model_version_tag(
-                            self._settings.model, version.version, UNCOMPARED_TAG, not_compared
-                        )
-                    client.set_registered_model_alias(self._settings.model, CHAMPION, version.version)
-                    return
-        raise Unavailable(f"Release {release} has no version of model {self._settings.model!r}. Register it first.")
+            versions: dict[str | None, Any] = {}
+            found = client.search_model_versions(f"name='{self._settings.model}'")
+            for version in sorted(found, key=lambda version: int(version.version)):
+                versions[version.tags.get(RELEASE_TAG)] = version
+            held = self._held(client)
+            for alias, release in aliases.items():
+                version = versions.get(release)
+                if version is None and alias in held:
+                    client.delete_registered_model_alias(self._settings.model, alias)
+                elif version is not None and held.get(alias) != str(version.version):
+                    client.set_registered_model_alias(self._settings.model, alias, version.version)
+            for release, texts in (tags or {}).items():
+                if (version := versions.get(release)) is not None:
+                    for name, text in texts.items():
+                        client.set_model_version_tag(self._settings.model, version.version, name, text)
+            return sorted({release for release in aliases.values() if release is not None and release not in versions})
 
-    def champion(self) -> str | None:
-        """The release id of the champion, None if there is none."""
-        from mlflow.exceptions import MlflowException
-
+    def alias(self, name: str) -> str | None:
+        """The release that has an alias, None if none has."""
         with self._client() as client:
-            try:
-                version = client.get_model_version_by_alias(self._settings.model, CHAMPION)
-            except MlflowException as error:
-                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                    return None
-                raise
-            release: str | None = version.tags.get(RELEASE_TAG)
+            number = self._held(client).get(name)
+            if number is None:
+                return None
+            release: str | None = client.get_model_version(self._settings.model, number).tags.get(RELEASE_TAG)
             return release
+
+    def _held(self, client: Any) -> dict[str, str]:
+        """The version that each alias is of."""
+        models = client.search_registered_models(f"name='{self._settings.model}'")
+        return {alias: str(number) for model in models for alias, number in model.aliases.items()}
 
     def _experiment(self, client: Any) -> str:
         found = client.get_experiment_by_name(self._settings.experiment)
@@ -114,6 +122,11 @@ class Registry:
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
+        if self._uri is None:
+            raise Unavailable(
+                "No MLflow is running in this home directory. Start the stack with `matchloop up`, or set "
+                "MLFLOW_TRACKING_URI."
+            )
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 

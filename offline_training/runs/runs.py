@@ -13,7 +13,7 @@ from feature_store.definitions import DAY_MS
 from feature_store.durable import whole_folder
 from offline_training.runs.run import PROMOTED, Inputs, Manifest, Run
 
-SETS, NAMESPACE = "training_sets", "namespace"  # what steps are called
+SETS, RELEASE, NAMESPACE = "training_sets", "release", "namespace"  # what steps are called
 PUBLISHED = "published"  # in training sets whose users have been published: the release they were made for
 KEPT = 2  # runs that ended well
 
@@ -62,6 +62,14 @@ def keep_newest(runs: Path) -> None:
     for run in everything:
         if run.folder not in kept:
             shutil.rmtree(run.folder)
+
+
+def run_of_release(runs: Path, release: str) -> Run | None:
+    """The newest run that made a release, if its training sets are still there."""
+    for run in reversed(all_runs(runs)):
+        if run.outputs().get(RELEASE, {}).get("id") == release and (run.folder / SETS).is_dir():
+            return run
+    return None
 
 
 def all_sets(runs: Path) -> Iterator[Path]:

@@ -19,7 +19,7 @@ from feature_store.contracts.experiments import Experiment
 from feature_store.contracts.identity import Keyring
 from feature_store.online.users import OnlineUsers
 from offline_training.data.lake import parquet_files
-from offline_training.promotion.promote import user_records
+from offline_training.promotion.publishing import user_records
 
 _STEM = 200  # characters of a person's id in that of a twin, which has to be an id as well
 

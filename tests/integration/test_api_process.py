@@ -15,33 +15,10 @@ from feature_store.contracts.events import Tick, decode
 from infra.benchmarks.small_release import items
 from infra.servers import free_port
 from streaming.kafka import Reader
+from tests.api_process import ROOT, serve_api, wait_until_ready
 from tests.api_server import Installation, running, wait_until
 
-ROOT = Path(__file__).parents[2]
 CATALOGUE = items(30)
-
-_SERVE = """
-import sys
-from pathlib import Path
-from feature_store.contracts.experiments import Experiment
-from feature_store.settings import RedisSettings
-from online_serving.config import ServerConfig
-from online_serving.server import serve
-from online_serving.settings import ServingSettings
-from streaming.settings import BanditSettings, KafkaSettings, RewardSettings
-
-home, bootstrap, redis_url, name, port, workers, drain, *own_port = sys.argv[1:]
-assert "numpy" not in sys.modules
-kafka = KafkaSettings(tick_seconds=0.5, events_topic=f"{name}-events", catalogue_topic=f"{name}-catalogue")
-serve(ServerConfig(
-    home=Path(home), secret=b"a secret for the tests", bootstrap=bootstrap, redis_url=redis_url,
-    kafka=kafka, redis=RedisSettings(prefix=name), bandit=BanditSettings(), rewards=RewardSettings(),
-    serving=ServingSettings(port=int(port), workers=int(workers), drain_seconds=float(drain)),
-    experiment=Experiment(), seed=1,
-), *(("127.0.0.1", int(port)) for port in own_port))
-foreign = {"torch", "pyspark", "mlflow", "lightning", "matplotlib"} & sys.modules.keys()
-print("imported:", sorted(foreign))
-"""
 
 
 @pytest.fixture
@@ -50,32 +27,6 @@ def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.Fi
         made.online.catalogue.add(CATALOGUE)
         made.online.deployment.activate(made.release(CATALOGUE))
         yield made
-
-
-def _serve(
-    installation: Installation, port: int, *own: int, workers: int = 1, drain_seconds: float = 0
-) -> "subprocess.Popen[str]":
-    """A process on a port; own: the port of its probes and metrics."""
-    places = [str(installation.home), installation.broker, installation.redis_url, installation.redis_settings.prefix]
-    return subprocess.Popen(
-        [sys.executable, "-c", _SERVE, *places, *map(str, (port, workers, drain_seconds, *own))],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _wait_until_ready(process: "subprocess.Popen[str]", port: int) -> None:
-    def ready() -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
-        except httpx.TransportError:
-            return process.poll() is not None
-
-    wait_until(ready)
-    assert process.poll() is None, process.stderr and process.stderr.read()
 
 
 def test_workers_share_a_port_and_one_that_starts_gets_no_requests_before_it_can_answer(
@@ -97,9 +48,9 @@ def test_workers_share_a_port_and_one_that_starts_gets_no_requests_before_it_can
             return False
 
     try:
-        workers.append(_serve(installation, shared, own[0], workers=2))
-        _wait_until_ready(workers[0], own[0])
-        workers.append(_serve(installation, shared, own[1], workers=2))
+        workers.append(serve_api(installation, shared, own[0], workers=2))
+        wait_until_ready(workers[0], own[0])
+        workers.append(serve_api(installation, shared, own[1], workers=2))
         wait_until(second_answers)
         for _ in range(20):
             ask()
@@ -118,10 +69,10 @@ def test_workers_share_a_port_and_one_that_starts_gets_no_requests_before_it_can
 
 def test_a_served_process_imports_no_training_and_ends_on_sigterm(installation: Installation) -> None:
     port = free_port()
-    process = _serve(installation, port)
+    process = serve_api(installation, port)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=150) as client:
-            _wait_until_ready(process, port)
+            wait_until_ready(process, port)
             assert client.post("/v1/recommendations", json={"user_id": "u"}).status_code == 200
             process.send_signal(signal.SIGTERM)
             output, errors = process.communicate()
@@ -135,10 +86,10 @@ def test_a_served_process_imports_no_training_and_ends_on_sigterm(installation: 
 
 def test_told_to_stop_it_says_so_before_it_ends_to_answer(installation: Installation) -> None:
     port, own = free_port(), free_port()
-    process = _serve(installation, port, own, drain_seconds=300)
+    process = serve_api(installation, port, own, drain_seconds=300)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=150) as client:
-            _wait_until_ready(process, port)
+            wait_until_ready(process, port)
             process.send_signal(signal.SIGTERM)
             wait_until(lambda: client.get("/readyz").status_code == 503, 60)
             assert client.get("/readyz").json()["problems"] == {"process": "It is stopping."}
@@ -173,7 +124,7 @@ def _slow_release(installation: Installation) -> Iterator[Callable[[], object]]:
 def test_while_a_release_loads_it_lives_and_says_so(installation: Installation) -> None:
     port, own = free_port(), free_port()
     with _slow_release(installation) as release:
-        process = _serve(installation, port, own)
+        process = serve_api(installation, port, own)
         try:
             url = f"http://127.0.0.1:{port}"
 
@@ -191,7 +142,7 @@ def test_while_a_release_loads_it_lives_and_says_so(installation: Installation) 
             assert "is being loaded" in early.json()["message"]
             assert "Retry-After" in early.headers
             release()
-            _wait_until_ready(process, port)
+            wait_until_ready(process, port)
         finally:
             process.kill()
             process.communicate()
@@ -200,7 +151,7 @@ def test_while_a_release_loads_it_lives_and_says_so(installation: Installation) 
 def test_one_of_several_joins_the_shared_port_when_it_can_answer(installation: Installation) -> None:
     port, own = free_port(), free_port()
     with _slow_release(installation) as release:
-        process = _serve(installation, port, own, workers=2)
+        process = serve_api(installation, port, own, workers=2)
         try:
 
             def status(at: int, path: str) -> int:

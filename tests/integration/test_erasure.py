@@ -17,7 +17,7 @@ from feature_store.home import Home
 from feature_store.namespace import Namespace
 from infra.benchmarks.small_release import items
 from offline_training.jobs.forget import forget
-from offline_training.promotion.promote import user_records
+from offline_training.promotion.publishing import user_records
 from streaming import sink
 from streaming.log_reader import LogReader
 from streaming.replay import compare

@@ -1,5 +1,6 @@
 """A champion that cannot be read: its successor is promoted all the same, and a retrain refuses before it trains."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -33,8 +34,12 @@ class Notes(Registry):
         super().__init__(MlflowSettings(), "http://127.0.0.1:9")
         self.champions: list[tuple[str, str | None]] = []
 
-    def set_champion(self, release: str, not_compared: str | None = None) -> None:
-        self.champions.append((release, not_compared))
+    def follow(
+        self, aliases: Mapping[str, str | None], tags: Mapping[str, Mapping[str, str]] | None = None
+    ) -> list[str]:
+        champion = str(aliases["champion"])
+        self.champions.append((champion, (tags or {}).get(champion, {}).get("not_compared_with_champion")))
+        return []
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def test_a_damaged_champion_does_not_keep_its_successor_out(job: TrainJob) -> No
         job.online.deployment.activate(before)
         if damaged:
             _damage(job, before.release)
-        why = promote(job.home, after.release, after.namespace, job.registry, job.online, job.state, None)
+        why = promote(job.site, after.release, after.namespace).not_compared
         assert job.online.deployment.active() == after
         assert job.registry.champions[-1] == (after.release, why)
         assert (why is not None and "is not a release manifest" in why) == damaged

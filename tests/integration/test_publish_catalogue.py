@@ -11,7 +11,7 @@ from feature_store.contracts import columns
 from feature_store.contracts.catalogue import Item
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
-from offline_training.promotion.promote import publish_catalogue
+from offline_training.promotion.publishing import publish_catalogue
 
 
 def put(path: Path, schema: pa.Schema, *rows: dict[str, Any]) -> None:

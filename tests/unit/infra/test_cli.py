@@ -70,6 +70,8 @@ def test_help_does_not_load_what_only_running_needs() -> None:
         (("state", "rollback"), "Specify what to leave out: --to TIME, --users FILE, or both"),
         (("state", "rollback", "--to", "soon"), "--to 'soon' is not a time. Give 2026-01-31T12:00"),
         (("state", "rollback", "--users", "/nowhere"), "The file of users /nowhere cannot be read"),
+        (("release", "rollback"), "No online store is running in this home directory"),
+        (("release", "promote", "abc", "--override", " "), "--override needs a reason"),
         (("deadletter", "retry"), "Specify which dead letters to retry: --reason TEXT, or --all"),
     ],
 )

@@ -30,16 +30,16 @@ def test_a_run_is_recorded_and_crowned(trained: Trained, settings: TrainingSetti
     figures = training_figures(trained, Snapshot.load(releases, release).graph)
     registry = Registry(MlflowSettings(), uri)
 
-    assert registry.champion() is None
-    with pytest.raises(Unavailable, match=f"Release {release} has no version of model 'matchloop'"):
-        registry.set_champion(release)
+    assert registry.alias("champion") is None
+    assert registry.follow({"champion": release, "previous": None}) == [release]
     lineage = {"offsets": [3, 4]}
     version = registry.record(releases / release, manifest, manifest.metrics, figures, [2.0, 1.0], lineage)
-    registry.set_champion(release)
+    assert registry.follow({"champion": release, "previous": None}, {release: {"gate": "passed"}}) == []
 
-    assert registry.champion() == release
+    assert registry.alias("champion") == release
     champion = client.get_model_version_by_alias("matchloop", "champion")
     assert str(champion.version) == version
+    assert champion.tags["gate"] == "passed"
     identity = str(champion.run_id)
     run = client.get_run(identity)
     assert run.info.status == "FINISHED"
@@ -58,5 +58,5 @@ def test_an_mlflow_that_does_not_answer_is_named_without_its_password(monkeypatc
     with pytest.raises(
         Unavailable, match=r"MLflow at http://u:\*\*\*@127\.0\.0\.1:9 did not take the request"
     ) as raised:
-        Registry(MlflowSettings(), "http://u:hunter2@127.0.0.1:9").champion()
+        Registry(MlflowSettings(), "http://u:hunter2@127.0.0.1:9").alias("champion")
     assert "hunter2" not in str(raised.value)

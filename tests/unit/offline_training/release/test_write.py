@@ -11,7 +11,8 @@ from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import ITEM_TOKENS, HistoryEvent, features_hash
 from feature_store.graph import Graph
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
-from offline_training.promotion.promote import gate, user_records
+from offline_training.promotion.gate import gate
+from offline_training.promotion.publishing import user_records
 from offline_training.release.encoding import encode_users
 from offline_training.release.write import write_release
 from offline_training.settings import TrainingSettings

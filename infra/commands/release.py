@@ -1,0 +1,209 @@
+"""`matchloop release`: the releases that are kept, which of them serves, and the way forth and back."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.commands.state import Stale
+from infra.console import Json, options, show, table
+
+if TYPE_CHECKING:
+    from offline_training.promotion.releases import Release
+
+Name = Annotated[str, typer.Argument(help="Its id, or how the id begins.", metavar="RELEASE")]
+# What a line of the list says of quality; everything else is in `show`.
+_SHORT = {
+    "validation_retrieval_recall_at_50": "recall@50",
+    "validation_popularity_recall_at_50": "popularity's",
+    "ranker_auc": "AUC",
+}
+_GB, _MB = 2**30, 2**20
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    release = typer.Typer(help="List releases, promote one, go back to the one before, remove one.")
+    release.command(name="list")(list_releases)
+    release.command(name="show")(show_release)
+    release.command()(promote)
+    release.command()(rollback)
+    release.command()(remove)
+    app.add_typer(release, name="release")
+
+
+def list_releases(context: typer.Context, as_json: Json = False) -> None:
+    """List the releases that are kept, newest first.
+
+    champion serves, previous did before, challenger is the newest that the gate held back.
+
+    Example: `matchloop release list`
+    """
+    from infra.site import site
+    from offline_training.promotion.aliases import catch_up
+    from offline_training.promotion.releases import inventory
+
+    with site(options(context).connected_settings()) as at:
+        behind, found = catch_up(at), inventory(at)
+    heads = ["release", "made", "is", "parent", "namespaces", "items", *_SHORT.values(), "size"]
+    words = table([heads, *map(_line, found)]) if found else "There are no releases yet. Run `matchloop train`."
+    show({"releases": found, "aliases": behind}, _with(words, behind), as_json)
+
+
+def show_release(context: typer.Context, release: Name, as_json: Json = False) -> None:
+    """Show what is kept of a release: what it was made from, its metrics, and what the gate said.
+
+    Example: `matchloop release show 1a2b3c`
+    """
+    from infra.site import site
+    from offline_training.promotion.releases import describe, find, roles
+
+    with site(options(context).connected_settings()) as at:
+        found = describe(at, find(at.home, release), roles(at))
+    show(found, _page(found), as_json)
+
+
+def promote(
+    context: typer.Context,
+    release: Name,
+    override: Annotated[
+        str | None, typer.Option(help="Why it is to serve whatever the gate says; the reason is kept.")
+    ] = None,
+    stale: Stale = False,
+    as_json: Json = False,
+) -> None:
+    """Have a release serve that does not: one that the gate held back or that MLflow stopped, or an older one.
+
+    It serves with its newest namespace, once an updater has folded that up to the present. Every API process swaps
+    without failing a request. `release rollback` goes back.
+
+    Example: `matchloop release promote 1a2b3c --override "the catalogue was halved on purpose"`
+    """
+    from feature_store.contracts.errors import InvalidInput
+    from feature_store.rewriting import undisturbed
+    from infra.site import site
+    from offline_training.promotion.aliases import catch_up
+    from offline_training.promotion.promote import newest_namespace
+    from offline_training.promotion.promote import promote as run
+    from offline_training.promotion.releases import find
+
+    if override is not None and not override.strip():
+        raise InvalidInput("--override needs a reason: whoever looks at the release later reads it.")
+    settings = options(context).connected_settings()
+    with site(settings) as at, undisturbed(settings.home):
+        name = find(at.home, release)
+        if (active := at.online.deployment.active()) is not None and active.release == name:
+            raise InvalidInput(f"Release {name} serves already.")
+        namespace = newest_namespace(at, name)
+        verdict, behind = run(at, name, namespace, override, stale), catch_up(at)
+    words = f"Release {name} serves, with namespace {namespace}."
+    if verdict.reasons:
+        words += f" The gate was overridden: {'; '.join(verdict.reasons)}."
+    result = {"release": name, "namespace": namespace, "verdict": verdict, "aliases": behind}
+    show(result, _with(words, behind), as_json)
+
+
+def rollback(
+    context: typer.Context,
+    release: Annotated[
+        str | None,
+        typer.Argument(
+            help="The id of any release that is kept, or how it begins; empty: the one before.", metavar="RELEASE"
+        ),
+    ] = None,
+    stale: Stale = False,
+    as_json: Json = False,
+) -> None:
+    """Go back to the release that served before, at once: its bandit has gone on learning.
+
+    Any other release that is kept serves when an updater has folded its namespace up to the present. Run it again to
+    go forth again. `state rollback` goes back within a release.
+
+    Example: `matchloop release rollback`
+    """
+    from feature_store.rewriting import undisturbed
+    from infra.site import site
+    from offline_training.promotion.aliases import catch_up
+    from offline_training.promotion.promote import go_back
+    from offline_training.promotion.releases import find
+
+    settings = options(context).connected_settings()
+    with site(settings) as at, undisturbed(settings.home):
+        left = at.online.deployment.active()
+        now, behind = go_back(at, None if release is None else find(at.home, release), stale), catch_up(at)
+    back = "" if left is None else f" Forth again: `matchloop release rollback`, to release {left.release}."
+    words = f"Release {now.release} serves, with namespace {now.namespace}.{back}"
+    result = {"release": now.release, "namespace": now.namespace, "left": left and left.release, "aliases": behind}
+    show(result, _with(words, behind), as_json)
+
+
+def remove(context: typer.Context, release: Name, as_json: Json = False) -> None:
+    """Remove a release with its namespaces, and what Redis holds of them.
+
+    Never the one that serves, its parent, or the one before.
+
+    Example: `matchloop release remove 1a2b3c`
+    """
+    from feature_store.rewriting import rewriting
+    from infra.site import site
+    from offline_training.promotion.aliases import follow
+    from offline_training.promotion.releases import find
+    from offline_training.promotion.removal import remove as run
+
+    settings = options(context).connected_settings()
+    with site(settings) as at:
+        with rewriting(settings.home):
+            name = find(at.home, release)
+            freed = run(at, name)
+        behind = follow(at)
+    show(
+        {"release": name, "bytes": freed, "aliases": behind},
+        _with(f"Release {name} is gone, {_size(freed)}.", behind),
+        as_json,
+    )
+
+
+def _line(release: "Release") -> list[str]:
+    made = "damaged" if release.created is None else _time(release.created)
+    numbers = [_number(release.metrics.get(name)) for name in _SHORT]
+    return [
+        *(release.id, made, ", ".join(release.roles) or "kept", release.parent or "-"),
+        *(" ".join(release.namespaces) or "-", str(release.items or "-"), *numbers, _size(release.bytes)),
+    ]
+
+
+def _page(release: "Release") -> str:
+    facts: list[tuple[str, Any]] = [
+        ("release", release.id),
+        ("is", ", ".join(release.roles) or "kept"),
+        ("made", "" if release.created is None else _time(release.created)),
+        ("parent", release.parent),
+        ("namespaces", " ".join(release.namespaces)),
+        ("items", release.items),
+        ("size", _size(release.bytes)),
+        ("damaged", release.damaged),
+    ]
+    if (verdict := release.verdict) is not None:
+        facts += [
+            ("gate", f"{_time(verdict.time)}: {'; '.join(verdict.reasons) or 'passed'}"),
+            ("compared with", verdict.champion or verdict.not_compared),
+            ("override", verdict.override),
+        ]
+    facts += [(name, f"{value:.4f}") for name, value in sorted(release.metrics.items())]
+    return table([[name, str(value)] for name, value in facts if value not in (None, "")])
+
+
+def _with(words: str, behind: str | None) -> str:
+    return words if behind is None else f"{words}\n{behind}"
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _size(count: int) -> str:
+    return f"{count / _GB:.1f} GB" if count >= _GB else f"{count / _MB:.1f} MB"
