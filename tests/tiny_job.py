@@ -1,6 +1,6 @@
 """A training job whose Spark job is a table: everything else is real."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from offline_training.data.summary import TrainingSetSummary
 from offline_training.jobs.job import TrainJob
 from offline_training.progress import Progress
 from offline_training.promotion.registry import Registry
+from offline_training.promotion.step_runs import StepRun
 from offline_training.settings import MlflowSettings, SparkSettings
 from streaming.settings import RewardSettings
 from tests.tiny_sets import SETTINGS, write_sets
@@ -39,9 +40,11 @@ class Notes(Registry):
         figures: Mapping[str, object],
         losses: list[float],
         lineage: Mapping[str, Any],
+        inputs: Mapping[str, Any] | None = None,
+        steps: Sequence[StepRun] = (),
     ) -> str:
         del directory, manifest, metrics, figures, losses
-        self.recorded.append(lineage)
+        self.recorded.append(dict(lineage) | {"inputs": inputs, "nested": [step.name for step in steps]})
         return str(len(self.recorded))
 
     def follow(

@@ -25,6 +25,7 @@ from offline_training.jobs.job import TrainJob, TrainResult
 from offline_training.progress import Progress, section
 from offline_training.promotion.aliases import follow
 from offline_training.promotion.promote import promote
+from offline_training.promotion.step_runs import StepRun
 from offline_training.promotion.training_plots import training_figures
 from offline_training.release.write import write_release
 from offline_training.runs.run import Run
@@ -195,6 +196,11 @@ def finish(
                 training_figures(trained, namespace.graph),
                 trained.losses,
                 _lineage(run, manifest, namespace),
+                _inputs(run),
+                [
+                    StepRun(step.name, step.began, step.seconds, msgspec.json.decode(step.output))
+                    for step in run.steps()
+                ],
             )
         except Unavailable as error:
             raise Unavailable(
@@ -234,6 +240,14 @@ def _lineage(run: Run, manifest: Manifest, namespace: Namespace) -> dict[str, An
         "offsets": namespace.offsets,
         "steps": steps,
     }
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    """What data and code a release was made from, short enough for a table of runs."""
+    inputs, read = run.manifest.inputs, run.outputs()
+    told: dict[str, Any] = msgspec.to_builtins(inputs) | {"excluded": len(inputs.excluded)}
+    told |= {"offsets": [stops[-1][1] for stops in read["lake"]["ends"]], "lake": read["lake"]["lake"]["digest"]}
+    return {"run": run.manifest.id, "training_sets": read[SETS]["digest"]} | told
 
 
 def _manifest(job: TrainJob, release: str) -> Manifest:

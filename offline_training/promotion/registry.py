@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from feature_store.contracts.addresses import without_passwords
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.manifest import Manifest
+from offline_training.promotion.step_runs import StepRun, flat, log_steps
 from offline_training.settings import MlflowSettings
 
 # MLflow reads these when it is imported, which takes seconds: hence the imports inside functions.
@@ -43,17 +44,21 @@ class Registry:
         figures: Mapping[str, Figure],
         losses: list[float],
         lineage: Mapping[str, Any],
+        inputs: Mapping[str, Any] | None = None,
+        steps: Sequence[StepRun] = (),
     ) -> str:
         """Logs the run that made the release in `directory` and registers it. Returns the model version.
 
         The run holds manifest.parameters, the metrics, `training_loss` by epoch, the figures, lineage.json and the
-        release itself; the version is tagged with the release id.
+        release itself; the version is tagged with the release id. inputs: from what it was made, as parameters
+        `inputs.NAME`. steps: the runs nested in it.
         """
         with self._client() as client:
             run = client.create_run(self._experiment(client), run_name=f"train {directory.name}")
             identity = run.info.run_id
             try:
-                for name, value in manifest.parameters.items():
+                made_from = flat(inputs or {}, "inputs.")
+                for name, value in [*manifest.parameters.items(), *made_from]:
                     client.log_param(identity, name, value)
                 for name, number in metrics.items():
                     client.log_metric(identity, name, number)
@@ -64,6 +69,7 @@ class Registry:
                 client.log_dict(identity, dict(lineage), "lineage.json")
                 client.log_artifacts(identity, str(directory), "release")
                 client.set_tag(identity, RELEASE_TAG, directory.name)
+                log_steps(client, run.info.experiment_id, identity, steps)
                 version = self._register(client, identity, directory.name)
             except BaseException:
                 client.set_terminated(identity, "FAILED")

@@ -26,6 +26,7 @@ from offline_training.jobs.train import train
 from offline_training.progress import Progress, silent
 from offline_training.runs.run import End, Run
 from offline_training.runs.runs import all_runs, published_release, published_sets
+from offline_training.runs.version import code_version
 from tests.tiny_job import Notes, TinyJob, tiny_job
 from tests.tiny_sets import write_sets
 
@@ -113,13 +114,19 @@ def expect_the_same(installation: Installation, begun: Begun, made: TrainResult)
 
 
 def test_a_run_says_what_it_did(begun: Begun, installation: Installation) -> None:
-    made = retrain(installation.job(), silent)
+    job = installation.job()
+    made = retrain(job, silent)
     expect_the_same(installation, begun, made)
     run = installation.runs()[-1]
     assert [step.name for step in run.steps()] == STEPS
     assert run.outputs()["release"] == {"id": made.release}
     assert run.outputs()["lake"]["ends"] == [[["the-log", 0]], [["the-log", 0]]]
     assert run.manifest.inputs.parent_release == begun.first.release
+    assert isinstance(job.registry, Notes)
+    [told] = job.registry.recorded
+    assert told["nested"] == STEPS[:-2], "those that were done when it was recorded"
+    assert told["inputs"]["training_sets"] == run.outputs()["training_sets"]["digest"]
+    assert told["inputs"]["code"] == code_version()
 
 
 @pytest.mark.parametrize("step", STEPS)

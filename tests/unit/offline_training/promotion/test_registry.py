@@ -9,6 +9,7 @@ from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.manifest import open_release
 from feature_store.definitions import features_hash
 from offline_training.promotion.registry import Registry
+from offline_training.promotion.step_runs import StepRun
 from offline_training.promotion.training_plots import training_figures
 from offline_training.release.write import write_release
 from offline_training.settings import MlflowSettings, TrainingSettings
@@ -33,7 +34,14 @@ def test_a_run_is_recorded_and_crowned(trained: Trained, settings: TrainingSetti
     assert registry.alias("champion") is None
     assert registry.follow({"champion": release, "previous": None}) == [release]
     lineage = {"offsets": [3, 4]}
-    version = registry.record(releases / release, manifest, manifest.metrics, figures, [2.0, 1.0], lineage)
+    inputs = {"code": "c0de", "until_ms": None, "lake": {"digest": "1ake"}}
+    steps = [
+        StepRun("lake", 1_000, 2.5, {"lake": {"files": 3}, "ends": [[["log", 7]]]}),
+        StepRun("evaluation", 4_000, 1.0, {"metrics": {"recall": 0.5, "error": None}}),
+    ]
+    version = registry.record(
+        releases / release, manifest, manifest.metrics, figures, [2.0, 1.0], lineage, inputs, steps
+    )
     assert registry.follow({"champion": release, "previous": None}, {release: {"gate": "passed"}}) == []
 
     assert registry.alias("champion") == release
@@ -51,6 +59,14 @@ def test_a_run_is_recorded_and_crowned(trained: Trained, settings: TrainingSetti
     assert logged == {"release", "lineage.json", "training_loss.png", "calibration.png", "graph.png"}
     inside = {Path(file.path).name for file in client.list_artifacts(identity, "release")}
     assert inside == {"manifest.json", *manifest.files}
+    assert (run.data.params["inputs.code"], run.data.params["inputs.lake.digest"]) == ("c0de", "1ake")
+    nested = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{identity}'")
+    first, second = sorted(nested, key=lambda one: one.info.start_time)
+    assert (first.info.run_name, first.info.start_time, first.info.end_time) == ("lake", 1_000, 3_500)
+    assert first.data.params == {"lake.files": "3", "ends": "[[['log', 7]]]"}
+    assert first.data.metrics == {"seconds": 2.5}
+    assert second.data.metrics == {"seconds": 1.0, "metrics.recall": 0.5}
+    assert {one.info.status for one in nested} == {"FINISHED"}
 
 
 def test_an_mlflow_that_does_not_answer_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
