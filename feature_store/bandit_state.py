@@ -222,10 +222,19 @@ class BanditStore:
         stored = self._redis.hgetall(self._key(namespace, partition)("open"))
         return {name.decode(): state for name, state in stored.items()}
 
+    def size(self, namespace: str, partition: int) -> int:
+        """Bytes that a partition of a namespace takes in the server's memory, as it estimates them."""
+        pipe = self._redis.pipeline(transaction=False)
+        for key in self._keys(namespace, partition):
+            pipe.memory_usage(key)
+        return sum(size or 0 for size in pipe.execute())
+
     def drop(self, namespace: str, partition: int) -> None:
         """Removes everything stored of a partition of a namespace."""
-        key = self._key(namespace, partition)
-        self._redis.delete(key("meta"), key("snapshot"), key("open"), key("deltas"))
+        self._redis.unlink(*self._keys(namespace, partition))
+
+    def _keys(self, namespace: str, partition: int) -> list[str]:
+        return [*map(self._key(namespace, partition), ("meta", "snapshot", "open", "deltas"))]
 
     def _rows(
         self, namespace: str, partition: int, meta: _Fields, pieces: list[bytes], deltas: list[tuple[bytes, _Fields]]

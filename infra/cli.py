@@ -17,6 +17,7 @@ from infra.commands import (
     demo,
     doctor,
     features,
+    gc,
     learning,
     online,
     processes,
@@ -44,7 +45,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for module in (
-    *(demo, stack, data, training, release, online, learning, state, features, users),
+    *(demo, stack, data, training, release, gc, online, learning, state, features, users),
     *(deadletter, bench, doctor, settings, processes),
 ):
     module.register(app)

@@ -62,6 +62,11 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def byte_size(count: int) -> str:
+    """As MB or GB, of 1,024."""
+    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.1f} MB"
+
+
 @contextlib.contextmanager
 def progress(title: str) -> Iterator["Progress"]:
     """A progress bar on a terminal, otherwise a line whenever there is something new to say."""

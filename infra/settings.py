@@ -30,7 +30,7 @@ from feature_store.contracts.experiments import Experiment
 from feature_store.contracts.identity import Keyring, load_or_create_secret
 from feature_store.settings import RedisSettings
 from infra.environment import given
-from offline_training.settings import MlflowSettings, SparkSettings, TrainingSettings
+from offline_training.settings import MlflowSettings, ReleaseSettings, SparkSettings, TrainingSettings
 from online_serving.settings import ServingSettings
 from streaming.settings import BanditSettings, KafkaSettings, LakeSettings, RewardSettings, UpdaterSettings
 
@@ -100,6 +100,7 @@ class Settings(BaseSettings):
     rewards: RewardSettings = RewardSettings()
     bandit: BanditSettings = BanditSettings()
     training: TrainingSettings = TrainingSettings()
+    releases: ReleaseSettings = ReleaseSettings()
     spark: SparkSettings = SparkSettings()
     mlflow: MlflowSettings = MlflowSettings()
     experiment: Experiment = Experiment()

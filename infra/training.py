@@ -62,6 +62,7 @@ def training_job(
             until_ms=until_ms,
             exclude_items=exclude_items,
             memory_days=settings.bandit.memory_days,
+            releases_kept=settings.releases.kept,
             forget_within_days=settings.lake.forget_within_days,
             check_lock=lease.check,
             await_present=(lambda: None) if stale else present,

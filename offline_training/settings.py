@@ -38,6 +38,19 @@ class MlflowSettings(BaseModel):
     )
 
 
+class ReleaseSettings(BaseModel):
+    """Releases on disk."""
+
+    model_config = _strict
+
+    kept: int = Field(
+        default=5,
+        ge=1,
+        description="Newest releases that stay when `gc` runs, as it does after each promotion. What serves, its "
+        "parent, and what served before stay beside them.",
+    )
+
+
 class Loss(StrEnum):
     """What the two-tower model minimises."""
 

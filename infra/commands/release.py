@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.commands.state import Stale
-from infra.console import Json, options, show, table
+from infra.console import Json, byte_size, options, show, table
 
 if TYPE_CHECKING:
     from offline_training.promotion.releases import Release
@@ -18,7 +18,6 @@ _SHORT = {
     "validation_popularity_recall_at_50": "popularity's",
     "ranker_auc": "AUC",
 }
-_GB, _MB = 2**30, 2**20
 
 
 def register(app: typer.Typer) -> None:
@@ -158,7 +157,7 @@ def remove(context: typer.Context, release: Name, as_json: Json = False) -> None
         behind = follow(at)
     show(
         {"release": name, "bytes": freed, "aliases": behind},
-        _with(f"Release {name} is gone, {_size(freed)}.", behind),
+        _with(f"Release {name} is gone, {byte_size(freed)}.", behind),
         as_json,
     )
 
@@ -168,7 +167,7 @@ def _line(release: "Release") -> list[str]:
     numbers = [_number(release.metrics.get(name)) for name in _SHORT]
     return [
         *(release.id, made, ", ".join(release.roles) or "kept", release.parent or "-"),
-        *(" ".join(release.namespaces) or "-", str(release.items or "-"), *numbers, _size(release.bytes)),
+        *(" ".join(release.namespaces) or "-", str(release.items or "-"), *numbers, byte_size(release.bytes)),
     ]
 
 
@@ -180,7 +179,7 @@ def _page(release: "Release") -> str:
         ("parent", release.parent),
         ("namespaces", " ".join(release.namespaces)),
         ("items", release.items),
-        ("size", _size(release.bytes)),
+        ("size", byte_size(release.bytes)),
         ("damaged", release.damaged),
     ]
     if (verdict := release.verdict) is not None:
@@ -203,7 +202,3 @@ def _time(ms: int) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _size(count: int) -> str:
-    return f"{count / _GB:.1f} GB" if count >= _GB else f"{count / _MB:.1f} MB"

@@ -20,6 +20,7 @@ from offline_training.data.lake import imported_rows
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.jobs.forget import forget
 from offline_training.progress import Progress, section
+from offline_training.promotion.garbage import collect
 from offline_training.promotion.registry import Registry
 from offline_training.promotion.releases import Site
 from offline_training.runs.run import Inputs, Run
@@ -37,7 +38,8 @@ class TrainJob:
 
     log, partitions: of the event log, as it is now. until_ms: imported interactions from here on are not read, they
     measure the release (None: all are read). exclude_items: what was imported about them is not read. memory_days: of
-    the namespace that is made. forget_within_days: as LakeSettings has it. check_lock: raises Unavailable if another
+    the namespace that is made. forget_within_days: as LakeSettings has it. releases_kept:
+    as ReleaseSettings.kept. check_lock: raises Unavailable if another
     job has taken this one's place. await_present: waits until the lake and what serves hold the log as it is now;
     raises Unavailable if they do not get there. stale: activate a namespace that is not folded up to the present.
     fresh: do not go on with a run that was interrupted.
@@ -56,6 +58,7 @@ class TrainJob:
     until_ms: int | None = None
     exclude_items: frozenset[str] = frozenset()
     memory_days: float | None = None
+    releases_kept: int = 5
     forget_within_days: float = 30.0
     check_lock: Callable[[], None] = lambda: None
     await_present: Callable[[], None] = lambda: None
@@ -120,6 +123,15 @@ def run_of(job: TrainJob, name: str, parent: Active | None) -> Iterator[Run]:
                 logger.warning("run %s was interrupted and goes on: %s are done", run.manifest.id, ", ".join(done))
             yield run
         keep_newest(job.home.runs)
+    _clean_up(job)
+
+
+def _clean_up(job: TrainJob) -> None:
+    """Removes releases and namespaces that nobody needs any more; if that has to wait, the next promotion does it."""
+    try:
+        collect(job.site, job.releases_kept, job.rewards.window_seconds, job.clock.now_ms())
+    except Unavailable as error:
+        logger.warning("nothing is cleaned up: %s", error)
 
 
 def _inputs(job: TrainJob, name: str, parent: Active | None) -> Inputs:

@@ -44,6 +44,15 @@ def needed_for(site: Site) -> dict[str, str]:
     return needed
 
 
+def state_size(site: Site, namespace: str) -> int:
+    """Bytes that Redis holds of a namespace, by the description in its folder; 0 if that cannot be read."""
+    try:
+        partitions = len(Description.load(site.home.namespaces, namespace).offsets)
+    except ReleaseRefused:
+        return 0
+    return sum(site.state.size(namespace, partition) for partition in range(partitions))
+
+
 def drop_state(site: Site, namespace: str) -> None:
     """Removes what Redis holds of a namespace, by the description in its folder. It must not be folded any more."""
     description = Description.load(site.home.namespaces, namespace)

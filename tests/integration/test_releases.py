@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
+import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,32 +12,41 @@ import httpx
 import pytest
 import redis
 
-from feature_store.bandit_state import BanditStore, Position
-from feature_store.contracts.errors import InvalidInput, ReleaseRefused
+from feature_store.bandit_state import BanditStore, Commit, Position
+from feature_store.contracts.errors import InvalidInput, ReleaseRefused, Unavailable
 from feature_store.contracts.events import Tick, encode
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
+from feature_store.rewriting import undisturbed
 from feature_store.settings import RedisSettings
+from feature_store.sums import NO_ROWS
 from infra.benchmarks.small_release import items
 from infra.servers import free_port
 from offline_training.promotion.aliases import catch_up, follow
+from offline_training.promotion.garbage import collect
 from offline_training.promotion.gate import Verdict
 from offline_training.promotion.promote import go_back, newest_namespace, promote
-from offline_training.promotion.releases import Site, find, inventory, roles
+from offline_training.promotion.releases import Site, find, inventory, kept, roles
 from offline_training.promotion.removal import remove
 from tests.api_process import serve_api, wait_until_ready
 from tests.api_server import Installation, wait_until
-from tests.releases import Away, sealed, small_site
+from tests.releases import LOG, Away, sealed, small_site
 from tests.tiny_job import Notes
 from tests.updaters import start_updater
 
 VISITORS = 3
+DAY, GRACE = 86_400_000, 60.0
+NOW = time.time_ns() // 1_000_000
+
+
+def _prefix(request: pytest.FixtureRequest) -> str:
+    return "".join(filter(str.isalnum, request.node.name))[-40:]
 
 
 @pytest.fixture
 def site(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Site:
     client = redis.Redis.from_url(redis_url)
-    settings = RedisSettings(prefix="".join(filter(str.isalnum, request.node.name))[-40:])
+    settings = RedisSettings(prefix=_prefix(request))
     return small_site(tmp_path, OnlineStore(client, settings), BanditStore(client, settings))
 
 
@@ -169,7 +180,7 @@ def test_a_release_that_mlflow_does_not_know_is_registered_from_its_folder(site:
     registry = Forgetful()
     site.online.deployment.activate(first)
     assert follow(dataclasses.replace(site, registry=registry)) is None
-    assert registry.recorded == [{"parent": "p"}]
+    assert [lineage["parent"] for lineage in registry.recorded] == ["p"]
 
 
 def test_a_release_is_removed_with_all_that_belongs_to_it_unless_it_is_needed(site: Site) -> None:
@@ -194,3 +205,62 @@ def test_a_release_without_a_namespace_says_what_to_do(site: Site) -> None:
     (site.home.namespaces / made.namespace).rename(site.home.root / "gone")
     with pytest.raises(ReleaseRefused, match=r"has no namespace in .* Run `matchloop retrain`"):
         newest_namespace(site, made.release)
+
+
+def test_what_nobody_needs_is_collected_and_the_rest_stays(
+    site: Site, redis_url: str, request: pytest.FixtureRequest
+) -> None:
+    """Five releases; one is kept beside what is needed."""
+    client = redis.Redis.from_url(redis_url)
+    oldest, parent = sealed(site, 20, created=1), sealed(site, 21, created=2)
+    before, champion = sealed(site, 22, created=3), sealed(site, 23, created=4, parent=parent.release)
+    newest = sealed(site, 24, created=5)
+    for active in (oldest, parent, before, champion):
+        site.state.commit(active.namespace, 0, None, Commit(Position(LOG, 5), [], 0, True, NO_ROWS, {"d": b"x"}, []))
+        promote(site, *active)
+    young = collect(site, 1, GRACE, NOW)
+    assert young == [], "their folding has only just ended"
+    for name in (oldest.namespace, parent.namespace):
+        client.zadd(f"{_prefix(request)}:retired", {name: 1})
+    planned = collect(site, 1, GRACE, NOW, dry_run=True)
+    assert {(waste.kind, waste.name) for waste in planned} == {
+        ("release", oldest.release), ("keys", parent.namespace),
+    }  # fmt: skip
+    assert site.state.size(oldest.namespace, 0) > 0
+    assert all(waste.bytes > 0 for waste in planned)
+    assert collect(site, 1, GRACE, NOW) == planned
+    assert set(kept(site.home)) == {parent.release, before.release, champion.release, newest.release}
+    assert not list(site.home.root.rglob(f"*{oldest.release}*"))
+    assert site.state.size(oldest.namespace, 0) == site.state.size(parent.namespace, 0) == 0
+    assert site.state.position(before.namespace, 0) == Position(LOG, 5)
+    assert collect(site, 1, GRACE, NOW) == []
+
+
+def test_abandoned_drafts_are_collected_after_a_day(site: Site) -> None:
+    made = sealed(site, 20)
+    for name in ("releases/.draft-1/index.faiss", f"namespaces/.{made.namespace}.2/base", "lake/events/log=l/.0-9.7"):
+        (site.home.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (site.home.root / name).write_bytes(b"half")
+    assert collect(site, 5, GRACE, NOW) == []
+    found = collect(site, 5, GRACE, NOW + 2 * DAY)
+    assert {(waste.kind, waste.name, waste.bytes) for waste in found} == {
+        ("draft", "releases/.draft-1", 4), ("draft", f"namespaces/.{made.namespace}.2", 4),
+        ("draft", "lake/events/log=l/.0-9.7", 4),
+    }  # fmt: skip
+    assert collect(site, 5, GRACE, NOW + 2 * DAY) == []
+    assert kept(site.home) == [made.release]
+
+
+def test_a_namespace_without_its_release_goes_and_one_that_serves_never(site: Site) -> None:
+    serves, orphan = sealed(site, 20), sealed(site, 21)
+    promote(site, *serves)
+    for active in (serves, orphan):
+        shutil.rmtree(site.home.releases / active.release)
+    assert [(waste.kind, waste.name) for waste in collect(site, 5, GRACE, NOW)] == [("namespace", orphan.namespace)]
+    assert (site.home.namespaces / serves.namespace).is_dir()
+
+
+def test_nothing_is_collected_while_somebody_trains(site: Site) -> None:
+    sealed(site, 20)
+    with undisturbed(site.home.root), pytest.raises(Unavailable, match="a training, a rollback"):
+        collect(site, 1, GRACE, NOW)
