@@ -86,7 +86,7 @@ class Log:
         if self.partitions() != self.settings.partitions:
             raise LogMismatch(
                 f"Topic {self.settings.events_topic!r} has {self.partitions()} partitions, kafka.partitions says "
-                f"{self.settings.partitions}. Set kafka.partitions to what the topic has: it is part of the state."
+                f"{self.settings.partitions}. Set kafka.partitions to what the topic has, and retrain if that is new."
             )
 
     def log_id(self, topic: str | None = None) -> str:

@@ -10,6 +10,7 @@ from feature_store.contracts.identity import Masks
 from feature_store.graph import Graph
 from feature_store.namespace import Start
 from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
+from streaming.kafka import partition_of
 
 _MIN_TRANSLATED_WEIGHT = 0.01  # of a cluster that a decision of another release is folded onto
 
@@ -57,6 +58,19 @@ def translate(start: Start, matrix: Float64, graph: Graph) -> Start:
     graph: that release's."""
     opened = {name: pack(translated(unpack(state), matrix, graph)) for name, state in start.opened.items()}
     return Start(start.stream_time, start.learning, opened)
+
+
+def repartitioned(starts: Sequence[Start], partitions: int) -> list[Start]:
+    """The same beginnings over another number of partitions: what is open goes where its user's events go now. A
+    partition that is new begins at its first record, learning if all others do."""
+    everywhere = all(start.learning for start in starts)
+    opened: list[dict[str, bytes]] = [{} for _ in range(partitions)]
+    for start in starts:
+        for name, state in start.opened.items():
+            opened[partition_of(unpack(state).user, partitions)][name] = state
+    new = [Start(learning=everywhere)] * (partitions - len(starts))
+    kept = [*starts, *new][:partitions]
+    return [Start(start.stream_time, start.learning, theirs) for start, theirs in zip(kept, opened, strict=True)]
 
 
 def mark_as_not_teaching(start: Start, users: Collection[str] | None = None) -> Start:

@@ -27,7 +27,8 @@ class KafkaSettings(BaseModel):
         default=2,
         ge=1,
         le=256,
-        description="Partitions of the events topic when MatchLoop creates it. Part of the state: never change it.",
+        description="Partitions of the events topic when MatchLoop creates it. To change it: stop the stack, add "
+        "partitions in Kafka, set it here, start and retrain.",
     )
     replication: int = Field(default=1, ge=1, description="Replicas of the topics when MatchLoop creates them.")
     tick_seconds: float = Field(

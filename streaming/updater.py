@@ -251,7 +251,7 @@ class _Updaters:
         if len(namespace.offsets) != self._count:
             raise LogMismatch(
                 f"Namespace {name} was made for {len(namespace.offsets)} partitions, the log has {self._count}. "
-                "Point kafka.bootstrap at the log it was made on, or retrain."
+                "Run `matchloop retrain`, or point kafka.bootstrap at the log it was made on."
             )
         lake = self._home / "lake"
         return NamespaceUpdater(namespace, self._log, self._log_id, self._state, self._rewards, lake, self._health)

@@ -34,7 +34,9 @@ def await_present(
         def reached(partition: int, place: Position) -> bool:
             return place.log == log_id and place.offset >= ends[partition]
 
-        await_folded(Namespace.load(home.namespaces, active.namespace), state, reached, patience_seconds)
+        namespace = Namespace.load(home.namespaces, active.namespace)
+        if len(namespace.offsets) == len(ends):  # else no updater can fold it, and a retrain is the remedy
+            await_folded(namespace, state, reached, patience_seconds)
     except Unavailable as error:
         raise Unavailable(
             f"Nothing is trained, because what came last is missing: {error} `--stale` trains on what is there."

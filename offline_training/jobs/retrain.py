@@ -23,7 +23,7 @@ from offline_training.train_models import Trained
 from online_serving.release_files import read_graph
 from online_serving.snapshot import Snapshot
 from streaming.log_reader import LogReader
-from streaming.open_decisions import translate
+from streaming.open_decisions import repartitioned, translate
 from streaming.replay import lake_ends, replay
 
 
@@ -62,10 +62,6 @@ def _usable_parent(job: TrainJob, namespace: str) -> Namespace:
     try:
         parent = Namespace.load(job.home.namespaces, namespace)
         open_release(job.home.releases / parent.release, features_hash())
-        if len(parent.offsets) != job.partitions:
-            raise ReleaseRefused(
-                f"Namespace {parent.id} was made for {len(parent.offsets)} partitions, the log has {job.partitions}."
-            )
     except ReleaseRefused as error:
         raise ReleaseRefused(
             f"What was learnt online cannot be carried over into a new release: {error} `matchloop train` makes one "
@@ -87,8 +83,11 @@ def next_namespace(
     created: int,
 ) -> Namespace:
     """The namespace of a release that follows the parent: transported and mixed base, offsets, translations. ends: per
-    partition, up to where the parent's log, and those that followed it, go into the base. created: ms since the
-    epoch."""
+    partition of the parent, up to where its log, and those that followed it, go into the base. created: ms since the
+    epoch.
+
+    The log may have another number of partitions by now: sums add up whatever their partition was, and one that the
+    parent did not fold is folded from its first record on."""
     learnt, starts = replay(parent, LogReader(job.home.lake), job.rewards, ends)
     learnt = learnt.times(1 / parent.decay.trial(created))  # in trials of the new landmark
 
@@ -103,15 +102,19 @@ def next_namespace(
     rng = np.random.default_rng(job.training.seed)
     values = offline_values(new, carried, vectors, people, after, rng)
     base = mix(carried, values, job.training.ensemble_omega, job.training.ensemble_keep)
+    offsets, starts = [stops[-1].offset for stops in ends], [translate(start, matrix, graph) for start in starts]
+    if job.partitions != len(starts):
+        offsets = [*offsets, *[0] * job.partitions][: job.partitions]
+        starts = repartitioned(starts, job.partitions)
     return Namespace(
         id=namespace_id(release, 1),
         release=release,
         log=job.log,
-        offsets=[stops[-1].offset for stops in ends],
+        offsets=offsets,
         created=created,
         graph=graph,
         base=base,
-        starts=[translate(start, matrix, graph) for start in starts],
+        starts=starts,
         translations=_translations(parent, matrix),
         memory_days=job.memory_days,
     )

@@ -96,6 +96,13 @@ def test_or_has_not_noticed_that_the_log_began_anew(at: Installation) -> None:
         at.check(Still(5, 0))
 
 
+def test_a_log_with_more_partitions_waits_for_the_lake_alone(at: Installation) -> None:
+    """Nobody can fold what was made for two of them: a retrain is the way on."""
+    at.serve()
+    at.cover(0, 5)
+    at.check(Still(5, 0, 0))
+
+
 def test_when_all_are_as_far_it_goes_on(at: Installation) -> None:
     at.serve()
     at.cover(0, 5)

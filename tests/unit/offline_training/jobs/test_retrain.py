@@ -1,5 +1,6 @@
 """What the next namespace begins with, from a lake with real decisions in it."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -28,12 +29,13 @@ from offline_training.promotion.registry import Registry
 from offline_training.release.write import write_release
 from offline_training.settings import MlflowSettings, SparkSettings, TrainingSettings
 from offline_training.train_models import Trained
-from streaming.kafka import Record
+from streaming.kafka import Record, partition_of
 from streaming.lake_rows import event_rows
 from streaming.log_reader import LogReader
+from streaming.open_decisions import repartitioned
 from streaming.replay import replay
 from streaming.settings import RewardSettings
-from tests.events import decision, feedback
+from tests.events import KEYRING, decision, feedback
 from tests.rows import by_name
 
 LOG = "the-log"
@@ -172,3 +174,26 @@ def test_a_first_namespace_does_not_learn_while_learning_is_switched_off(job: Tr
     pq.write_table(pa.Table.from_pylist(rows, schema=EVENTS), folder / "0-5.parquet")
     assert [start.learning for start in starts(job, [0, 0])] == [True, True]
     assert [start.learning for start in starts(job, [5, 5])] == [True, False]
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 5])
+def test_the_log_may_have_another_number_of_partitions(partitions: int, job: TrainJob, trained: Trained) -> None:
+    """What was learnt stays, and what is open goes where the user's events go now."""
+    parent = parent_of(job, trained)
+    end = fill_lake(job.home.lake, parent.graph, parent.release)
+    ends = [[Position(LOG, offset)] for offset in end]
+    release = write_release(job.home.releases, trained, job.training, parent.release, 2)
+    same = next_namespace(job, parent, ends, trained, release, 9)
+    after = next_namespace(dataclasses.replace(job, partitions=partitions), parent, ends, trained, release, 9)
+    assert by_name(after.base) == by_name(same.base)
+    assert after.offsets == [*end, 0, 0, 0][:partitions]
+    home = partition_of(KEYRING.user_key("u"), partitions) if partitions != 2 else 0
+    assert [len(start.opened) for start in after.starts] == [3 * (n == home) for n in range(partitions)]
+    assert {name for start in after.starts for name in start.opened} == set(same.starts[0].opened)
+    assert after.starts[0].stream_time == same.starts[0].stream_time
+
+
+def test_a_new_partition_does_not_learn_while_learning_is_switched_off() -> None:
+    on, off = Start(stream_time=7), Start(stream_time=8, learning=False)
+    assert repartitioned([on, on], 3) == [on, on, Start()]
+    assert repartitioned([on, off], 3) == [on, off, Start(learning=False)]
