@@ -121,9 +121,11 @@ class UserCommands:
 
 
 def _add(pipe: Any, key: str, entries: Sequence[ItemTime], kept: int) -> None:
-    """Adds to a sorted set by time, newest time wins, and keeps the newest."""
+    """Adds to a sorted set by time, newest time wins, and keeps the newest. Sends no more than are kept."""
     if entries:
-        pipe.zadd(key, dict(sorted(entries, key=lambda entry: entry[1])), gt=True)
+        newest = dict(sorted(entries, key=lambda entry: entry[1]))
+        sent = sorted(newest.items(), key=lambda entry: (entry[1], entry[0]))[-kept:]  # as the server ranks them
+        pipe.zadd(key, dict(sent), gt=True)
         pipe.zremrangebyrank(key, 0, -kept - 1)
 
 

@@ -2,6 +2,7 @@
 
 <prefix>:user:{<user key>}:...       what is known of a user: see user_features.py
 <prefix>:erased                      sorted set: users (keys) to be forgotten, by the time until when
+<prefix>:published                   string: the release with which users were last published, and how much was kept
 <prefix>:catalogue                   hash: item id -> item
 <prefix>:catalogue_places            hash: item id -> log and offset of the record that last put or deleted the item
 <prefix>:catalogue_reconciled        string: log, and the offset up to which every record of it has been taken over
@@ -27,3 +28,4 @@ class Keys:
         self.secret = f"{prefix}:secret"
         self.of_items = [self.catalogue, self.places, self.changes]  # what the scripts on items take
         self.erased = f"{prefix}:erased"
+        self.published = f"{prefix}:published"

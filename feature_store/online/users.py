@@ -20,7 +20,18 @@ class OnlineUsers:
     def __init__(self, client: redis.Redis, settings: RedisSettings) -> None:
         self._redis = client
         self._erased = Keys(settings.prefix).erased
+        self._published = Keys(settings.prefix).published
+        self._kept = f" {settings.history_kept} {settings.shown_kept}"
         self._commands = UserCommands(settings)
+
+    def published(self) -> str | None:
+        """The release whose users were all published last, None if it was with other limits: then less is there."""
+        release, kept, _ = (self._redis.get(self._published) or b"").decode().partition(self._kept)
+        return release if kept else None
+
+    def note_published(self, release: str) -> None:
+        """All users of the release are published."""
+        self._redis.set(self._published, f"{release}{self._kept}")
 
     def put(self, users: Iterable[UserRecord]) -> None:
         """Publishes users' features: older profiles are replaced, history and shown items are added to. Of those who

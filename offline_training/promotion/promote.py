@@ -12,7 +12,7 @@ from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from offline_training.promotion.aliases import follow
 from offline_training.promotion.gate import Verdict, judge
-from offline_training.promotion.publishing import publish_catalogue, user_records
+from offline_training.promotion.publishing import publish_catalogue, publish_users
 from offline_training.promotion.releases import Site, namespaces_of
 from offline_training.runs.runs import PUBLISHED, SETS, run_of_release
 from streaming.catching_up import PATIENCE_SECONDS, Reached, await_folded
@@ -98,7 +98,8 @@ def _publish(site: Site, release: str) -> None:
     if run is None:
         return
     publish_catalogue(site.home.lake, frozenset(run.manifest.inputs.excluded), site.online)
-    site.online.users.put(user_records(run.folder / SETS))
+    count = publish_users(run.folder / SETS, release, site.home.runs, site.online)
+    logger.info("%d users of release %s were published, who are not what they were", count, release)
     (run.folder / SETS / PUBLISHED).write_text(release)
 
 
