@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from feature_store.contracts.addresses import without_passwords
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.manifest import Manifest
+from offline_training.promotion.mlflow_model import mlflow_model
 from offline_training.promotion.step_runs import StepRun, flat, log_steps
 from offline_training.settings import MlflowSettings
 
@@ -26,6 +27,7 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 RELEASE_TAG = "release"
+_MODEL = "model"  # artifact of a run: the release as MLflow loads it
 _CHATTER = ("mlflow", "alembic", "git", "urllib3")
 
 
@@ -50,8 +52,8 @@ class Registry:
         """Logs the run that made the release in `directory` and registers it. Returns the model version.
 
         The run holds manifest.parameters, the metrics, `training_loss` by epoch, the figures, lineage.json and the
-        release itself; the version is tagged with the release id. inputs: from what it was made, as parameters
-        `inputs.NAME`. steps: the runs nested in it.
+        release as a model (mlflow_model.py); the version is tagged with the release id. inputs: from what it was made,
+        as parameters `inputs.NAME`. steps: the runs nested in it.
         """
         with self._client() as client:
             run = client.create_run(self._experiment(client), run_name=f"train {directory.name}")
@@ -67,7 +69,8 @@ class Registry:
                 for name, figure in figures.items():
                     client.log_figure(identity, figure, name)
                 client.log_dict(identity, dict(lineage), "lineage.json")
-                client.log_artifacts(identity, str(directory), "release")
+                with mlflow_model(directory) as model:
+                    client.log_artifacts(identity, str(model), _MODEL)
                 client.set_tag(identity, RELEASE_TAG, directory.name)
                 log_steps(client, run.info.experiment_id, identity, steps)
                 version = self._register(client, identity, directory.name)
@@ -122,7 +125,7 @@ class Registry:
     def _register(self, client: Any, run: str, release: str) -> str:
         if not client.search_registered_models(f"name='{self._settings.model}'"):
             client.create_registered_model(self._settings.model)
-        source = f"{client.get_run(run).info.artifact_uri}/release"
+        source = f"{client.get_run(run).info.artifact_uri}/{_MODEL}"
         version = client.create_model_version(self._settings.model, source, run, tags={RELEASE_TAG: release})
         return str(version.version)
 

@@ -1,6 +1,11 @@
 """What MLflow holds after a run, on its SQLite store."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -15,6 +20,18 @@ from offline_training.release.write import write_release
 from offline_training.settings import MlflowSettings, TrainingSettings
 from offline_training.train_models import Trained
 from online_serving.snapshot import Snapshot
+
+_ALONE = """
+import json, sys
+import mlflow, pandas
+sys.path = [path for path in sys.path if "site-packages" in path or "lib/python" in path]
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import online_serving
+assert "/code/" in online_serving.__file__, online_serving.__file__
+answers = model.predict(pandas.DataFrame({"history": json.loads(sys.argv[2])}), params={"slate_size": 3})
+print(answers.to_json(orient="records"))
+"""
 
 
 # MLflow's SQL store, which lives in the server otherwise, uses what its libraries are about to drop.
@@ -56,8 +73,8 @@ def test_a_run_is_recorded_and_crowned(trained: Trained, settings: TrainingSetti
     history = client.get_metric_history(identity, "training_loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 2.0), (2, 1.0)]
     logged = {file.path for file in client.list_artifacts(identity)}
-    assert logged == {"release", "lineage.json", "training_loss.png", "calibration.png", "graph.png"}
-    inside = {Path(file.path).name for file in client.list_artifacts(identity, "release")}
+    assert logged == {"model", "lineage.json", "training_loss.png", "calibration.png", "graph.png"}
+    inside = {Path(file.path).name for file in client.list_artifacts(identity, f"model/artifacts/{release}")}
     assert inside == {"manifest.json", *manifest.files}
     assert (run.data.params["inputs.code"], run.data.params["inputs.lake.digest"]) == ("c0de", "1ake")
     nested = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{identity}'")
@@ -67,6 +84,27 @@ def test_a_run_is_recorded_and_crowned(trained: Trained, settings: TrainingSetti
     assert first.data.metrics == {"seconds": 2.5}
     assert second.data.metrics == {"seconds": 1.0, "metrics.recall": 0.5}
     assert {one.info.status for one in nested} == {"FINISHED"}
+
+    liked = trained.catalogue.items[0]
+    answers = _ask("models:/matchloop@champion", [[liked], []], tmp_path, uri)
+    assert len(answers) == 2
+    assert all(len(set(answer["items"])) == 3 for answer in answers)
+    assert liked not in answers[0]["items"]
+    assert all(answer["predicted"] == sorted(answer["predicted"], reverse=True) for answer in answers)
+
+
+def _ask(model: str, histories: list[list[str]], folder: Path, uri: str) -> Any:
+    """What the model answers in a process that knows MLflow and nothing of ours."""
+    done = subprocess.run(
+        [sys.executable, "-c", _ALONE, model, json.dumps(histories)],
+        cwd=folder,
+        env={**{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, "MLFLOW_TRACKING_URI": uri},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_an_mlflow_that_does_not_answer_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
