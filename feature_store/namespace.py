@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from feature_store.arrays import Float64
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.decay import Decay
 from feature_store.durable import publish
 from feature_store.graph import Graph
 from feature_store.sums import Rows
+from feature_store.translation import Translation
 
 _DESCRIPTION = "namespace.json"
 _BASE = "base.parquet"
@@ -45,6 +44,7 @@ class Description(msgspec.Struct, frozen=True):
     created: int
     translations: list[str]
     memory_days: float | None = None
+    replaced: dict[str, int] = {}
 
     @property
     def decay(self) -> Decay:
@@ -62,10 +62,10 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     """Where a fold begins, and how it reads decisions of other releases.
 
     log, offsets: the log id, and per partition the first offset that the base does not hold. starts: per partition,
-    what else the fold begins with. translations: by release
-    id, a row-stochastic (clusters there, clusters here) matrix; a decision of that release is folded onto this
-    release's clusters by it. A decision of a release without a translation updates its item rows only. memory_days:
-    what a trial counts fades to 1/e in so many days, with `created` as the landmark; None: never.
+    what else the fold begins with. translations: by release id; a decision of that release is folded onto this
+    release's clusters by it. A decision of a release without a translation updates its item rows only. replaced: by
+    release id, when its successor was made, ms since the epoch. memory_days: what a trial counts fades to 1/e in so
+    many days, with `created` as the landmark; None: never.
     """
 
     id: str
@@ -76,7 +76,8 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     graph: Graph  # the release's: translated decisions update the edges it has
     base: Rows
     starts: list[Start]
-    translations: dict[str, Float64] = {}
+    translations: dict[str, Translation] = {}
+    replaced: dict[str, int] = {}
     memory_days: float | None = None
 
     @property
@@ -95,10 +96,11 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
         self.base.save(draft / _BASE)
         self.graph.save(draft / _GRAPH)
         (draft / _STARTS).write_bytes(encode_starts(self.starts))
-        for release, matrix in self.translations.items():
-            np.save(draft / f"translation-{release}.npy", matrix, allow_pickle=False)
+        for release, translation in self.translations.items():
+            translation.save(draft / f"translation-{release}.npz")
         description = Description(
-            self.id, self.release, self.log, self.offsets, self.created, sorted(self.translations), self.memory_days
+            *(self.id, self.release, self.log, self.offsets, self.created, sorted(self.translations)),
+            *(self.memory_days, self.replaced),
         )
         (draft / _DESCRIPTION).write_bytes(msgspec.json.encode(description))
         publish(draft, final)
@@ -118,10 +120,11 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
                 base=Rows.load(directory / _BASE),
                 starts=decode_starts((directory / _STARTS).read_bytes()),
                 translations={
-                    release: np.load(directory / f"translation-{release}.npy", allow_pickle=False)
+                    release: Translation.load(directory / f"translation-{release}.npz")
                     for release in description.translations
                 },
                 memory_days=description.memory_days,
+                replaced=description.replaced,
             )
 
 

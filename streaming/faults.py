@@ -29,7 +29,7 @@ def _foreign(decision: Decision, namespace: Namespace) -> str | None:
     if decision.release == namespace.release:
         known = namespace.graph.clusters
     elif decision.release in namespace.translations:
-        known = len(namespace.translations[decision.release])
+        known = namespace.translations[decision.release].clusters
     else:
         return None
     highest = max(decision.clusters, default=-1)

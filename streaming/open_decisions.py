@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 import numpy as np
 
-from feature_store.arrays import Float64
 from feature_store.contracts.identity import Masks
 from feature_store.graph import Graph
 from feature_store.namespace import Start
+from feature_store.translation import Translation
 from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
 from streaming.kafka import partition_of
 
@@ -53,9 +53,9 @@ def take_in(decision: OpenDecision, item: str) -> None:
     decision.rewards.append(None)
 
 
-def translate(start: Start, matrix: Float64, graph: Graph) -> Start:
-    """What a fold over another release's clusters begins with. matrix: (clusters here, clusters there), row-stochastic;
-    graph: that release's."""
+def translate(start: Start, matrix: Translation, graph: Graph) -> Start:
+    """What a fold over another release's clusters begins with. matrix: from the clusters here to those there; graph:
+    that release's."""
     opened = {name: pack(translated(unpack(state), matrix, graph)) for name, state in start.opened.items()}
     return Start(start.stream_time, start.learning, opened)
 
@@ -100,13 +100,13 @@ def anonymous(start: Start, belongs: Callable[[OpenDecision], bool], masks: Mask
     return Start(start.stream_time, start.learning, opened)
 
 
-def translated(decision: OpenDecision, matrix: Float64 | None, graph: Graph) -> OpenDecision:
+def translated(decision: OpenDecision, matrix: Translation | None, graph: Graph) -> OpenDecision:
     """The decision as one made on other clusters: w' = w M, over the edges that the graph has. Without a matrix its
     clusters mean nothing here, and only item rows learn."""
     clusters: list[int] = []
     weights: list[float] = []
     if matrix is not None and decision.clusters:
-        spread = np.asarray(decision.weights) @ matrix[decision.clusters]
+        spread = np.asarray(decision.weights) @ matrix.rows(decision.clusters)
         strongest = np.sort(np.argsort(-spread, kind="stable")[:MAX_ACTIVE_CLUSTERS])
         clusters = [int(c) for c in strongest if spread[c] >= _MIN_TRANSLATED_WEIGHT]
         weights = [min(float(spread[c]), 1.0) for c in clusters]

@@ -10,28 +10,30 @@ import numpy as np
 from feature_store.arrays import Float64, Int64
 from feature_store.graph import Graph
 from feature_store.sums import ITEM, PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, Rows, S, Sums
+from feature_store.translation import Translation
 
 
-def translation(old: Int64, new: Int64, old_clusters: int, new_clusters: int) -> Float64:
-    """Row-stochastic matrix (old_clusters, new_clusters): M[c, c'] is the share of the users of old cluster c who are
-    in new cluster c'.
+def translation(old: Int64, new: Int64, old_clusters: int, new_clusters: int) -> Translation:
+    """Row-stochastic (old_clusters, new_clusters): M[c, c'] is the share of the users of old cluster c who are in new
+    cluster c'.
 
     old, new: (U,) the cluster of each user under either clustering. An old cluster without users says nothing about
     where it went: its row is the distribution of all users over the new clusters, and uniform if there are no users at
     all.
     """
-    counts = np.zeros((old_clusters, new_clusters))
-    np.add.at(counts, (old, new), 1.0)
-    everybody = counts.sum(axis=0)
-    fallback = everybody / everybody.sum() if everybody.sum() else np.full(new_clusters, 1 / new_clusters)
-    users = counts.sum(axis=1, keepdims=True)
-    return np.where(users > 0, counts / np.maximum(users, 1.0), fallback)
+    pairs, counts = np.unique(old * new_clusters + new, return_counts=True)
+    row, column = np.divmod(pairs, new_clusters)
+    everybody = np.bincount(new, minlength=new_clusters).astype(np.float64)
+    rest = everybody / everybody.sum() if everybody.sum() else np.full(new_clusters, 1 / new_clusters)
+    users = np.bincount(old, minlength=old_clusters)
+    start = np.searchsorted(row, np.arange(old_clusters + 1)).astype(np.int64)
+    return Translation(start, column, counts / users[row], rest)
 
 
-def transport(rows: Rows, matrix: Float64, graph: Graph) -> Rows:
+def transport(rows: Rows, matrix: Translation, graph: Graph) -> Rows:
     """Carries edge rows to new clusters: row'(c', j) = sum_c M[c, c'] row(c, j), for the edges that the new graph has.
 
-    matrix: (old clusters, new clusters), row-stochastic. What falls on edges that the graph lacks is dropped; rows of
+    matrix: from the old clusters to the new ones. What falls on edges that the graph lacks is dropped; rows of
     items do not depend on clusters and stay as they are.
     """
     carried = Sums()
@@ -45,7 +47,7 @@ def transport(rows: Rows, matrix: Float64, graph: Graph) -> Rows:
         if position is None:
             continue
         targets = graph.clusters_of(position)
-        moved = matrix[rows.cluster[group]][:, targets].T @ rows.values[group]
+        moved = matrix.rows(rows.cluster[group])[:, targets].T @ rows.values[group]
         moving = moved.any(axis=1)
         number = np.full(moving.sum(), numbers[rows.item[group[0]]], np.int32)
         carried.add(number, targets[moving], moved[moving])

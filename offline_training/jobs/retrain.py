@@ -1,16 +1,17 @@
 """The retraining job: a new release whose bandit begins with what the old one has learnt."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from feature_store.arrays import Float32, Float64
+from feature_store.arrays import Float32
 from feature_store.bandit_state import Position
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import open_release
-from feature_store.definitions import features_hash
+from feature_store.definitions import DAY_MS, features_hash
 from feature_store.namespace import Namespace, namespace_id
+from feature_store.translation import Translation
 from offline_training.carry_over.ensemble import mix, translation, transport
 from offline_training.carry_over.offline_values import offline_values
 from offline_training.clusters import nearest_cluster
@@ -102,6 +103,7 @@ def next_namespace(
     rng = np.random.default_rng(job.training.seed)
     values = offline_values(new, carried, vectors, people, after, rng)
     base = mix(carried, values, job.training.ensemble_omega, job.training.ensemble_keep)
+    replaced = _replaced(parent, created, int(job.rewards.window_seconds * 1000))
     offsets, starts = [stops[-1].offset for stops in ends], [translate(start, matrix, graph) for start in starts]
     if job.partitions != len(starts):
         offsets = [*offsets, *[0] * job.partitions][: job.partitions]
@@ -115,14 +117,23 @@ def next_namespace(
         graph=graph,
         base=base,
         starts=starts,
-        translations=_translations(parent, matrix),
+        translations=_translations(parent, matrix, replaced),
+        replaced=replaced,
         memory_days=job.memory_days,
     )
 
 
-def _translations(parent: Namespace, matrix: Float64) -> dict[str, Float64]:
+def _replaced(parent: Namespace, created: int, window_ms: int) -> dict[str, int]:
+    """The releases whose decisions may still come, by when their successor was made: that served for a day more at most
+    while the next one was trained, and then until the windows of its decisions have closed."""
+    before = {release: parent.replaced.get(release, parent.created) for release in parent.translations}
+    before[parent.release] = created
+    return {release: time for release, time in before.items() if created - time <= window_ms + DAY_MS}
+
+
+def _translations(parent: Namespace, matrix: Translation, releases: Collection[str]) -> dict[str, Translation]:
     """Older releases reach the new clusters through the parent's."""
-    older = {release: earlier @ matrix for release, earlier in parent.translations.items()}
+    older = {release: earlier.then(matrix) for release, earlier in parent.translations.items() if release in releases}
     return older | {parent.release: matrix}
 
 

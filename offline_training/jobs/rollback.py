@@ -111,6 +111,7 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
         base=after.rows().times(1 / parent.decay.trial(created)),  # in trials of the new landmark
         starts=[one.parts[-1].start() for one in kept],
         translations=parent.translations,
+        replaced=parent.replaced,
         memory_days=parent.memory_days,
     )
     return Rollback(namespace, parent.id, decisions, feedback, int((gaps > _SAME).sum()), len(before))

@@ -12,6 +12,7 @@ from feature_store.decay import Decay
 from feature_store.graph import Graph
 from feature_store.namespace import Description, Namespace, Start
 from feature_store.sums import ITEM, NO_ROWS, Rows, Sums
+from feature_store.translation import Translation
 from tests.rows import by_name, rows_of
 
 
@@ -202,8 +203,9 @@ def test_a_namespace_survives_the_disk_and_is_never_rewritten(tmp_path: Path) ->
         graph=_graph(),
         base=base,
         starts=[Start(5, False, {"d": b"x"}), Start()],
-        translations={"older": np.array([[0.25, 0.75, 0.0]])},
+        translations={"older": Translation.of(np.array([[0.25, 0.75, 0.0]]))},
         memory_days=30.0,
+        replaced={"older": 6},
     )
     namespace.save(tmp_path)
     loaded = Namespace.load(tmp_path, "r-1")
@@ -211,7 +213,8 @@ def test_a_namespace_survives_the_disk_and_is_never_rewritten(tmp_path: Path) ->
     assert loaded.starts == [Start(5, False, {"d": b"x"}), Start()]
     assert by_name(loaded.base) == {"0:a": [1, 2, 3, 4, 5]}
     assert loaded.decay == Description.load(tmp_path, "r-1").decay == Decay(30.0, 7)
-    assert loaded.translations["older"].tolist() == [[0.25, 0.75, 0.0]]
+    assert loaded.replaced == {"older": 6}
+    assert loaded.translations["older"].rows([0]).tolist() == [[0.25, 0.75, 0.0]]
     with pytest.raises(ReleaseRefused, match="exists already"):
         namespace.save(tmp_path)
     with pytest.raises(ReleaseRefused, match="r-2 cannot be read"):

@@ -27,6 +27,7 @@ from feature_store.definitions import HistoryEvent
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import NO_ROWS, Sums
+from feature_store.translation import Translation
 from streaming.fold import Fold
 from streaming.open_decisions import translate
 from streaming.settings import Aggregation, RewardSettings
@@ -269,7 +270,7 @@ def test_a_decision_of_another_release_is_folded_through_the_translation() -> No
     graph = Graph.build(["a"], np.array([0, 0]), np.array([1, 2]), clusters=4)
     namespace = Namespace(
         id="s-1", release="s", log="log", offsets=[0], created=0, graph=graph, base=NO_ROWS, starts=[Start()],
-        translations={"r": np.array([[0.5, 0.25, 0.25, 0.0], [0.0, 1.0, 0.0, 0.0]])},
+        translations={"r": Translation.of(np.array([[0.5, 0.25, 0.25, 0.0], [0.0, 1.0, 0.0, 0.0]]))},
     )  # fmt: skip
     d = decision("ada", 0, ["a", "new"], clusters=[0, 1], weights=[0.5, 0.5])
     fold = _fold(d, feedback(d, "a"), namespace=namespace)
@@ -341,7 +342,7 @@ def test_a_fold_of_the_next_namespace_knows_the_decisions_that_were_open() -> No
     )
     d = decision("ada", 0, ["a"], clusters=[1], weights=[1.0], predicted=[0.25])
     before = _fold(d)
-    matrix = np.array([[1.0, 0, 0, 0], [0, 0.5, 0.5, 0]])
+    matrix = Translation.of(np.array([[1.0, 0, 0, 0], [0, 0.5, 0.5, 0]]))
     fold = Fold(after, REWARDS, translate(before.start(), matrix, graph))
     assert fold.take().opened.keys() == {d.id}  # to be stored with the first commit
     fold.apply([feedback(d, "a")])

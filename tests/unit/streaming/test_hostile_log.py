@@ -16,6 +16,7 @@ from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS
+from feature_store.translation import Translation
 from streaming.fold import Fold
 from streaming.kafka import Record
 from streaming.partition import PartitionUpdater
@@ -25,7 +26,7 @@ from tests.events import decision, feedback
 NOW = 1_700_000_000_000
 NAMESPACE = Namespace(
     id="r-1", release="r", log="log", offsets=[0], created=0, graph=Graph(4), base=NO_ROWS, starts=[Start()],
-    translations={"older": np.full((2, 4), 0.25)},
+    translations={"older": Translation.of(np.full((2, 4), 0.25))},
 )  # fmt: skip
 GOOD = [decision("ada", NOW, ["a", "b"], clusters=[0, 2], weights=[0.25, 0.75]), decision("bob", NOW, ["a"])]
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from feature_store.graph import Graph
 from feature_store.sums import NO_ROWS, Sums
+from feature_store.translation import Translation
 from offline_training.carry_over.ensemble import mix, translation, transport, with_item_values
 from tests.rows import by_name, rows_of
 
@@ -14,18 +15,18 @@ from tests.rows import by_name, rows_of
 def test_translation_counts_where_users_went() -> None:
     old, new = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 1, 1, 1])
     # Nobody is in old cluster 2: its row is where everybody went, 3 of 6 and 3 of 6.
-    assert translation(old, new, 3, 2).tolist() == [[3 / 4, 1 / 4], [0, 1], [1 / 2, 1 / 2]]
+    assert translation(old, new, 3, 2).rows(range(3)).tolist() == [[3 / 4, 1 / 4], [0, 1], [1 / 2, 1 / 2]]
 
 
 def test_translation_without_users_is_uniform() -> None:
     nobody = np.zeros(0, dtype=np.int64)
-    assert translation(nobody, nobody, 2, 4).tolist() == [[1 / 4] * 4] * 2
+    assert translation(nobody, nobody, 2, 4).rows(range(2)).tolist() == [[1 / 4] * 4] * 2
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=40))
 def test_translation_is_row_stochastic(moves: list[tuple[int, int]]) -> None:
     old, new = (np.array([move[k] for move in moves], dtype=np.int64) for k in (0, 1))
-    matrix = translation(old, new, 5, 7)
+    matrix = translation(old, new, 5, 7).rows(range(5))
     assert (matrix >= 0).all()
     assert matrix.sum(axis=1) == pytest.approx(np.ones(5))
 
@@ -33,7 +34,7 @@ def test_translation_is_row_stochastic(moves: list[tuple[int, int]]) -> None:
 def test_transport_moves_edges_and_keeps_items() -> None:
     # The new graph: item a is connected to clusters 0 and 1, b to cluster 1 only, c is gone.
     graph = Graph.build(["a", "b"], np.array([0, 0, 1]), np.array([0, 1, 1]), clusters=2)
-    matrix = np.array([[0.75, 0.25], [0.0, 1.0]])
+    matrix = Translation.of(np.array([[0.75, 0.25], [0.0, 1.0]]))
     moved = transport(
         rows_of(
             {
@@ -60,8 +61,8 @@ def test_transport_moves_edges_and_keeps_items() -> None:
 def test_transport_by_the_identity_changes_nothing() -> None:
     graph = Graph.build(["a", "b"], np.array([0, 1]), np.array([0, 1]), clusters=2)
     rows = {"0:a": [1.0, 2, 3, 4, 5], "1:b": [5.0, 4, 3, 2, 1]}
-    assert by_name(transport(rows_of(rows), np.eye(2), graph)) == rows
-    assert by_name(transport(NO_ROWS, np.eye(2), graph)) == {}
+    assert by_name(transport(rows_of(rows), Translation.of(np.eye(2)), graph)) == rows
+    assert by_name(transport(NO_ROWS, Translation.of(np.eye(2)), graph)) == {}
 
 
 def mixed(rows: dict[str, list[float]], offline: list[float], omega: float, keep: float) -> dict[str, list[float]]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
+from feature_store.arrays import Float64
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.columns import EVENTS
@@ -22,6 +23,7 @@ from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import ITEM, NO_ROWS, PREDICTED, REWARD, SERVED, N, Sums
+from feature_store.translation import Translation
 from offline_training.jobs.job import TrainJob
 from offline_training.jobs.retrain import next_namespace
 from offline_training.jobs.train import starts
@@ -73,6 +75,10 @@ def job(tmp_path: Path, settings: TrainingSettings) -> TrainJob:
     )
 
 
+def dense(translation: Translation) -> Float64:
+    return translation.rows(range(translation.clusters))
+
+
 def parent_of(job: TrainJob, trained: Trained) -> Namespace:
     job.home.releases.mkdir()
     release = write_release(job.home.releases, trained, job.training, None, 1)
@@ -100,7 +106,7 @@ def test_what_was_learnt_is_carried_over_and_mixed(job: TrainJob, trained: Train
     assert (after.release, after.log, after.offsets, after.created) == (release, LOG, end, 9)
     # The same towers: everybody stays in their cluster, so the edges are those of before.
     assert after.starts == starts
-    assert after.translations[parent.release] == pytest.approx(np.eye(parent.graph.clusters))
+    assert dense(after.translations[parent.release]) == pytest.approx(np.eye(parent.graph.clusters))
     learnt = Sums.of(after.base)
     assert sorted(by_name(after.base)) == sorted(by_name(before))
     keep, omega = job.training.ensemble_keep, job.training.ensemble_omega
@@ -142,13 +148,25 @@ def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:
         graph=parent.graph,
         base=NO_ROWS,
         starts=[Start(), Start()],
-        translations={"oldest": oldest},
+        translations={"oldest": Translation.of(oldest)},
     )
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
     after = next_namespace(job, parent, [[Position(LOG, 7)], [Position(LOG, 0)]], trained, release, 9)
-    assert after.translations["oldest"] == pytest.approx(oldest @ after.translations[parent.release])
+    assert dense(after.translations["oldest"]) == pytest.approx(oldest @ dense(after.translations[parent.release]))
     assert after.offsets == [7, 0], "a lake that is behind the base adds nothing"
     assert after.base.items == []
+
+
+def test_translations_end_with_the_windows_of_the_decisions_that_need_them(job: TrainJob, trained: Trained) -> None:
+    """A retrain every ten hours: the release before the last one served until ten hours ago, and the one before it
+    until twenty, so far as is known; a day and the window after that nothing comes of it any more."""
+    parent = parent_of(job, trained)
+    ends, releases, kept = [[Position(LOG, 0)], [Position(LOG, 0)]], [parent.release], []
+    for n in range(1, 5):
+        releases.append(write_release(job.home.releases, trained, job.training, parent.release, n + 1))
+        parent = next_namespace(job, parent, ends, trained, releases[-1], n * 10 * 3_600_000)
+        kept.append([releases.index(release) for release in parent.translations])
+    assert list(map(sorted, kept)) == [[0], [0, 1], [0, 1, 2], [1, 2, 3]]
 
 
 def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob, trained: Trained) -> None:
