@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from infra.settings import Settings
     from infra.stack import Stack
 
+_OUTCOMES = {"failed": "no success"}  # of a scheduled retrain, in words
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
@@ -27,6 +29,8 @@ def up(
 
     Programs that run already are left alone, those that have ended are started again; the embedded broker's log, which
     it keeps in memory, then begins anew. The API needs a release: without one everything else is started.
+
+    A schedule (schedule.cron, schedule.after) is kept as soon as there is a release.
 
     A release may take minutes to load. If a program does not start, this says why, and the others go on.
 
@@ -123,10 +127,10 @@ def _schedule_words(schedule: dict[str, Any] | None) -> list[str]:
     if last is not None:
         seconds = (last["ended"] - last["began"]) / 1000
         words.append(
-            f"The last scheduled retrain began {_when(last['began'])} for {last['reason']}, took {seconds:.0f} s, and "
-            f"{last['outcome']}: {last['words']}"
+            f"The last scheduled retrain began {_when(last['began'])} for {last['reason']} and took {seconds:.0f} s. "
+            f"It was {_OUTCOMES.get(last['outcome'], last['outcome'])}: {last['words'].rstrip('.')}."
         )
-    if schedule["next"] is not None:
+    if schedule["next"] is not None and schedule["running_since"] is None:
         words.append(f"The next one is due {_when(schedule['next'])} ({schedule['cron']}).")
     if schedule["after"] is not None:
         words.append(f"One is due after {schedule['after']} events of feedback.")

@@ -243,6 +243,7 @@ def test_a_schedule_is_kept_and_says_what_became_of_the_last_retrain(released: H
     assert (last["reason"], last["outcome"]) == ("the calendar, missed", "failed")
     assert "holds no interactions" in last["words"]
     words = released.run("status", **scheduled).stdout
-    assert "took" in words
+    assert "for the calendar, missed and took" in words
+    assert "It was no success: The lake" in words
     assert "The next one is due" in words
     assert "00:00 UTC (0 0 29 2 *)" in words
