@@ -14,7 +14,6 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.retrieval.item_lists import spark_lists
-from benchmarks.retrieval.measure import interval
 from benchmarks.retrieval.ours import catalogue_of, sequences
 from benchmarks.retrieval.protocols import TEST, Protocol, read_protocol
 from feature_store.arrays import Bool, Float32, Float64, Int64
@@ -24,6 +23,7 @@ from infra.benchmarks.bench import Goal
 from infra.settings import load
 from offline_training.data.item_lists import SEQUENTIAL, ItemCf, Swing
 from offline_training.data.training_sets import VALIDATION_SHARE
+from offline_training.evaluation.metrics import interval
 from offline_training.progress import Progress, section
 from offline_training.retrieval.pi2i.lists import hit_rates, knee
 from offline_training.retrieval.pi2i.moments import Moments, moments

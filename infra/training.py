@@ -25,6 +25,7 @@ def training_job(
     break_lock: bool = False,
     fresh: bool = False,
     stale: bool = False,
+    override: str | None = None,
 ) -> Iterator[TrainJob]:
     """A job for train or retrain; see TrainJob. settings: with the servers' addresses (Stack.settings). command: which
     of the two, for whoever is told to wait.
@@ -62,6 +63,7 @@ def training_job(
             until_ms=until_ms,
             exclude_items=exclude_items,
             memory_days=settings.bandit.memory_days,
+            override=override,
             releases_kept=settings.releases.kept,
             forget_within_days=settings.lake.forget_within_days,
             check_lock=lease.check,

@@ -25,12 +25,13 @@ LOG = "the-log"
 
 
 class Notes(Registry):
-    """A registry that is two lists."""
+    """A registry that notes what it is told."""
 
     def __init__(self) -> None:
         super().__init__(MlflowSettings(), "http://127.0.0.1:9")
         self.recorded: list[Mapping[str, Any]] = []
         self.champions: list[str] = []
+        self.verdicts: dict[str, Mapping[str, str]] = {}
 
     def record(
         self,
@@ -46,6 +47,9 @@ class Notes(Registry):
         del directory, manifest, metrics, figures, losses
         self.recorded.append(dict(lineage) | {"inputs": inputs, "nested": [step.name for step in steps]})
         return str(len(self.recorded))
+
+    def attach(self, release: str, texts: Mapping[str, str]) -> None:
+        self.verdicts[release] = texts
 
     def follow(
         self, aliases: Mapping[str, str | None], tags: Mapping[str, Mapping[str, str]] | None = None

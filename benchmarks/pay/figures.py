@@ -7,8 +7,8 @@ import numpy as np
 
 from benchmarks.pay.loop import Run
 from benchmarks.pay.world import World
-from benchmarks.retrieval.measure import interval
 from feature_store.arrays import Float64
+from offline_training.evaluation.metrics import interval
 
 PER = 1_000  # planned impressions
 DISCOVERED = (1, 3, 5)  # likes

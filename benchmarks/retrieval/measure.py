@@ -14,7 +14,6 @@ from offline_training.evaluation import metrics
 from offline_training.progress import Progress
 
 _SCORES = 20_000_000  # in memory at a time
-_NORMAL_95 = 1.96
 
 Score = Callable[[Int64, Int64], Float64]  # users (n,) ascending and rows of the log that are their past -> (n, items)
 
@@ -107,14 +106,6 @@ def ask(score: Score, dataset: Dataset, task: Task, wanted: list[Metric]) -> dic
 def label(metric: Metric) -> str:
     """`ndcg@10`."""
     return f"{metric[0]}@{metric[1]}"
-
-
-def interval(values: Float64) -> tuple[float, float, float]:
-    """Mean of one value for each user, and its normal interval of 95 %; endless with fewer than two users."""
-    if len(values) < 2:
-        return float(np.mean(values)) if len(values) else float("nan"), -np.inf, np.inf
-    mean, half = float(values.mean()), float(_NORMAL_95 * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean, mean - half, mean + half
 
 
 def _blocks(users: int, items: int) -> Iterator[tuple[int, int]]:

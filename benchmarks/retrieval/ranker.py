@@ -8,10 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.retrieval.measure import interval
 from feature_store.arrays import Bool, Float32, Float64
 from infra.benchmarks.bench import Goal
-from offline_training.evaluation.metrics import auc, ece, gauc, ndcg, places, recall
+from offline_training.evaluation.metrics import auc, ece, gauc, interval, ndcg, places, recall
 from offline_training.ranking.dataset import RankerRows
 
 TOP, FRONT = 10, 50

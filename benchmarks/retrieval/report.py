@@ -6,11 +6,12 @@ import numpy as np
 
 from benchmarks.retrieval.contenders import CONTENT_KNN
 from benchmarks.retrieval.item_lists import LISTS, UNION
-from benchmarks.retrieval.measure import TestResults, interval, label
+from benchmarks.retrieval.measure import TestResults, label
 from benchmarks.retrieval.ours import MODEL, SERVED, TWO_STAGE
 from benchmarks.retrieval.protocols import HIDDEN_ITEMS, NEVER_SEEN, TEST, Protocol, Task
 from feature_store.arrays import Float64
 from infra.benchmarks.bench import Goal
+from offline_training.evaluation.metrics import interval
 
 OURS = (MODEL, SERVED, TWO_STAGE, LISTS, UNION)
 KEPT = 0.97  # of the model's NDCG, by the release that serves

@@ -9,6 +9,7 @@ from infra.commands.state import Stale
 from infra.console import Json, byte_size, options, show, table
 
 if TYPE_CHECKING:
+    from offline_training.promotion.gate import Verdict
     from offline_training.promotion.releases import Release
 
 Name = Annotated[str, typer.Argument(help="Its id, or how the id begins.", metavar="RELEASE")]
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     release = typer.Typer(help="List releases, promote one, go back to the one before, remove one.")
     release.command(name="list")(list_releases)
     release.command(name="show")(show_release)
+    release.command()(compare)
     release.command()(promote)
     release.command()(rollback)
     release.command()(remove)
@@ -60,6 +62,34 @@ def show_release(context: typer.Context, release: Name, as_json: Json = False) -
     with site(options(context).connected_settings()) as at:
         found = describe(at, find(at.home, release), roles(at))
     show(found, _page(found), as_json)
+
+
+def compare(
+    context: typer.Context,
+    release: Name,
+    other: Annotated[str, typer.Argument(help="The id of another, or how it begins.", metavar="OTHER")],
+    as_json: Json = False,
+) -> None:
+    """Compare what two releases say of themselves, and what the gate found when it held one against the other.
+
+    Each one's metrics are of its own window; only the gate's differences are of the same users and items.
+
+    Example: `matchloop release compare 1a2b3c 4d5e6f`
+    """
+    from infra.site import site
+    from offline_training.promotion.releases import describe, find, roles
+
+    with site(options(context).connected_settings()) as at:
+        standing = roles(at)
+        found = [describe(at, find(at.home, name), standing) for name in (release, other)]
+    names = sorted({*found[0].metrics, *found[1].metrics})
+    rows = [["", *(one.id for one in found)]]
+    rows += [[name, *(_number(one.metrics.get(name)) for one in found)] for name in names]
+    ids = {one.id for one in found}
+    held = [one.verdict for one in found if one.verdict and {one.id, one.verdict.champion} == ids]
+    differences = [line for verdict in held for line in _differences(verdict)]
+    words = table(rows) + (f"\n\n{table(differences)}" if differences else "")
+    show({"releases": found, "verdicts": held}, words, as_json)
 
 
 def promote(
@@ -189,7 +219,25 @@ def _page(release: "Release") -> str:
             ("override", verdict.override),
         ]
     facts += [(name, f"{value:.4f}") for name, value in sorted(release.metrics.items())]
-    return table([[name, str(value)] for name, value in facts if value not in (None, "")])
+    words = table([[name, str(value)] for name, value in facts if value not in (None, "")])
+    differences = [] if verdict is None else _differences(verdict)
+    return words + (f"\n\n{table(differences)}" if differences else "")
+
+
+def _differences(verdict: "Verdict") -> list[list[str]]:
+    """What the gate measured in pairs, as rows under a head."""
+    if verdict.comparison is None or not verdict.comparison.differences:
+        return []
+    rows = [["metric", "against", "among", "users", verdict.release, "the other", "difference, 95 %"]]
+    for one in verdict.comparison.differences:
+        bounds = "" if one.low is None or one.high is None else f" [{one.low:+.4f}, {one.high:+.4f}]"
+        rows.append(
+            [
+                *(one.metric, one.against, one.among, f"{one.users:,}"),
+                *(f"{one.release:.4f}", f"{one.other:.4f}", f"{one.mean:+.4f}{bounds}"),
+            ]
+        )
+    return rows
 
 
 def _with(words: str, behind: str | None) -> str:

@@ -23,6 +23,10 @@ Stale = Annotated[
     bool,
     typer.Option("--stale", help="Train and activate also if the sink or the updater is dead or far behind the log."),
 ]
+Override = Annotated[
+    str | None,
+    typer.Option(help="Why to train and serve although data has shrunk or the gate speaks against it; it is kept."),
+]
 Excluded = Annotated[Path | None, typer.Option(help="File of item ids, one per line, whose imported data is left out.")]
 
 
@@ -38,6 +42,7 @@ def train(
     exclude_items: Excluded = None,
     fresh: Fresh = False,
     stale: Stale = False,
+    override: Override = None,
     break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +62,7 @@ def train(
     settings = options(context).connected_settings()
     left_out = _lines(exclude_items)
     with (
-        training_job(settings, "train", _milliseconds(until), left_out, break_lock, fresh, stale) as job,
+        training_job(settings, "train", _milliseconds(until), left_out, break_lock, fresh, stale, override) as job,
         progress("Training") as report,
     ):
         result = run(job, report)
@@ -70,6 +75,7 @@ def retrain(
     exclude_items: Excluded = None,
     fresh: Fresh = False,
     stale: Stale = False,
+    override: Override = None,
     break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +95,7 @@ def retrain(
     settings = options(context).connected_settings()
     left_out = _lines(exclude_items)
     with (
-        training_job(settings, "retrain", _milliseconds(until), left_out, break_lock, fresh, stale) as job,
+        training_job(settings, "retrain", _milliseconds(until), left_out, break_lock, fresh, stale, override) as job,
         progress("Retraining") as report,
     ):
         result = run(job, report)

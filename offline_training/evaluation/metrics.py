@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_NORMAL_95 = 1.96
+
 
 def places(scores: NDArray[np.floating[Any]], positives: NDArray[np.int64]) -> NDArray[np.int64]:
     """Places, from 1, of the positives (p,) in the ranking of all scores (I,), highest first.
@@ -99,3 +101,11 @@ def ece(probabilities: ArrayLike, rewards: ArrayLike, bins: int = 10, weights: A
     if not len(curve):
         return float("nan")
     return float(np.average(np.abs(curve[:, 1] - curve[:, 2]), weights=curve[:, 0]))
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean of one value for each user, and its normal interval of 95 %; endless with fewer than two users."""
+    if len(values) < 2:
+        return float(np.mean(values)) if len(values) else float("nan"), -np.inf, np.inf
+    mean, half = float(values.mean()), float(_NORMAL_95 * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half

@@ -38,11 +38,11 @@ class TrainJob:
 
     log, partitions: of the event log, as it is now. until_ms: imported interactions from here on are not read, they
     measure the release (None: all are read). exclude_items: what was imported about them is not read. memory_days: of
-    the namespace that is made. forget_within_days: as LakeSettings has it. releases_kept:
-    as ReleaseSettings.kept. check_lock: raises Unavailable if another
-    job has taken this one's place. await_present: waits until the lake and what serves hold the log as it is now;
-    raises Unavailable if they do not get there. stale: activate a namespace that is not folded up to the present.
-    fresh: do not go on with a run that was interrupted.
+    the namespace that is made. forget_within_days: as LakeSettings has it. releases_kept: as ReleaseSettings.kept.
+    override: why it is to train and serve whatever checks of the data and the gate say. check_lock: raises Unavailable
+    if another job has taken this one's place. await_present: waits until the lake and what serves hold the log as it
+    is now; raises Unavailable if they do not get there. stale: activate a namespace that is not folded up to the
+    present. fresh: do not go on with a run that was interrupted.
     """
 
     home: Home
@@ -59,6 +59,7 @@ class TrainJob:
     exclude_items: frozenset[str] = frozenset()
     memory_days: float | None = None
     releases_kept: int = 5
+    override: str | None = None
     forget_within_days: float = 30.0
     check_lock: Callable[[], None] = lambda: None
     await_present: Callable[[], None] = lambda: None

@@ -13,14 +13,18 @@ import msgspec
 import torch
 
 from feature_store.bandit_state import Position
-from feature_store.contracts.errors import Unavailable
+from feature_store.contracts.errors import InvalidInput, ReleaseRefused, Unavailable
 from feature_store.contracts.manifest import Manifest, file_hash, open_release
 from feature_store.definitions import features_hash
 from feature_store.durable import publish, whole_folder
 from feature_store.namespace import Namespace
 from feature_store.online.deployment import Active
 from offline_training.data.lake import parquet_files, positives_from
+from offline_training.data.shrinking import shrunk
+from offline_training.data.summary import TrainingSetSummary
+from offline_training.evaluation.comparison import Comparison, compare
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
+from offline_training.evaluation.unseen import positives_since
 from offline_training.jobs.job import TrainJob, TrainResult
 from offline_training.progress import Progress, section
 from offline_training.promotion.aliases import follow
@@ -28,8 +32,8 @@ from offline_training.promotion.promote import promote
 from offline_training.promotion.step_runs import StepRun
 from offline_training.promotion.training_plots import training_figures
 from offline_training.release.write import write_release
-from offline_training.runs.run import Run
-from offline_training.runs.runs import NAMESPACE, RELEASE, SETS
+from offline_training.runs.run import PROMOTED, Run
+from offline_training.runs.runs import NAMESPACE, RELEASE, SETS, all_runs
 from offline_training.runs.watermark import Frozen, freeze
 from offline_training.train_models import State, Trained, train_models
 from offline_training.training_data import read_training_data
@@ -76,9 +80,10 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """How good the release is; None: not a number."""
+    """How good the release is; None: not a number. comparison: with what serves, if there is what neither has seen."""
 
     metrics: dict[str, float | None]
+    comparison: Comparison | None = None
 
     def numbers(self) -> dict[str, float]:
         """All metrics, the missing ones as NaN."""
@@ -116,6 +121,7 @@ def train_on(job: TrainJob, run: Run, progress: Progress) -> Trained:
     def made() -> Sets:
         with whole_folder(sets) as folder:
             summary = job.make_sets(run.folder / _LAKE, folder, section(progress, 0.0, 0.5))
+        _expect_the_data(job, run, summary)
         return Sets(asdict(summary), _digest(sets))
 
     def kept(name: str, make: Callable[[], State]) -> State:
@@ -137,6 +143,24 @@ def train_on(job: TrainJob, run: Run, progress: Progress) -> Trained:
     return train_models(data, run.folder / "checkpoints", job.training, section(progress, 0.5, 1.0), kept)
 
 
+def _expect_the_data(job: TrainJob, run: Run, summary: TrainingSetSummary) -> None:
+    """Raises InvalidInput if much of what the last training that ended well had is gone, unless that is wanted."""
+    asked = run.manifest.inputs
+    for earlier in reversed(all_runs(job.home.runs)):
+        inputs = earlier.manifest.inputs
+        if (inputs.until_ms, inputs.excluded) != (asked.until_ms, asked.excluded) or earlier.ended is None:
+            continue
+        if earlier.ended.outcome == PROMOTED:
+            lost = shrunk(summary, earlier.outputs()[SETS]["summary"])
+            if lost and job.override is None:
+                raise InvalidInput(
+                    f"Nothing was trained: since the last training the data has shrunk to {'; '.join(lost)}. What "
+                    "serves goes on serving. Look at what is imported; if it is meant to be so, run "
+                    f'`matchloop {asked.job} --override "REASON"`.'
+                )
+            return
+
+
 def release_of(job: TrainJob, run: Run, trained: Trained) -> str:
     """Seals the models into a release. Returns its id."""
     inputs, created = run.manifest.inputs, run.manifest.created
@@ -152,16 +176,37 @@ def evaluated(job: TrainJob, run: Run, trained: Trained, release: str) -> dict[s
 
     def measured() -> Measured:
         metrics: dict[str, float | None] = {**_manifest(job, release).metrics}
-        questions = []
+        known, recent = (trained.catalogue, trained.sequences), job.training.recent_days
+        unseen = positives_since(job.home.lake, _read_up_to(run), job.rewards)
         if job.until_ms is not None:
-            later = positives_from(job.home.lake, job.until_ms, job.training.positive_value)
-            questions = held_out_questions(trained.catalogue, trained.sequences, later)
-        if questions:
-            snapshot, recent = Snapshot.load(job.home.releases, release), job.training.recent_days
-            metrics |= evaluate_release(snapshot, trained.catalogue, trained.sequences, questions, recent)
-        return Measured(metrics)
+            held_out = positives_from(job.home.lake, job.until_ms, job.training.positive_value)
+            questions = held_out_questions(*known, held_out)
+            if questions:
+                snapshot = Snapshot.load(job.home.releases, release)
+                metrics |= evaluate_release(snapshot, *known, questions, recent)
+            if run.manifest.inputs.parent_release is None:  # else what came online is later than what was held out
+                unseen = held_out
+        questions = held_out_questions(*known, unseen)
+        if not questions:
+            return Measured(metrics)
+        snapshot, champion = Snapshot.load(job.home.releases, release), _champion(job, run)
+        return Measured(metrics, compare(snapshot, champion, *known, questions, recent))
 
     return run.step("evaluation", Measured, measured).numbers()
+
+
+def _read_up_to(run: Run) -> list[Position]:
+    return [stops[-1] for stops in msgspec.convert(run.outputs()[_LAKE], Watermark).positions()]
+
+
+def _champion(job: TrainJob, run: Run) -> Snapshot | None:
+    """What served when the run began, None if nothing did, or if it cannot be read any more."""
+    release = run.manifest.inputs.parent_release
+    try:
+        return None if release is None else Snapshot.load(job.home.releases, release)
+    except ReleaseRefused as error:
+        logger.warning("the release is not compared with the one that serves: %s", error)
+        return None
 
 
 def namespace_of(job: TrainJob, run: Run, make: Callable[[], Namespace]) -> Namespace:
@@ -214,7 +259,8 @@ def finish(
         if job.online.deployment.active() == Active(release, namespace.id):  # killed right behind it
             follow(site)
             return Promoted(None)
-        return Promoted(promote(site, release, namespace.id, stale=job.stale).not_compared)
+        comparison = msgspec.convert(run.outputs()["evaluation"], Measured).comparison
+        return Promoted(promote(site, release, namespace.id, job.override, job.stale, comparison).not_compared)
 
     progress(0.0, "recording the run in MLflow")
     version = run.step("register", Registered, registered).version

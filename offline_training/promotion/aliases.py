@@ -28,6 +28,9 @@ def follow(site: Site) -> str | None:
                 metrics = {name: value for name, value in manifest.metrics.items() if math.isfinite(value)}
                 site.registry.record(folder, manifest, metrics, {}, [], {"parent": manifest.parent})
                 site.registry.follow(standing._asdict(), _tags(site.home, standing))
+        for named in filter(None, (standing.champion, standing.challenger)):
+            files = site.home.verdicts.glob(f"{named}.*[a-z]")
+            site.registry.attach(named, {f"verdict{path.suffix}": path.read_text() for path in files})
     except Unavailable as error:
         behind.touch()
         logger.warning("MLflow's aliases do not follow what serves yet: %s", error)

@@ -9,12 +9,21 @@ import msgspec
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest
 from feature_store.durable import write_file
+from offline_training.evaluation.comparison import (
+    CHAMPION,
+    EVERYBODY,
+    NDCG,
+    RECENT_POPULARITY,
+    Comparison,
+    Difference,
+)
 
 RECALL_MARGIN = 0.8  # of popularity's recall on the validation window: retrieval feeds a ranker that knows popularity
 CHAMPION_MARGIN = 0.5  # of the champion's hit rate, which was measured on another window
 RECALL = "validation_{}_recall_at_50"
 COVERAGE = 0.99  # of the items; training connects every one
 HIT_RATE = "validation_retrieval_hit_rate_at_10"
+MOST_LOST = 0.05  # of the champion's mean on the same users and items: less is the noise of a training
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +39,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     not_compared: str | None
     reasons: list[str]
     override: str | None
+    comparison: Comparison | None = None  # in pairs, on what neither had seen
 
     @property
     def passed(self) -> bool:
@@ -59,6 +69,7 @@ def judge(
     champion: tuple[str, Manifest] | None,
     not_compared: str | None,
     override: str | None,
+    comparison: Comparison | None = None,
 ) -> Verdict:
     """The verdict on a release against the champion, by id and manifest; None: see not_compared."""
     compared, theirs = champion or (None, None)
@@ -67,14 +78,16 @@ def judge(
         time=time.time_ns() // 1_000_000,
         champion=compared,
         not_compared=not_compared,
-        reasons=gate(candidate, theirs),
+        reasons=gate(candidate, theirs, comparison),
         override=override,
+        comparison=comparison,
     )
 
 
-def gate(candidate: Manifest, champion: Manifest | None) -> list[str]:
-    """Reasons against serving the candidate; none if it may serve. Metrics that either side lacks are not compared, and
-    a shortfall that two standard errors explain is none."""
+def gate(candidate: Manifest, champion: Manifest | None, comparison: Comparison | None = None) -> list[str]:
+    """Reasons against serving the candidate; none if it may serve. What was compared in pairs counts if its interval
+    says so surely. Metrics that either side lacks are not compared, and a shortfall that two standard errors explain is
+    none."""
     metrics = candidate.metrics
     reasons = [
         f"metric {name} is {value}"
@@ -93,6 +106,10 @@ def gate(candidate: Manifest, champion: Manifest | None) -> list[str]:
             f"{coverage:.1%} of the items are connected to clusters of users, below {COVERAGE:.0%}: who likes the "
             "others cannot be learnt"
         )
+    in_pairs = [] if comparison is None else comparison.differences
+    reasons += [found for difference in in_pairs if (found := _loss(difference)) is not None]
+    if any(difference.against == CHAMPION for difference in in_pairs):
+        return reasons  # which says more than figures of two windows
     hit_rate = metrics.get(HIT_RATE)
     before = None if champion is None else champion.metrics.get(HIT_RATE)
     if hit_rate is not None and before is not None:
@@ -101,3 +118,18 @@ def gate(candidate: Manifest, champion: Manifest | None) -> list[str]:
         if hit_rate + 2 * error < CHAMPION_MARGIN * before:
             reasons.append(f"hit rate@10 is {hit_rate:.3f}, below {CHAMPION_MARGIN} of the champion's {before:.3f}")
     return reasons
+
+
+def _loss(difference: Difference) -> str | None:
+    """Why a difference speaks against the release, None if it does not: surely more than MOST_LOST of the champion's is
+    lost, or the served order is surely behind recent popularity. Slices are reported, and are no reason."""
+    if difference.among != EVERYBODY or difference.high is None:
+        return None
+    bound = -MOST_LOST * difference.other if difference.against == CHAMPION else 0.0
+    if difference.high >= bound or (difference.against == RECENT_POPULARITY and difference.metric != NDCG):
+        return None
+    whose = "the champion's" if difference.against == CHAMPION else f"that of {difference.against}"
+    return (
+        f"{difference.metric} is {difference.release:.4f}, {whose} {difference.other:.4f} on the same "
+        f"{difference.users:,} users (difference at most {difference.high:+.4f})"
+    )

@@ -7,25 +7,37 @@ from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused, Unavailable
 from feature_store.contracts.manifest import open_release
 from feature_store.definitions import features_hash
+from feature_store.durable import write_file
 from feature_store.namespace import Namespace
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
+from offline_training.evaluation.comparison import Comparison
 from offline_training.promotion.aliases import follow
 from offline_training.promotion.gate import Verdict, judge
 from offline_training.promotion.publishing import publish_catalogue, publish_users
 from offline_training.promotion.releases import Site, namespaces_of
+from offline_training.promotion.verdict_page import verdict_page
 from offline_training.runs.runs import PUBLISHED, SETS, run_of_release
 from streaming.catching_up import PATIENCE_SECONDS, Reached, await_folded
 
 logger = logging.getLogger(__name__)
 
 
-def promote(site: Site, release: str, namespace: str, override: str | None = None, stale: bool = False) -> Verdict:
+def promote(
+    site: Site,
+    release: str,
+    namespace: str,
+    override: str | None = None,
+    stale: bool = False,
+    comparison: Comparison | None = None,
+) -> Verdict:
     """Makes a release with its namespace the one that serves: items and users of the training sets that it was made
     from are published, if they are still there, every serving process swaps, and MLflow's aliases follow. Returns what
     the gate said. A champion that cannot be read, damaged or of other features, does not keep its successor out.
 
     override: why the release is to serve whatever the gate says; it is kept with the verdict. stale: as in swap.
+    comparison: with what serves; None: that of an earlier verdict, if it was with that, too.
+
     Raises ReleaseRefused, with every reason, if the release is damaged, does not belong to the namespace, or does not
     pass the gate against what serves now; Unavailable as swap does.
     """
@@ -42,8 +54,11 @@ def promote(site: Site, release: str, namespace: str, override: str | None = Non
         except ReleaseRefused as error:
             unreadable = str(error)
             logger.warning("release %s is not compared with the champion, which cannot be read: %s", release, error)
-    verdict = judge(release, candidate, champion, unreadable, override)
+    if comparison is None and champion is not None and (earlier := Verdict.load(home.verdicts, release)) is not None:
+        comparison = earlier.comparison if earlier.champion == champion[0] else None
+    verdict = judge(release, candidate, champion, unreadable, override, comparison)
     verdict.save(home.verdicts)
+    write_file(home.verdicts / f"{release}.html", verdict_page(verdict).encode())
     if not verdict.passed:
         follow(site)
         raise ReleaseRefused(

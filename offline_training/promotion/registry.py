@@ -86,10 +86,7 @@ class Registry:
         """Gives each alias to the newest version of its release, and takes it away where that is None. tags: by
         release, of its version. Returns the releases that have no version."""
         with self._client() as client:
-            versions: dict[str | None, Any] = {}
-            found = client.search_model_versions(f"name='{self._settings.model}'")
-            for version in sorted(found, key=lambda version: int(version.version)):
-                versions[version.tags.get(RELEASE_TAG)] = version
+            versions = self._versions(client)
             held = self._held(client)
             for alias, release in aliases.items():
                 version = versions.get(release)
@@ -103,6 +100,14 @@ class Registry:
                         client.set_model_version_tag(self._settings.model, version.version, name, text)
             return sorted({release for release in aliases.values() if release is not None and release not in versions})
 
+    def attach(self, release: str, texts: Mapping[str, str]) -> None:
+        """Puts files beside the model in the run that made the release's newest version, if it has one."""
+        with self._client() as client:
+            version = self._versions(client).get(release)
+            if version is not None and version.run_id:
+                for name, text in texts.items():
+                    client.log_text(version.run_id, text, name)
+
     def alias(self, name: str) -> str | None:
         """The release that has an alias, None if none has."""
         with self._client() as client:
@@ -111,6 +116,11 @@ class Registry:
                 return None
             release: str | None = client.get_model_version(self._settings.model, number).tags.get(RELEASE_TAG)
             return release
+
+    def _versions(self, client: Any) -> dict[str | None, Any]:
+        """The newest version of each release."""
+        found = client.search_model_versions(f"name='{self._settings.model}'")
+        return {one.tags.get(RELEASE_TAG): one for one in sorted(found, key=lambda one: int(one.version))}
 
     def _held(self, client: Any) -> dict[str, str]:
         """The version that each alias is of."""

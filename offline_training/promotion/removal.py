@@ -23,7 +23,8 @@ def remove(site: Site, release: str) -> int:
         drop_state(site, namespace)
         site.online.deployment.forget(namespace)
         freed += remove_folder(site.home.namespaces / namespace)
-    (site.home.verdicts / f"{release}.json").unlink(missing_ok=True)
+    for ending in ("json", "html"):
+        (site.home.verdicts / f"{release}.{ending}").unlink(missing_ok=True)
     return freed + remove_folder(site.home.releases / release)
 
 

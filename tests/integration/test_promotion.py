@@ -34,6 +34,9 @@ class Notes(Registry):
         super().__init__(MlflowSettings(), "http://127.0.0.1:9")
         self.champions: list[tuple[str, str | None]] = []
 
+    def attach(self, release: str, texts: Mapping[str, str]) -> None:
+        del release, texts
+
     def follow(
         self, aliases: Mapping[str, str | None], tags: Mapping[str, Mapping[str, str]] | None = None
     ) -> list[str]:

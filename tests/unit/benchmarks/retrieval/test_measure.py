@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from benchmarks.retrieval.datasets import Dataset
-from benchmarks.retrieval.measure import Contender, FittedModel, ask, interval, measure, tune
+from benchmarks.retrieval.measure import Contender, FittedModel, ask, measure, tune
 from benchmarks.retrieval.protocols import TEST, Protocol, Task
 from benchmarks.retrieval.report import goals, report, table
 from feature_store.arrays import Float64, Int64
 from feature_store.contracts.catalogue import Item
 from offline_training.evaluation.baselines import Interactions
+from offline_training.evaluation.metrics import interval
 from offline_training.progress import silent
 
 #  users 0 and 1; user 0 met item 0, user 1 items 0 and 1; they want 1, and 2 and 3.

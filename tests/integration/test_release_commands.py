@@ -1,0 +1,89 @@
+"""`matchloop release` and `gc` on a real Redis, as somebody types them; MLflow is away."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from typer.testing import CliRunner
+
+from feature_store.bandit_state import BanditStore
+from feature_store.online.deployment import Active
+from feature_store.online.store import OnlineStore
+from feature_store.settings import RedisSettings
+from infra.cli import app
+from offline_training.evaluation.comparison import CHAMPION, EVERYBODY, NDCG, Comparison, Difference
+from offline_training.promotion.promote import promote
+from offline_training.promotion.releases import Site
+from tests.releases import sealed, small_site
+
+DIFFERENCE = Difference(
+    metric=NDCG, against=CHAMPION, among=EVERYBODY, users=9, release=0.3, other=0.2, low=0.05, high=0.15
+)
+
+
+@pytest.fixture
+def site(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    client, settings = redis.Redis.from_url(redis_url), RedisSettings(prefix=tmp_path.name.strip("_")[-40:])
+    variables = {"HOME": str(tmp_path), "REDIS_URL": redis_url, "REDIS_PREFIX": settings.prefix}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"MATCHLOOP_{name}", value)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return small_site(tmp_path, OnlineStore(client, settings), BanditStore(client, settings))
+
+
+def words(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments))
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def answer(*arguments: str) -> Any:
+    return json.loads(words(*arguments, "--json"))
+
+
+def test_releases_are_listed_compared_promoted_taken_back_and_removed(site: Site) -> None:
+    assert "There are no releases yet" in words("release", "list")
+    first = sealed(site, 20, created=1, graph_coverage=1.0)
+    second = sealed(site, 21, created=2, graph_coverage=0.5, parent=first.release)
+    spare = sealed(site, 22, created=3)
+    made = answer("release", "promote", first.release)
+    assert Active(made["release"], made["namespace"]) == first
+    assert "No MLflow is running" in made["aliases"]
+    assert f"Release {second.release} was not promoted: 50.0%" in _refusal("release", "promote", second.release)
+    assert [one["roles"] for one in answer("release", "list")["releases"]] == [[], ["challenger"], ["champion"]]
+
+    made = answer("release", "promote", second.release[:10], "--override", "as agreed")
+    assert made["verdict"]["override"] == "as agreed"
+    listed = words("release", "list").splitlines()
+    assert [line.split()[0] for line in listed[1:4]] == [spare.release, second.release, first.release]
+    shown = words("release", "show", second.release)
+    assert ["override", "as", "agreed"] in [line.split() for line in shown.splitlines()]
+    assert "graph_coverage" in shown
+
+    assert answer("release", "rollback")["release"] == first.release
+    assert site.online.deployment.active() == first
+    assert answer("release", "rollback", second.release)["left"] == first.release
+    assert "it served before" in _refusal("release", "remove", first.release)
+    assert answer("gc", "--keep", "1", "--dry-run")["removed"] == []
+    assert answer("release", "remove", spare.release)["bytes"] > 10_000
+    assert "There is no release" in _refusal("release", "show", spare.release)
+
+
+def test_what_the_gate_measured_is_shown(site: Site) -> None:
+    first, second = sealed(site, 20), sealed(site, 21)
+    promote(site, *first)
+    promote(site, *second, comparison=Comparison(first.release, [DIFFERENCE]))
+    line = f"{NDCG}  {CHAMPION}"
+    for shown in (words("release", "show", second.release), words("release", "compare", first.release, second.release)):
+        assert line in shown
+        assert "+0.1000 [+0.0500, +0.1500]" in shown
+    assert answer("release", "compare", first.release, second.release)["verdicts"][0]["champion"] == first.release
+
+
+def _refusal(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exception is not None
+    return str(done.exception)
