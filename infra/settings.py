@@ -30,6 +30,7 @@ from feature_store.contracts.experiments import Experiment
 from feature_store.contracts.identity import Keyring, load_or_create_secret
 from feature_store.settings import RedisSettings
 from infra.environment import given
+from infra.notification import NotifySettings
 from offline_training.settings import MlflowSettings, ReleaseSettings, SparkSettings, TrainingSettings
 from online_serving.settings import ServingSettings
 from streaming.settings import BanditSettings, KafkaSettings, LakeSettings, RewardSettings, UpdaterSettings
@@ -105,6 +106,7 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings = MlflowSettings()
     experiment: Experiment = Experiment()
     telemetry: TelemetrySettings = TelemetrySettings()
+    notify: NotifySettings = NotifySettings()
     schedule: ScheduleSettings = ScheduleSettings()
 
     @field_validator("home")

@@ -110,6 +110,7 @@ def promote(
     """
     from feature_store.contracts.errors import InvalidInput
     from feature_store.rewriting import undisturbed
+    from infra.notification import PROMOTION, notify, telling_of_failures
     from infra.site import site
     from offline_training.promotion.aliases import catch_up
     from offline_training.promotion.promote import newest_namespace
@@ -124,8 +125,10 @@ def promote(
         if (active := at.online.deployment.active()) is not None and active.release == name:
             raise InvalidInput(f"Release {name} serves already.")
         namespace = newest_namespace(at, name)
-        verdict, behind = run(at, name, namespace, override, stale), catch_up(at)
+        with telling_of_failures(settings.notify, str(settings.home)):
+            verdict, behind = run(at, name, namespace, override, stale), catch_up(at)
     words = f"Release {name} serves, with namespace {namespace}."
+    notify(settings.notify, str(settings.home), PROMOTION, words, name)
     if verdict.reasons:
         words += f" The gate was overridden: {'; '.join(verdict.reasons)}."
     result = {"release": name, "namespace": namespace, "verdict": verdict, "aliases": behind}
@@ -151,6 +154,7 @@ def rollback(
     Example: `matchloop release rollback`
     """
     from feature_store.rewriting import undisturbed
+    from infra.notification import ROLLBACK, notify
     from infra.site import site
     from offline_training.promotion.aliases import catch_up
     from offline_training.promotion.promote import go_back
@@ -162,6 +166,7 @@ def rollback(
         now, behind = go_back(at, None if release is None else find(at.home, release), stale), catch_up(at)
     back = "" if left is None else f" Forth again: `matchloop release rollback`, to release {left.release}."
     words = f"Release {now.release} serves, with namespace {now.namespace}.{back}"
+    notify(settings.notify, str(settings.home), ROLLBACK, words, now.release)
     result = {"release": now.release, "namespace": now.namespace, "left": left and left.release, "aliases": behind}
     show(result, _with(words, behind), as_json)
 

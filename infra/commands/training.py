@@ -9,6 +9,7 @@ import typer
 from infra.console import Json, options, progress, show, table
 
 if TYPE_CHECKING:
+    from infra.settings import Settings
     from offline_training.jobs.job import TrainResult
 
 Until = Annotated[
@@ -56,16 +57,19 @@ def train(
 
     Example: `matchloop train --until 2026-01-31`
     """
+    from infra.notification import telling_of_failures
     from infra.training import training_job
     from offline_training.jobs.train import train as run
 
     settings = options(context).connected_settings()
     left_out = _lines(exclude_items)
     with (
+        telling_of_failures(settings.notify, str(settings.home)),
         training_job(settings, "train", _milliseconds(until), left_out, break_lock, fresh, stale, override) as job,
         progress("Training") as report,
     ):
         result = run(job, report)
+    _tell(settings, result)
     _show(result, as_json)
 
 
@@ -89,16 +93,19 @@ def retrain(
 
     Example: `matchloop retrain --json`
     """
+    from infra.notification import telling_of_failures
     from infra.training import training_job
     from offline_training.jobs.retrain import retrain as run
 
     settings = options(context).connected_settings()
     left_out = _lines(exclude_items)
     with (
+        telling_of_failures(settings.notify, str(settings.home)),
         training_job(settings, "retrain", _milliseconds(until), left_out, break_lock, fresh, stale, override) as job,
         progress("Retraining") as report,
     ):
         result = run(job, report)
+    _tell(settings, result)
     _show(result, as_json)
 
 
@@ -115,6 +122,12 @@ def _lines(file: Path | None) -> frozenset[str]:
         return frozenset(file.read_text(encoding="utf-8").splitlines()) - {""}
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"The file of excluded items {file} cannot be read: {error}.") from None
+
+
+def _tell(settings: "Settings", result: "TrainResult") -> None:
+    from infra.notification import PROMOTION, notify
+
+    notify(settings.notify, str(settings.home), PROMOTION, f"Release {result.release} serves.", result.release)
 
 
 def _show(result: "TrainResult", as_json: bool) -> None:

@@ -44,7 +44,9 @@ def answer(*arguments: str) -> Any:
     return json.loads(words(*arguments, "--json"))
 
 
-def test_releases_are_listed_compared_promoted_taken_back_and_removed(site: Site) -> None:
+def test_releases_are_listed_compared_promoted_taken_back_and_removed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "There are no releases yet" in words("release", "list")
     first = sealed(site, 20, created=1, graph_coverage=1.0)
     second = sealed(site, 21, created=2, graph_coverage=0.5, parent=first.release)
@@ -63,7 +65,9 @@ def test_releases_are_listed_compared_promoted_taken_back_and_removed(site: Site
     assert ["override", "as", "agreed"] in [line.split() for line in shown.splitlines()]
     assert "graph_coverage" in shown
 
+    monkeypatch.setenv("MATCHLOOP_NOTIFY_COMMAND", f"sh -c 'cat > {site.home.root}/said'")
     assert answer("release", "rollback")["release"] == first.release
+    assert json.loads((site.home.root / "said").read_text())["event"] == "rollback"
     assert site.online.deployment.active() == first
     assert answer("release", "rollback", second.release)["left"] == first.release
     assert "it served before" in _refusal("release", "remove", first.release)
