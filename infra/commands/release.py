@@ -1,5 +1,6 @@
 """`matchloop release`: the releases that are kept, which of them serves, and the way forth and back."""
 
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,11 +109,13 @@ def promote(
 
     Example: `matchloop release promote 1a2b3c --override "the catalogue was halved on purpose"`
     """
-    from feature_store.contracts.errors import InvalidInput
+    from feature_store.contracts.clock import SystemClock
+    from feature_store.contracts.errors import InvalidInput, Unavailable
     from feature_store.rewriting import undisturbed
     from infra.notification import PROMOTION, notify, telling_of_failures
     from infra.site import site
     from offline_training.promotion.aliases import catch_up
+    from offline_training.promotion.garbage import collect
     from offline_training.promotion.promote import newest_namespace
     from offline_training.promotion.promote import promote as run
     from offline_training.promotion.releases import find
@@ -120,13 +123,15 @@ def promote(
     if override is not None and not override.strip():
         raise InvalidInput("--override needs a reason: whoever looks at the release later reads it.")
     settings = options(context).connected_settings()
-    with site(settings) as at, undisturbed(settings.home):
-        name = find(at.home, release)
-        if (active := at.online.deployment.active()) is not None and active.release == name:
-            raise InvalidInput(f"Release {name} serves already.")
-        namespace = newest_namespace(at, name)
-        with telling_of_failures(settings.notify, str(settings.home)):
+    with site(settings) as at:
+        with undisturbed(settings.home), telling_of_failures(settings.notify, str(settings.home)):
+            name = find(at.home, release)
+            if (active := at.online.deployment.active()) is not None and active.release == name:
+                raise InvalidInput(f"Release {name} serves already.")
+            namespace = newest_namespace(at, name)
             verdict, behind = run(at, name, namespace, override, stale), catch_up(at)
+        with contextlib.suppress(Unavailable):  # somebody trains, and cleans up with the next promotion
+            collect(at, settings.releases.kept, settings.rewards.window_seconds, SystemClock().now_ms())
     words = f"Release {name} serves, with namespace {namespace}."
     notify(settings.notify, str(settings.home), PROMOTION, words, name)
     if verdict.reasons:

@@ -1,6 +1,7 @@
 """`matchloop release` and `gc` on a real Redis, as somebody types them; MLflow is away."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,11 @@ def test_releases_are_listed_compared_promoted_taken_back_and_removed(
     first = sealed(site, 20, created=1, graph_coverage=1.0)
     second = sealed(site, 21, created=2, graph_coverage=0.5, parent=first.release)
     spare = sealed(site, 22, created=3)
+    abandoned = site.home.releases / ".draft-1"
+    abandoned.mkdir()
+    os.utime(abandoned, (0, 0))
     made = answer("release", "promote", first.release)
+    assert not abandoned.exists(), "a promotion cleans up"
     assert Active(made["release"], made["namespace"]) == first
     assert "No MLflow is running" in made["aliases"]
     assert f"Release {second.release} was not promoted: 50.0%" in _refusal("release", "promote", second.release)
