@@ -1,9 +1,9 @@
 """Rows of sums: everything the bandit knows, as numbers that add up.
 
 Every row holds five float64. An edge row is (served, d, s, b, f): `served` = sum of w^2 over the trials served; over
-the trials resolved, d = sum w^2, s = sum w, b = sum w r and f = sum w p, with w the weight of the edge's cluster in the
-user's context, r the reward and p the offline prediction. An item row is (served, n, reward, reward_sq, predicted),
-the same sums with w = 1. Sums are additive: over events, batches, partitions and time.
+the trials resolved, d = sum w^2, s = sum w, b = sum w r and f = sum w e, with w the weight of the edge's cluster in the
+user's context, r the reward and e what was expected of it. An item row is (served, n, reward, reward_sq, expected), the
+same sums with w = 1. Sums are additive: over events, batches, partitions and time.
 
 Rows travel as columns (`Rows`) and are added up in a hash table (`Sums`); no row has a Python object of its own.
 """
@@ -23,7 +23,7 @@ from feature_store.strings import to_strings
 ITEM = -1  # in place of a cluster: the item's own row
 COLUMNS = 5
 SERVED, D, S, B, F = range(COLUMNS)  # edge rows
-N, REWARD, REWARD_SQ, PREDICTED = range(1, COLUMNS)  # item rows, after SERVED
+N, REWARD, REWARD_SQ, EXPECTED = range(1, COLUMNS)  # item rows, after SERVED
 _FIRST_CAPACITY = 64
 _ROWS_AT_ONCE = 1 << 18  # in a file
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing (Knuth, vol. 3, 6.4)

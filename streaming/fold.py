@@ -43,14 +43,19 @@ from feature_store.definitions import HistoryEvent, kind_of
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import Rows, Sums
 from streaming.bandit.rewards import is_positive, reward
+from streaming.bandit.slates import expected
 from streaming.bandit.update import Shares
 from streaming.faults import fault
-from streaming.open_decisions import OpenDecision, nothing_shown, pack, take_in, translated, unpack
+from streaming.open_decisions import OpenDecision, nothing_shown, pack, take_in, translated, unpack, unresolved_of
 from streaming.settings import VIEW, RewardSettings
 
 _QUOTED = 100  # characters of what a client sent
 _MOST_EVENTS = 1_000  # of one decision: what is remembered of it is bounded
 _WAITING_ROWS = 1 << 16  # at most, before they are added up
+
+
+Share = tuple[float, float, float, float]  # of a trial: as bandit.update has it
+_NOTHING: Share = (0.0, 0.0, 0.0, 0.0)
 
 
 class DeadLetter(NamedTuple):
@@ -204,7 +209,7 @@ class Fold:
             opened = translated(opened, matrix, self._namespace.graph)
         self._open_decision(decision.id, opened)
         if opened.learns:
-            self._share(opened, range(len(shown)), 1.0, 0.0, 0.0, 0.0)
+            self._share(opened, range(len(shown)), (1.0, 0.0, 0.0, 0.0))
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:
         """The slate was never shown: what serving it added is taken back. A decision that comes behind its withdrawal
@@ -235,7 +240,7 @@ class Fold:
         self._erased.append((erasure.user, erasure.time))
         for name in sorted(self._open_of.get(erasure.user, ())):
             decision = self._close(name)
-            self._take_back(decision, _unresolved(decision))
+            self._give_up(decision, unresolved_of(decision))
 
     def _feed_back(self, feedback: Feedback) -> None:
         named, decision = read_decision_id(feedback.decision), self._open.get(feedback.decision)
@@ -307,13 +312,12 @@ class Fold:
         if not (decision.learns and self.learning):
             self.outcomes["seen"] += 1
             return
-        decision.rewards[i] = now
         if before is None:
             self.outcomes["learnt"] += 1
-            self._share(decision, (i,), 0.0, 1.0, now, now * now)
+            self._learn(decision, (i,), now, (0.0, 1.0, now, now * now))
         else:
             self.outcomes["corrected"] += 1
-            self._share(decision, (i,), 0.0, 0.0, now - before, now * now - before * before)
+            self._learn(decision, (i,), now, (0.0, 0.0, now - before, now * now - before * before))
 
     def _close_windows(self) -> None:
         """A trial without an event resolves as silence, unless the client reports views and reported none for it."""
@@ -323,15 +327,15 @@ class Fold:
                 continue
             decision = self._close(name)
             client_reports_views = any(kind == VIEW for events in decision.events.values() for kind, _ in events)
-            unresolved = _unresolved(decision)
+            unresolved = unresolved_of(decision)
             if not decision.learns or not unresolved:
                 continue
             if self.learning and not client_reports_views:
                 silence = self._settings.silence
                 self.outcomes["silent"] += len(unresolved)
-                self._share(decision, unresolved, 0.0, 1.0, silence, silence * silence)
-            else:  # no feedback will come of it any more: it is no longer pending
-                self._take_back(decision, unresolved)
+                self._learn(decision, unresolved, silence, (0.0, 1.0, silence, silence * silence))
+            else:
+                self._give_up(decision, unresolved)
 
     def _close(self, name: str) -> OpenDecision:
         self._touched.discard(name)
@@ -343,22 +347,41 @@ class Fold:
             del self._open_of[decision.user]
         return decision
 
+    def _learn(self, decision: OpenDecision, shown: Sequence[int], reward: float, share: Share) -> None:
+        """These items have earned the reward, a share of a trial each, and by it what was expected of all changes."""
+        earlier = expected(decision.predicted, decision.rewards)
+        for i in shown:
+            decision.rewards[i] = reward
+        self._expect(decision, shown, share, earlier, expected(decision.predicted, decision.rewards))
+
+    def _give_up(self, decision: OpenDecision, unresolved: Sequence[int]) -> None:
+        """No feedback will come of these items any more: they are no longer pending, and count as not seen."""
+        self._take_back(decision, unresolved)
+        if decision.learns and len(unresolved) < len(decision.items):
+            seen = [reward is not None for reward in decision.rewards]
+            earlier, now = (expected(decision.predicted, decision.rewards, among) for among in (None, seen))
+            self._expect(decision, (), _NOTHING, earlier, now)
+
+    def _expect(
+        self, decision: OpenDecision, shown: Sequence[int], share: Share, earlier: list[float], now: list[float]
+    ) -> None:
+        change = [b - a for a, b in zip(earlier, now, strict=True)]
+        self._share(decision, shown, share, [change[i] for i in shown])
+        others = [i for i, by in enumerate(change) if by and i not in shown]
+        self._share(decision, others, _NOTHING, [change[i] for i in others])
+
     def _take_back(self, decision: OpenDecision, shown: Sequence[int]) -> None:
         """What serving these items added is taken back."""
         if decision.learns and shown:
-            self._share(decision, shown, -1.0, 0.0, 0.0, 0.0)
+            self._share(decision, shown, (-1.0, 0.0, 0.0, 0.0))
 
-    def _share(
-        self, decision: OpenDecision, shown: Sequence[int], served: float, trials: float, reward: float, squared: float
-    ) -> None:
-        """Adds the same share of a trial for some of the shown items."""
-        numbers, items, predicted, edges = self._sums.numbers, decision.items, decision.predicted, decision.edges
-        if len(shown) < len(items):
-            items, predicted = [items[i] for i in shown], [predicted[i] for i in shown]
-            edges = [edges[i] for i in shown]
+    def _share(self, decision: OpenDecision, shown: Sequence[int], share: Share, change: Sequence[float] = ()) -> None:
+        """Adds the same share of a trial for some of the shown items. change: of what was expected of each."""
         counts = self._decay.trial(decision.time)  # of the decision: what is taken back or corrected is what was added
-        share = (counts * served, counts * trials, counts * reward, counts * squared)
-        self._shares.add([numbers[i] for i in items], predicted, edges, decision.clusters, decision.weights, share)
+        numbers = [self._sums.numbers[decision.items[i]] for i in shown]
+        by = [counts * one for one in change] or [0.0] * len(shown)
+        edges, scaled = [decision.edges[i] for i in shown], [counts * part for part in share]
+        self._shares.add(numbers, by, edges, decision.clusters, decision.weights, scaled)
         if len(self._shares) > _WAITING_ROWS:
             self._add_up()
 
@@ -374,7 +397,3 @@ class Fold:
             self._added.add(*additions)
             if self._absolute is not None:
                 self._absolute.add(additions.item, additions.cluster, np.abs(additions.values))
-
-
-def _unresolved(decision: OpenDecision) -> list[int]:
-    return [i for i, value in enumerate(decision.rewards) if value is None]

@@ -45,6 +45,11 @@ def nothing_shown(user: str, time: int) -> OpenDecision:
     )
 
 
+def unresolved_of(decision: OpenDecision) -> list[int]:
+    """The places of what no reward is known of."""
+    return [i for i, reward in enumerate(decision.rewards) if reward is None]
+
+
 def take_in(decision: OpenDecision, item: str) -> None:
     """Adds an item to what a decision that teaches nothing has shown."""
     decision.items.append(item)

@@ -53,6 +53,14 @@ def recent(read: Read, data: Path, name: str) -> World:
     return by_time(name, dataset, moment, most=MOST_VISITORS)
 
 
+def earlier(read: Read, data: Path) -> Dataset:
+    """The same log before anything that a reported world takes for what visitors like."""
+    dataset = read(data)
+    time = dataset.log.time
+    kept = np.flatnonzero(time < min(moment_at(time, TRAINED_SHARE), np.quantile(time, TRAINED_RATINGS)))
+    return replace(dataset, log=dataset.log.take(kept), kinds=dataset.kinds[kept], positive=dataset.positive[kept])
+
+
 def as_it_happened(read: Read, data: Path, name: str) -> World:
     """Visitors come when they rated something: some come and go before others arrive."""
     dataset, world = read(data), plain(read, data, name)
@@ -142,6 +150,18 @@ ENTRIES = (
     Entry("jester", lambda data, name: jester(data, name, 0), "100 jokes and dense opinions, without descriptions"),
     Entry(_SMALL, partial(plain, movielens_small), "MovieLens latest-small by time: a long tail", tuning=True),
     *_family(_SMALL, movielens_small, tuning=True),
+    Entry(
+        f"{ML_100K}/earlier",
+        partial(plain, partial(earlier, movielens_100k)),
+        "MovieLens-100K before the time of the reported world",
+        tuning=True,
+    ),
+    Entry(
+        f"{ML_1M}/earlier",
+        partial(recent, partial(earlier, movielens_1m_in_time)),
+        "MovieLens-1M before the time of the reported world",
+        tuning=True,
+    ),
     Entry("generator/tuning", lambda _, name: generated(name, 2), "another draw of the generator", tuning=True),
     Entry("jester/tuning", lambda data, name: jester(data, name, 1), "the other half of the people", tuning=True),
 )

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.regret.world import Environment
 from feature_store.arrays import Bool, Float64, Int64
 from feature_store.graph import Adjacency, Graph
-from feature_store.sums import COLUMNS, PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
+from feature_store.sums import COLUMNS, EXPECTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, S
 from streaming.bandit.diag_linucb import _published, _ratio
 from streaming.bandit.prior import FIRST_FIT, Group, Prior, fit_compiled, refit_at
 
@@ -194,7 +194,7 @@ def learn(kind, state, world, user, item, reward):  # type: ignore[no-untyped-de
         row[N] += 1.0
         row[REWARD] += reward
         row[REWARD_SQ] += reward * reward
-        row[PREDICTED] += predicted
+        row[EXPECTED] += predicted
     if kind in (PUBLISHED, OURS):
         at, end = world.item_start[item], world.item_start[item + 1]
         for k in range(world.clusters.shape[1]):

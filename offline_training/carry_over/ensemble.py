@@ -9,7 +9,7 @@ import numpy as np
 
 from feature_store.arrays import Float64, Int64
 from feature_store.graph import Graph
-from feature_store.sums import ITEM, PREDICTED, REWARD, REWARD_SQ, SERVED, B, D, F, N, Rows, S, Sums
+from feature_store.sums import EXPECTED, ITEM, REWARD, REWARD_SQ, SERVED, B, D, F, N, Rows, S, Sums
 from feature_store.translation import Translation
 
 
@@ -97,11 +97,11 @@ def _mixed_items(rows: Float64, offline: Float64, omega: float, keep: float) -> 
     out[:, [SERVED, N]] = keep * rows[:, [SERVED, N]]
     some = rows[:, N] > 0
     n, kept = rows[some, N], out[some, N]
-    online, theta = rows[some, REWARD] / n, rows[some, PREDICTED] / n
+    online, theta = rows[some, REWARD] / n, rows[some, EXPECTED] / n
     theta = np.where(np.isnan(offline[some]), theta, offline[some])
     mean = omega * online + (1 - omega) * theta
     variance = np.maximum(rows[some, REWARD_SQ] / n - online**2, 0.0)
     out[some, REWARD] = mean * kept
     out[some, REWARD_SQ] = (variance + mean**2) * kept
-    out[some, PREDICTED] = theta * kept
+    out[some, EXPECTED] = theta * kept
     return out

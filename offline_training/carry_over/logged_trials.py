@@ -57,4 +57,4 @@ def _add(shares: Shares, numbers: Numbers, snapshot: Snapshot, row: dict[str, An
     for (item, _, reward, probability), p in zip(trials, predicted, strict=True):
         v = discount / max(probability, 1 / MAX_CORRECTION)
         mask = edge_mask(snapshot.graph, clusters, item)
-        shares.add([numbers[item]], [p], [mask], clusters, weights, (v, v, v * reward, v * reward * reward))
+        shares.add([numbers[item]], [v * p], [mask], clusters, weights, (v, v, v * reward, v * reward * reward))

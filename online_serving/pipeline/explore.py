@@ -4,7 +4,7 @@ import numpy as np
 
 from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.experiments import BanditMode
-from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, N
+from feature_store.sums import EXPECTED, REWARD, REWARD_SQ, N
 from streaming.bandit.diag_linucb import Estimate, Table, score
 from streaming.bandit.exploration import Slate, choose_slate
 from streaming.settings import BanditSettings
@@ -45,7 +45,7 @@ def worth_exploring(settings: BanditSettings, predicted: Float64, items: Float64
         mu = (reward + 1) / (trials + 2)
         # mu (1 - mu) for rewards of 0 and 1, and right for others.
         variance = np.maximum((items[:, REWARD_SQ] + 1) / (trials + 2) - mu**2, 0)
-        p = predicted + (reward - items[:, PREDICTED]) / (trials + 2)
+        p = predicted + (reward - items[:, EXPECTED]) / (trials + 2)
         worth &= p >= mu - settings.item_centric_sigmas * np.sqrt(variance / (trials + 3))
     return worth
 

@@ -5,12 +5,12 @@ Online Matching (Yi et al., RecSys 2023): E[r_uj] = <w_u, theta_j>, with w_u the
 
 published  mean = sum_c w_c b_cj / (d_cj + prior);  bonus = alpha sqrt(sum_c w_c^2 / (served_cj + prior))
 ratio      the offline prediction p, its odds multiplied by what was observed over what was expected, level by level:
-               q, q_j    = p and the mean prediction P_j / N_j of the item's trials, odds times those of its group
+               q, q_j    = p and the mean P_j / N_j expected of the item's trials, odds times those of its group
                lambda_j  = (R_j + a) / (N_j q_j + a)                                            the item
                e_cj      = lambda_j q_j / (P_j / N_j) f_cj                                      expected at the edge
                theta     = 1 + sum_c w_c (b_cj - e_cj) / (e_cj d_cj / s_cj + a_edge)            the edges
                odds mean = odds q * odds(lambda_j q_j) / odds(q_j) * exp((theta - 1) / (1 - lambda_j q_j))
-               bonus     = alpha mean (1 - mean) / (1 - lambda_j q_j) *
+               bonus     = alpha mean (1 - mean) / sqrt(1 - lambda_j q_j) *
                                sqrt( phi / (R_j + a) + sum_c w_c^2 phi / (e_cj d_cj / s_cj + edge_prior) )
            the groups' odds, a, a_edge and phi are fitted to the sums (prior.py). Small chances multiply, and none
            leaves [0, 1]. Derived in infra/decisions/bandit-form.md.
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from feature_store.arrays import Bool, Float32, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency
-from feature_store.sums import PREDICTED, REWARD, SERVED, B, D, F, N, S
+from feature_store.sums import EXPECTED, REWARD, SERVED, B, D, F, N, S
 from streaming.bandit.lookup import place, places
 from streaming.bandit.prior import NEAR, Prior, believed, check_rows, next_edge, odds_of, shifted
 from streaming.settings import BanditSettings, ScoreForm
@@ -136,19 +136,19 @@ def _ratio(  # type: ignore[no-untyped-def]  # numba infers the types from the a
 ):  # fmt: skip
     n = len(candidates)
     ceiling, edge_trust = prior.ceiling, prior.edge * trial
-    chance, usual = np.empty(n), np.empty(n)  # the prediction, and the mean one of the item's trials
-    worth = np.empty(n)  # what the item earns in units of its predictions
+    chance, usual = np.empty(n), np.empty(n)  # the prediction, and the mean expected of the item's trials
+    level = np.empty(n)  # what the item earns where that is expected
     differs, spread = np.zeros(n), np.empty(n)  # theta - 1, and the variance of theta lambda relative to its square
     for i in range(n):
         row = item_rows[candidates[i]]
         group = prior.new if new[candidates[i]] else prior.known
         trials = row[N]
         chance[i] = believed(predicted[i], prior.least)
-        usual[i] = believed(row[PREDICTED] / trials, prior.least) if trials > 0.0 else chance[i]
+        usual[i] = believed(row[EXPECTED] / trials, prior.least) if trials > 0.0 else chance[i]
         expected = shifted(usual[i], group.odds)
         trust = group.trust * trial + max(row[SERVED] - trials, 0.0) * expected
         rewards = max(row[REWARD] / ceiling, 0.0) + trust
-        worth[i] = rewards / (trials * expected + trust) * expected / usual[i]
+        level[i] = rewards / (trials * expected + trust) * expected
         spread[i] = 1.0 / rewards
         edges[i] = 0
     # By cluster: what is read does not depend on how many clusters an item is connected to.
@@ -163,18 +163,17 @@ def _ratio(  # type: ignore[no-untyped-def]  # numba infers the types from the a
                 continue
             row = edge_rows[edge]
             edges[i] |= bit
-            expected = worth[i] * max(row[F], prior.least * row[S])
+            expected = level[i] / usual[i] * (prior.least * row[S] + (1.0 - prior.least) * row[F])
             weight = row[D] / row[S] if row[S] > 0.0 else 0.0
-            known = expected * weight + max(row[SERVED] - row[D], 0.0) * worth[i] * usual[i]
+            known = expected * weight + max(row[SERVED] - row[D], 0.0) * level[i]
             differs[i] += w * (row[B] / ceiling - expected) / (known + edge_trust)
             spread[i] += w * w / (known + edge_prior)
     for i in range(n):
-        level = min(worth[i] * usual[i], 1.0)
-        rest = max(1.0 - level, NEAR)
-        value = shifted(chance[i], odds_of(level) / odds_of(usual[i]) * math.exp(min(differs[i] / rest, 30.0)))
+        rest = max(1.0 - level[i], NEAR)
+        value = shifted(chance[i], odds_of(level[i]) / odds_of(usual[i]) * math.exp(min(differs[i] / rest, 30.0)))
         mean[i] = ceiling * value
         steepness = value * (1.0 - value) / rest
-        bonus[i] = alpha * ceiling * steepness * math.sqrt(prior.dispersion * spread[i])
+        bonus[i] = alpha * ceiling * steepness * math.sqrt(prior.dispersion * rest * spread[i])
 
 
 def _check(clusters: Int64, weights: Float64) -> None:

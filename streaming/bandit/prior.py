@@ -1,13 +1,14 @@
 """What sums of many items and edges say together: how far the predictions are off for known and for new items, and how
 far an item, and an edge, may be trusted to differ from what is expected of it.
 
-Rewards are held against what was expected. Of an item with sums R and E, E being the calibrated predictions of the same
+Rewards are held against what was expected. Of an item with sums R and E, E being what slates.expected says of the same
 trials, R / E is what it earns in units of what was expected, and with R ~ Poisson(lambda E), lambda ~ Gamma(a, a),
 
     lambda = (R + a) / (E + a)          the Gamma-Poisson posterior mean (Clayton & Kaldor 1987)
-    Var(R - E) = phi E + E^2 phi / a    so that moments over items say what a is (Buehlmann & Straub 1970)
+    Var(R - E) = phi (E (1 - e) + E^2 / a)    so that moments over items say what a is (Buehlmann & Straub 1970)
 
-with phi the variance of a reward in units of its mean: 1 for rare rewards of 0 or 1, less for dense or graded ones.
+with e the mean expected of a trial, and phi the variance of a reward in units of that of one of 0 or 1: less for graded
+ones.
 The fit is a function of the sums alone: the same sums, however they came together, give the same prior. Derived in
 infra/decisions/bandit-form.md.
 """
@@ -20,17 +21,21 @@ import numpy as np
 from feature_store.arrays import Bool, Float64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency
-from feature_store.sums import PREDICTED, REWARD, REWARD_SQ, B, D, F, N, S
+from feature_store.sums import EXPECTED, REWARD, REWARD_SQ, B, D, F, N, S
 
 FIRST_FIT = 20.0  # trials: fewer say nothing
 NEAR = 1e-9  # a chance is this far from 0 and 1, so that its odds are finite
-_BELIEVED = 0.1  # of the mean reward: a prediction below it is not believed, 0 least of all
+_BELIEVED = 0.1  # of the mean reward: what a prediction of 0 is read as
 _GROUP = 5.0  # rewards behind the level of a group
-_LEAST, _MOST = 0.1, 100.0  # rewards behind an item or edge
+# Rewards behind an item or edge. The most wherever there are predictions: they are an order that is worth more than any
+# early difference from it (infra/decisions/bandit-form.md). Moments decide of new items, and where nobody predicts.
+_LEAST, _MOST = 0.1, 100.0
 # A policy that shows what it believes in corrects at once what it overestimates, and learns most where it dares to
-# differ: edges do best with less shrinkage than moments of a log at random ask for (infra/decisions/bandit-form.md).
+# differ: edges do best with less shrinkage than moments of a log at random ask for.
 _OPTIMISM = 0.1
-_ITEM, _NEW, _EDGE = 10.0, 1.0, 30.0  # the same where moments say nothing: one squared reward's worth of evidence
+_ITEM, _EDGE = 10.0, 30.0  # rewards where moments say nothing ...
+_EVIDENCE = 30.0  # ... and how much evidence that is, in squared rewards
+_NO_WEIGHT = 1e-30  # of an edge's trials: none has so little
 
 
 class Group(NamedTuple):
@@ -46,14 +51,14 @@ class Prior(NamedTuple):
     known: Group
     new: Group
     edge: float  # rewards as expected that weigh as much as an edge's own
-    least: float  # chances: a prediction below this is read as this
+    least: float  # chance that a prediction of 0 is read as, and others are moved towards 1 by
     dispersion: float  # phi
     ceiling: float  # no item earns more on average, however good: 1 for rewards in [0, 1]
 
     @classmethod
     def unknown(cls) -> "Prior":
         """Before anything was seen."""
-        return cls(Group(1.0, _ITEM), Group(1.0, _NEW), _OPTIMISM * _MOST, 0.0, 1.0, 1.0)
+        return cls(Group(1.0, _MOST), Group(1.0, _ITEM), _MOST, 0.0, 1.0, 1.0)
 
 
 def fit(adjacency: Adjacency, edges: Float64, items: Float64, new: Bool, total: Float64, trial: float = 1.0) -> Prior:
@@ -94,8 +99,8 @@ def odds_of(chance):  # type: ignore[no-untyped-def]  # numba infers it
 
 @numba.njit(cache=True, nogil=True)
 def believed(chance, least):  # type: ignore[no-untyped-def]  # numba infers it
-    """A prediction as it is read."""
-    return min(max(chance, least, NEAR), 1.0 - NEAR)
+    """A prediction as it is read: no order is lost."""
+    return min(max(least + (1.0 - least) * chance, NEAR), 1.0 - NEAR)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -109,6 +114,7 @@ def fit_compiled(adjacency, edges, items, new, total, trial=1.0):  # type: ignor
     dispersion = _dispersion(items, ceiling, trial)
     everybody = _sums(items, new, 2, least, ceiling, trial)
     general = _ratio(everybody, 1.0, 1.0)
+    predicted = total[EXPECTED] > 0.0
     groups, expected = np.empty((2, 2)), np.zeros(len(items))
     for group in range(2):
         own = _sums(items, new, group, least, ceiling, trial)
@@ -117,30 +123,32 @@ def fit_compiled(adjacency, edges, items, new, total, trial=1.0):  # type: ignor
         excess = squares = 0.0
         for j in range(len(items)):
             if items[j, N] > 0.0 and new[j] == (group == 1):
-                expected[j] = items[j, N] * shifted(believed(items[j, PREDICTED] / items[j, N], least), odds)
+                expected[j] = items[j, N] * shifted(believed(items[j, EXPECTED] / items[j, N], least), odds)
                 beyond = (items[j, REWARD] / ceiling - expected[j]) / trial
-                excess += beyond * beyond - dispersion * expected[j] / trial
+                excess += beyond * beyond - dispersion * expected[j] * (1.0 - expected[j] / items[j, N]) / trial
                 squares += (expected[j] / trial) ** 2
-        groups[group] = odds, _trust(squares, excess, dispersion, _NEW if group else _ITEM)
+        trust = _trust(squares, excess, dispersion, _ITEM)
+        groups[group] = odds, _MOST if predicted and group == 0 else trust
+    known, fresh = Group(groups[0, 0], groups[0, 1]), Group(groups[1, 0], groups[1, 1])
+    if predicted:
+        return Prior(known, fresh, _MOST, least, dispersion, ceiling)
     excess = squares = 0.0
     for c in range(len(adjacency.newest)):
         at, newer = adjacency.start[c], adjacency.newest[c]
         while at < adjacency.start[c + 1] or newer >= 0:
             j, row, at, newer = next_edge(adjacency, c, at, newer)
             e, n = edges[row], items[j, N]
-            if e[S] <= 0.0 or n <= 0.0:
+            if e[S] <= _NO_WEIGHT * trial or n <= 0.0:
                 continue
             trust = groups[int(new[j]), 1] * trial
             level = (items[j, REWARD] / ceiling + trust) / (expected[j] + trust)
-            each = level * expected[j] / n / believed(items[j, PREDICTED] / n, least)
-            wanted, weight = each * max(e[F], least * e[S]), e[D] / e[S]
+            each = level * expected[j] / n / believed(items[j, EXPECTED] / n, least)
+            wanted, weight = each * (least * e[S] + (1.0 - least) * e[F]), e[D] / e[S]
             beyond = (e[B] / ceiling - wanted) / trial
-            excess += beyond * beyond - dispersion * wanted * weight / trial
+            excess += beyond * beyond - dispersion * wanted * weight * max(1.0 - wanted / e[S], 0.0) / trial
             squares += (wanted * weight / trial) ** 2
-    return Prior(
-        Group(groups[0, 0], groups[0, 1]), Group(groups[1, 0], groups[1, 1]),
-        max(_OPTIMISM * _trust(squares, excess, dispersion, _EDGE), _LEAST), least, dispersion, ceiling,
-    )  # fmt: skip
+    edge = max(_OPTIMISM * _trust(squares, excess, dispersion, _EDGE), _LEAST)
+    return Prior(known, fresh, edge, least, dispersion, ceiling)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -151,7 +159,7 @@ def _sums(items, new, group, least, ceiling, trial):  # type: ignore[no-untyped-
         n = items[j, N]
         if n > 0.0 and (group == 2 or new[j] == (group == 1)):
             reward += items[j, REWARD] / ceiling
-            predicted += n * believed(items[j, PREDICTED] / n, least)
+            predicted += n * believed(items[j, EXPECTED] / n, least)
             trials += n
     return reward / trial, predicted / trial, trials / trial
 
@@ -164,22 +172,22 @@ def _ratio(sums, general, rewards):  # type: ignore[no-untyped-def]  # numba inf
 
 @numba.njit(cache=True, nogil=True)
 def _dispersion(items, ceiling, trial):  # type: ignore[no-untyped-def]  # numba infers it
-    """The variance of a reward within items in units of its mean, with that of one reward of 1."""
-    variance = mean = trial
+    """The variance of a reward within items in units of that of rewards of 0 and 1 of the same mean, with that of one
+    trial."""
+    variance = usual = trial
     for j in range(len(items)):
         n, reward = items[j, N], items[j, REWARD] / ceiling
         if n > trial and reward > 0.0:
-            within = items[j, REWARD_SQ] / ceiling**2 - reward * reward / n
-            variance += max(within, 0.0) * n / (n - trial)
-            mean += reward
-    return min(variance / mean, 1.0)
+            variance += max(items[j, REWARD_SQ] / ceiling**2 - reward * reward / n, 0.0) * n / (n - trial)
+            usual += max(reward - reward * reward / n, 0.0) * n / (n - trial)
+    return min(variance / usual, 1.0)
 
 
 @numba.njit(cache=True, nogil=True)
 def _trust(squares, excess, dispersion, otherwise):  # type: ignore[no-untyped-def]  # numba infers it
-    """a by moments, with a squared reward's worth of evidence that it is what it is otherwise."""
-    excess += dispersion / otherwise
-    return _MOST if excess <= 0.0 else min(max(dispersion * (squares + 1.0) / excess, _LEAST), _MOST)
+    """a by moments, with some evidence that it is what it is otherwise."""
+    excess += _EVIDENCE * dispersion / otherwise
+    return _MOST if excess <= 0.0 else min(max(dispersion * (squares + _EVIDENCE) / excess, _LEAST), _MOST)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,11 +1,11 @@
 """Diag-LinUCB's update: from trials to what they add to rows of sums.
 
 A share of a trial is (served, trials, reward, squared): (1, 0, 0, 0) when an item is served, (0, 1, r, r^2) when the
-trial is resolved, differences of these when something is taken back or corrected. For an item with the offline
-prediction p, shown in a context with weights w_c, it adds (Online Matching, Eqs. 7-9: d += w^2, b += w r)
+trial is resolved, differences of these when something is taken back or corrected. For an item of which e was expected,
+shown in a context with weights w_c, it adds (Online Matching, Eqs. 7-9: d += w^2, b += w r)
 
-    to the item's row        (served, trials, reward, squared, p trials)
-    to every edge's row      (w^2 served, w^2 trials, w trials, w reward, w p trials)
+    to the item's row        (served, trials, reward, squared, e)
+    to every edge's row      (w^2 served, w^2 trials, w trials, w reward, w e)
 
 Shares are collected as columns and turned into rows by one call of a compiled kernel.
 """
@@ -34,7 +34,7 @@ class Shares:
 
     def __init__(self) -> None:
         self._items = array("q")
-        self._predicted = array("d")
+        self._expected = array("d")
         self._edges = array("q")
         self._clusters = array("q")
         self._weights = array("d")
@@ -49,16 +49,17 @@ class Shares:
     def add(
         self,
         items: Sequence[int],
-        predicted: Sequence[float],
+        expected: Sequence[float],
         edges: Sequence[int],
         clusters: Sequence[int],
         weights: Sequence[float],
-        share: tuple[float, float, float, float],
+        share: Sequence[float],
     ) -> None:
-        """Adds the same share for items shown in one context: item numbers, predictions and edge masks (n,), clusters
-        and weights (K,). Bit k of an edge mask: the item has an edge to clusters[k]."""
+        """Adds the same share for items shown in one context: item numbers, by how much what was expected of them
+        changes, and edge masks (n,), clusters and weights (K,). Bit k of an edge mask: the item has an edge to
+        clusters[k]."""
         self._items.extend(items)
-        self._predicted.extend(predicted)
+        self._expected.extend(expected)
         self._edges.extend(edges)
         self._clusters.extend(clusters)
         self._weights.extend(weights)
@@ -73,7 +74,7 @@ class Shares:
         values = np.empty((self._most, COLUMNS))
         n = _expand(
             np.frombuffer(self._items, np.int64),
-            np.frombuffer(self._predicted),
+            np.frombuffer(self._expected),
             np.frombuffer(self._edges, np.int64),
             np.frombuffer(self._clusters, np.int64),
             np.frombuffer(self._weights),
@@ -88,24 +89,23 @@ class Shares:
 
 @numba.njit(cache=True)
 def _expand(  # type: ignore[no-untyped-def]  # numba infers the types from the arrays
-    items, predicted, edges, clusters, weights, shares, ends, item, cluster, values
+    items, expected, edges, clusters, weights, shares, ends, item, cluster, values
 ):
     n, first, first_cluster = 0, 0, 0
     for group in range(len(ends)):
         end, end_cluster = ends[group]
         served, trials, reward, squared = shares[group]
         for i in range(first, end):
-            p = predicted[i]
             item[n], cluster[n] = items[i], ITEM
             values[n, 0], values[n, 1], values[n, 2] = served, trials, reward
-            values[n, 3], values[n, 4] = squared, p * trials
+            values[n, 3], values[n, 4] = squared, expected[i]
             n += 1
             for k in range(end_cluster - first_cluster):
                 if edges[i] >> k & 1:
                     w = weights[first_cluster + k]
                     item[n], cluster[n] = items[i], clusters[first_cluster + k]
                     values[n, 0], values[n, 1], values[n, 2] = w * w * served, w * w * trials, w * trials
-                    values[n, 3], values[n, 4] = w * reward, w * (p * trials)
+                    values[n, 3], values[n, 4] = w * reward, w * expected[i]
                     n += 1
         first, first_cluster = end, end_cluster
     return n

@@ -58,10 +58,24 @@ def test_a_served_trial_counts_at_once_and_only_as_served() -> None:
 def test_feedback_resolves_its_trial() -> None:
     d = decision("ada", 0, ["a", "b"], clusters=[1], weights=[0.5], predicted=[0.2, 0.4])
     fold = _fold(d, feedback(d, "b"))
-    assert fold.sums.get("b").tolist() == [1, 1, 1, 1, 0.4]
-    assert fold.sums.get("b", 1).tolist() == [0.25, 0.25, 0.5, 0.5, 0.2]
+    # One of the two was wanted and .6 predicted: a rate of 1.1 / (2 + .1 / .3) = 33/70 in place of 3/10, 77/37 on odds.
+    expected = 154 / 265  # of odds 2/3 * 77/37
+    assert fold.sums.get("b") == pytest.approx([1, 1, 1, 1, expected])
+    assert fold.sums.get("b", 1) == pytest.approx([0.25, 0.25, 0.5, 0.5, 0.5 * expected])
     assert fold.sums.get("a").tolist() == [1, 0, 0, 0, 0]
     assert fold.outcomes == {"decision": 1, "learnt": 1}
+
+
+def test_a_view_that_never_came_leaves_an_item_out_of_what_was_expected_of_its_slate() -> None:
+    shown = decision("ada", 0, ["a", "b", "c"], predicted=[0.2, 0.4, 0.9])
+    told = [feedback(shown, "a", "view", event="1"), feedback(shown, "b", event="2")]
+    fold = _fold(shown, *told, Tick(time=60_000))
+    alone = decision("ada", 0, ["a", "b"], predicted=[0.2, 0.4])
+    told = [feedback(alone, "a", "view", event="1"), feedback(alone, "b", event="2")]
+    wanted = _fold(alone, *told, Tick(time=60_000))
+    for item in "ab":
+        assert fold.sums.get(item) == pytest.approx(wanted.sums.get(item))
+    assert fold.sums.get("c").tolist() == [0, 0, 0, 0, 0]
 
 
 def test_a_correction_replaces_the_reward() -> None:
@@ -364,9 +378,9 @@ def test_a_trial_counts_by_the_time_of_its_decision() -> None:
     d = decision("ada", DAY, ["a", "b"], clusters=[1], weights=[0.5], predicted=[0.25, 0.5])
     fold = Fold(namespace, REWARDS, start)
     fold.apply([d, feedback(d, "a", received=DAY + 50_000), Tick(time=DAY + 60_000)])
-    assert fold.sums.get("a") == pytest.approx(math.e * np.array([1, 1, 1, 1, 0.25]), rel=1e-15)
-    assert fold.sums.get("a", 1) == pytest.approx(math.e * np.array([0.25, 0.25, 0.5, 0.5, 0.125]), rel=1e-15)
-    assert fold.sums.get("b") == pytest.approx(math.e * np.array([1, 1, 0, 0, 0.5]), rel=1e-15)  # silence
+    assert fold.sums.get("a") == pytest.approx(math.e * np.array([1, 1, 1, 1, 11 / 32]), rel=1e-12)
+    assert fold.sums.get("a", 1) == pytest.approx(math.e * np.array([0.25, 0.25, 0.5, 0.5, 11 / 64]), rel=1e-12)
+    assert fold.sums.get("b") == pytest.approx(math.e * np.array([1, 1, 0, 0, 11 / 18]), rel=1e-12)  # silence
 
 
 def test_what_is_corrected_or_taken_back_is_what_was_added() -> None:

@@ -29,7 +29,7 @@ def test_only_what_is_there_is_shown(kind: int, world: Environment) -> None:
     run = played(kind, world, came)
     assert np.all(world.arrival[run.shown] <= np.arange(ROUNDS))
     assert np.all(came.user[run.shown == 2] == 0)  # on nobody else's menu
-    assert len(np.unique(run.shown)) == 6
+    assert len(np.unique(run.shown)) >= 5
 
 
 @pytest.mark.parametrize("kind", LEARNERS)

@@ -120,7 +120,14 @@ def test_diag_linucb_is_the_products_update_and_score(kind: int, world: Environm
         connected = world.edge_cluster[world.item_start[item] : world.item_start[item + 1]]
         mask = sum(1 << k for k, c in enumerate(clusters) if c in connected)
         share = (1.0, learnt, learnt * reward, learnt * reward**2)
-        shares.add([item], [float(world.predicted[user, item])], [mask], clusters, world.weights[user].tolist(), share)
+        shares.add(
+            [item],
+            [share[1] * float(world.predicted[user, item])],
+            [mask],
+            clusters,
+            world.weights[user].tolist(),
+            share,
+        )
     for item, cluster, values in zip(*shares.additions(), strict=True):
         first, end = world.item_start[item], world.item_start[item + 1]
         row = min(first + int(np.searchsorted(world.edge_cluster[first:end], cluster)), end - 1)

@@ -9,7 +9,7 @@ import pytest
 
 from feature_store.decay import NOTHING_FADES, Decay
 from feature_store.definitions import HistoryEvent
-from feature_store.sums import NO_ROWS, PREDICTED, B, D, F, N, S, Sums
+from feature_store.sums import EXPECTED, NO_ROWS, B, D, F, N, S, Sums
 from feature_store.user_features import UserFeatures
 from offline_training.carry_over.logged_trials import logged_prior
 from offline_training.release.write import write_release
@@ -50,14 +50,14 @@ def test_a_logged_trial_counts_by_its_propensity_in_todays_clusters(snapshot: Sn
     seeded = Sums.of(logged_prior(snapshot, logged, 30, 0.5, NOTHING_FADES))
     # 0.5 / 0.5 with reward 1, and 0.5 / 1 with reward 0; 0.5 times at most 10 for the rare one with reward 0.5.
     row = seeded.get("drama05")
-    assert row[:PREDICTED].tolist() == [1.5, 1.5, 1.0, 1.0]
-    assert seeded.get("drama07")[:PREDICTED].tolist() == [5.0, 5.0, 2.5, 1.25]
+    assert row[:EXPECTED].tolist() == [1.5, 1.5, 1.0, 1.0]
+    assert seeded.get("drama07")[:EXPECTED].tolist() == [5.0, 5.0, 2.5, 1.25]
     assert not seeded.get("gone").any()
 
     user = encode_user(snapshot, UserFeatures(PROFILE, HISTORY, frozenset()), Request(slate_size=1))
     position = snapshot.positions(["drama05"])
     predicted = float(snapshot.towers.predict(candidate_features(snapshot, user, position))[0])
-    assert row[PREDICTED] == pytest.approx(1.5 * predicted)
+    assert row[EXPECTED] == pytest.approx(1.5 * predicted)
     connected = [(c, w) for c, w in zip(user.clusters, user.weights, strict=True) if c in clusters]
     assert connected
     for cluster, w in connected:
@@ -73,7 +73,7 @@ def test_a_logged_trial_fades(snapshot: Snapshot, tmp_path: Path) -> None:
     logged = _write(tmp_path / "sets", (10, ["drama05"], [1.0], [1.0]), (20, ["drama05"], [0.0], [1.0]))
     faded = Sums.of(logged_prior(snapshot, logged, 30, 0.5, Decay(10 / 86_400_000, 20)))
     older, newer = 0.5 / math.e, 0.5
-    assert faded.get("drama05")[:PREDICTED] == pytest.approx([older + newer, older + newer, older, older])
+    assert faded.get("drama05")[:EXPECTED] == pytest.approx([older + newer, older + newer, older, older])
 
 
 def test_without_logged_decisions_there_is_no_prior(snapshot: Snapshot, tmp_path: Path) -> None:

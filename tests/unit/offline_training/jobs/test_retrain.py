@@ -22,7 +22,7 @@ from feature_store.home import Home
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
-from feature_store.sums import ITEM, NO_ROWS, PREDICTED, REWARD, SERVED, N, Sums
+from feature_store.sums import EXPECTED, ITEM, NO_ROWS, REWARD, SERVED, N, Sums
 from feature_store.translation import Translation
 from offline_training.jobs.job import TrainJob
 from offline_training.jobs.retrain import next_namespace
@@ -131,8 +131,8 @@ def test_what_was_learnt_counts_for_as_much_as_a_moment_before(job: TrainJob, tr
     learnt = Sums.of(after.base).get(after.base.items[0])
     counts = [math.exp(-(9 - time) / 8) for time in (1, 2, 3)]
     assert learnt[[SERVED, N]] == pytest.approx([job.training.ensemble_keep * sum(counts)] * 2)
-    residual = job.training.ensemble_omega * (counts[0] / sum(counts) - learnt[PREDICTED] / learnt[N])
-    assert learnt[REWARD] - learnt[PREDICTED] == pytest.approx(residual * learnt[N])
+    residual = job.training.ensemble_omega * (counts[0] / sum(counts) - learnt[EXPECTED] / learnt[N])
+    assert learnt[REWARD] - learnt[EXPECTED] == pytest.approx(residual * learnt[N])
 
 
 def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency, Graph
-from feature_store.sums import PREDICTED, REWARD, SERVED, B, D, F, N, S
+from feature_store.sums import EXPECTED, REWARD, SERVED, B, D, F, N, S
 from streaming.bandit.diag_linucb import Estimate, Table, context, score
 from streaming.bandit.prior import Group, Prior
 from streaming.settings import BanditSettings, ScoreForm
@@ -52,7 +52,7 @@ def test_published_score_by_hand() -> None:
 def test_ratio_score_by_hand() -> None:
     # Item: 10 trials predicted at 1/5, of odds 1/4. Its group's odds are 4 times the predicted ones: 1, so 5 rewards
     # are expected. 7 came; with a = 5 that makes lambda = 12/10 and a chance of 6/10, of odds 3/2.
-    prior = Prior(Group(4.0, 5.0), Group(1.0, 1.0), edge=2.0, least=0.01, dispersion=0.5, ceiling=1.0)
+    prior = Prior(Group(4.0, 5.0), Group(1.0, 1.0), edge=2.0, least=0.0, dispersion=0.5, ceiling=1.0)
     item = [10, 10, 7, 7, 2]
     # A prediction of 1/2, of odds 1: times (3/2) / (1/4) = 6, a chance of 6/7, without the edge.
     without = score(RATIO, CLUSTER, WEIGHT, CANDIDATE, np.array([0.5]), _one_item([0] * 5, item, prior))
@@ -64,9 +64,9 @@ def test_ratio_score_by_hand() -> None:
     )
     odds = 6 * math.exp(5 / 13)
     assert estimate.mean[0] == pytest.approx(odds / (1 + odds))
-    # The relative variance: phi times 1/12 for the item and w^2 / (1.2 * 1/2 + edge_prior) for the edge.
+    # The relative variance: phi times 1 - 6/10, times 1/12 for the item and w^2 / (1.2 * 1/2 + edge_prior) for edges.
     spread = 0.5 * (1 / 12 + 0.25 / (0.6 + RATIO.edge_prior))
-    assert estimate.bonus[0] == pytest.approx(2 * odds / (1 + odds) ** 2 / (1 - 0.6) * math.sqrt(spread))
+    assert estimate.bonus[0] == pytest.approx(2 * odds / (1 + odds) ** 2 / (1 - 0.6) * math.sqrt((1 - 0.6) * spread))
 
 
 def test_new_items_are_held_against_their_own_group() -> None:
@@ -184,21 +184,21 @@ def _plain_score(
         else:
             item, prior = table.items[j] / table.trial_weight, table.prior
             group = prior.new if table.new[j] else prior.known
-            usual = max(item[PREDICTED] / item[N], prior.least)
+            usual = _read(item[EXPECTED] / item[N], prior)
             expected = _with_odds(usual, group.odds)
             trust = group.trust + max(item[SERVED] - item[N], 0) * expected
             rewards = item[REWARD] / prior.ceiling + trust
             level = rewards / (item[N] * expected + trust) * expected
             theta, spread = 1.0, 1 / rewards
             for _, w, row in active:
-                wanted = level / usual * max(row[F], prior.least * row[S])
+                wanted = level / usual * (prior.least * row[S] + (1 - prior.least) * row[F])
                 known = wanted * row[D] / row[S] + max(row[SERVED] - row[D], 0) * level
                 theta += w * (row[B] / prior.ceiling - wanted) / (known + prior.edge)
                 spread += w**2 / (known + settings.edge_prior)
             level = min(level, 1.0)
-            log_odds = math.log(_odds(level) / _odds(usual)) + (theta - 1) / max(1 - level, 1e-9)
-            mean = _with_odds(max(p, prior.least), math.exp(log_odds))
-            deviation = mean * (1 - mean) / max(1 - level, 1e-9) * math.sqrt(prior.dispersion * spread)
+            log_odds = math.log(_odds(level) / _odds(usual)) + min((theta - 1) / max(1 - level, 1e-9), 30.0)
+            mean = _with_odds(_read(p, prior), math.exp(log_odds))
+            deviation = mean * (1 - mean) / math.sqrt(max(1 - level, 1e-9)) * math.sqrt(prior.dispersion * spread)
             mean, bonus = prior.ceiling * mean, settings.alpha * prior.ceiling * deviation
         estimates.append((mean, bonus, mask))
     return Estimate(
@@ -208,6 +208,10 @@ def _plain_score(
     )
 
 
+def _read(chance: float, prior: Prior) -> float:
+    return float(prior.least + (1 - prior.least) * chance)
+
+
 def _odds(chance: float) -> float:
     chance = min(max(chance, 1e-9), 1 - 1e-9)
     return chance / (1 - chance)
@@ -215,7 +219,7 @@ def _odds(chance: float) -> float:
 
 def _with_odds(chance: float, factor: float) -> float:
     odds = _odds(chance) * factor
-    return odds / (1 + odds)
+    return float(odds / (1 + odds))
 
 
 def _rows_by_item(adjacency: Adjacency, cluster: int) -> dict[int, int]:
@@ -243,7 +247,7 @@ def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int, trial
     known, new = Group(*rng.uniform(0.5, 5, 2)), Group(*rng.uniform(0.5, 5, 2))
     prior = Prior(known, new, rng.uniform(3, 9), least=0.1, dispersion=0.8, ceiling=1.5)
     edge_rows, item_rows = rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10
-    item_rows[:, PREDICTED] *= 0.1 * item_rows[:, N]
+    item_rows[:, EXPECTED] *= 0.1 * item_rows[:, N]
     table = _table(graph, edge_rows, item_rows, prior)._replace(trial_weight=trial)
     active = np.sort(rng.choice(clusters, 5, replace=False))
     weights = rng.dirichlet(np.ones(5))

@@ -12,7 +12,7 @@ UNIT = st.floats(0.001, 1)
 
 @st.composite
 def contexts(draw: st.DrawFn) -> tuple[list[int], list[float], list[tuple[int, float, int]], tuple[float, ...]]:
-    """Clusters, weights, shown items as (number, prediction, edge mask), and a share of their trials."""
+    """Clusters, weights, shown items as (number, expected, edge mask), and a share of their trials."""
     clusters = draw(st.lists(st.integers(0, 2**31 - 2), max_size=62, unique=True))
     weights = draw(st.lists(UNIT, min_size=len(clusters), max_size=len(clusters)))
     item = st.tuples(st.integers(0, 9), UNIT, st.integers(0, 2 ** len(clusters) - 1))
@@ -33,10 +33,10 @@ def test_the_kernel_is_the_equations(
             [i for i, _, _ in shown], [p for _, p, _ in shown], [e for _, _, e in shown], clusters, weights, share
         )
         for item, p, edges in shown:
-            expected.append((item, ITEM, served, trials, reward, squared, p * trials))
+            expected.append((item, ITEM, served, trials, reward, squared, p))
             for k, (c, w) in enumerate(zip(clusters, weights, strict=True)):
                 if edges & 1 << k:
-                    expected.append((item, c, w**2 * served, w**2 * trials, w * trials, w * reward, w * p * trials))
+                    expected.append((item, c, w**2 * served, w**2 * trials, w * trials, w * reward, w * p))
     if not len(shares):
         assert expected == []
         return

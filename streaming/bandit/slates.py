@@ -1,0 +1,37 @@
+"""What was to be expected of the items of a slate, as soon as it is known how much was wanted of it.
+
+How much somebody likes at all, how deep they are in their visits, how good the evening is: all that changes a whole
+slate, and none of it is news about an item. Read as such, it judges the best items, which everybody is shown first, by
+another mood than the rest. So the items of a slate are held against each other: the predictions say how what was wanted
+of it should be spread over them (a conditional likelihood, as of choices in McFadden 1974).
+"""
+
+from collections.abc import Sequence
+
+PRIOR = 0.1  # rewards as predicted, in every slate beside its own: a slate of which nothing was wanted says a little
+
+Rewards = Sequence[float | None]  # of shown items; None: not known yet
+
+
+def expected(predicted: Sequence[float], rewards: Rewards, shown: Sequence[bool] | None = None) -> list[float]:
+    """What was expected of each item (n,) whose reward is known, 0 of the others.
+
+    predicted (n,): probabilities of a reward. shown (n,): whether it was seen, as far as is known; None: all were. Of
+    the m items seen, of which P were predicted and R wanted so far, and with b = PRIOR,
+
+        rate = (R + b) / (m + b m / P),   odds expected = odds predicted * odds(rate) / odds(P / m)
+
+    so that about R are expected of the slate, and never more than 1 of an item. A reward counts as at least 0 and at
+    most 1. An item alone is expected to earn what is predicted: there is nothing to hold it against.
+    """
+    among = [p for i, p in enumerate(predicted) if shown is None or shown[i]]
+    mean = sum(among) / len(among) if among else 0.0
+    factor = 1.0
+    if len(among) > 1 and 0.0 < mean < 1.0:
+        wanted = sum(min(max(reward, 0.0), 1.0) for reward in rewards if reward is not None)
+        rate = (wanted + PRIOR) / (len(among) + PRIOR / mean)
+        factor = rate * (1.0 - mean) / (mean * (1.0 - rate))
+    return [
+        0.0 if reward is None else p * factor / (1.0 - p + p * factor)
+        for p, reward in zip(predicted, rewards, strict=True)
+    ]
