@@ -10,7 +10,6 @@ from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest
 from feature_store.durable import write_file
 from offline_training.evaluation.comparison import (
-    CHAMPION,
     EVERYBODY,
     NDCG,
     RECENT_POPULARITY,
@@ -23,7 +22,6 @@ CHAMPION_MARGIN = 0.5  # of the champion's hit rate, which was measured on anoth
 RECALL = "validation_{}_recall_at_50"
 COVERAGE = 0.99  # of the items; training connects every one
 HIT_RATE = "validation_retrieval_hit_rate_at_10"
-MOST_LOST = 0.05  # of the champion's mean on the same users and items: less is the noise of a training
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,9 +83,9 @@ def judge(
 
 
 def gate(candidate: Manifest, champion: Manifest | None, comparison: Comparison | None = None) -> list[str]:
-    """Reasons against serving the candidate; none if it may serve. What was compared in pairs counts if its interval
-    says so surely. Metrics that either side lacks are not compared, and a shortfall that two standard errors explain is
-    none."""
+    """Reasons against serving the candidate; none if it may serve. Metrics that either side lacks are not compared, and
+    a shortfall that two standard errors explain is none. What was compared in pairs counts if its interval says so
+    surely, and only on what was liked before anything served: later likes are of what the champion showed."""
     metrics = candidate.metrics
     reasons = [
         f"metric {name} is {value}"
@@ -106,10 +104,8 @@ def gate(candidate: Manifest, champion: Manifest | None, comparison: Comparison 
             f"{coverage:.1%} of the items are connected to clusters of users, below {COVERAGE:.0%}: who likes the "
             "others cannot be learnt"
         )
-    in_pairs = [] if comparison is None else comparison.differences
-    reasons += [found for difference in in_pairs if (found := _loss(difference)) is not None]
-    if any(difference.against == CHAMPION for difference in in_pairs):
-        return reasons  # which says more than figures of two windows
+    if comparison is not None and comparison.champion is None:
+        reasons += [found for difference in comparison.differences if (found := _loss(difference)) is not None]
     hit_rate = metrics.get(HIT_RATE)
     before = None if champion is None else champion.metrics.get(HIT_RATE)
     if hit_rate is not None and before is not None:
@@ -121,15 +117,12 @@ def gate(candidate: Manifest, champion: Manifest | None, comparison: Comparison 
 
 
 def _loss(difference: Difference) -> str | None:
-    """Why a difference speaks against the release, None if it does not: surely more than MOST_LOST of the champion's is
-    lost, or the served order is surely behind recent popularity. Slices are reported, and are no reason."""
-    if difference.among != EVERYBODY or difference.high is None:
+    """Why a difference speaks against the release, None if it does not: its served order is surely behind recent
+    popularity. Slices are reported, and are no reason."""
+    asked = (difference.against, difference.metric, difference.among)
+    if asked != (RECENT_POPULARITY, NDCG, EVERYBODY) or difference.high is None or difference.high >= 0.0:
         return None
-    bound = -MOST_LOST * difference.other if difference.against == CHAMPION else 0.0
-    if difference.high >= bound or (difference.against == RECENT_POPULARITY and difference.metric != NDCG):
-        return None
-    whose = "the champion's" if difference.against == CHAMPION else f"that of {difference.against}"
     return (
-        f"{difference.metric} is {difference.release:.4f}, {whose} {difference.other:.4f} on the same "
-        f"{difference.users:,} users (difference at most {difference.high:+.4f})"
+        f"{difference.metric} is {difference.release:.4f}, that of {difference.against} {difference.other:.4f} on the "
+        f"same {difference.users:,} users (difference at most {difference.high:+.4f})"
     )

@@ -85,18 +85,13 @@ def test_the_figures_are_those_of_the_evaluation(learnt: Snapshot, trained: Trai
     assert recall.release == pytest.approx(metrics["held_out_retrieval_recall_at_50"])
 
 
-def test_what_knows_nothing_of_taste_loses_and_does_not_pass(
-    learnt: Snapshot, arbitrary: Snapshot, trained: Trained
-) -> None:
+def test_what_knows_nothing_of_taste_loses(learnt: Snapshot, arbitrary: Snapshot, trained: Trained) -> None:
     found = compared(arbitrary, learnt, trained)
     lost = found[NDCG, CHAMPION, EVERYBODY]
     assert lost.high is not None
     assert lost.high < -0.1
-    reasons = gate(arbitrary.manifest, learnt.manifest, Comparison(learnt.release, list(found.values())))
-    assert any("the champion's" in reason and NDCG in reason for reason in reasons)
     won = compared(learnt, arbitrary, trained)
     assert won[NDCG, CHAMPION, EVERYBODY].mean == pytest.approx(-lost.mean), "the same users and items"
-    assert gate(learnt.manifest, arbitrary.manifest, Comparison(arbitrary.release, list(won.values()))) == []
     assert won[NDCG, RECENT_POPULARITY, NEW_ITEMS].users > 0, "the item that the champion does not know"
 
 
@@ -112,11 +107,9 @@ def difference(
 @pytest.mark.parametrize(
     ("one", "refused"),
     [
-        (difference(CHAMPION, -0.011), True),  # more than a twentieth of 0.2
-        (difference(CHAMPION, -0.009), False),
-        (difference(CHAMPION, None), False),
-        (difference(CHAMPION, -0.011, metric=RECALL), True),
-        (difference(CHAMPION, -0.011, among=NEW_USERS), False),
+        (difference(CHAMPION, -0.1), False),
+        (difference(RECENT_POPULARITY, None), False),
+        (difference(RECENT_POPULARITY, -0.1, among=NEW_USERS), False),
         (difference(RECENT_POPULARITY, -0.0001), True),
         (difference(RECENT_POPULARITY, 0.0001), False),
         (difference(RECENT_POPULARITY, -0.1, metric=RECALL), False),  # retrieval alone does not serve
@@ -124,6 +117,8 @@ def difference(
     ],
 )
 def test_only_a_sure_loss_is_a_reason(learnt: Snapshot, one: Difference, refused: bool) -> None:
-    reasons = gate(learnt.manifest, None, Comparison("c", [one]))
+    reasons = gate(learnt.manifest, None, Comparison(None, [one]))
     assert bool(reasons) == refused
+    chosen_by_the_champion = Comparison("c", [one])
+    assert gate(learnt.manifest, None, chosen_by_the_champion) == []
     assert np.isfinite(one.mean)
