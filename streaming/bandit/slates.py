@@ -24,11 +24,14 @@ def expected(predicted: Sequence[float], rewards: Rewards, shown: Sequence[bool]
     so that about R are expected of the slate, and never more than 1 of an item. A reward counts as at least 0 and at
     most 1. An item alone is expected to earn what is predicted: there is nothing to hold it against.
     """
-    among = [p for i, p in enumerate(predicted) if shown is None or shown[i]]
+    known = [reward for reward in rewards if reward is not None]
+    if not known:
+        return [0.0] * len(predicted)
+    among = predicted if shown is None else [p for p, was in zip(predicted, shown, strict=True) if was]
     mean = sum(among) / len(among) if among else 0.0
     factor = 1.0
     if len(among) > 1 and 0.0 < mean < 1.0:
-        wanted = sum(min(max(reward, 0.0), 1.0) for reward in rewards if reward is not None)
+        wanted = sum(min(max(reward, 0.0), 1.0) for reward in known)
         rate = (wanted + PRIOR) / (len(among) + PRIOR / mean)
         factor = rate * (1.0 - mean) / (mean * (1.0 - rate))
     return [
