@@ -163,7 +163,7 @@ def test_trials_count_after_a_rollback_for_as_much_as_before(running: Running) -
     early, late = math.exp(-(now - BEFORE) / 1_000_000), math.exp(-(now - AFTER) / 1_000_000)
     based = 10 * math.exp(-now / 1_000_000)
     assert running.rows("r-2").get("a")[[SERVED, N]] == pytest.approx([based + early + late] * 2)
-    assert running.rows("r-2").get("b") == pytest.approx(early * np.array([1, 1, 1, 1, 0.5])), "its decision's time"
+    assert running.rows("r-2").get("b") == pytest.approx(early * np.array([1, 1, 1, 1, 21 / 22])), "its decision's time"
     assert running.law_holds("r-2")
     assert running.law_holds("r-1")
 
