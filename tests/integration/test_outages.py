@@ -48,10 +48,17 @@ def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.Fi
 def hanging(server: Server) -> Iterator[float]:
     """The server does nothing meanwhile, and its connections stay open. Yields when that is to be over."""
     os.kill(server.pid, signal.SIGSTOP)
+    wait_until(lambda: stopped(server.pid))  # on a busy machine some of its threads go on for a moment
     try:
         yield time.monotonic() + _HANG_SECONDS
     finally:
         os.kill(server.pid, signal.SIGCONT)
+
+
+def stopped(pid: int) -> bool:
+    """Whether every thread of the process stands still."""
+    states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()]
+    return set(states) == {"T"}
 
 
 def answer(api: httpx.Client) -> dict[str, Any]:
@@ -156,8 +163,11 @@ def test_all_goes_on_when_a_broker_that_hung_is_back(installation: Installation,
         assert shown <= made - withdrawn
         return made - withdrawn == shown
 
-    with running(installation.config(repeat_shown=True)) as api, folding(installation):
-        writer = Writer(installation.broker)
+    with (
+        running(installation.config(repeat_shown=True)) as api,
+        folding(installation),
+        contextlib.closing(Writer(installation.broker)) as writer,
+    ):
         wait_until(logged)
         wait_until(taken)
         wait_until_folded(installation)
@@ -179,7 +189,6 @@ def test_all_goes_on_when_a_broker_that_hung_is_back(installation: Installation,
         for done in sent:
             error = done.exception(_PATIENCE_SECONDS)
             assert error is None or isinstance(error, Unacknowledged)
-        writer.close()
 
 
 def test_all_goes_on_when_a_redis_that_hung_is_back(installation: Installation, redis_server: Server) -> None:

@@ -140,7 +140,9 @@ def test_state_equals_replay_also_after_crashes(installation: Installation, wait
     found = np.sum([Sums.of(s.rows).get("ü:\n") for s in states], axis=0)
     # One of three equals was wanted: 1.1 / (3 + .1 / .5) was to be expected of each.
     assert found == pytest.approx([60, 60, 60, 60, 60 * 11 / 32])
-    assert np.sum([Sums.of(s.rows).get("a", 3) for s in states], axis=0) == pytest.approx([33.75, 33.75, 45, 0, 45 * 11 / 32])
+    assert np.sum([Sums.of(s.rows).get("a", 3) for s in states], axis=0) == pytest.approx(
+        [33.75, 33.75, 45, 0, 45 * 11 / 32]
+    )
     visitor = KEYRING.user_key("two 7")
     history = installation.client.zrange(f"{installation.settings.prefix}:user:{{{visitor}}}:history", 0, -1)
     assert history == ["ü:\n\0click+\x002007".encode()]
