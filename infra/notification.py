@@ -46,7 +46,7 @@ def notify(settings: NotifySettings, home: str, event: str, words: str, release:
         url = settings.webhook.get_secret_value()
         try:
             request = urllib.request.Request(url, said, {"content-type": "application/json"})  # noqa: S310 - operator's
-            with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310
+            with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310 - the same
                 pass
         except (OSError, ValueError) as error:
             _log.warning("notify.webhook failed: %s", without_passwords(str(error)))
