@@ -51,12 +51,17 @@ def installation(broker: str, redis_url: str, tmp_path: Path) -> Iterator[Instal
 
 
 def everything_on_disk(home: Path) -> str:
-    found = []
-    for path in sorted(path for path in home.rglob("*") if path.is_file()):
-        found.append(path.read_bytes().decode("latin-1"))
-        if path.suffix == ".parquet" and not path.name.startswith("."):
-            found.append(repr(pq.read_table(path).to_pylist()))
-    return "\n".join(found)
+    """What all files hold, as bytes and as rows; a draft of the sink that got its name meanwhile is looked for anew."""
+    while True:
+        found = []
+        try:
+            for path in sorted(path for path in home.rglob("*") if path.is_file()):
+                found.append(path.read_bytes().decode("latin-1"))
+                if path.suffix == ".parquet" and not path.name.startswith("."):
+                    found.append(repr(pq.read_table(path).to_pylist()))
+        except FileNotFoundError:
+            continue
+        return "\n".join(found)
 
 
 def drained(installation: Installation) -> list[int]:
