@@ -34,3 +34,8 @@ class Home:
     def verdicts(self) -> Path:
         """What the gate said of releases: offline_training/promotion/gate.py."""
         return self.root / "verdicts"
+
+    @property
+    def removed(self) -> Path:
+        """Files called like releases that were removed here, and that MLflow still has."""
+        return self.root / "removed"

@@ -13,7 +13,6 @@ import getpass
 import logging
 import os
 import secrets
-import threading
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -23,12 +22,12 @@ import psutil
 import redis
 
 from feature_store.contracts.errors import Unavailable
+from feature_store.renewal import Renewal
 from feature_store.settings import RedisSettings
 
 _log = logging.getLogger(__name__)
 
 SESSION_SECONDS = 60.0
-_RENEWALS_PER_SESSION = 6
 
 # Takes the key if it is free, ours already, or holds ARGV[3]; returns what it holds then.
 _TAKE = """
@@ -91,8 +90,7 @@ class Lease:
         self._key = f"{settings.prefix}:training"
         self._owner, self._broken, self._session = owner, broken, session_seconds
         self._value = msgspec.json.encode(owner)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._renewal = Renewal("lease", session_seconds, self._renew)
 
     def __enter__(self) -> Self:
         """Takes it. Raises Unavailable, naming the owner, while somebody else has it."""
@@ -106,14 +104,13 @@ class Lease:
                 f"to end; if it has died, its lock ends within {self._session:.0f} s. To take its place all the same: "
                 f"`matchloop {self._owner.job} --break-lock`."
             )
-        self._thread.start()
+        self._renewal.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._renewal.stop()
         try:
             self._redis.eval(_GIVE_BACK, 1, self._key, self._value)
         except redis.RedisError as unanswered:
@@ -129,14 +126,11 @@ class Lease:
         held: bytes = self._redis.eval(_TAKE, 1, self._key, self._value, int(self._session * 1000), instead_of)
         return held
 
-    def _keep(self) -> None:
-        while not self._stop.wait(self._session / _RENEWALS_PER_SESSION):
-            try:
-                if (held := self._take()) != self._value:
-                    _log.error("the lock was taken over by %s", _words(held))
-                    return
-            except redis.RedisError as error:
-                _log.warning("the lock is not renewed: %s", error)
+    def _renew(self) -> bool:
+        held = self._take()
+        if held != self._value:
+            _log.error("the lock was taken over by %s", _words(held))
+        return held == self._value
 
 
 def _is_dead(held: bytes, place: str) -> bool:

@@ -10,17 +10,15 @@ them through.
 
 import logging
 import secrets
-import threading
 from types import TracebackType
 from typing import Any, Self
 
 import redis
 
+from feature_store.renewal import Renewal
 from feature_store.settings import RedisSettings
 
 _log = logging.getLogger(__name__)
-
-_RENEWALS_PER_SESSION = 5
 
 _RENEW = """
 local time = redis.call('TIME')
@@ -40,21 +38,20 @@ class Membership:
         self._session = session_seconds
         self._member = secrets.token_hex(8)
         self._members: list[str] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="membership", daemon=True)
+        # While the store does not answer, nobody can commit either: who works on what stays as it is.
+        self._renewal = Renewal("membership", session_seconds, self._renew)
 
     def __enter__(self) -> Self:
         """Joins. Raises redis.RedisError if the store does not answer."""
         self._renew()
-        self._thread.start()
+        self._renewal.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leaves: the others need not wait for the end of the session."""
-        self._stop.set()
-        self._thread.join()
+        self._renewal.stop()
         try:
             self._redis.zrem(self._key, self._member)
         except redis.RedisError as unanswered:
@@ -65,13 +62,7 @@ class Membership:
         members = self._members
         return list(range(members.index(self._member), count, len(members)))
 
-    def _renew(self) -> None:
+    def _renew(self) -> bool:
         found = self._redis.eval(_RENEW, 1, self._key, self._member, int(self._session * 1000))
         self._members = sorted(member.decode() for member in found)
-
-    def _keep(self) -> None:
-        while not self._stop.wait(self._session / _RENEWALS_PER_SESSION):
-            try:
-                self._renew()
-            except redis.RedisError as error:  # nobody can commit either: who works on what stays as it is
-                _log.warning("the session is not renewed: %s", error)
+        return True

@@ -110,7 +110,7 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         training_job(live, "train", split, frozenset(withheld)) as job,
     ):
         first = train(job, progress)
-        share_histories(job.home.lake, published_sets(job.home.runs), job.online.users, twins, split)
+        share_histories(job.home.lake, published_sets(job.home.runs)[0], job.online.users, twins, split)
 
     with _timed(seconds, "serve"), stage("Serve") as progress:
         stack.start(UPDATER, SINK, API, progress=progress)

@@ -32,6 +32,7 @@ class Notes(Registry):
         self.recorded: list[Mapping[str, Any]] = []
         self.champions: list[str] = []
         self.verdicts: dict[str, Mapping[str, str]] = {}
+        self.discarded: list[str] = []
 
     def record(
         self,
@@ -50,6 +51,9 @@ class Notes(Registry):
 
     def attach(self, release: str, texts: Mapping[str, str]) -> None:
         self.verdicts[release] = texts
+
+    def discard(self, release: str) -> None:
+        self.discarded.append(release)
 
     def follow(
         self, aliases: Mapping[str, str | None], tags: Mapping[str, Mapping[str, str]] | None = None

@@ -114,7 +114,7 @@ def promote(
     from feature_store.rewriting import undisturbed
     from infra.notification import PROMOTION, notify, telling_of_failures
     from infra.site import site
-    from offline_training.promotion.aliases import catch_up
+    from offline_training.promotion.aliases import catch_up, follow
     from offline_training.promotion.garbage import collect
     from offline_training.promotion.promote import newest_namespace
     from offline_training.promotion.promote import promote as run
@@ -131,7 +131,8 @@ def promote(
             namespace = newest_namespace(at, name)
             verdict, behind = run(at, name, namespace, override, stale), catch_up(at)
         with contextlib.suppress(Unavailable):  # somebody trains, and cleans up with the next promotion
-            collect(at, settings.releases.kept, settings.rewards.window_seconds, SystemClock().now_ms())
+            if collect(at, settings.releases.kept, settings.rewards.window_seconds, SystemClock().now_ms()):
+                behind = follow(at)
     words = f"Release {name} serves, with namespace {namespace}."
     notify(settings.notify, str(settings.home), PROMOTION, words, name)
     if verdict.reasons:
@@ -177,7 +178,7 @@ def rollback(
 
 
 def remove(context: typer.Context, release: Name, as_json: Json = False) -> None:
-    """Remove a release with its namespaces, and what Redis holds of them.
+    """Remove a release with its namespaces, what Redis holds of them, and MLflow's copies of it.
 
     Never the one that serves, its parent, or the one before.
 

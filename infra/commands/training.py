@@ -31,13 +31,35 @@ Override = Annotated[
 Excluded = Annotated[Path | None, typer.Option(help="File of item ids, one per line, whose imported data is left out.")]
 
 
+_TRAIN = """Train a first release from the lake, register it in MLflow and serve it.
+
+Discards what the bandit has learnt online.
+
+The servers must be running: `matchloop up`. One training at a time: a second one says whose is under way.
+
+What was interrupted within the last day goes on when the same is asked for again: runs/ of the home has its steps.
+
+Example: `matchloop train --until 2026-01-31`
+"""
+_RETRAIN = """Train a new release from the lake, including what happened online, and swap it in under traffic.
+
+The new release's bandit starts from what the old one has learnt (V1D3). One training at a time: a second one says
+whose is under way.
+
+What was interrupted within the last day goes on when the same is asked for again, from the lake as it was then:
+runs/ of the home has its steps.
+
+Example: `matchloop retrain --json`
+"""
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command()(train)
-    app.command()(retrain)
+    app.command("train", help=_TRAIN)(run)
+    app.command("retrain", help=_RETRAIN)(run)
 
 
-def train(
+def run(
     context: typer.Context,
     until: Until = None,
     exclude_items: Excluded = None,
@@ -47,64 +69,21 @@ def train(
     break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
-    """Train a first release from the lake, register it in MLflow and serve it.
-
-    Discards what the bandit has learnt online.
-
-    The servers must be running: `matchloop up`. One training at a time: a second one says whose is under way.
-
-    What was interrupted within the last day goes on when the same is asked for again: <home>/runs has its steps.
-
-    Example: `matchloop train --until 2026-01-31`
-    """
+    """Either of them, as it was called."""
     from infra.notification import telling_of_failures
     from infra.training import training_job
-    from offline_training.jobs.train import train as run
+    from offline_training.jobs.retrain import retrain
+    from offline_training.jobs.train import train
 
+    called = str(context.info_name)
     settings = options(context).connected_settings()
     left_out = _lines(exclude_items)
     with (
         telling_of_failures(settings.notify, str(settings.home)),
-        training_job(settings, "train", _milliseconds(until), left_out, break_lock, fresh, stale, override) as job,
-        progress("Training") as report,
+        training_job(settings, called, _milliseconds(until), left_out, break_lock, fresh, stale, override) as job,
+        progress(f"{called.capitalize()}ing") as report,
     ):
-        result = run(job, report)
-    _tell(settings, result)
-    _show(result, as_json)
-
-
-def retrain(
-    context: typer.Context,
-    until: Until = None,
-    exclude_items: Excluded = None,
-    fresh: Fresh = False,
-    stale: Stale = False,
-    override: Override = None,
-    break_lock: BreakLock = False,
-    as_json: Json = False,
-) -> None:
-    """Train a new release from the lake, including what happened online, and swap it in under traffic.
-
-    The new release's bandit starts from what the old one has learnt (V1D3). One training at a time: a second one says
-    whose is under way.
-
-    What was interrupted within the last day goes on when the same is asked for again, from the lake as it was then:
-    <home>/runs has its steps.
-
-    Example: `matchloop retrain --json`
-    """
-    from infra.notification import telling_of_failures
-    from infra.training import training_job
-    from offline_training.jobs.retrain import retrain as run
-
-    settings = options(context).connected_settings()
-    left_out = _lines(exclude_items)
-    with (
-        telling_of_failures(settings.notify, str(settings.home)),
-        training_job(settings, "retrain", _milliseconds(until), left_out, break_lock, fresh, stale, override) as job,
-        progress("Retraining") as report,
-    ):
-        result = run(job, report)
+        result = (train if called == "train" else retrain)(job, report)
     _tell(settings, result)
     _show(result, as_json)
 

@@ -27,7 +27,7 @@ from feature_store.sums import NO_ROWS
 from feature_store.user_features import UserFeatures
 from offline_training.data.lake import parquet_files
 from offline_training.progress import Progress
-from offline_training.runs.runs import published_release, published_sets
+from offline_training.runs.runs import published_sets
 from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
@@ -110,8 +110,7 @@ def check_features(
 
     Raises InvalidInput if no training sets' users were published, or if there is no decision.
     """
-    sets = published_sets(home.runs)
-    serves = published_release(sets)
+    sets, serves = published_sets(home.runs)
     progress(0.0, "reading the log")
     told, made = _read_log(home.lake, rewards, limit)
     if not made:

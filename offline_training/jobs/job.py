@@ -20,9 +20,10 @@ from offline_training.data.lake import imported_rows
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.jobs.forget import forget
 from offline_training.progress import Progress, section
+from offline_training.promotion.aliases import follow
 from offline_training.promotion.garbage import collect
 from offline_training.promotion.registry import Registry
-from offline_training.promotion.releases import Site
+from offline_training.promotion.releases import Site, roles
 from offline_training.runs.run import Inputs, Run
 from offline_training.runs.runs import begin, interrupted, keep_newest
 from offline_training.runs.version import code_version
@@ -123,14 +124,16 @@ def run_of(job: TrainJob, name: str, parent: Active | None) -> Iterator[Run]:
             if done := [step.name for step in run.steps()]:
                 logger.warning("run %s was interrupted and goes on: %s are done", run.manifest.id, ", ".join(done))
             yield run
-        keep_newest(job.home.runs)
+        challenger = roles(job.site).challenger  # somebody may still have it serve
+        keep_newest(job.home.runs, [challenger] if challenger else [])
     _clean_up(job)
 
 
 def _clean_up(job: TrainJob) -> None:
     """Removes releases and namespaces that nobody needs any more; if that has to wait, the next promotion does it."""
     try:
-        collect(job.site, job.releases_kept, job.rewards.window_seconds, job.clock.now_ms())
+        if collect(job.site, job.releases_kept, job.rewards.window_seconds, job.clock.now_ms()):
+            follow(job.site)
     except Unavailable as error:
         logger.warning("nothing is cleaned up: %s", error)
 

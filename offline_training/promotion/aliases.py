@@ -1,4 +1,5 @@
-"""MLflow's aliases follow what serves: a promotion does not wait for MLflow, and what it missed is made up for."""
+"""MLflow's aliases follow what serves, and its copies go with the releases. Nothing waits for MLflow: what it missed is
+made up for."""
 
 import logging
 import math
@@ -16,8 +17,8 @@ _BEHIND = "aliases.behind"  # in the home directory, while MLflow has not been t
 
 def follow(site: Site) -> str | None:
     """Gives `champion`, `previous` and `challenger` to the versions of the releases that are that now, with what the
-    gate said of them as tags; a release that has no version yet gets one. Returns what to tell if MLflow does not
-    answer: whoever calls this next makes up for it."""
+    gate said of them as tags; a release that has no version yet gets one, and those of removed releases go. Returns
+    what to tell if MLflow does not answer: whoever calls this next makes up for it."""
     standing = roles(site)
     behind = site.home.root / _BEHIND
     try:
@@ -31,6 +32,10 @@ def follow(site: Site) -> str | None:
         for named in filter(None, (standing.champion, standing.challenger)):
             files = site.home.verdicts.glob(f"{named}.*[a-z]")
             site.registry.attach(named, {f"verdict{path.suffix}": path.read_text() for path in files})
+        for removed in site.home.removed.glob("*"):
+            if not (site.home.releases / removed.name).exists():
+                site.registry.discard(removed.name)
+            removed.unlink(missing_ok=True)
     except Unavailable as error:
         behind.touch()
         logger.warning("MLflow's aliases do not follow what serves yet: %s", error)

@@ -8,6 +8,7 @@ from feature_store.contracts.errors import InvalidInput, ReleaseRefused, Unavail
 from feature_store.contracts.manifest import open_release
 from feature_store.definitions import features_hash
 from feature_store.durable import write_file
+from feature_store.home import Home
 from feature_store.namespace import Namespace
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
@@ -17,7 +18,8 @@ from offline_training.promotion.gate import Verdict, judge
 from offline_training.promotion.publishing import publish_catalogue, publish_users
 from offline_training.promotion.releases import Site, namespaces_of
 from offline_training.promotion.verdict_page import verdict_page
-from offline_training.runs.runs import PUBLISHED, SETS, run_of_release
+from offline_training.runs.run import Run
+from offline_training.runs.runs import SETS, note_published, published, run_of_release
 from streaming.catching_up import PATIENCE_SECONDS, Reached, await_folded
 
 logger = logging.getLogger(__name__)
@@ -38,14 +40,16 @@ def promote(
     override: why the release is to serve whatever the gate says; it is kept with the verdict. stale: as in swap.
     comparison: with what serves; None: that of an earlier verdict, if it was with that, too.
 
-    Raises ReleaseRefused, with every reason, if the release is damaged, does not belong to the namespace, or does not
-    pass the gate against what serves now; Unavailable as swap does.
+    Raises ReleaseRefused, with every reason, if the release is damaged, does not belong to the namespace, does not
+    pass the gate against what serves now, or knows what its users did after what is published, while the training sets
+    that say it are gone; Unavailable as swap does.
     """
     home = site.home
     candidate = open_release(home.releases / release, features_hash())
     made = Namespace.load(home.namespaces, namespace)
     if made.release != release:
         raise ReleaseRefused(f"Namespace {namespace} belongs to another release than {release}. Name a pair.")
+    run = _run_to_publish(home, release, candidate.created)
     active = site.online.deployment.active()
     champion, unreadable = None, None
     if active is not None and active.release != release:
@@ -66,7 +70,8 @@ def promote(
             "what serves now goes on serving. Check the data, or the training settings. `matchloop release promote "
             f'{release} --override "REASON"` has it serve all the same.'
         )
-    _publish(site, release)
+    if run is not None:
+        _publish(site, release, run)
     swap(made, site.online, site.state, stale)
     follow(site)
     return verdict
@@ -107,15 +112,24 @@ def newest_namespace(site: Site, release: str) -> str:
     return names[-1]
 
 
-def _publish(site: Site, release: str) -> None:
-    """Only of the release's own training sets: other releases' users may be of another time."""
-    run = run_of_release(site.home.runs, release)
-    if run is None:
-        return
+def _run_to_publish(home: Home, release: str, created: int) -> Run | None:
+    """The run whose users are to be published with a release: its own, for those of others may be of another time. None
+    if it is gone and what is published is newer."""
+    run, last = run_of_release(home.runs, release), published(home.runs)
+    if run is None and last is not None and created > last.created:
+        raise ReleaseRefused(
+            f"Release {release} was not promoted: the training sets that it was made from are gone from {home.runs}, "
+            f"and what is known of users would stay as it was for release {last.release}, which is older. What serves "
+            "now goes on serving. `matchloop retrain` makes a release of the data as they are now."
+        )
+    return run
+
+
+def _publish(site: Site, release: str, run: Run) -> None:
     publish_catalogue(site.home.lake, frozenset(run.manifest.inputs.excluded), site.online)
     count = publish_users(run.folder / SETS, release, site.home.runs, site.online)
     logger.info("%d users of release %s were published, who are not what they were", count, release)
-    (run.folder / SETS / PUBLISHED).write_text(release)
+    note_published(site.home.runs, run, release)
 
 
 def swap(
@@ -129,18 +143,22 @@ def swap(
     folded, and the last one of the release before, so that going back is instant; older ones are retired.
 
     Raises Unavailable, and what serves goes on serving, if no updater gets it there: `stale` activates it all the same,
-    as old as it is.
+    as old as it is. The namespace is then folded no longer if it was not before; the next try goes on where it stands.
     """
-    active = online.deployment.active()
+    active, folded = online.deployment.active(), online.deployment.namespaces()
     online.deployment.add_namespace(following.id)
-    if active is not None and not stale:
-        try:
+    try:
+        if active is not None and not stale:
             await_folded(following, state, _as_far_as(state, active.namespace), patience_seconds)
-        except Unavailable as error:
+    except BaseException as error:
+        if following.id not in folded:
+            online.deployment.retire(following.id)
+        if isinstance(error, Unavailable):
             raise Unavailable(
                 f"{error} What serves goes on serving: try again when one is, or have it serve as old as it is with "
                 "`--stale`."
             ) from error
+        raise
     online.deployment.activate(Active(following.release, following.id))
     kept = {one.namespace for one in (active, online.deployment.previous()) if one is not None}
     for older in set(online.deployment.namespaces()) - {following.id} - kept:

@@ -69,9 +69,9 @@ class Registry:
                 for name, figure in figures.items():
                     client.log_figure(identity, figure, name)
                 client.log_dict(identity, dict(lineage), "lineage.json")
+                client.set_tag(identity, RELEASE_TAG, directory.name)
                 with mlflow_model(directory) as model:
                     client.log_artifacts(identity, str(model), _MODEL)
-                client.set_tag(identity, RELEASE_TAG, directory.name)
                 log_steps(client, run.info.experiment_id, identity, steps)
                 version = self._register(client, identity, directory.name)
             except BaseException:
@@ -107,6 +107,19 @@ class Registry:
             if version is not None and version.run_id:
                 for name, text in texts.items():
                     client.log_text(version.run_id, text, name)
+
+    def discard(self, release: str) -> None:
+        """Removes the versions of a release, and the copies of it in the runs that made it. What these say stays."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with self._client() as client:
+            found = client.search_runs([self._experiment(client)], f"tags.{RELEASE_TAG} = '{release}'")
+            for uri in (run.info.artifact_uri for run in found):
+                copies: Any = get_artifact_repository(uri, self._uri, self._uri)
+                copies.delete_artifacts(_MODEL)
+            for version in client.search_model_versions(f"name='{self._settings.model}'"):
+                if version.tags.get(RELEASE_TAG) == release:
+                    client.delete_model_version(self._settings.model, version.version)
 
     def alias(self, name: str) -> str | None:
         """The release that has an alias, None if none has."""

@@ -10,8 +10,8 @@ from offline_training.promotion.releases import Site, namespaces_of, roles, size
 
 
 def remove(site: Site, release: str) -> int:
-    """Removes a release with its namespaces. Returns how many bytes of disk that freed. Nothing may be training, or be
-    promoted, meanwhile.
+    """Removes a release with its namespaces. Returns how many bytes of disk that freed. MLflow's copies of it go when
+    the aliases follow next. Nothing may be training, or be promoted, meanwhile.
 
     Raises InvalidInput, with nothing removed, if it serves, did before, or is the parent of what serves.
     """
@@ -23,6 +23,8 @@ def remove(site: Site, release: str) -> int:
         drop_state(site, namespace)
         site.online.deployment.forget(namespace)
         freed += remove_folder(site.home.namespaces / namespace)
+    site.home.removed.mkdir(exist_ok=True)
+    (site.home.removed / release).touch()
     for ending in ("json", "html"):
         (site.home.verdicts / f"{release}.{ending}").unlink(missing_ok=True)
     return freed + remove_folder(site.home.releases / release)

@@ -2,7 +2,7 @@
 
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,12 +10,20 @@ import msgspec
 
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import DAY_MS
-from feature_store.durable import whole_folder
+from feature_store.durable import whole_folder, write_file
 from offline_training.runs.run import PROMOTED, Inputs, Manifest, Run
 
 SETS, RELEASE, NAMESPACE = "training_sets", "release", "namespace"  # what steps are called
-PUBLISHED = "published"  # in training sets whose users have been published: the release they were made for
 KEPT = 2  # runs that ended well
+_PUBLISHED = "published.json"  # in the folder of runs
+
+
+class Published(msgspec.Struct, frozen=True):
+    """Whose users were published last."""
+
+    run: str
+    release: str
+    created: int  # as of when, ms since the epoch
 
 
 def all_runs(runs: Path) -> list[Run]:
@@ -54,11 +62,15 @@ def discard_interrupted(runs: Path) -> None:
             shutil.rmtree(run.folder)
 
 
-def keep_newest(runs: Path) -> None:
-    """Removes all runs but the newest that ended well."""
+def keep_newest(runs: Path, releases: Collection[str] = ()) -> None:
+    """Removes all runs but the newest that ended well, the one whose users were published last, and the newest with
+    training sets of each of the releases."""
     everything = all_runs(runs)
     well = [run for run in everything if (end := run.ended) is not None and end.outcome == PROMOTED]
     kept = {run.folder for run in well[-KEPT:]}
+    kept.update(run.folder for release in releases if (run := run_of_release(runs, release)) is not None)
+    if (last := published(runs)) is not None:
+        kept.add(runs / last.run)
     for run in everything:
         if run.folder not in kept:
             shutil.rmtree(run.folder)
@@ -77,17 +89,27 @@ def all_sets(runs: Path) -> Iterator[Path]:
     yield from sorted(runs.glob(f"*/{SETS}"))
 
 
-def published_sets(runs: Path) -> Path:
-    """The training sets whose users were published last. Raises InvalidInput if there are none."""
-    for run in reversed(all_runs(runs)):
-        if (run.folder / SETS / PUBLISHED).exists():
-            return run.folder / SETS
-    raise InvalidInput(
-        f"No users were published from the runs in {runs}: there is none, or none passed the gate. Run "
-        "`matchloop train` or `matchloop retrain`."
-    )
+def note_published(runs: Path, run: Run, release: str) -> None:
+    """The users of the run have been published, with the release that it made."""
+    noted = Published(run.manifest.id, release, run.manifest.created)
+    write_file(runs / _PUBLISHED, msgspec.json.format(msgspec.json.encode(noted)))
 
 
-def published_release(sets: Path) -> str:
-    """The release with which the sets' users were published."""
-    return (sets / PUBLISHED).read_text()
+def published(runs: Path) -> Published | None:
+    """What was published last, None if nothing was."""
+    try:
+        return msgspec.json.decode((runs / _PUBLISHED).read_bytes(), type=Published)
+    except FileNotFoundError:
+        return None
+
+
+def published_sets(runs: Path) -> tuple[Path, str]:
+    """The training sets whose users were published last, and the release with which they were. Raises InvalidInput if
+    there are none."""
+    last = published(runs)
+    if last is None or not (runs / last.run / SETS).is_dir():
+        raise InvalidInput(
+            f"No users were published from the runs in {runs}: there is none, or none passed the gate. Run "
+            "`matchloop train` or `matchloop retrain`."
+        )
+    return runs / last.run / SETS, last.release

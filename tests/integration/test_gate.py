@@ -1,16 +1,20 @@
 """Bad data and bad releases on the way of a real job: stopped with a reason, let through with one that is kept."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
-from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.jobs.retrain import retrain
 from offline_training.jobs.train import train
 from offline_training.progress import Progress, silent
 from offline_training.promotion.gate import Verdict
+from offline_training.promotion.promote import newest_namespace, promote
+from offline_training.promotion.releases import roles
+from offline_training.runs.runs import SETS, keep_newest, published_sets, run_of_release
 from tests.tiny_job import Notes, TinyJob, tiny_job
 
 
@@ -22,6 +26,48 @@ class Halved(TinyJob):
         halved = dataclasses.replace(made, users=made.users // 2)
         halved.save(out)
         return halved
+
+
+def hostile(release: str, *others: str | None) -> Verdict:
+    """A gate that lets nothing through that nobody speaks for."""
+    override = others[3]
+    return Verdict(release=release, time=1, champion=None, not_compared=None, reasons=["no"], override=override)
+
+
+def sets_of(job: TinyJob, release: str) -> Path:
+    run = run_of_release(job.home.runs, release)
+    assert run is not None
+    return run.folder / SETS
+
+
+def test_what_the_gate_held_back_can_be_promoted_with_its_users_after_another_retrain(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at(now: int) -> TinyJob:
+        return tiny_job(tmp_path, redis_url, "held", now=now)
+
+    site = at(0).site
+    train(at(1_000_000), silent)
+    with monkeypatch.context() as context:
+        context.setattr("offline_training.promotion.promote.judge", hostile)
+        with pytest.raises(ReleaseRefused, match="was not promoted: no"):
+            retrain(at(2_000_000), silent)
+    challenger = roles(site).challenger
+    assert challenger is not None
+    good = [retrain(dataclasses.replace(at(now), fresh=True), silent).release for now in (3_000_000, 4_000_000)]
+    assert published_sets(site.home.runs) == (sets_of(at(0), good[-1]), good[-1])
+    promote(site, challenger, newest_namespace(site, challenger), override="it is better")
+    assert published_sets(site.home.runs) == (sets_of(at(0), challenger), challenger)
+
+    newer = good[-1]
+    shutil.rmtree(sets_of(at(0), newer))
+    with pytest.raises(ReleaseRefused, match=r"are gone .* for release .* which is older.* `matchloop retrain`"):
+        promote(site, newer, newest_namespace(site, newer))
+    active = site.online.deployment.active()
+    assert active is not None
+    assert active.release == challenger
+    keep_newest(site.home.runs)
+    assert published_sets(site.home.runs)[1] == challenger, "an old run, and its users are what is published"
 
 
 def test_data_that_shrank_is_trained_on_only_with_a_reason(redis_url: str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from offline_training.jobs.retrain import retrain
 from offline_training.jobs.train import train
 from offline_training.progress import Progress, silent
 from offline_training.runs.run import End, Run
-from offline_training.runs.runs import all_runs, published_release, published_sets
+from offline_training.runs.runs import all_runs, published
 from offline_training.runs.version import code_version
 from tests.tiny_job import Notes, TinyJob, tiny_job
 from tests.tiny_sets import write_sets
@@ -108,7 +108,9 @@ def expect_the_same(installation: Installation, begun: Begun, made: TrainResult)
     assert (base.rows().values == begun.base.rows().values).all()
     assert begun.first.namespace in job.online.deployment.namespaces(), "the way back stays open"
     assert sorted(path.name for path in job.home.releases.iterdir()) == sorted([begun.first.release, made.release])
-    assert published_release(published_sets(job.home.runs)) == made.release
+    last = published(job.home.runs)
+    assert last is not None
+    assert (last.release, last.run) == (made.release, installation.runs()[-1].manifest.id)
     assert [run.ended and run.ended.outcome for run in installation.runs()] == ["promoted"] * 2
     assert not list(installation.home.rglob("*.part"))
 

@@ -194,7 +194,7 @@ def test_a_release_is_removed_with_all_that_belongs_to_it_unless_it_is_needed(si
             remove(site, needed.release)
     assert find(site.home, spare.release[:8]) == spare.release
     assert remove(site, spare.release) > 10_000
-    assert not list(site.home.root.rglob(f"*{spare.release}*"))
+    assert list(site.home.root.rglob(f"*{spare.release}*")) == [site.home.removed / spare.release], "MLflow is to know"
     assert site.online.deployment.retired().keys() == {parent.namespace}
     with pytest.raises(InvalidInput, match=f"There is no release '{spare.release}'. There are "):
         find(site.home, spare.release)
@@ -230,7 +230,7 @@ def test_what_nobody_needs_is_collected_and_the_rest_stays(
     assert all(waste.bytes > 0 for waste in planned)
     assert collect(site, 1, GRACE, NOW) == planned
     assert set(kept(site.home)) == {parent.release, before.release, champion.release, newest.release}
-    assert not list(site.home.root.rglob(f"*{oldest.release}*"))
+    assert list(site.home.root.rglob(f"*{oldest.release}*")) == [site.home.removed / oldest.release]
     assert site.state.size(oldest.namespace, 0) == site.state.size(parent.namespace, 0) == 0
     assert site.state.position(before.namespace, 0) == Position(LOG, 5)
     assert collect(site, 1, GRACE, NOW) == []
@@ -264,3 +264,19 @@ def test_nothing_is_collected_while_somebody_trains(site: Site) -> None:
     sealed(site, 20)
     with undisturbed(site.home.root), pytest.raises(Unavailable, match="a training, a rollback"):
         collect(site, 1, GRACE, NOW)
+
+
+def test_mlflow_gives_up_its_copies_of_what_was_removed_once_it_answers(site: Site) -> None:
+    registry = Away()
+    away = dataclasses.replace(site, registry=registry)
+    serves, first, second = (sealed(site, count, created=count) for count in (20, 21, 22))
+    promote(site, *serves)
+    for active in (first, second):
+        remove(away, active.release)
+    assert follow(away) is not None
+    sealed(site, 22, created=22)  # the same again, before MLflow was told
+    registry.away = False
+    assert catch_up(away) is None
+    assert registry.discarded == [first.release]
+    assert follow(away) is None
+    assert registry.discarded == [first.release], "it was told once"

@@ -1,5 +1,6 @@
 """Skew between what was logged and what is recomputed: none on an honest log, and every kind of it is found."""
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -18,8 +19,8 @@ from feature_store.user_features import UserFeatures
 from infra.benchmarks.small_release import build_release, items
 from offline_training.evaluation.skew import Agreement, check_features
 from offline_training.progress import silent
-from offline_training.runs.run import Inputs
-from offline_training.runs.runs import SETS, begin
+from offline_training.runs.run import Inputs, Run
+from offline_training.runs.runs import SETS, begin, note_published
 from online_serving import decisions
 from online_serving.decisions import Provenance
 from online_serving.parameters import Parameters
@@ -45,7 +46,8 @@ class Trained:
             job="train", until_ms=None, excluded=[], settings="", seed=0, code="", log="", partitions=1,
             parent_release=None, parent_namespace=None,
         )  # fmt: skip
-        self.sets, releases = begin(self.home.runs, nothing, 1) / SETS, self.home.releases
+        run, releases = begin(self.home.runs, nothing, 1), self.home.releases
+        self.sets = run / SETS
         self.release = build_release(releases, catalogue=items(40), history_length=8)
         self.snapshot = Snapshot.load(releases, self.release)
         (self.sets / "users").mkdir(parents=True)
@@ -53,7 +55,7 @@ class Trained:
             zip(("items", "kinds", "times"), map(list, zip(*PUBLISHED, strict=True)), strict=True)
         )
         pq.write_table(pa.Table.from_pylist([row]), self.sets / "users" / "part-0.parquet")
-        (self.sets / "published").write_text(self.release)
+        note_published(self.home.runs, Run(run), self.release)
 
     def decide(self, time: int, history: list[HistoryEvent], seen: int) -> Decision:
         """What the pipeline answers with the history (newest first) and parameters up to the offset `seen`."""
@@ -168,6 +170,6 @@ def test_what_cannot_be_recomputed_is_said_so(home: Trained) -> None:
 def test_without_decisions_or_published_sets_the_remedy_is_named(home: Trained) -> None:
     with pytest.raises(InvalidInput, match="holds no decision"):
         home.check()
-    (home.sets / "published").unlink()
+    shutil.rmtree(home.sets)
     with pytest.raises(InvalidInput, match="No users were published"):
         home.check(home.decide(1_000, PAST, 0))

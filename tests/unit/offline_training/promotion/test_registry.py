@@ -92,6 +92,13 @@ def test_a_run_is_recorded_and_crowned(trained: Trained, settings: TrainingSetti
     assert liked not in answers[0]["items"]
     assert all(answer["predicted"] == sorted(answer["predicted"], reverse=True) for answer in answers)
 
+    registry.discard(release)
+    assert registry.follow({"champion": release}) == [release], "there is no version of it any more"
+    assert {file.path for file in client.list_artifacts(identity)} == logged - {"model"}
+    assert not list(tmp_path.glob(f"artifacts/**/{release}"))
+    assert client.get_run(identity).data.params["dimensions"] == "8", "what it was stays on record"
+    registry.discard(release)
+
 
 def _ask(model: str, histories: list[list[str]], folder: Path, uri: str) -> Any:
     """What the model answers in a process that knows MLflow and nothing of ours."""
