@@ -16,7 +16,7 @@ SmallDataset = Annotated[str, typer.Option(help="ml-100k or ml-1m.")]
 
 def register(bench: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (bandit, graph, lists, pay, regret, retrieval):
+    for command in (bandit, graph, lists, ope, pay, regret, retrieval):
         bench.command()(command)
 
 
@@ -62,6 +62,33 @@ def lists(
     from benchmarks.lists import rows, run
 
     present("lists", seed, lambda report: run(data, seed, report, dataset=dataset, out=out), check, as_json, rows)
+
+
+def ope(
+    logs: Annotated[int, typer.Option(min=1, help="Synthetic logs of each kind.")] = 1_000,
+    tuning: Annotated[
+        bool, typer.Option("--tuning", help="Use the seeds that intervals were chosen on, which are not reported.")
+    ] = False,
+    data: Data = None,
+    out: Picture = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure whether off-policy estimates are right and their intervals honest, on logs whose truth is known.
+
+    Example: `matchloop bench ope --data DIR --out ope.png`
+    """
+    from benchmarks.ope.bench import rows, run
+
+    present(
+        "ope",
+        seed,
+        lambda report: run(data, seed, report, logs=logs, tuning=tuning, out=out),
+        check,
+        as_json,
+        rows,
+    )
 
 
 def pay(

@@ -9,10 +9,10 @@ import numpy as np
 
 from feature_store.arrays import Int64
 from feature_store.contracts.experiments import BanditMode, Experiment
-from offline_training.experiment.greedy_policy import Exploration, LoggedSlate, greedy_choice, slate_log
 from offline_training.experiment.impressions import RewardedDecision, rewarded_decisions
-from offline_training.experiment.ope import OffPolicyEvaluation, evaluate
 from offline_training.experiment.statistics import PER, Comparison, Difference, Visits, compare
+from offline_training.off_policy.estimators import OffPolicyEvaluation, evaluate
+from offline_training.off_policy.greedy_policy import Exploration, LoggedSlate, greedy_choice, slate_log
 from streaming.settings import BanditSettings, RewardSettings
 
 THRESHOLDS = (1, 3, 5)  # positive interactions from which on an item counts as discovered

@@ -9,8 +9,9 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from offline_training.experiment.loop_metrics import Curve, Discovery, ExploredShare, LoopMetrics
-from offline_training.experiment.ope import OffPolicyEvaluation, Overlap, PolicyValue
 from offline_training.experiment.statistics import Arm, Comparison, Difference, Interval, SampleRatio
+from offline_training.off_policy.estimators import OffPolicyEvaluation, PolicyValue
+from offline_training.off_policy.overlap import Overlap
 from offline_training.report import text as report_text
 from offline_training.report.data import LoopReport, ModelQuality, Traffic, delay, figures
 from offline_training.report.report import alarms, log_to_mlflow, render, summary_table, write_report

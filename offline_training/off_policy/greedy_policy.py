@@ -7,7 +7,7 @@ import numpy as np
 
 from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
-from offline_training.experiment.ope import SlateLog
+from offline_training.off_policy.slate_log import SlateLog
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,32 +8,25 @@ import pytest
 
 from feature_store.arrays import Float64
 from feature_store.contracts.errors import InvalidInput
-from offline_training.experiment import ope
-from offline_training.experiment.greedy_policy import (
+from offline_training.off_policy import estimators as ope
+from offline_training.off_policy.greedy_policy import (
     Exploration,
     LoggedSlate,
     greedy_choice,
     logging_marginals,
     slate_log,
 )
+from offline_training.off_policy.slate_log import SlateLog, single_decisions
+from offline_training.off_policy.weights import cumulative_weights
 from streaming.bandit.exploration import choose_slate
 
 
-def single_position(rewards: list[float], target: list[float], logging: list[float]) -> ope.SlateLog:
-    n = len(rewards)
-    zeros = np.zeros((n, 1))
-    return ope.SlateLog(
-        users=np.arange(n),
-        present=np.ones((n, 1), dtype=bool),
-        rewards=np.array(rewards, dtype=np.float64)[:, None],
-        target=np.array(target, dtype=np.float64)[:, None],
-        logging=np.array(logging, dtype=np.float64)[:, None],
-        model=zeros,
-        model_target=zeros,
-    )
+def single_position(rewards: list[float], target: list[float], logging: list[float]) -> SlateLog:
+    columns = (np.array(column, dtype=np.float64) for column in (rewards, target, logging))
+    return single_decisions(np.arange(len(rewards)), *columns)
 
 
-def _with(**wrong: float) -> ope.SlateLog:
+def _with(**wrong: float) -> SlateLog:
     """Two decisions of one position, the second with one wrong number."""
     log = single_position([1, 0], [1, 1], [0.5, 0.5])
     log = log._replace(target_marginal=np.full((2, 1), 0.5), logging_marginal=np.full((2, 1), 0.5))
@@ -59,7 +52,7 @@ def test_importance_sampling_by_hand() -> None:
 
 def test_cumulative_weights_by_hand() -> None:
     # Slates of two positions with ratios (2, .5) and (0, 4), and one that stops after its first position.
-    log = ope.SlateLog(
+    log = SlateLog(
         users=np.array([0, 1, 1]),
         present=np.array([[True, True], [True, True], [True, False]]),
         rewards=np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]]),
@@ -68,7 +61,7 @@ def test_cumulative_weights_by_hand() -> None:
         model=np.zeros((3, 2)),
         model_target=np.zeros((3, 2)),
     )
-    assert ope.cumulative_weights(log).tolist() == [[2.0, 1.0], [0.0, 0.0], [2.0, 0.0]]
+    assert cumulative_weights(log).tolist() == [[2.0, 1.0], [0.0, 0.0], [2.0, 0.0]]
     # Rewards weighted: 1 (slate one, position two) + 2 (slate three, position one), over five impressions.
     assert ope.rips(log)[0].value == pytest.approx(3 / 5)
     # Position one: (0 + 0 + 2)/4 with 3/5 of the impressions; position two: 1/1 with 2/5.
@@ -83,10 +76,86 @@ def test_doubly_robust_by_hand() -> None:
     assert ope.doubly_robust(log)[0].value == pytest.approx((2 * 0.5 + 0) / 2 + 0.75)
 
 
+def test_shrinking_estimators_by_hand() -> None:
+    # Weights 2, 0, 4; q = .5 of what was shown and .75 under the policy.
+    log = single_position([1, 1, 0], [1, 0, 1], [0.5, 0.5, 0.25])._replace(
+        model=np.full((3, 1), 0.5), model_target=np.full((3, 1), 0.75)
+    )
+    assert ope.direct_method(log)[0].value == pytest.approx(0.75)
+    assert ope.shrunk(log, ope.CLIPPED, 3).value == pytest.approx((2 * 1 + 0 + 3 * 0) / 3)
+    assert ope.shrunk(log, ope.SWITCH, 3).value == pytest.approx((2 * 0.5 + 0 + 0) / 3 + 0.75)
+    # 9 * 2 / (4 + 9) and 9 * 4 / (16 + 9).
+    assert ope.shrunk(log, ope.SHRUNK, 3).value == pytest.approx((18 / 13 * 0.5 - 36 / 25 * 0.5) / 3 + 0.75)
+    for family in (ope.SWITCH, ope.SHRUNK):
+        assert ope.shrunk(log, family, math.inf).value == pytest.approx(ope.doubly_robust(log)[0].value)
+    assert ope.shrunk(log, ope.CLIPPED, math.inf).value == pytest.approx(ope.rips(log)[0].value)
+
+
+def test_no_limit_is_chosen_where_it_would_change_what_the_log_says() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.random(20_000) < 0.05  # the action that alone is ever rewarded, and that the policy always takes
+    log = single_position(
+        first.astype(float).tolist(), first.astype(float).tolist(), np.where(first, 0.05, 0.95).tolist()
+    )
+    found, parameter = ope.tuned(log, ope.CLIPPED)
+    assert found.value == pytest.approx(1, abs=0.05)
+    assert parameter >= 20
+
+
+def test_the_direct_method_is_for_one_position() -> None:
+    zeros = np.zeros((2, 2))
+    log = SlateLog(np.arange(2), np.ones((2, 2), np.bool_), zeros, zeros, np.ones((2, 2)), zeros, zeros)
+    with pytest.raises(InvalidInput, match="one item per decision, this log has 2"):
+        ope.direct_method(log)
+    assert "direct method" not in {estimate.estimator for estimate in ope.evaluate(log).estimates}
+
+
+def test_the_pseudo_inverse_is_unbiased_where_slots_are_filled_independently() -> None:
+    rng = np.random.default_rng(4)
+    values = np.array([[0.1, 0.5, 0.3], [0.6, 0.2, 0.4]])  # by slot and item
+    pi, pi_0 = np.array([0.7, 0.2, 0.1]), np.array([0.3, 0.3, 0.4])
+    found = []
+    for _ in range(200):
+        shown = rng.choice(3, (200, 2), p=pi_0)
+        chances = np.stack([values[0][shown[:, 0]], values[1][shown[:, 1]]], axis=1)
+        rewards = (rng.random((200, 2)) < chances).astype(np.float64)
+        log = SlateLog(
+            users=np.arange(200),
+            present=np.ones((200, 2), np.bool_),
+            rewards=rewards,
+            target=pi[shown],
+            logging=pi_0[shown],
+            model=np.zeros((200, 2)),
+            model_target=np.zeros((200, 2)),
+            target_marginal=pi[shown],
+            logging_marginal=pi_0[shown],
+        )
+        found.append(ope.pseudo_inverse(log)[0].value)
+    error = np.std(found) / np.sqrt(len(found))
+    assert abs(np.mean(found) - (values @ pi).mean()) < 3.5 * error
+
+
+def test_bounds_hold_for_a_declared_range_and_nothing_else() -> None:
+    log = single_position([1, 0, 2, 0], [0.5] * 4, [0.5] * 4)
+    found = ope.evaluate(log, reward_range=(0, 2)).bounds
+    assert found is not None
+    assert found.betting.value == pytest.approx(0.75)
+    assert ope.evaluate(log).bounds is None
+    with pytest.raises(InvalidInput, match=r"Rewards lie in 0\.0\.\.2\.0, the range that was declared is 0\.\.1"):
+        ope.evaluate(log, reward_range=(0, 1))
+
+
+def test_a_value_without_support_is_refused_with_the_reason() -> None:
+    assert ope.evaluate(single_position([0, 1] * 100, [0.5] * 200, [0.5] * 200)).refusal is None
+    refusal = ope.evaluate(single_position([0, 1] * 10, [0.5] * 20, [0.5] * 20)).refusal
+    assert refusal is not None
+    assert "20 logged decisions are worth only 20.0" in refusal
+
+
 def test_evaluating_the_logging_policy_gives_the_plain_mean() -> None:
     rng = np.random.default_rng(3)
     p = rng.uniform(0.1, 1, (40, 3))
-    log = ope.SlateLog(
+    log = SlateLog(
         users=np.arange(40) // 2,
         present=np.ones((40, 3), dtype=bool),
         rewards=rng.integers(0, 2, (40, 3)).astype(np.float64),
@@ -120,7 +189,7 @@ def test_evaluating_the_logging_policy_gives_the_plain_mean() -> None:
         (_with()._replace(logging_marginal=None), "marginal probabilities of one policy, but not of the other"),
     ],
 )
-def test_impossible_logs_are_refused(log: ope.SlateLog, complaint: str) -> None:
+def test_impossible_logs_are_refused(log: SlateLog, complaint: str) -> None:
     with pytest.raises(InvalidInput, match=complaint):
         ope.evaluate(log)
 
