@@ -7,6 +7,16 @@ import msgspec
 import numpy as np
 
 from feature_store.arrays import Bool, Float64, Int64
+from offline_training.evaluation.differences import (
+    CHAMPION,
+    EVERYBODY,
+    KNOWN_USERS,
+    NEW_ITEMS,
+    NEW_USERS,
+    RECENT_POPULARITY,
+    Difference,
+    difference,
+)
 from offline_training.evaluation.holdout import (
     CANDIDATES,
     RECALL_SIZE,
@@ -15,44 +25,28 @@ from offline_training.evaluation.holdout import (
     asked_user,
     baseline_scores,
 )
-from offline_training.evaluation.metrics import auc, interval, ndcg, places, recall
+from offline_training.evaluation.metrics import auc, ndcg, places, recall
+from offline_training.evaluation.shown import Evidence
 from offline_training.retrieval.dataset import Catalogue
 from offline_training.retrieval.sequences import Sequences
-from online_serving.pipeline.features import candidate_features
+from online_serving.pipeline.candidates import from_index
+from online_serving.pipeline.features import EncodedUser, candidate_features
 from online_serving.pipeline.offline import two_stage_order
 from online_serving.snapshot import Snapshot
 
-CHAMPION, RECENT_POPULARITY = "champion", "recent popularity"
-RECALL, NDCG, GAUC = f"retrieval's recall@{RECALL_SIZE}", f"NDCG@{TOP_SIZE} of the served order", "GAUC of the ranker"
-EVERYBODY, NEW_USERS, NEW_ITEMS = "everybody", "new users", "new items"
+RECALL, NDCG = f"retrieval's recall@{RECALL_SIZE}", f"NDCG@{TOP_SIZE} of the served order"
+GAUC, INDEX = "GAUC of the ranker", f"the index's recall@{RECALL_SIZE}"
+COVERAGE = f"items among somebody's first {TOP_SIZE}"
 MAX_USERS = 2_000
 _SAMPLED = 200  # items that the ranker orders for the GAUC, beside the positives
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """What the release has more of a metric than the other, as a mean over users, and its interval of 95 %; None:
-    endless, for there are fewer than two users."""
-
-    metric: str
-    against: str
-    among: str  # everybody, or a slice
-    users: int
-    release: float
-    other: float
-    low: float | None
-    high: float | None
-
-    @property
-    def mean(self) -> float:
-        """The difference."""
-        return self.release - self.other
-
-
 class Comparison(msgspec.Struct, frozen=True):
-    """All differences that could be measured. champion: a release id."""
+    """All differences that could be measured. champion: a release id. evidence: None if nothing was shown meanwhile."""
 
     champion: str | None
     differences: list[Difference]
+    evidence: Evidence | None = None
 
 
 class _Answers(NamedTuple):
@@ -60,7 +54,9 @@ class _Answers(NamedTuple):
 
     recall: Float64
     ndcg: Float64
-    auc: Float64 | None
+    auc: Float64 | None = None
+    indexed: Float64 | None = None  # the share of the nearest items that the index finds
+    coverage: float | None = None  # the share of all items that somebody sees first
 
 
 def compare(
@@ -119,7 +115,7 @@ def _answers(snapshot: Snapshot, position: Int64, questions: Sequence[Question],
     number = np.full(snapshot.size, -1, dtype=np.int64)  # by position, the item's number in the catalogue
     number[position[universe]] = np.flatnonzero(universe)
     sample = np.random.default_rng(0).permutation(np.flatnonzero(universe))[:_SAMPLED]
-    rows = []
+    rows, seen_first = [], set[int]()
     for question in questions:
         user = asked_user(snapshot, question)
         unseen = universe.copy()
@@ -134,9 +130,19 @@ def _answers(snapshot: Snapshot, position: Int64, questions: Sequence[Question],
         positives = np.array(sorted(question.positives), np.int64)
         pool = np.union1d(sample[unseen[sample]], positives)
         predicted = snapshot.towers.predict(candidate_features(snapshot, user, position[pool]))
-        rows.append((*_measured(retrieval, served, positives), auc(predicted, np.isin(pool, positives))))
+        ranked = auc(predicted, np.isin(pool, positives))
+        rows.append((*_measured(retrieval, served, positives), ranked, _found(snapshot, user, allowed)))
+        seen_first.update(best.items[:TOP_SIZE].tolist())
     table = np.array(rows)
-    return _Answers(table[:, 0], table[:, 1], table[:, 2])
+    return _Answers(table[:, 0], table[:, 1], table[:, 2], table[:, 3], len(seen_first) / int(universe.sum()))
+
+
+def _found(snapshot: Snapshot, user: EncodedUser, allowed: Bool) -> float:
+    """The share of the nearest RECALL_SIZE items that the index finds. NaN if nothing is allowed."""
+    every = np.flatnonzero(allowed)
+    nearest = every[np.argsort(-(snapshot.vectors[every] @ user.vector), kind="stable")[:RECALL_SIZE]]
+    found = from_index(snapshot, user, allowed, RECALL_SIZE)
+    return float(np.isin(nearest, found).mean()) if len(nearest) else float("nan")
 
 
 def _of_scores(scores: Float64, questions: Sequence[Question], universe: Bool) -> _Answers:
@@ -146,7 +152,7 @@ def _of_scores(scores: Float64, questions: Sequence[Question], universe: Bool) -
         masked[question.seen] = -np.inf
         rows.append(_measured(masked, masked, np.array(sorted(question.positives), np.int64)))
     table = np.array(rows)
-    return _Answers(table[:, 0], table[:, 1], None)
+    return _Answers(table[:, 0], table[:, 1])
 
 
 def _measured(retrieval: Float64, served: Float64, positives: Int64) -> tuple[float, float]:
@@ -156,30 +162,33 @@ def _measured(retrieval: Float64, served: Float64, positives: Int64) -> tuple[fl
 def _differences(
     against: str, ours: _Answers, theirs: _Answers, questions: Sequence[Question], among: str | None = None
 ) -> list[Difference]:
+    everybody = np.ones(len(questions), np.bool_)
     strangers = np.array([not question.events for question in questions], dtype=np.bool_)
-    slices = (
-        {EVERYBODY: np.ones(len(questions), np.bool_), NEW_USERS: strangers}
-        if among is None
-        else {among: np.ones(len(questions), np.bool_)}
-    )
+    slices = {among: everybody} if among else {EVERYBODY: everybody, KNOWN_USERS: ~strangers, NEW_USERS: strangers}
     found = []
     for name, rows in slices.items():
-        for metric, mine, other in zip((RECALL, NDCG, GAUC), ours, theirs, strict=True):
+        for metric, mine, other in (
+            (RECALL, ours.recall, theirs.recall),
+            (NDCG, ours.ndcg, theirs.ndcg),
+            (GAUC, ours.auc, theirs.auc),
+            (INDEX, ours.indexed, theirs.indexed),
+        ):
             if mine is None or other is None:
                 continue
             both = rows & np.isfinite(mine) & np.isfinite(other)
             if both.any():
-                _, low, high = interval(mine[both] - other[both])
-                found.append(
-                    Difference(
-                        metric=metric,
-                        against=against,
-                        among=name,
-                        users=int(both.sum()),
-                        release=float(mine[both].mean()),
-                        other=float(other[both].mean()),
-                        low=low if np.isfinite(low) else None,
-                        high=high if np.isfinite(high) else None,
-                    )
-                )
+                found.append(difference(metric, against, name, mine[both], other[both]))
+    if ours.coverage is not None and theirs.coverage is not None:
+        found.append(
+            Difference(
+                metric=COVERAGE,
+                against=against,
+                among=EVERYBODY,
+                users=len(questions),
+                release=ours.coverage,
+                other=theirs.coverage,
+                low=None,
+                high=None,
+            )
+        )
     return found

@@ -1,7 +1,7 @@
 """Logged decisions with their rewards, from the events of the lake."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from feature_store.arrays import Bool
+from feature_store.bandit_state import Position
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import MAX_VALUE
+from feature_store.definitions import HistoryEvent
 from streaming.bandit.rewards import reward
-from streaming.settings import RewardSettings
+from streaming.lake_files import files
+from streaming.settings import VIEW, RewardSettings
 
-_DECISION = ["id", "user", "time", "surface", "variant", "items", "shown", "mean", "bonus", "probabilities"]
+_DECISION = [
+    *("id", "user", "time", "surface", "variant", "release", "items", "shown"),
+    *("predicted", "mean", "bonus", "probabilities"),
+]
+_PAST = ["history", "history_kinds", "history_times", "profile"]
 _FEEDBACK = ["id", "user", "decision", "item", "type", "value", "received"]
 
 
@@ -29,11 +37,16 @@ class RewardedDecision:
     time: int  # ms since the epoch
     surface: str
     variant: str
+    release: str
     shown: list[str]  # the slate, in position order
-    mean: NDArray[np.float64]  # (m,) of the exploration set, the slate first
+    predicted: NDArray[np.float64]  # (m,) of the exploration set, the slate first
+    mean: NDArray[np.float64]  # (m,)
     bonus: NDArray[np.float64]  # (m,)
     probabilities: NDArray[np.float64]  # (s,)
     rewards: NDArray[np.float64]  # (s,)
+    seen: Bool  # (s,) False: its client reports views, and reported nothing of the item
+    history: list[HistoryEvent] = field(default_factory=list)  # that it was made with, newest first, where asked for
+    profile: list[str] = field(default_factory=list)  # the same
 
 
 def rewarded_decisions(lake: Path, logs: Sequence[str], rewards: RewardSettings) -> list[RewardedDecision]:
@@ -46,10 +59,20 @@ def rewarded_decisions(lake: Path, logs: Sequence[str], rewards: RewardSettings)
     for log in logs:
         # A user's decisions and feedback share a partition: each can be joined by itself.
         for partition in sorted((lake / "events" / f"log={log}").glob("partition=*")):
-            decisions, feedback = _read(partition)
+            decisions, feedback = _read(partition, 0, _DECISION)
             found += _join(decisions, feedback, rewards)
     if not found:
         raise InvalidInput(f"The lake {lake} has no decisions of the logs {list(logs)}. Is the sink running?")
+    return sorted(found, key=lambda decision: decision.time)
+
+
+def rewarded_since(lake: Path, ends: Sequence[Position], rewards: RewardSettings) -> list[RewardedDecision]:
+    """The same of the decisions from the ends on, which are per partition, with what they were made with; none if there
+    are none."""
+    found: list[RewardedDecision] = []
+    for partition, end in enumerate(ends):
+        folder = lake / "events" / f"log={end.log}" / f"partition={partition}"
+        found += _join(*_read(folder, end.offset, [*_DECISION, *_PAST]), rewards)
     return sorted(found, key=lambda decision: decision.time)
 
 
@@ -72,31 +95,40 @@ def _join(
             events.setdefault((row["decision"], row["item"]), []).append((row["type"], row["value"]))
     for row in decisions:
         shown = row["items"][: row["shown"]]
-        came = (events.get((row["id"], item)) for item in shown)
+        came = [events.get((row["id"], item)) for item in shown]
         earned = [reward(rewards, what) if what else rewards.silence for what in came]
+        views = any(kind == VIEW for what in came for kind, _ in what or ())
         yield RewardedDecision(
             user=row["user"],
             time=row["time"],
             surface=row["surface"],
             variant=row["variant"],
+            release=row["release"],
             shown=shown,
+            predicted=np.array(row["predicted"], dtype=np.float64),
             mean=np.array(row["mean"], dtype=np.float64),
             bonus=np.array(row["bonus"], dtype=np.float64),
             probabilities=np.array(row["probabilities"], dtype=np.float64),
             rewards=np.array(earned, dtype=np.float64),
+            seen=np.array([bool(what) or not views for what in came], dtype=np.bool_),
+            history=list(map(HistoryEvent, *(row[name] for name in _PAST[:3]))) if "history" in row else [],
+            profile=row.get("profile", []),
         )
 
 
-def _read(partition: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Decisions that were not withdrawn, and feedback, of one partition, each in log order."""
-    columns = list(dict.fromkeys(["kind", "offset", "position", *_DECISION, *_FEEDBACK]))
+def _read(
+    partition: Path, start: int, of_decisions: Sequence[str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Decisions that were not withdrawn, and feedback, of one partition from an offset on, each in log order."""
+    columns = list(dict.fromkeys(["kind", "offset", "position", *of_decisions, *_FEEDBACK]))
     schema = pa.schema([EVENTS.field(name) for name in columns])
-    files = [pq.read_table(path, columns=columns, partitioning=None) for path in partition.glob("[0-9]*-*.parquet")]
-    table = pa.concat_tables([schema.empty_table(), *files])
+    paths = [path for _, end, path in files(partition) if end > start]
+    read = [pq.read_table(path, columns=columns, partitioning=None) for path in paths]
+    table = pa.concat_tables([schema.empty_table(), *read]).filter(pc.field("offset") >= start)
     table = table.sort_by([("offset", "ascending"), ("position", "ascending")])
     kinds = table["kind"]
     withdrawn = table.filter(pc.equal(kinds, "withdrawal"))["decision"]
     shown = pc.and_(pc.equal(kinds, "decision"), pc.invert(pc.is_in(table["id"], withdrawn)))
-    decisions = table.filter(shown).select(_DECISION).to_pylist()
+    decisions = table.filter(shown).select(of_decisions).to_pylist()
     feedback = table.filter(pc.equal(kinds, "feedback")).select(_FEEDBACK).to_pylist()
     return decisions, feedback

@@ -24,7 +24,8 @@ from offline_training.data.shrinking import shrunk
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.evaluation.comparison import Comparison, compare
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
-from offline_training.evaluation.unseen import positives_since
+from offline_training.evaluation.shown import compare_shown, explored_likes, slates_of
+from offline_training.experiment.impressions import rewarded_since
 from offline_training.jobs.job import TrainJob, TrainResult
 from offline_training.progress import Progress, section
 from offline_training.promotion.aliases import follow
@@ -172,27 +173,44 @@ def release_of(job: TrainJob, run: Run, trained: Trained) -> str:
 
 
 def evaluated(job: TrainJob, run: Run, trained: Trained, release: str) -> dict[str, float]:
-    """The release's metrics, with those of held-out positives if there are any."""
+    """The release's metrics, with those of held-out positives if there are any, and how it compares with what serves on
+    what neither has seen."""
 
     def measured() -> Measured:
         metrics: dict[str, float | None] = {**_manifest(job, release).metrics}
         known, recent = (trained.catalogue, trained.sequences), job.training.recent_days
-        unseen = positives_since(job.home.lake, _read_up_to(run), job.rewards)
+        snapshot, champion = Snapshot.load(job.home.releases, release), _champion(job, run)
+        held_out: dict[str, frozenset[str]] = {}
         if job.until_ms is not None:
             held_out = positives_from(job.home.lake, job.until_ms, job.training.positive_value)
             questions = held_out_questions(*known, held_out)
             if questions:
-                snapshot = Snapshot.load(job.home.releases, release)
                 metrics |= evaluate_release(snapshot, *known, questions, recent)
-            if run.manifest.inputs.parent_release is None:  # else what came online is later than what was held out
-                unseen = held_out
-        questions = held_out_questions(*known, unseen)
-        if not questions:
-            return Measured(metrics)
-        snapshot, champion = Snapshot.load(job.home.releases, release), _champion(job, run)
-        return Measured(metrics, compare(snapshot, champion, *known, questions, recent))
+        if run.manifest.inputs.parent_release is None:  # else what came online is later than what was held out
+            questions = held_out_questions(*known, held_out)
+            return Measured(metrics, compare(snapshot, None, *known, questions, recent) if questions else None)
+        return Measured(metrics, _on_what_came_since(job, run, trained, snapshot, champion))
 
     return run.step("evaluation", Measured, measured).numbers()
+
+
+def _on_what_came_since(
+    job: TrainJob, run: Run, trained: Trained, release: Snapshot, champion: Snapshot | None
+) -> Comparison:
+    """The champion chose what users saw since the run began: that counts where it is weighed out, or not at all."""
+    shown = rewarded_since(job.home.lake, _read_up_to(run), job.rewards)
+    likes = explored_likes(shown, job.rewards.positive)
+    imported = positives_from(job.home.lake, run.manifest.created, job.training.positive_value)
+    unseen = {user: likes.get(user, frozenset()) | imported.get(user, frozenset()) for user in {*likes, *imported}}
+    known = trained.catalogue, trained.sequences
+    questions = held_out_questions(*known, unseen)
+    found = compare(release, champion, *known, questions, job.training.recent_days)
+    closed = job.clock.now_ms() - job.rewards.window_seconds * 1000
+    slates = [] if champion is None else slates_of(shown, release, champion, job.rewards.positive, closed)
+    if not slates:
+        return found
+    differences, evidence = compare_shown(slates)
+    return Comparison(found.champion, [*differences, *found.differences], evidence)
 
 
 def _read_up_to(run: Run) -> list[Position]:

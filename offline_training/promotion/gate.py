@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -9,19 +10,16 @@ import msgspec
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import Manifest
 from feature_store.durable import write_file
-from offline_training.evaluation.comparison import (
-    EVERYBODY,
-    NDCG,
-    RECENT_POPULARITY,
-    Comparison,
-    Difference,
-)
+from offline_training.evaluation.comparison import NDCG, Comparison
+from offline_training.evaluation.differences import CHAMPION, EVERYBODY, RECENT_POPULARITY, Difference
+from offline_training.evaluation.shown import SLATES
 
 RECALL_MARGIN = 0.8  # of popularity's recall on the validation window: retrieval feeds a ranker that knows popularity
 CHAMPION_MARGIN = 0.5  # of the champion's hit rate, which was measured on another window
 RECALL = "validation_{}_recall_at_50"
 COVERAGE = 0.99  # of the items; training connects every one
 HIT_RATE = "validation_retrieval_hit_rate_at_10"
+LEAST_USERS = 30  # from which on a normal interval is believed
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +83,8 @@ def judge(
 def gate(candidate: Manifest, champion: Manifest | None, comparison: Comparison | None = None) -> list[str]:
     """Reasons against serving the candidate; none if it may serve. Metrics that either side lacks are not compared, and
     a shortfall that two standard errors explain is none. What was compared in pairs counts if its interval says so
-    surely, and only on what was liked before anything served: later likes are of what the champion showed."""
+    surely: the served order against recent popularity, and the order within slates against the champion, if enough was
+    explored to weigh out that the champion chose them."""
     metrics = candidate.metrics
     reasons = [
         f"metric {name} is {value}"
@@ -104,8 +103,11 @@ def gate(candidate: Manifest, champion: Manifest | None, comparison: Comparison 
             f"{coverage:.1%} of the items are connected to clusters of users, below {COVERAGE:.0%}: who likes the "
             "others cannot be learnt"
         )
-    if comparison is not None and comparison.champion is None:
-        reasons += [found for difference in comparison.differences if (found := _loss(difference)) is not None]
+    if comparison is not None:
+        counted = [(RECENT_POPULARITY, NDCG)]
+        if comparison.evidence is not None and comparison.evidence.tells:
+            counted.append((CHAMPION, SLATES))
+        reasons += [_loss(one) for one in comparison.differences if _is_lost(one, counted)]
     hit_rate = metrics.get(HIT_RATE)
     before = None if champion is None else champion.metrics.get(HIT_RATE)
     if hit_rate is not None and before is not None:
@@ -116,12 +118,14 @@ def gate(candidate: Manifest, champion: Manifest | None, comparison: Comparison 
     return reasons
 
 
-def _loss(difference: Difference) -> str | None:
-    """Why a difference speaks against the release, None if it does not: its served order is surely behind recent
-    popularity. Slices are reported, and are no reason."""
-    asked = (difference.against, difference.metric, difference.among)
-    if asked != (RECENT_POPULARITY, NDCG, EVERYBODY) or difference.high is None or difference.high >= 0.0:
-        return None
+def _is_lost(difference: Difference, counted: Collection[tuple[str, str]]) -> bool:
+    """Whether it surely speaks against the release. Slices are reported, and are no reason."""
+    asked = (difference.against, difference.metric)
+    known = difference.among == EVERYBODY and difference.users >= LEAST_USERS and asked in counted
+    return known and difference.high is not None and difference.high < 0.0
+
+
+def _loss(difference: Difference) -> str:
     return (
         f"{difference.metric} is {difference.release:.4f}, that of {difference.against} {difference.other:.4f} on the "
         f"same {difference.users:,} users (difference at most {difference.high:+.4f})"

@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 from html import escape
 
-from offline_training.evaluation.comparison import Difference
+from offline_training.evaluation.comparison import Comparison
+from offline_training.evaluation.differences import Difference
+from offline_training.evaluation.shown import LEAST_EXPLORED_LIKES
 from offline_training.promotion.gate import Verdict
 
 _PAGE = """<!doctype html>
@@ -12,7 +14,7 @@ _PAGE = """<!doctype html>
 table{{border-collapse:collapse}}td,th{{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:left}}
 td.n{{text-align:right;font-variant-numeric:tabular-nums}}.bad{{color:#a00}}.good{{color:#070}}</style>
 <h1>Release {release}: {outcome}</h1>
-<p>{when}. {compared}</p>{reasons}{override}{table}
+<p>{when}. {compared}</p>{reasons}{override}{evidence}{table}
 """
 
 
@@ -33,9 +35,28 @@ def verdict_page(verdict: Verdict) -> str:
         compared=escape(compared),
         reasons=f"<h2>Reasons against</h2><ul>{reasons}</ul>" if reasons else "",
         override=f"<p>Overridden: {escape(verdict.override)}</p>" if verdict.override else "",
+        evidence=_evidence(verdict.comparison),
         table=f"<table><tr>{head}</tr>{rows}</table><p>Means over users; differences in pairs, with 95 % intervals.</p>"
         if differences
         else "<p>No interactions that neither release had seen: nothing was measured in pairs.</p>",
+    )
+
+
+def _evidence(comparison: Comparison | None) -> str:
+    """What the figures of slates rest on."""
+    if comparison is None or (found := comparison.evidence) is None:
+        return ""
+    believed = (
+        "that is enough to know how far down people look, and a sure loss of the order within slates counts"
+        if found.tells
+        else f"with fewer than {LEAST_EXPLORED_LIKES} likes of these it is not known how far down people look, and the "
+        "order within slates does not count"
+    )
+    return (
+        f"<p>While it was trained, {found.slates:,} slates with {found.impressions:,} items were shown, "
+        f"{found.explored:,} of them by exploration: {believed}. {found.likes:,} likes weigh as much as "
+        f"{found.effective_likes:,.0f} of equal weight; attention at place k is taken to be "
+        f"k<sup>-{found.position_exponent:.2f}</sup>.</p>"
     )
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from offline_training.data.summary import TrainingSetSummary
+from offline_training.evaluation.differences import EVERYBODY
+from offline_training.evaluation.shown import SLATES
 from offline_training.jobs.retrain import retrain
 from offline_training.jobs.train import train
 from offline_training.progress import Progress, silent
@@ -15,6 +17,8 @@ from offline_training.promotion.gate import Verdict
 from offline_training.promotion.promote import newest_namespace, promote
 from offline_training.promotion.releases import roles
 from offline_training.runs.runs import SETS, keep_newest, published_sets, run_of_release
+from tests.events import decision, feedback
+from tests.lakes import put_log
 from tests.tiny_job import Notes, TinyJob, tiny_job
 
 
@@ -87,3 +91,30 @@ def test_data_that_shrank_is_trained_on_only_with_a_reason(redis_url: str, tmp_p
     assert (
         job.registry.verdicts[made.release]["verdict.json"] == (job.home.verdicts / f"{made.release}.json").read_text()
     )
+
+
+def test_what_people_were_shown_meanwhile_is_in_the_verdict(redis_url: str, tmp_path: Path) -> None:
+    """Forty people like the first and the third of three items while the release is trained."""
+    first = train(dataclasses.replace(tiny_job(tmp_path, redis_url, "shown"), log="x-y"), silent)
+
+    class Visited(TinyJob):
+        def make_sets(self, lake: Path, out: Path, progress: Progress) -> TrainingSetSummary:
+            for number in range(40):
+                made = decision(f"u{number}", 2_000_000, ["drama00", "horror00", "drama01"], release=first.release)
+                likes = (feedback(made, item, "like", event=item) for item in ("drama00", "drama01"))
+                put_log(self.home.lake, made, *likes, start=3 * number)
+            return super().make_sets(lake, out, progress)
+
+    job = Visited(**vars(dataclasses.replace(tiny_job(tmp_path, redis_url, "shown", now=2_000_000), log="x-y")))
+    made = retrain(job, silent)
+    verdict = Verdict.load(job.home.verdicts, made.release)
+    assert verdict is not None
+    assert verdict.comparison is not None
+    evidence = verdict.comparison.evidence
+    assert evidence is not None
+    assert (evidence.slates, evidence.impressions, evidence.likes) == (40, 120, 80)
+    found = {one.metric: one for one in verdict.comparison.differences if one.among == EVERYBODY}
+    assert found[SLATES].users == 40
+    assert found[SLATES].other == 1 / 2, "it predicted the same of all of them"
+    assert isinstance(job.registry, Notes)
+    assert "40 slates with 120 items were shown" in job.registry.verdicts[made.release]["verdict.html"]

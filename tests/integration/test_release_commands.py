@@ -14,7 +14,8 @@ from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from infra.cli import app
-from offline_training.evaluation.comparison import CHAMPION, EVERYBODY, NDCG, Comparison, Difference
+from offline_training.evaluation.comparison import NDCG, Comparison
+from offline_training.evaluation.differences import CHAMPION, EVERYBODY, Difference
 from offline_training.promotion.promote import promote
 from offline_training.promotion.releases import Site
 from tests.releases import sealed, small_site

@@ -7,20 +7,17 @@ import pytest
 
 from feature_store.contracts.catalogue import Item
 from infra.benchmarks.small_release import build_release
-from offline_training.evaluation.comparison import (
+from offline_training.evaluation.comparison import COVERAGE, GAUC, INDEX, NDCG, RECALL, Comparison, compare
+from offline_training.evaluation.differences import (
     CHAMPION,
     EVERYBODY,
-    GAUC,
-    NDCG,
     NEW_ITEMS,
     NEW_USERS,
-    RECALL,
     RECENT_POPULARITY,
-    Comparison,
     Difference,
-    compare,
 )
 from offline_training.evaluation.holdout import evaluate_release, held_out_questions
+from offline_training.evaluation.shown import CALIBRATION, SLATES, Evidence
 from offline_training.promotion.gate import gate
 from offline_training.release.write import write_release
 from offline_training.settings import TrainingSettings
@@ -60,7 +57,9 @@ def compared(release: Snapshot, champion: Snapshot | None, trained: Trained) -> 
 def test_a_release_differs_from_itself_by_nothing(learnt: Snapshot, trained: Trained) -> None:
     found = compared(learnt, learnt, trained)
     against = {key: one for key, one in found.items() if key[1] == CHAMPION}
-    assert {key[0] for key in against} == {RECALL, NDCG, GAUC}
+    assert {key[0] for key in against} == {RECALL, NDCG, GAUC, INDEX, COVERAGE}
+    assert found[INDEX, CHAMPION, EVERYBODY].release == 1, "the index of so few items is exact"
+    assert 10 / len(ITEMS) <= found[COVERAGE, CHAMPION, EVERYBODY].release <= 1
     for one in against.values():
         assert one.mean == 0
         assert (one.low, one.high) in ((0, 0), (None, None))
@@ -96,29 +95,41 @@ def test_what_knows_nothing_of_taste_loses(learnt: Snapshot, arbitrary: Snapshot
 
 
 def difference(
-    against: str, high: float | None, other: float = 0.2, metric: str = NDCG, among: str = EVERYBODY
+    against: str, high: float | None, metric: str = NDCG, among: str = EVERYBODY, users: int = 30
 ) -> Difference:
     low = None if high is None else high - 0.1
     return Difference(
-        metric=metric, against=against, among=among, users=9, release=0.1, other=other, low=low, high=high
+        metric=metric, against=against, among=among, users=users, release=0.1, other=0.2, low=low, high=high
     )
+
+
+def evidence(explored_likes: int) -> Evidence:
+    return Evidence(
+        slates=9, impressions=9, explored=9, explored_likes=explored_likes, likes=9, effective_likes=9.0,
+        position_exponent=0.0,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("one", "refused"),
     [
-        (difference(CHAMPION, -0.1), False),
+        (difference(CHAMPION, -0.1), False),  # of the whole order: what was explored is of what the champion offers
         (difference(RECENT_POPULARITY, None), False),
         (difference(RECENT_POPULARITY, -0.1, among=NEW_USERS), False),
         (difference(RECENT_POPULARITY, -0.0001), True),
+        (difference(RECENT_POPULARITY, -0.0001, users=29), False),
         (difference(RECENT_POPULARITY, 0.0001), False),
         (difference(RECENT_POPULARITY, -0.1, metric=RECALL), False),  # retrieval alone does not serve
         (difference(RECENT_POPULARITY, -0.1, among=NEW_ITEMS), False),
+        (difference(CHAMPION, -0.0001, metric=SLATES), True),
+        (difference(CHAMPION, 0.0001, metric=SLATES), False),
+        (difference(CHAMPION, -0.1, metric=SLATES, among=NEW_USERS), False),
+        (difference(CHAMPION, -0.1, metric=CALIBRATION), False),
     ],
 )
 def test_only_a_sure_loss_is_a_reason(learnt: Snapshot, one: Difference, refused: bool) -> None:
-    reasons = gate(learnt.manifest, None, Comparison(None, [one]))
+    reasons = gate(learnt.manifest, None, Comparison("c", [one], evidence(30)))
     assert bool(reasons) == refused
-    chosen_by_the_champion = Comparison("c", [one])
-    assert gate(learnt.manifest, None, chosen_by_the_champion) == []
+    little = gate(learnt.manifest, None, Comparison("c", [one], evidence(29)))
+    assert bool(little) == (refused and one.against == RECENT_POPULARITY), "too little was explored"
     assert np.isfinite(one.mean)

@@ -136,8 +136,9 @@ def rewarded(
     means = np.array(mean if mean is not None else [0.0] * len(shown))
     n = len(shown)
     return RewardedDecision(
-        "u", time, "home", "explore", shown, means, np.zeros(len(means)), np.ones(n), np.array(rewards)
-    )
+        "u", time, "home", "explore", "r", shown, means, means, np.zeros(len(means)), np.ones(n), np.array(rewards),
+        np.ones(n, np.bool_),
+    )  # fmt: skip
 
 
 def test_explored_share_counts_what_was_not_the_best_left() -> None:
