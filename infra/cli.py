@@ -22,6 +22,7 @@ from infra.commands import (
     online,
     processes,
     release,
+    replay,
     settings,
     stack,
     state,
@@ -45,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for module in (
-    *(demo, stack, data, training, release, gc, online, learning, state, features, users),
+    *(demo, stack, data, training, release, replay, gc, online, learning, state, features, users),
     *(deadletter, bench, doctor, settings, processes),
 ):
     module.register(app)

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +54,22 @@ def show(value: Any, words: str, as_json: bool) -> None:
         typer.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode())
     else:
         typer.echo(words)
+
+
+def moment(option: str, text: str) -> int:
+    """A time (ms since the epoch) as the value of an option: ISO, of UTC unless it says otherwise, or milliseconds.
+    Raises InvalidInput for anything else."""
+    from feature_store.contracts.errors import InvalidInput
+
+    if text.isdecimal():
+        return int(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(
+            f"{option} {text!r} is not a time. Give 2026-01-31T12:00, or milliseconds since 1970."
+        ) from None
+    return int(time.replace(tzinfo=time.tzinfo or UTC).timestamp() * 1000)
 
 
 def table(rows: list[list[str]]) -> str:

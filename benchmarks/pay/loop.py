@@ -6,6 +6,7 @@ opinions and look at the same places, and what is drawn at random in a visit is 
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -44,13 +45,14 @@ class Run(NamedTuple):
     seconds: float
 
 
-def run(prepared: Prepared, arm: Arm, seed: int) -> Run:
-    """Plays an arm. seed: of the visitors' order, their opinions and what is drawn in a visit."""
+def run(prepared: Prepared, arm: Arm, seed: int, record: Callable[[list[Event]], None] | None = None) -> Run:
+    """Plays an arm. seed: of the visitors' order, their opinions and what is drawn in a visit. record: takes what the
+    log gets, record by record."""
     world, began = prepared.world, time.process_time()
     liked_by, visitors = opinions(world, seed), schedule(world, seed)
     shown = np.full((len(visitors), world.slate), _NOTHING)
     liked = np.zeros(shown.shape, np.bool_)
-    player = _Player(prepared, arm)
+    player = _Player(prepared, arm, record)
     waiting: deque[tuple[int, Bool, Bool]] = deque()  # visits whose feedback is on its way, the likes and looks in them
     for visit, visitor in enumerate(visitors.tolist()):
         turn, start = divmod(visit, len(world.visitors))
@@ -68,10 +70,15 @@ def run(prepared: Prepared, arm: Arm, seed: int) -> Run:
     return Run(visitors, shown, liked, time.process_time() - began)
 
 
+def visitor_key(number: int) -> str:
+    """The user key of a visitor."""
+    return _KEYRING.user_key(str(number))
+
+
 class _Player:
     """One arm's copy of an installation."""
 
-    def __init__(self, prepared: Prepared, arm: Arm) -> None:
+    def __init__(self, prepared: Prepared, arm: Arm, record: Callable[[list[Event]], None] | None) -> None:
         first = prepared.snapshots[0]
         namespace = Namespace(
             id=namespace_id(prepared.release, 1),
@@ -84,7 +91,7 @@ class _Player:
             starts=[Start(learning=arm.learns)],
             memory_days=arm.bandit.memory_days,
         )
-        self._prepared, self._arm = prepared, arm
+        self._prepared, self._arm, self._record = prepared, arm, record
         # A view is no history: it says nothing to an arm that does not learn.
         self._views = prepared.world.reports_views and arm.learns and arm.mode is not BanditMode.OFF
         self._pipeline = Pipeline(arm.serving, arm.bandit)
@@ -92,7 +99,7 @@ class _Player:
         self._parameters = Parameters(first.graph, [], [0], namespace.decay, first.unknown)
         self._fold = Fold(namespace, RewardSettings(), namespace.starts[0])
         self._provenance = (prepared.release, namespace.id)
-        self._keys = [_KEYRING.user_key(str(row)) for row in range(len(prepared.users))]
+        self._keys = [visitor_key(row) for row in range(len(prepared.users))]
         self._shown = [set(user.shown) for user in prepared.users]
         self._history = {key: list(user.history) for key, user in zip(self._keys, prepared.users, strict=True)}
         self._events: list[Event] = []  # of this visit
@@ -149,6 +156,8 @@ class _Player:
         if not self._events:
             return
         self._fold.apply(self._events)
+        if self._record is not None:
+            self._record(self._events)
         self._records += 1
         self._events = []
         changes, dead = self._fold.take(), self._fold.take_dead()

@@ -43,6 +43,7 @@ class Prepared:
     """A world with its release. Nothing in it changes: arms share it."""
 
     world: World
+    releases: Path  # the folder that holds the release
     release: str
     snapshots: tuple[Snapshot, ...]  # (turns,) the release with the catalogue of each turn
     users: tuple[UserFeatures, ...]  # the visitors, by number, as they come for the first time
@@ -70,7 +71,7 @@ def prepare(world: World, releases: Path, release: str) -> Prepared:
     for user in world.visitors.tolist():
         events = known.events(user, int(known.start[user + 1] - known.start[user]), names)
         users.append(UserFeatures(world.past.profiles[user], events, frozenset(event.item for event in events)))
-    return Prepared(world, release, tuple(snapshots), tuple(users))
+    return Prepared(world, releases, release, tuple(snapshots), tuple(users))
 
 
 def train(world: World, folder: Path, settings: TrainingSettings, progress: Progress) -> tuple[Path, str]:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.console import Json, options, show
+from infra.console import Json, moment, options, show
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -97,7 +96,7 @@ def rollback(
     if to is None and users is None:
         raise InvalidInput("Specify what to leave out: --to TIME, --users FILE, or both.")
     settings = options(context).connected_settings()
-    exclusion = Exclusion(_time(to) if to else None, _user_keys(settings, users) if users else {})
+    exclusion = Exclusion(moment("--to", to) if to else None, _user_keys(settings, users) if users else {})
     with _installation(settings) as installation, undisturbed(settings.home):
         plan = plan_rollback(installation, exclusion)
         if not dry_run:
@@ -150,18 +149,6 @@ def _installation(settings: "Settings") -> "Iterator[Installation]":
     with redis_client(settings) as client:
         online, state = OnlineStore(client, settings.redis), BanditStore(client, settings.redis)
         yield Installation(Home(settings.home), settings.rewards, online, state, log, SystemClock())
-
-
-def _time(text: str) -> int:
-    from feature_store.contracts.errors import InvalidInput
-
-    if text.isdecimal():
-        return int(text)
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInput(f"--to {text!r} is not a time. Give 2026-01-31T12:00, or milliseconds since 1970.") from None
-    return int(time.replace(tzinfo=time.tzinfo or UTC).timestamp() * 1000)
 
 
 def _user_keys(settings: "Settings", file: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow.compute as pc
@@ -63,21 +63,32 @@ def parquet_files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.rglob("*.parquet") if not path.name.startswith((".", "_")))
 
 
+class CatalogueChange(NamedTuple):
+    """An item as it was put, None: deleted, and when (ms)."""
+
+    time: int
+    id: str
+    item: Item | None
+
+
 def read_catalogue(lake: Path, exclude: frozenset[str] = frozenset()) -> dict[str, Item | None]:
     """All items ever described, by id; None for the deleted ones.
 
     A change in the catalogue log counts more than an import, a later change more than an earlier one. What was imported
     about the excluded items is passed over.
     """
-    items: dict[str, Item | None] = {}
-    for file in parquet_files(lake / "items"):
-        for row in pq.read_table(file).to_pylist():
-            if row["item"] not in exclude:
-                items[row["item"]] = _item(row)
-    changes = [row for file in parquet_files(lake / "catalogue") for row in pq.ParquetFile(file).read().to_pylist()]
-    for row in sorted(changes, key=lambda row: (row["time"], row["offset"])):
-        items[row["item"]] = None if row["deleted"] else _item(row)
+    imported, changes = catalogue_changes(lake)
+    items: dict[str, Item | None] = {item.id: item for item in imported if item.id not in exclude}
+    items.update((change.id, change.item) for change in changes)
     return items
+
+
+def catalogue_changes(lake: Path) -> tuple[list[Item], list[CatalogueChange]]:
+    """The items as they were imported, and what was changed of the catalogue since, in order."""
+    imported = [_item(row) for file in parquet_files(lake / "items") for row in pq.read_table(file).to_pylist()]
+    rows = [row for file in parquet_files(lake / "catalogue") for row in pq.ParquetFile(file).read().to_pylist()]
+    rows.sort(key=lambda row: (row["time"], row["offset"]))
+    return imported, [CatalogueChange(row["time"], row["item"], None if row["deleted"] else _item(row)) for row in rows]
 
 
 def imported_rows(lake: Path) -> int:

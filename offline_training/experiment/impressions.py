@@ -33,6 +33,7 @@ _FEEDBACK = ["id", "user", "decision", "item", "type", "value", "received"]
 class RewardedDecision:
     """A logged decision and what came of it. s items shown, m in the exploration set."""
 
+    id: str
     user: str
     time: int  # ms since the epoch
     surface: str
@@ -80,7 +81,9 @@ def _join(
     decisions: list[dict[str, Any]], feedback: list[dict[str, Any]], rewards: RewardSettings
 ) -> Iterator[RewardedDecision]:
     window_ms = rewards.window_seconds * 1000
-    opened = {row["id"]: row for row in decisions}
+    opened: dict[str, dict[str, Any]] = {}
+    for row in decisions:
+        opened.setdefault(row["id"], row)  # one that was logged twice counts once
     events: dict[tuple[str, str], list[tuple[str, float]]] = {}
     counted: set[tuple[str, str]] = set()
     for row in feedback:
@@ -93,12 +96,13 @@ def _join(
         counted.add(identity)
         if row["received"] - decision["time"] < window_ms:
             events.setdefault((row["decision"], row["item"]), []).append((row["type"], row["value"]))
-    for row in decisions:
+    for row in opened.values():
         shown = row["items"][: row["shown"]]
         came = [events.get((row["id"], item)) for item in shown]
         earned = [reward(rewards, what) if what else rewards.silence for what in came]
         views = any(kind == VIEW for what in came for kind, _ in what or ())
         yield RewardedDecision(
+            id=row["id"],
             user=row["user"],
             time=row["time"],
             surface=row["surface"],

@@ -12,7 +12,8 @@ from feature_store.contracts.experiments import BanditMode, Experiment
 from offline_training.experiment.impressions import RewardedDecision, rewarded_decisions
 from offline_training.experiment.statistics import PER, Comparison, Difference, Visits, compare
 from offline_training.off_policy.estimators import OffPolicyEvaluation, evaluate
-from offline_training.off_policy.greedy_policy import Exploration, LoggedSlate, greedy_choice, slate_log
+from offline_training.off_policy.greedy_policy import LoggedSlate, greedy_choice, slate_log
+from streaming.bandit.exploration import Exploration
 from streaming.settings import BanditSettings, RewardSettings
 
 THRESHOLDS = (1, 3, 5)  # positive interactions from which on an item counts as discovered

@@ -189,6 +189,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "doubly robust, self-normalised": doubly_robust_normalised,
 }
 HEADLINE = "doubly robust, self-normalised"
+SECOND = "IIPS, self-normalised"  # assumes more, and needs less overlap: read first where the headline is refused
 _NEEDS_MARGINALS = {"IIPS", "IIPS, self-normalised", "pseudo-inverse"}
 _OF_ONE_POSITION = {"direct method"}
 
@@ -218,7 +219,7 @@ def evaluate(
     return OffPolicyEvaluation(
         decisions=len(log.users),
         users=len(np.unique(log.users)),
-        headline=HEADLINE,
+        headline=_headline(estimates),
         estimates=estimates,
         propensity_alarm=propensity_alarm(log),
         bounds=None if reward_range is None or log.positions > 1 else bounds(log, *reward_range, confidence),
@@ -243,6 +244,11 @@ def bounds(log: SlateLog, least: float, most: float, confidence: float) -> Bound
     found = [bound(values, upper, confidence) for bound in (empirical_bernstein, betting)]
     moved = [Interval(value=i.value + shift, low=_moved(i.low, shift), high=_moved(i.high, shift)) for i in found]
     return Bounds(empirical_bernstein=moved[0], betting=moved[1])
+
+
+def _headline(estimates: list[PolicyValue]) -> str:
+    supported = {estimate.estimator for estimate in estimates if estimate.overlap.warning is None}
+    return SECOND if HEADLINE not in supported and SECOND in supported else HEADLINE
 
 
 def _moved(end: float | None, shift: float) -> float | None:

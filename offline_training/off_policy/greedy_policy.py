@@ -8,14 +8,7 @@ import numpy as np
 from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from offline_training.off_policy.slate_log import SlateLog
-
-
-@dataclass(frozen=True, slots=True)
-class Exploration:
-    """How the exploring policy fills a slot: streaming/bandit/exploration.py."""
-
-    top_k: int
-    share: float
+from streaming.bandit.exploration import Exploration
 
 
 @dataclass(frozen=True, slots=True)

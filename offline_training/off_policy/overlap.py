@@ -12,7 +12,8 @@ from offline_training.off_policy.weights import cumulative_weights
 MIN_EFFECTIVE_SIZE = 50.0  # below it an interval that assumes normality is not to be believed
 MAX_WEIGHT_SHARE = 0.1  # nor when a single decision carries more than this of all weight
 MAX_UNSUPPORTED = 0.05  # of what the evaluated policy does: what was never shown has no value in the log
-PROPENSITY_ALARM = 4.0  # standard errors between the mean weight and 1
+PROPENSITY_ALARM = 4.0  # standard errors between the mean weight and 1 ...
+_PROPENSITY_TOLERANCE = 0.05  # ... and so much at least
 
 
 class Overlap(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +71,7 @@ def propensity_alarm(log: SlateLog) -> str | None:
     expected = 1.0 if log.unsupported is None else 1 - float(log.unsupported[present, 0].mean())
     error = float(weights.std(ddof=1)) / math.sqrt(len(weights)) if len(weights) > 1 else math.inf
     gap = float(weights.mean()) - expected
-    if abs(gap) <= PROPENSITY_ALARM * error or abs(gap) < 1e-6:
+    if abs(gap) <= max(PROPENSITY_ALARM * error, _PROPENSITY_TOLERANCE):
         return None
     if gap < 0 and log.unsupported is None:
         cause = "the evaluated policy does what the log never does, or the logged probabilities are too high"

@@ -111,12 +111,17 @@ def _off_policy(report: LoopReport, colours: dict[str, str]) -> str:
     rows = [(e.estimator, per_thousand(e.value), _PALETTE[0]) for e in report.loop.off_policy.estimates]
     if measured is not None:
         rows.append((f"measured: {measured.variant}", measured.per_thousand, colours[measured.variant]))
-    with _plot("off_policy", (_SIZE[0], 0.9 + 0.3 * len(rows))) as plot:
+    return estimates("off_policy", rows, "likes per 1,000 recommendations, 95 % interval")
+
+
+def estimates(name: str, rows: Sequence[tuple[str, Interval, str]], label: str) -> str:
+    """Rows of a name, a value and a colour; a band is drawn for the last one, if it has an interval."""
+    _, last, colour = rows[-1]
+    with _plot(name, (_SIZE[0], 0.9 + 0.3 * len(rows))) as plot:
         _intervals(plot.axes, rows)
-        if measured is not None and measured.per_thousand.low is not None and measured.per_thousand.high is not None:
-            low, high = measured.per_thousand.low, measured.per_thousand.high
-            plot.axes.axvspan(low, high, color=colours[measured.variant], alpha=0.12, linewidth=0)
-        plot.axes.set_xlabel("likes per 1,000 recommendations, 95 % interval")
+        if last.low is not None and last.high is not None:
+            plot.axes.axvspan(last.low, last.high, color=colour, alpha=0.12, linewidth=0)
+        plot.axes.set_xlabel(label)
     return plot.svg
 
 

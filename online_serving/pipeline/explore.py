@@ -6,7 +6,7 @@ from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.experiments import BanditMode
 from feature_store.sums import EXPECTED, REWARD, REWARD_SQ, N
 from streaming.bandit.diag_linucb import Estimate, Table, score
-from streaming.bandit.exploration import Slate, choose_slate
+from streaming.bandit.exploration import Exploration, Slate, choose_slate
 from streaming.settings import BanditSettings
 
 
@@ -50,9 +50,13 @@ def worth_exploring(settings: BanditSettings, predicted: Float64, items: Float64
     return worth
 
 
+def exploration(settings: BanditSettings, mode: BanditMode, surface: str) -> Exploration:
+    """How slots are filled; only the explore mode draws at random (and greedy between equals)."""
+    return Exploration(settings.explore_top_k, settings.share_on(surface) if mode is BanditMode.EXPLORE else 0.0)
+
+
 def draw(
     settings: BanditSettings, mode: BanditMode, surface: str, view: Estimate, size: int, rng: np.random.Generator
 ) -> Slate:
-    """Fills the slate; only the explore mode draws at random (and greedy between equals)."""
-    share = settings.share_on(surface) if mode is BanditMode.EXPLORE else 0.0
-    return choose_slate(view.mean, view.bonus, size, settings.explore_top_k, share, rng)
+    """Fills the slate."""
+    return choose_slate(view.mean, view.bonus, size, *exploration(settings, mode, surface), rng)

@@ -6,25 +6,41 @@ where its answer goes.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from feature_store.arrays import Bool, Float64, Int64
-from feature_store.contracts.experiments import Variant
+from feature_store.contracts.experiments import BanditMode, Variant
 from online_serving.pipeline import candidates as retrieve
-from online_serving.pipeline.explore import draw, estimate
+from online_serving.pipeline.explore import draw, estimate, exploration
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user
 from online_serving.pipeline.request import Recommendation, Request, Uint8, UserFeatures
 from online_serving.pipeline.rules import allowed_items
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Estimate, Table
-from streaming.bandit.exploration import Slate
+from streaming.bandit.exploration import Exploration, Slate
 from streaming.settings import BanditSettings
 
 Stage = Callable[[str], AbstractContextManager[object]]
 Predict = Callable[[Int64], Float64]  # candidates (n,) -> their probabilities of a reward (n,)
+
+
+class Weighed(NamedTuple):
+    """All that a slate is drawn from."""
+
+    candidates: Int64  # (n,) positions in the snapshot
+    view: Estimate
+    exploration: Exploration
+
+
+class _Found(NamedTuple):
+    candidates: Int64  # (n,)
+    sources: Uint8
+    predicted: Float64
+    hits: dict[str, int]  # items that each rule took out
 
 
 class Pipeline:
@@ -69,17 +85,46 @@ class Pipeline:
     ) -> Recommendation:
         """The same for a user whom the models have encoded already, and with their predictions. shown: items not to
         show again."""
+        found = self._found(snapshot, table, request, user, shown, predict)
+        with self._stage("explore"):
+            mode = variant.bandit
+            view = self._estimate(table, user, found, mode)
+            slate = draw(self._bandit, mode, request.surface, view, request.slate_size, rng)
+        with self._stage("columns"):
+            return _columns(snapshot, user, found, view, slate)
+
+    def weigh(
+        self,
+        snapshot: Snapshot,
+        table: Table,
+        request: Request,
+        user: EncodedUser,
+        shown: frozenset[str],
+        predict: Predict,
+        variant: Variant,
+    ) -> Weighed:
+        """What recommend_to would draw a slate from, and how: for the chances of slates that another policy drew."""
+        found = self._found(snapshot, table, request, user, shown, predict)
+        view = self._estimate(table, user, found, variant.bandit)
+        return Weighed(found.candidates, view, exploration(self._bandit, variant.bandit, request.surface))
+
+    def _found(
+        self,
+        snapshot: Snapshot,
+        table: Table,
+        request: Request,
+        user: EncodedUser,
+        shown: frozenset[str],
+        predict: Predict,
+    ) -> _Found:
         with self._stage("rules"):
             allowed, hits = allowed_items(snapshot, request, shown, self._serving.repeat_shown)
         with self._stage("candidates"):
             candidates, sources = self._candidates(snapshot, table, request, user, allowed)
-        predicted = predict(candidates)
-        with self._stage("explore"):
-            mode = variant.bandit
-            view = estimate(self._bandit, mode, user.clusters, user.weights, candidates, predicted, table)
-            slate = draw(self._bandit, mode, request.surface, view, request.slate_size, rng)
-        with self._stage("columns"):
-            return _columns(snapshot, user, candidates, sources, predicted, view, slate, hits)
+        return _Found(candidates, sources, predict(candidates), hits)
+
+    def _estimate(self, table: Table, user: EncodedUser, found: _Found, mode: BanditMode) -> Estimate:
+        return estimate(self._bandit, mode, user.clusters, user.weights, found.candidates, found.predicted, table)
 
     def _candidates(
         self, snapshot: Snapshot, table: Table, request: Request, user: EncodedUser, allowed: Bool
@@ -109,16 +154,8 @@ def unexplored(recommendation: Recommendation, slate_size: int) -> Recommendatio
     )
 
 
-def _columns(
-    snapshot: Snapshot,
-    user: EncodedUser,
-    candidates: Int64,
-    sources: Uint8,
-    predicted: Float64,
-    view: Estimate,
-    slate: Slate,
-    hits: dict[str, int],
-) -> Recommendation:
+def _columns(snapshot: Snapshot, user: EncodedUser, found: _Found, view: Estimate, slate: Slate) -> Recommendation:
+    candidates, sources, predicted, hits = found
     logged = np.concatenate([slate.shown, slate.explored])
     graph = snapshot.graph
     return Recommendation(

@@ -16,6 +16,13 @@ import numpy as np
 from feature_store.arrays import Float64, Int64
 
 
+class Exploration(NamedTuple):
+    """How an exploring policy fills a slot."""
+
+    top_k: int
+    share: float  # 0: greedy
+
+
 class Slate(NamedTuple):
     """Indexes into the candidates."""
 
@@ -34,6 +41,39 @@ def choose_slate(
     chance = np.zeros(len(mean), dtype=np.bool_)
     _fill(mean, bonus, top_k, share, rng.random(slots), shown, probabilities, chance)
     return Slate(shown, probabilities, np.flatnonzero(chance))
+
+
+def slate_chances(mean: Float64, bonus: Float64, slate: Int64, exploration: Exploration) -> Float64:
+    """(s, n) the chance that choose_slate puts each of the n candidates into each of s slots, given that the slots
+    before were filled by `slate`: (s,) candidates, or -1 for something that is none of them."""
+    chances = np.zeros((len(slate), len(mean)))
+    _chances(mean, bonus, slate, exploration.top_k, exploration.share, chances)
+    return chances
+
+
+@numba.njit(cache=True)
+def _chances(mean, bonus, slate, top_k, budget, chances):  # type: ignore[no-untyped-def]  # numba infers it
+    slots = len(slate)
+    left, explorable = np.ones(len(mean), dtype=np.bool_), bonus > 0
+    upper = np.where(explorable, mean + bonus, -np.inf)
+    by_mean, by_upper = _highest(mean, slots), _highest(upper, slots - 1 + top_k)
+    members = np.empty(len(mean), dtype=np.int64)
+    for slot in range(slots):
+        explore = _top(by_upper, upper, explorable, top_k, members)
+        share = budget if explore[2] > 0 else 0.0
+        _spread(explore, members, share, chances[slot])
+        exploit = _top(by_mean, mean, left, 1, members)
+        _spread(exploit, members, 1 - share, chances[slot])
+        if slate[slot] >= 0:
+            left[slate[slot]] = explorable[slate[slot]] = False
+
+
+@numba.njit(cache=True)
+def _spread(top, members, weight, chances):  # type: ignore[no-untyped-def]  # numba infers it
+    """Adds the chance that _draw takes each member, times a weight."""
+    k, inside, found = top
+    for place in range(found):
+        chances[members[place]] += weight * (1.0 / k if place < inside else (k - inside) / ((found - inside) * k))
 
 
 @numba.njit(cache=True)

@@ -155,7 +155,7 @@ def test_slates_are_those_of_the_champion_with_what_it_predicted(tmp_path_factor
     champion = Snapshot.load(releases, build_release(releases, catalogue=items(30), history_length=8))
     (shown_to_ada, another) = (
         RewardedDecision(
-            user="ada", time=10, surface="s", variant="v", release=of, shown=["i1", "gone", "i35", "i2"],
+            id="d", user="ada", time=10, surface="s", variant="v", release=of, shown=["i1", "gone", "i35", "i2"],
             predicted=np.array([0.4, 0.3, 0.2, 0.1, 0.05]), mean=np.array([0.4, 0.1, 0.3, 0.2, 0.2]),
             bonus=np.zeros(5), probabilities=np.array([0.9, 0.1, 0.9, 0.9]), rewards=np.array([0.0, 1.0, 1.0, 0.0]),
             seen=np.array([True, True, True, False]),

@@ -136,8 +136,8 @@ def rewarded(
     means = np.array(mean if mean is not None else [0.0] * len(shown))
     n = len(shown)
     return RewardedDecision(
-        "u", time, "home", "explore", "r", shown, means, means, np.zeros(len(means)), np.ones(n), np.array(rewards),
-        np.ones(n, np.bool_),
+        "d", "u", time, "home", "explore", "r", shown, means, means, np.zeros(len(means)), np.ones(n),
+        np.array(rewards), np.ones(n, np.bool_),
     )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from feature_store.arrays import Float64
 from feature_store.contracts.errors import InvalidInput
 from offline_training.off_policy import estimators as ope
 from offline_training.off_policy.greedy_policy import (
-    Exploration,
     LoggedSlate,
     greedy_choice,
     logging_marginals,
@@ -18,7 +17,7 @@ from offline_training.off_policy.greedy_policy import (
 )
 from offline_training.off_policy.slate_log import SlateLog, single_decisions
 from offline_training.off_policy.weights import cumulative_weights
-from streaming.bandit.exploration import choose_slate
+from streaming.bandit.exploration import Exploration, choose_slate
 
 
 def single_position(rewards: list[float], target: list[float], logging: list[float]) -> SlateLog:

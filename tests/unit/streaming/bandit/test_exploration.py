@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from feature_store.arrays import Bool, Float64
-from streaming.bandit.exploration import choose_slate
+from streaming.bandit.exploration import Exploration, choose_slate, slate_chances
 
 
 def _slot_probabilities(mean: Float64, bonus: Float64, left: Bool, top_k: int, share: float) -> Float64:
@@ -101,13 +101,22 @@ def test_the_kernel_follows_its_plain_form_slot_by_slot(
     left = np.ones(len(arms), dtype=bool)
     possible = np.zeros(len(arms), dtype=bool)
     possible[np.argsort(-mean, kind="stable")[:size]] = True
-    for chosen, probability in zip(slate.shown, slate.probabilities, strict=True):
+    again = slate_chances(mean, bonus, slate.shown, Exploration(top_k, share))
+    for slot, (chosen, probability) in enumerate(zip(slate.shown, slate.probabilities, strict=True)):
         chances = _slot_probabilities(mean, bonus, left, top_k, share)
+        assert again[slot] == pytest.approx(chances)
         assert chances.sum() == pytest.approx(1)
         assert probability == pytest.approx(chances[chosen])
         possible |= chances > 0
         left[chosen] = False
     assert slate.explored.tolist() == np.flatnonzero(possible & left).tolist()
+
+
+def test_what_is_no_candidate_takes_nothing_from_the_slots_behind_it() -> None:
+    # Best mean: item 1, then item 2; the slate holds something else first, and item 1 second.
+    slate = np.array([-1, 1, -1])
+    chances = slate_chances(np.array([0.1, 0.9, 0.5]), np.zeros(3), slate, Exploration(2, 0.5))
+    assert chances.tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("bonus", [[0.01, 0.1, 0.2, 0.4, 0.3], [0.0, 0.1, 0.0, 0.4, 0.0]])
