@@ -36,6 +36,11 @@ class Home:
         return self.root / "verdicts"
 
     @property
+    def shadow(self) -> Path:
+        """What releases answered unseen, by release: feature_store/contracts/columns.py."""
+        return self.root / "shadow"
+
+    @property
     def removed(self) -> Path:
         """Files called like releases that were removed here, and that MLflow still has."""
         return self.root / "removed"

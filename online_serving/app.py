@@ -36,6 +36,7 @@ from online_serving.pipeline.pipeline import Pipeline
 from online_serving.quarantine import Quarantine
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
+from online_serving.shadow import Shadow
 from online_serving.state import Current, ServingState, loader
 from online_serving.users import Users
 
@@ -90,10 +91,10 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
         await cleanup.enter_async_context(log.running(config.bootstrap))
         decisions = DecisionAppender(log, config.serving.decision_deadline_ms)
         cleanup.push_async_callback(decisions.close)
-        # Followers of the last release and of the next one, a thread per partition each, and what loads and watches.
+        # Followers of the last release and of the next one, a thread per partition each; what loads, watches, shadows.
         pool = redis.BlockingConnectionPool.from_url(
             config.redis_url,
-            max_connections=2 * config.kafka.partitions + 4,
+            max_connections=2 * config.kafka.partitions + 5,
             retry=Retry(NoBackoff(), 1),
             socket_timeout=_REDIS_SECONDS,
         )
@@ -114,6 +115,10 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
         pipeline = Pipeline(config.serving, config.bandit, metrics.stage)
         current = Current()
         services.current = current
+        shadow = Shadow(config, blocking, clock)
+        shadow.start()
+        cleanup.push_async_callback(asyncio.to_thread, shadow.join)
+        cleanup.callback(shadow.stop)
         services.recommender = Recommender(
             current,
             pipeline,
@@ -124,6 +129,7 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
             config.serving,
             clock,
             np.random.default_rng(config.seed),
+            shadow,
         )
         services.feedback = FeedbackIntake(keyring, log, config.serving, config.rewards, clock)
         services.catalogue = Catalogue(online, log, config.serving, clock)

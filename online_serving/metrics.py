@@ -41,6 +41,9 @@ CATALOGUE_GAPS = Counter(
     "matchloop_catalogue_gaps", "Times when changes of the catalogue were lost and all of it was read anew"
 )
 SWAPS = Counter("matchloop_swaps", "Changes of the serving release, by outcome", ["outcome"])
+SHADOW = Counter(
+    "matchloop_shadow_requests", "Requests for a release that answers unseen, by what became of them", ["outcome"]
+)
 LOOP_LAG = Histogram(
     "matchloop_api_loop_lag_seconds", "How late the event loop came to a task that was due", buckets=_FAST
 )

@@ -23,6 +23,7 @@ from online_serving.pipeline.pipeline import Pipeline, unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.schemas import FilterBody, RecommendationRequest
 from online_serving.settings import ServingSettings
+from online_serving.shadow import Asked, Shadow
 from online_serving.state import Current
 
 _log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Recommender:
         settings: ServingSettings,
         clock: Clock,
         rng: np.random.Generator,
+        shadow: Shadow | None = None,
     ) -> None:
         self._current = current
         self._pipeline = pipeline
@@ -75,6 +77,7 @@ class Recommender:
         self._settings = settings
         self._clock = clock
         self._rng = rng
+        self._shadow = shadow
         self._locks = UserLocks()
 
     async def answer(self, body: RecommendationRequest) -> dict[str, Any]:
@@ -105,6 +108,9 @@ class Recommender:
             degraded.append("log")
             decision_id = self._keyring.decision_id(user, now, logged=False)
             recommendation = unexplored(recommendation, request.slate_size)
+        elif self._shadow is not None:
+            asked = Asked(decision_id, user, request, features, variant, state.active.release, recommendation)
+            self._shadow.offer(asked)
         await self._remember(user, recommendation.slate, now, degraded)
         for part in degraded:
             metrics.DEGRADED.labels(part).inc()

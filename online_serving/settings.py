@@ -68,6 +68,12 @@ class ServingSettings(BaseModel):
     candidate_log_share: float = Field(
         default=0.01, ge=0, le=1, description="Share of decisions logged with their whole candidate list."
     )
+    shadow_cpu: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Share of one core that a process gives to a release that answers unseen: see `release shadow`.",
+    )
     repeat_shown: bool = Field(default=False, description="Whether an item may be shown to the same user again.")
 
     @model_validator(mode="after")

@@ -8,6 +8,8 @@ lake/users/*.parquet   lake/items/*.parquet                  imported descriptio
 lake/events/log=ID/partition=N/START-END.parquet             the log, as the sink wrote it
 lake/catalogue/log=ID/partition=N/START-END.parquet          catalogue changes, as the sink wrote them
 lake/erasures/erasures.parquet                               who has been removed from all of these
+shadow/RELEASE/*.parquet                                     what a release answered unseen, beside what was shown: no
+                                                             part of the lake, and never a trial
 """
 
 import pyarrow as pa
@@ -102,5 +104,20 @@ CATALOGUE = pa.schema(
         pa.field("categories", _LIST_OF_STRING),
         pa.field("attributes", pa.string()),
         pa.field("available", pa.bool_()),
+    ]
+)
+# One row per request that a release answered unseen. A prediction is null where the item was no candidate.
+SHADOW = pa.schema(
+    [
+        pa.field("decision", pa.string(), nullable=False),  # whose request it was
+        pa.field("user", pa.string(), nullable=False),
+        pa.field("time", pa.int64(), nullable=False),
+        pa.field("champion", pa.string(), nullable=False),  # the release that answered seen
+        pa.field("shown", _LIST_OF_STRING),  # its slate
+        pa.field("shown_predicted", _LIST_OF_FLOAT),  # by it
+        pa.field("shown_predicted_unseen", _LIST_OF_FLOAT),  # of the same items by the release that answered unseen
+        pa.field("items", _LIST_OF_STRING),  # the slate that was not shown
+        pa.field("predicted", _LIST_OF_FLOAT),  # by the release that answered unseen
+        pa.field("champion_predicted", _LIST_OF_FLOAT),  # of the same items by the one that was seen
     ]
 )

@@ -19,6 +19,14 @@ class Active(NamedTuple):
     namespace: str
 
 
+class Shadowing(NamedTuple):
+    """What answers a share of the requests unseen."""
+
+    release: str
+    namespace: str
+    share: float  # in (0, 1]
+
+
 class OnlineDeployment:
     """The deployment, for code that may block."""
 
@@ -91,6 +99,31 @@ class OnlineDeployment:
     def previous(self) -> Active | None:
         """What served before the release that does, with its last namespace; None if nothing did."""
         return _active(self._redis.hgetall(self._keys.active), _PREVIOUS)
+
+    def shadow(self, shadowing: Shadowing) -> None:
+        """Has a release answer a share of the requests unseen, from a namespace that is folded from now on, instead of
+        any other that does."""
+        self.end_shadow()
+        pipe = self._redis.pipeline(transaction=True)
+        self._fold(pipe, shadowing.namespace)
+        pipe.hset(self._keys.shadow, mapping={name: str(value) for name, value in shadowing._asdict().items()})
+        pipe.execute()
+
+    def shadowing(self) -> Shadowing | None:
+        """What answers unseen, None if nothing does."""
+        found = self._redis.hgetall(self._keys.shadow)
+        if not found:
+            return None
+        release, namespace, share = (found[name.encode()].decode() for name in Shadowing._fields)
+        return Shadowing(release, namespace, float(share))
+
+    def end_shadow(self) -> None:
+        """Nothing answers unseen any more. Its namespace is folded no longer, unless it serves or served before."""
+        ended = self.shadowing()
+        self._redis.delete(self._keys.shadow)
+        serving = {one.namespace for one in (self.active(), self.previous()) if one is not None}
+        if ended is not None and ended.namespace not in serving:
+            self.retire(ended.namespace)
 
     def _fold(self, pipe: Any, namespace: str) -> None:
         pipe.sadd(self._keys.namespaces, namespace)

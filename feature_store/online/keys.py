@@ -7,6 +7,7 @@
 <prefix>:catalogue_places            hash: item id -> log and offset of the record that last put or deleted the item
 <prefix>:catalogue_reconciled        string: log, and the offset up to which every record of it has been taken over
 <prefix>:active                      hash: release, namespace: what serves; previous_...: what served before
+<prefix>:shadow                      hash: release, namespace, share: what answers unseen
 <prefix>:namespaces                  set: namespaces being folded
 <prefix>:retired                     sorted set: namespaces folded before, by the second since when they are not
 <prefix>:secret                      string: fingerprint of the secret that the user keys are made with
@@ -22,6 +23,7 @@ class Keys:
         self.places = f"{prefix}:catalogue_places"
         self.reconciled = f"{prefix}:catalogue_reconciled"
         self.active = f"{prefix}:active"
+        self.shadow = f"{prefix}:shadow"
         self.namespaces = f"{prefix}:namespaces"
         self.retired = f"{prefix}:retired"
         self.changes = f"{prefix}:changes"

@@ -10,6 +10,8 @@ from infra.commands.state import Stale
 from infra.console import Json, byte_size, options, show, table
 
 if TYPE_CHECKING:
+    from offline_training.experiment.shadow import ShadowComparison
+    from offline_training.experiment.statistics import Interval
     from offline_training.promotion.gate import Verdict
     from offline_training.promotion.releases import Release
 
@@ -28,6 +30,7 @@ def register(app: typer.Typer) -> None:
     release.command(name="list")(list_releases)
     release.command(name="show")(show_release)
     release.command()(compare)
+    release.command()(shadow)
     release.command()(promote)
     release.command()(rollback)
     release.command()(remove)
@@ -73,16 +76,22 @@ def compare(
 ) -> None:
     """Compare what two releases say of themselves, and what the gate found when it held one against the other.
 
-    Each one's metrics are of its own window; only the gate's differences are of the same users and items.
+    Each one's metrics are of its own window; only the gate's differences are of the same users and items, and what one
+    answered unseen while the other served (`release shadow`).
 
     Example: `matchloop release compare 1a2b3c 4d5e6f`
     """
     from infra.site import site
+    from offline_training.experiment.shadow import shadow_comparison
     from offline_training.promotion.releases import describe, find, roles
 
-    with site(options(context).connected_settings()) as at:
+    settings = options(context).connected_settings()
+    with site(settings) as at:
         standing = roles(at)
         found = [describe(at, find(at.home, name), standing) for name in (release, other)]
+        home, pair = at.home, (found[0].id, found[1].id)
+        asked = [shadow_comparison(home.shadow, home.lake, *names, settings.rewards) for names in (pair, pair[::-1])]
+    unseen = [one for one in asked if one is not None]
     names = sorted({*found[0].metrics, *found[1].metrics})
     rows = [["", *(one.id for one in found)]]
     rows += [[name, *(_number(one.metrics.get(name)) for one in found)] for name in names]
@@ -90,7 +99,49 @@ def compare(
     held = [one.verdict for one in found if one.verdict and {one.id, one.verdict.champion} == ids]
     differences = [line for verdict in held for line in _differences(verdict)]
     words = table(rows) + (f"\n\n{table(differences)}" if differences else "")
-    show({"releases": found, "verdicts": held}, words, as_json)
+    words += "".join(f"\n\n{table(_unseen(one))}" for one in unseen)
+    show({"releases": found, "verdicts": held, "shadow": unseen}, words, as_json)
+
+
+def shadow(
+    context: typer.Context,
+    release: Annotated[
+        str | None, typer.Argument(help="The id of a release that does not serve, or how it begins.", metavar="RELEASE")
+    ] = None,
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the requests that it answers.")] = 0.1,
+    off: Annotated[bool, typer.Option("--off", help="Nothing answers unseen any more.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Have a release answer a share of the requests unseen, beside the one that serves.
+
+    Its slates are noted in the home's shadow/, and never in the log. Every API process gives it `serving.shadow_cpu` of
+    a core; what it has no time for is passed over. `release compare` shows what came of it. A promotion ends it.
+
+    Example: `matchloop release shadow 1a2b3c --share 0.2`
+    """
+    from feature_store.contracts.errors import InvalidInput
+    from feature_store.online.deployment import Shadowing
+    from infra.site import site
+    from offline_training.promotion.promote import newest_namespace
+    from offline_training.promotion.releases import find
+
+    if off == (release is not None) or share == 0:
+        raise InvalidInput("Name a release that is to answer unseen, with a share above 0, or say --off.")
+    with site(options(context).connected_settings()) as at:
+        deployment = at.online.deployment
+        if release is None:
+            deployment.end_shadow()
+            show({"shadow": None}, "Nothing answers unseen any more.", as_json)
+            return
+        name, active = find(at.home, release), deployment.active()
+        if active is None or active.release == name:
+            raise InvalidInput(
+                f"Release {name} serves already: name another." if active else "Nothing serves. Run `matchloop train`."
+            )
+        shadowing = Shadowing(name, newest_namespace(at, name), share)
+        deployment.shadow(shadowing)
+    words = f"Release {name} answers {share:.0%} of the requests unseen. See `matchloop release compare {name} OTHER`."
+    show({"shadow": shadowing._asdict()}, words, as_json)
 
 
 def promote(
@@ -248,6 +299,30 @@ def _differences(verdict: "Verdict") -> list[list[str]]:
                 *(f"{one.release:.4f}", f"{one.other:.4f}", f"{one.mean:+.4f}{bounds}"),
             ]
         )
+    return rows
+
+
+def _unseen(one: "ShadowComparison") -> list[list[str]]:
+    """What came of answering unseen, as rows."""
+
+    def bounded(figure: "Interval") -> str:
+        bounds = "" if figure.low is None or figure.high is None else f" [{figure.low:.4f}, {figure.high:.4f}]"
+        return f"{figure.value:.4f}{bounds}"
+
+    rows = [
+        [f"{one.release} unseen beside {one.champion}", f"{one.requests:,} requests of {one.users:,} users"],
+        ["items of the other's slate", bounded(one.overlap)],
+        ["at the same place", bounded(one.same_place)],
+        *([f"expected by {name}", _number(value)] for name, value in one.expected.items()),
+    ]
+    if one.off_policy is not None and one.earned is not None:
+        estimate = one.off_policy.read_first()
+        rows += [
+            ["it would have earned per slot", f"{bounded(estimate.value)}, {estimate.estimator}"],
+            ["the other earned", bounded(one.earned)],
+        ]
+        if estimate.overlap.warning:
+            rows.append(["", estimate.overlap.warning])
     return rows
 
 

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from feature_store.bandit_state import BanditStore, Position
-from feature_store.contracts.columns import ERASURES, EVENTS, INTERACTIONS, USERS
+from feature_store.contracts.columns import ERASURES, EVENTS, INTERACTIONS, SHADOW, USERS
 from feature_store.contracts.identity import Masks
 from feature_store.definitions import DAY_MS
 from feature_store.home import Home
@@ -97,6 +97,8 @@ class _Forgetting:
                 self._leave_out(path, None, _first_times)
             for path in parquet_files(sets / "impressions"):
                 self._leave_out(path, None, lambda rows: rows["time"])
+        for path in parquet_files(self._home.shadow):
+            self._leave_out(path, SHADOW, lambda rows: rows["time"])
         self._remember()
 
     def _is_theirs(self, user: str | None, time: int, log: str, partition: int, offset: int) -> bool:

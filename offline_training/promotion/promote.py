@@ -160,6 +160,7 @@ def swap(
             ) from error
         raise
     online.deployment.activate(Active(following.release, following.id))
+    online.deployment.end_shadow()  # it was held against what served
     kept = {one.namespace for one in (active, online.deployment.previous()) if one is not None}
     for older in set(online.deployment.namespaces()) - {following.id} - kept:
         online.deployment.retire(older)

@@ -25,6 +25,7 @@ def remove(site: Site, release: str) -> int:
         freed += remove_folder(site.home.namespaces / namespace)
     site.home.removed.mkdir(exist_ok=True)
     (site.home.removed / release).touch()
+    shutil.rmtree(site.home.shadow / release, ignore_errors=True)
     for ending in ("json", "html"):
         (site.home.verdicts / f"{release}.{ending}").unlink(missing_ok=True)
     return freed + remove_folder(site.home.releases / release)
@@ -44,6 +45,8 @@ def needed_for(site: Site) -> dict[str, str]:
             needed[parent] = "what serves was made from it"
     if standing.previous is not None:
         needed[standing.previous] = "it served before, and `matchloop release rollback` goes back to it"
+    if (shadowing := site.online.deployment.shadowing()) is not None:
+        needed[shadowing.release] = "it answers unseen, until `matchloop release shadow --off`"
     return needed
 
 

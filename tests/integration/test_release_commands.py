@@ -10,6 +10,7 @@ import redis
 from typer.testing import CliRunner
 
 from feature_store.bandit_state import BanditStore
+from feature_store.contracts.columns import SHADOW
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
@@ -18,6 +19,7 @@ from offline_training.evaluation.comparison import NDCG, Comparison
 from offline_training.evaluation.differences import CHAMPION, EVERYBODY, Difference
 from offline_training.promotion.promote import promote
 from offline_training.promotion.releases import Site
+from tests.lakes import put
 from tests.releases import sealed, small_site
 
 DIFFERENCE = Difference(
@@ -91,6 +93,29 @@ def test_what_the_gate_measured_is_shown(site: Site) -> None:
         assert line in shown
         assert "+0.1000 [+0.0500, +0.1500]" in shown
     assert answer("release", "compare", first.release, second.release)["verdicts"][0]["champion"] == first.release
+
+
+def test_one_answers_unseen_until_it_is_told_otherwise(site: Site) -> None:
+    first, second = sealed(site, 20), sealed(site, 21)
+    promote(site, *first)
+    assert "Name a release" in _refusal("release", "shadow")
+    assert "serves already" in _refusal("release", "shadow", first.release)
+    made = answer("release", "shadow", second.release, "--share", "0.2")
+    assert made["shadow"] == {"release": second.release, "namespace": second.namespace, "share": 0.2}
+    assert site.online.deployment.shadowing() == (second.release, second.namespace, 0.2)
+    assert answer("release", "compare", first.release, second.release)["shadow"] == []
+    row = {
+        "decision": "d", "user": "u", "time": 1, "champion": first.release, "shown": ["a", "b"],
+        "shown_predicted": [0.2, 0.4], "shown_predicted_unseen": [0.1, None], "items": ["b", "a"],
+        "predicted": [0.5, 0.5], "champion_predicted": [None, None],
+    }  # fmt: skip
+    put(site.home.shadow / second.release / "1.parquet", SHADOW, [row])
+    shown = [line.split() for line in words("release", "compare", first.release, second.release).splitlines()]
+    assert ["items", "of", "the", "other's", "slate", "1.0000"] in shown
+    assert ["at", "the", "same", "place", "0.0000"] in shown
+    assert ["expected", "by", first.release, "of", f"{second.release}'s", "-"] in shown
+    assert answer("release", "shadow", "--off") == {"shadow": None}
+    assert site.online.deployment.shadowing() is None
 
 
 def _refusal(*arguments: str) -> str:
