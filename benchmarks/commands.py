@@ -69,6 +69,9 @@ def ope(
     tuning: Annotated[
         bool, typer.Option("--tuning", help="Use the seeds that intervals were chosen on, which are not reported.")
     ] = False,
+    worlds: Annotated[
+        str, typer.Option(help="Worlds of bench pay to replay policies in before they run, with commas between.")
+    ] = "",
     data: Data = None,
     out: Picture = None,
     seed: Seed = 0,
@@ -84,7 +87,9 @@ def ope(
     present(
         "ope",
         seed,
-        lambda report: run(data, seed, report, logs=logs, tuning=tuning, out=out),
+        lambda report: run(
+            data, seed, report, logs=logs, tuning=tuning, worlds=[name for name in worlds.split(",") if name], out=out
+        ),
         check,
         as_json,
         rows,

@@ -1,6 +1,7 @@
 """What the commands share: settings, and how they speak (results to standard output, progress to standard error)."""
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -70,6 +71,20 @@ def moment(option: str, text: str) -> int:
             f"{option} {text!r} is not a time. Give 2026-01-31T12:00, or milliseconds since 1970."
         ) from None
     return int(time.replace(tzinfo=time.tzinfo or UTC).timestamp() * 1000)
+
+
+def reward_range(option: str, text: str) -> tuple[float, float]:
+    """LEAST..MOST as the value of an option. Raises InvalidInput for anything else."""
+    from feature_store.contracts.errors import InvalidInput
+
+    least, dots, most = text.partition("..")
+    try:
+        found = float(least), float(most)
+    except ValueError:
+        found = math.nan, math.nan
+    if not dots or not found[0] < found[1]:
+        raise InvalidInput(f"{option} {text!r} is not a range. Give LEAST..MOST, such as 0..1.")
+    return found
 
 
 def table(rows: list[list[str]]) -> str:

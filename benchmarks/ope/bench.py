@@ -1,16 +1,19 @@
 """`matchloop bench ope`: are off-policy estimates right, and are their intervals honest?"""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.ope.coat import debiased
 from benchmarks.ope.coverage import TUNING_SEEDS, coverage
 from benchmarks.ope.open_bandit import both_ways
+from benchmarks.ope.own_loop import estimates
 from benchmarks.ope.peers import differences
 from benchmarks.ope.plot import draw
+from benchmarks.pay.bench import prepared_world, world
 from infra.benchmarks.bench import Goal
 from offline_training.off_policy.estimators import HEADLINE
-from offline_training.progress import Progress, section
+from offline_training.progress import Progress, section, silent
 
 EQUAL = 1e-9
 LOWEST, HIGHEST = 0.93, 0.97
@@ -18,11 +21,20 @@ NO_OVERLAP = ("women", "random")  # Thompson sampling showed some items once in 
 
 
 def run(
-    data: Path | None, seed: int, progress: Progress, *, logs: int, tuning: bool, out: Path | None
+    data: Path | None,
+    seed: int,
+    progress: Progress,
+    *,
+    logs: int,
+    tuning: bool,
+    worlds: Sequence[str],
+    out: Path | None,
 ) -> tuple[dict[str, Any], list[Goal]]:
     """data: folder that holds open-bandit-small and coat; None: these parts are left out. logs: of each synthetic kind.
-    tuning: synthetic logs of the seeds that intervals were chosen on, which are not reported. out: where the picture
-    is written.
+    tuning: synthetic logs of the seeds that intervals were chosen on, which are not reported. worlds: of bench pay, in
+    which replay says what policies earn before they run. out: where the picture is written.
+
+    Raises InvalidInput for a world that there is not, and without the data that it is made of.
     """
     started = seed + (TUNING_SEEDS if tuning else 0)
     results: dict[str, Any] = {"obp": differences(seed), "tuning": tuning}
@@ -32,6 +44,8 @@ def run(
         results["open_bandit"] = both_ways(data)
         progress(0.95, "Coat")
         results["coat"] = debiased(data, seed)
+    if worlds:
+        results["own_loop"] = {"estimates": [found for name in worlds for found in _played(name, data, seed, progress)]}
     if out is not None:
         draw(results, out)
     return results, [] if tuning else goals(results)
@@ -59,11 +73,21 @@ def goals(results: dict[str, Any]) -> list[Goal]:
             else:
                 agrees = float(figures["agrees"] and not refused)
                 found.append(Goal(name=f"{name}.agrees", value=agrees, target=1, unit="yes", better="higher"))
+    believed = [one for one in results.get("own_loop", {}).get("estimates", []) if one["refused"] is None]
+    if believed:
+        held = sum(one["holds"] for one in believed) / len(believed)
+        found.append(Goal(name="own_loop.held", value=held, target=LOWEST, unit="share", better="higher"))
     if "coat" in results:
         models = results["coat"]["models"]
         ratio = models["weighted"]["mse"] / models["plain"]["mse"]
         found.append(Goal(name="coat.mse", value=ratio, target=1, unit="weighted over plain", better="lower"))
     return found
+
+
+def _played(name: str, data: Path | None, seed: int, progress: Progress) -> list[dict[str, Any]]:
+    progress(0.95, f"the project's own loop: {name}")
+    prepared = prepared_world(world(name), data, silent)
+    return [found | {"name": f"{name}: {found['name']}"} for found in estimates(prepared, seed)]
 
 
 def rows(results: dict[str, Any]) -> list[list[str]]:

@@ -7,6 +7,7 @@ lake/histories/*.parquet                                     what else is known 
 lake/users/*.parquet   lake/items/*.parquet                  imported descriptions
 lake/events/log=ID/partition=N/START-END.parquet             the log, as the sink wrote it
 lake/catalogue/log=ID/partition=N/START-END.parquet          catalogue changes, as the sink wrote them
+lake/foreign/NAME/log.parquet                                decisions of another system, imported for evaluation alone
 lake/erasures/erasures.parquet                               who has been removed from all of these
 shadow/RELEASE/*.parquet                                     what a release answered unseen, beside what was shown: no
                                                              part of the lake, and never a trial
@@ -44,6 +45,20 @@ ERASURES = pa.schema(
     [
         pa.field("mark", pa.string(), nullable=False),  # SHA-256 of the user key
         pa.field("time", pa.int64(), nullable=False),  # ms since the epoch: until when nothing is known of the user
+    ]
+)
+
+FOREIGN_LOG = pa.schema(
+    [
+        pa.field("user", pa.string()),  # user key; null: every row is somebody else's
+        pa.field("time", pa.int64()),  # ms since the epoch
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("reward", pa.float64(), nullable=False),
+        pa.field("propensity", pa.float64(), nullable=False),  # in (0, 1]: of the action at its position
+        pa.field("position", pa.int32(), nullable=False),  # from 1
+        pa.field("choices", pa.int32()),  # how many actions there were
+        pa.field("target", pa.float64()),  # chance that another policy would have done the same
+        pa.field("context", pa.list_(pa.float64()), nullable=False),
     ]
 )
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.console import Json, options, progress, show
+from infra.console import Json, options, progress, reward_range, show
 
 if TYPE_CHECKING:
     from offline_training.data.staging import DatasetReport
@@ -26,6 +26,13 @@ def import_data(
     newlines_in_values: Annotated[
         bool, typer.Option("--newlines-in-values", help="Quoted values of the CSV files may hold line breaks.")
     ] = False,
+    kind: Annotated[
+        str, typer.Option("--as", help="data: interactions, items and users; log: decisions of another system.")
+    ] = "data",
+    name: Annotated[str, typer.Option(help="Of a log: what `matchloop replay --log` calls it.")] = "log",
+    rewards: Annotated[
+        str | None, typer.Option(help="Of a log: the range of rewards, as LEAST..MOST; others are rejected.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Import interactions, items and users (Parquet or CSV) into the lake.
@@ -36,20 +43,48 @@ def import_data(
 
     A row of a CSV file ends with its line: a quote that is left open there spoils its own row and no other.
 
+    With --as log, SOURCE is a log of decisions to evaluate policies on: a file, or a folder of parts. Columns are
+    action, reward, propensity, and optionally decision, user, timestamp, position, candidates, target (the chance that
+    another policy would have done the same) and context (`--map context=age,country`).
+
     Example: `matchloop import ./export --map user_id=customer --map item_id=sku --map timestamp=bought_at`
     """
     from dataclasses import asdict
 
     from feature_store.contracts.clock import SystemClock
+    from feature_store.contracts.errors import InvalidInput
     from offline_training.data.importer import import_data as run
     from offline_training.data.sources import Mapping
 
+    if kind == "log":
+        _import_log(context, source, column or [], name, rewards, as_json)
+        return
+    if kind != "data":
+        raise InvalidInput(f"--as {kind!r} is not a kind of data. Give data or log.")
     settings = options(context).settings()
     mapping = Mapping.parse(column or [])
     with progress("Importing") as report:
         imported = run(source, settings.home, settings.keyring(), mapping, SystemClock(), report, newlines_in_values)
     sets = {"interactions": imported.interactions, "items": imported.items, "users": imported.users}
     show(asdict(imported), "\n".join(_words(name, found) for name, found in sets.items() if found), as_json)
+
+
+def _import_log(
+    context: typer.Context, source: Path, column: list[str], name: str, rewards: str | None, as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from feature_store.contracts.clock import SystemClock
+    from offline_training.data.foreign_log import COLUMNS, import_log
+    from offline_training.data.sources import Mapping
+
+    settings = options(context).settings()
+    mapping, within = Mapping.parse(column, COLUMNS), None if rewards is None else reward_range("--rewards", rewards)
+    with progress("Importing") as report:
+        keyring = settings.keyring()
+        found = import_log(source, settings.home, name, keyring, mapping, within, SystemClock(), report)
+    words = f"{_words(f'log {name}', found)}\nNext: `matchloop replay --log {name} --candidate uniform`."
+    show(asdict(found), words, as_json)
 
 
 def _words(name: str, found: "DatasetReport") -> str:

@@ -1,11 +1,14 @@
 """`matchloop replay`: other settings, another release or a baseline on the log of last week."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.console import Json, moment, options, progress, show, table
+from infra.console import Json, moment, options, progress, reward_range, show, table
+
+if TYPE_CHECKING:
+    from offline_training.off_policy.estimators import OffPolicyEvaluation
 
 _PAGE = "replay.html"
 
@@ -18,8 +21,16 @@ def register(app: typer.Typer) -> None:
 def replay(
     context: typer.Context,
     candidate: Annotated[
-        str, typer.Option(help="TOML file of a candidate, or the id of a release to try under the present settings.")
+        str,
+        typer.Option(
+            help="TOML file of a candidate, or the id of a release to try under the present settings. Of an imported "
+            "log: uniform, always:ACTION, or target."
+        ),
     ],
+    log: Annotated[str | None, typer.Option(help="An imported log in place of one's own: `import --as log`.")] = None,
+    rewards: Annotated[
+        str | None, typer.Option(help="Of an imported log: the range of rewards, LEAST..MOST, for bounds beside.")
+    ] = None,
     since: Annotated[
         str | None, typer.Option("--from", help="From this time on: ISO time (UTC) or ms since 1970.")
     ] = None,
@@ -48,10 +59,12 @@ def replay(
     from offline_training.replay.candidate import candidate as read_candidate
     from offline_training.replay.replay import Serving, Stretch
     from offline_training.replay.replay import replay as run
-    from offline_training.report import text
     from offline_training.report.replay_page import render, story
 
     settings = options(context).settings()
+    if log is not None:
+        _imported(settings.home, log, candidate, rewards, as_json)
+        return
     tried = read_candidate(candidate, settings.bandit, settings.serving)
     stretch = Stretch(
         None if since is None else moment("--from", since), None if until is None else moment("--to", until), variant
@@ -63,20 +76,51 @@ def replay(
         found = run(Home(settings.home), serving, tried, stretch, report, most=most)
     page = settings.home / _PAGE if out is None else out
     page.write_text(render(found), encoding="utf-8")
-    rows = [["ESTIMATOR", "REWARD PER 1,000", "EFFECTIVE", "LARGEST WEIGHT", "NEVER SHOWN"]]
-    for estimate in found.evaluation.estimates:
-        support = estimate.overlap
-        rows.append(
-            [
-                estimate.estimator,
-                text.interval(text.per_thousand(estimate.value)),
-                f"{support.effective_size:,.0f}",
-                f"{support.max_weight:,.1f}",
-                f"{support.unsupported_share or 0:.1%}",
-            ]
-        )
-    refused = [] if found.refusal is None else [f"Refused: {found.refusal}"]
-    words = [*refused, *story(found), table(rows), f"The page is {page}."]
+    words = [*_refused(found.refusal), *story(found), _estimates(found.evaluation), f"The page is {page}."]
     show({**msgspec.to_builtins(found), "refused": found.refusal, "page": str(page)}, "\n".join(words), as_json)
     if found.refusal is not None:
         raise typer.Exit(1)
+
+
+def _imported(home: Path, log: str, policy: str, rewards: str | None, as_json: bool) -> None:
+    import msgspec
+
+    from offline_training.data.foreign_log import log_file
+    from offline_training.off_policy.foreign import read_log, value_of
+
+    within = None if rewards is None else reward_range("--rewards", rewards)
+    read = read_log(log_file(home / "lake", log))
+    found = value_of(read, policy, within)
+    logged = float(read.rewards.mean())
+    first = (
+        f"{policy} on {log}: {found.decisions:,} rows, which earned {logged:.4g} each. Read first: {found.headline}."
+    )
+    words = [*_refused(found.refusal), first, _estimates(found)]
+    result = {"policy": policy, "log": log, "logged": logged, "evaluation": msgspec.to_builtins(found)}
+    show({**result, "refused": found.refusal}, "\n".join(words), as_json)
+    if found.refusal is not None:
+        raise typer.Exit(1)
+
+
+def _refused(reason: str | None) -> list[str]:
+    return [] if reason is None else [f"Refused: {reason}"]
+
+
+def _estimates(found: "OffPolicyEvaluation") -> str:
+    from offline_training.report import text
+
+    rows = [["ESTIMATOR", "REWARD PER 1,000", "EFFECTIVE", "LARGEST WEIGHT", "NEVER SHOWN"]]
+    for estimate in found.estimates:
+        support = estimate.overlap
+        unsupported = "" if support.unsupported_share is None else f"{support.unsupported_share:.1%}"
+        value = text.interval(text.per_thousand(estimate.value))
+        rows.append(
+            [estimate.estimator, value, f"{support.effective_size:,.0f}", f"{support.max_weight:,.1f}", unsupported]
+        )
+    if found.bounds is not None:
+        for name, bound in (
+            ("empirical Bernstein", found.bounds.empirical_bernstein),
+            ("betting", found.bounds.betting),
+        ):
+            rows.append([f"IPS, {name} bounds", text.interval(text.per_thousand(bound)), "", "", ""])
+    return table(rows)

@@ -55,6 +55,7 @@ _NOT_CSV = {
     b"\xfe\xff": "is UTF-16 text. Save it as UTF-8",
 }
 
+Names = dict[str, tuple[str, ...]]
 OnBytes = Callable[[int], None]
 
 
@@ -67,15 +68,16 @@ class Mapping:
     """
 
     columns: dict[str, str] = field(default_factory=dict)
+    ours: Names = field(default_factory=lambda: COLUMNS)  # ours, and what they may be called without a mapping
 
     def __post_init__(self) -> None:
         for name in self.columns:
-            if name not in COLUMNS:
-                raise InvalidInput(f"{name!r} is not a column that can be mapped. Map one of: {', '.join(COLUMNS)}.")
+            if name not in self.ours:
+                raise InvalidInput(f"{name!r} is not a column that can be mapped. Map one of: {', '.join(self.ours)}.")
         check_distinct(self.columns)
 
     @classmethod
-    def parse(cls, options: Sequence[str]) -> "Mapping":
+    def parse(cls, options: Sequence[str], ours: Names | None = None) -> "Mapping":
         """From texts like `user_id=customer`. Raises InvalidInput for a text of another shape or a name given twice."""
         columns: dict[str, str] = {}
         for option in options:
@@ -85,11 +87,11 @@ class Mapping:
             if name in columns:
                 raise InvalidInput(f"Column {name!r} is mapped twice, to {columns[name]!r} and {found!r}. Choose one.")
             columns[name] = found
-        return cls(columns)
+        return cls(columns, COLUMNS if ours is None else ours)
 
     def find(self, name: str, columns: Sequence[str]) -> str | None:
         """The file's column that holds ours, if it has one."""
-        wanted = (self.columns[name], *COLUMNS[name]) if name in self.columns else COLUMNS[name]
+        wanted = (self.columns[name], *self.ours[name]) if name in self.columns else self.ours[name]
         return next((column for column in wanted if column in columns), None)
 
 

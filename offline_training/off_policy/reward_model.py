@@ -39,6 +39,13 @@ class Predictions(NamedTuple):
             found[rows] += (policy[rows] * every).sum(axis=1)
         return found
 
+    def under_always(self, policy: Float64) -> Float64:
+        """(n,) E_pi q for the chances (A,) of a policy that looks at nothing."""
+        by_feature = (self.interaction.transpose(0, 2, 1) @ policy)[self.folds]
+        found: Float64 = self.base * policy.sum() + (self.action @ policy)[self.folds]
+        found += (by_feature * self.features).sum(axis=1)
+        return found
+
 
 def cross_fitted(
     users: Int64, features: Float64, actions: Int64, rewards: Float64, count: int, folds: int = FOLDS
