@@ -16,7 +16,7 @@ SmallDataset = Annotated[str, typer.Option(help="ml-100k or ml-1m.")]
 
 def register(bench: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (bandit, graph, lists, ope, pay, regret, retrieval):
+    for command in (bandit, ensemble, graph, lists, ope, pay, regret, retrieval):
         bench.command()(command)
 
 
@@ -28,6 +28,36 @@ def bandit(seed: Seed = 0, check: Check = False, as_json: Json = False) -> None:
     from benchmarks.bandit.bench import run
 
     present("bandit", seed, lambda report: run(seed, report), check, as_json)
+
+
+def ensemble(
+    only: Annotated[str | None, typer.Option(help="Play only the worlds whose names contain this.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm, from --seed on.")] = 1,
+    grid: Annotated[bool, typer.Option("--grid", help="Play every weight of the online value, too.")] = False,
+    tuning: Annotated[
+        bool,
+        typer.Option("--tuning", help="Play the worlds and seeds that settings are chosen on, which are not reported."),
+    ] = False,
+    data: Data = None,
+    out: Picture = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what retraining and learning online are worth to each other, in closed loops with retrains in mid-flight.
+
+    Example: `matchloop bench ensemble --data DIR --only ml-100k/drift --out ensemble.png`
+    """
+    from benchmarks.ensemble.bench import rows, run
+
+    present(
+        "ensemble",
+        seed,
+        lambda report: run(data, seed, report, only=only, seeds=seeds, grid=grid, tuning=tuning, out=out),
+        check,
+        as_json,
+        rows,
+    )
 
 
 def graph(

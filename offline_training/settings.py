@@ -133,10 +133,14 @@ class TrainingSettings(BaseModel):
         "0: the bandit starts from nothing.",
     )
     ensemble_omega: float = Field(
-        default=0.2, ge=0, le=1, description="Weight of the online value at a change point (V1D3)."
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Weight of what came online in the mean of a trial that a new release begins with (V1D3); the rest "
+        "is what the release expects of it.",
     )
     ensemble_keep: float = Field(
-        default=0.5, ge=0, le=1, description="Share kappa of the online trials that is kept at a change point."
+        default=1.0, ge=0, le=1, description="Share kappa of the online trials that is kept at a change point."
     )
 
     @model_validator(mode="after")

@@ -59,7 +59,7 @@ def estimates(prepared: Prepared, seed: int, contenders: Sequence[Contender] = C
         home = Home(Path(folder))
         (home.root / "releases").symlink_to(prepared.releases)
         records: list[list[Event]] = []
-        run(prepared, EXPLORING, seed, records.append)
+        run(prepared, EXPLORING, seed, record=records.append)
         write_home(home, prepared, records)
         settings = serving()
         return [_one(home, settings, prepared, contender, seed) for contender in contenders]

@@ -31,14 +31,14 @@ def compare(world: World, runs: Mapping[str, Sequence[Run]], base: str) -> dict[
         "known_users": (always, old),
         "new_users": (always, ~old),
     }
-    likes = {arm: np.mean([_likes(world, run) for run in own], axis=0) for arm, own in runs.items()}
+    likes = {arm: np.mean([likes_by_turn(world, run) for run in own], axis=0) for arm, own in runs.items()}
     found = {}
     for arm, own in runs.items():
         paired = likes[arm] - likes[base]
         found[arm] = {
             "likes": PER * float(likes[arm].mean()) / world.slate,
             **{
-                name: dict(zip(("mean", "low", "high"), _spread(paired[turns][:, users], world), strict=True))
+                name: spread(paired[turns][:, users], world.slate)
                 for name, (turns, users) in parts.items()
                 if users.any()
             },
@@ -62,7 +62,7 @@ def new_items(world: World, runs: Sequence[Run]) -> dict[str, float]:
     return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
 
 
-def _likes(world: World, run: Run) -> Float64:
+def likes_by_turn(world: World, run: Run) -> Float64:
     """(turns, V) likes of each visitor in each turn."""
     visitors = len(world.visitors)
     counted = np.zeros((world.turns, visitors))
@@ -70,7 +70,6 @@ def _likes(world: World, run: Run) -> Float64:
     return counted
 
 
-def _spread(paired: Float64, world: World) -> tuple[float, float, float]:
-    """Differences in likes (some of the turns, users) per PER impressions planned in them: mean over users, and its
-    interval."""
-    return interval(PER * paired.mean(axis=0) / world.slate)
+def spread(paired: Float64, slate: int) -> dict[str, float]:
+    """Differences in likes (visits, users) per PER impressions planned in them: mean over users, and its interval."""
+    return dict(zip(("mean", "low", "high"), interval(PER * paired.mean(axis=0) / slate), strict=True))

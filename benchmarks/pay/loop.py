@@ -19,7 +19,8 @@ from feature_store.contracts.events import Decision, Event, Feedback
 from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.contracts.identity import Keyring
 from feature_store.namespace import Namespace, Start, namespace_id
-from feature_store.sums import NO_ROWS
+from feature_store.sums import NO_ROWS, Rows, Sums
+from feature_store.translation import Translation
 from feature_store.user_features import UserFeatures
 from online_serving.decisions import Provenance, build
 from online_serving.parameters import Parameters
@@ -27,6 +28,7 @@ from online_serving.pipeline.features import EncodedUser, candidate_features, en
 from online_serving.pipeline.pipeline import Pipeline, Predict
 from online_serving.pipeline.request import Request
 from streaming.fold import Fold
+from streaming.open_decisions import translate
 from streaming.settings import VIEW, RewardSettings
 
 VISIT_MS = 1_000  # between two visits
@@ -45,7 +47,32 @@ class Run(NamedTuple):
     seconds: float
 
 
-def run(prepared: Prepared, arm: Arm, seed: int, record: Callable[[list[Event]], None] | None = None) -> Run:
+class Change(NamedTuple):
+    """Another release follows. matrix: from the clusters before to its own. base: from what was learnt until then to
+    what its bandit begins with."""
+
+    prepared: Prepared
+    matrix: Translation
+    base: Callable[[Rows], Rows]
+
+
+Follow = Callable[[int, Run], Change | None]  # of a turn, and what was shown before it
+"""Which release follows when a turn begins, if any."""
+
+
+def no_other(_: int, before: Run) -> None:
+    """One release serves throughout."""
+    del before
+
+
+def run(
+    prepared: Prepared,
+    arm: Arm,
+    seed: int,
+    *,
+    follow: Follow = no_other,
+    record: Callable[[list[Event]], None] | None = None,
+) -> Run:
     """Plays an arm. seed: of the visitors' order, their opinions and what is drawn in a visit. record: takes what the
     log gets, record by record."""
     world, began = prepared.world, time.process_time()
@@ -57,6 +84,9 @@ def run(prepared: Prepared, arm: Arm, seed: int, record: Callable[[list[Event]],
     for visit, visitor in enumerate(visitors.tolist()):
         turn, start = divmod(visit, len(world.visitors))
         if not start:
+            change = follow(turn, Run(visitors[:visit], shown[:visit], liked[:visit], 0.0)) if turn else None
+            if change is not None:
+                player.go_over(change, visit)
             player.begin(turn)
         rng = np.random.default_rng([seed, 2, visit])
         looked = rng.random(world.slate) < world.seen
@@ -79,46 +109,62 @@ class _Player:
     """One arm's copy of an installation."""
 
     def __init__(self, prepared: Prepared, arm: Arm, record: Callable[[list[Event]], None] | None) -> None:
-        first = prepared.snapshots[0]
-        namespace = Namespace(
-            id=namespace_id(prepared.release, 1),
-            release=prepared.release,
-            log="pay",
-            offsets=[0],
-            created=prepared.world.moment,
-            graph=first.graph,
-            base=NO_ROWS,
-            starts=[Start(learning=arm.learns)],
-            memory_days=arm.bandit.memory_days,
-        )
-        self._prepared, self._arm, self._record = prepared, arm, record
+        self._world, self._arm, self._record = prepared.world, arm, record
         # A view is no history: it says nothing to an arm that does not learn.
         self._views = prepared.world.reports_views and arm.learns and arm.mode is not BanditMode.OFF
         self._pipeline = Pipeline(arm.serving, arm.bandit)
         self._variant = Variant(name=arm.name, share=1, bandit=arm.mode)
-        self._parameters = Parameters(first.graph, [], [0], namespace.decay, first.unknown)
-        self._fold = Fold(namespace, RewardSettings(), namespace.starts[0])
-        self._provenance = (prepared.release, namespace.id)
         self._keys = [visitor_key(row) for row in range(len(prepared.users))]
         self._shown = [set(user.shown) for user in prepared.users]
         self._history = {key: list(user.history) for key, user in zip(self._keys, prepared.users, strict=True)}
         self._events: list[Event] = []  # of this visit
         self._decisions: dict[int, Decision] = {}  # by visit, those whose feedback is on its way
         self._records = 0
+        self._serve(prepared, NO_ROWS, Start(learning=arm.learns), {}, 0)
         self.begin(0)
+
+    def go_over(self, change: Change, visit: int) -> None:
+        """What was learnt before a visit goes on with another release."""
+        now, old = self._time(visit), self._namespace
+        learnt = Sums.of(old.base, self._fold.sums.rows()).rows().times(1 / old.decay.trial(now))
+        graph = change.prepared.snapshots[0].graph
+        start = translate(self._fold.start(), change.matrix, graph)
+        self._serve(change.prepared, change.base(learnt), start, {old.release: change.matrix}, visit)
+
+    def _serve(
+        self, prepared: Prepared, base: Rows, start: Start, translations: dict[str, Translation], visit: int
+    ) -> None:
+        first, now = prepared.snapshots[0], self._time(visit)
+        namespace = Namespace(
+            id=namespace_id(prepared.release, 1),
+            release=prepared.release,
+            log="pay",
+            offsets=[self._records],
+            created=now,
+            graph=first.graph,
+            base=base,
+            starts=[start],
+            translations=translations,
+            memory_days=self._arm.bandit.memory_days,
+        )
+        self._prepared, self._namespace = prepared, namespace
+        self._parameters = Parameters(first.graph, [base], namespace.offsets, namespace.decay, first.unknown)
+        self._parameters.refit(now)
+        self._fold = Fold(namespace, RewardSettings(), start)
+        self._provenance = (prepared.release, namespace.id)
 
     def begin(self, turn: int) -> None:
         """The catalogue of a turn, and how the arm scores in it."""
         self._snapshot = self._prepared.snapshots[turn]
         self._parameters.extend(self._snapshot.graph)
-        order, tastes = self._arm.order, int(self._prepared.world.tastes[turn])
+        order, tastes = self._arm.order, int(self._world.tastes[turn])
         self._rescore = None if order is None else order(self._prepared, tastes)
 
     def show(self, visit: int, visitor: int, rng: np.random.Generator) -> Int64:
         """The numbers of the items shown in a visit."""
         snapshot, now = self._snapshot, self._time(visit)
         table = self._parameters.table(now)
-        request = Request(self._prepared.world.slate, time=now)
+        request = Request(self._world.slate, time=now)
         shown = frozenset(self._shown[visitor])
         profile, history = self._prepared.users[visitor].profile, self._history[self._keys[visitor]]
         user = encode_user(snapshot, UserFeatures(profile, history, shown), request)
@@ -179,4 +225,4 @@ class _Player:
         return predict
 
     def _time(self, visit: int) -> int:
-        return self._prepared.world.moment + VISIT_MS * visit
+        return self._world.moment + VISIT_MS * visit

@@ -18,6 +18,7 @@ from infra.settings import load
 from offline_training.data.item_lists import SEQUENTIAL
 from offline_training.progress import Progress
 from offline_training.release.write import write_release
+from offline_training.retrieval.dataset import Impressions
 from offline_training.retrieval.pi2i.lists import AT_END, AT_VALIDATION, MakeLists
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import train_models
@@ -26,6 +27,7 @@ from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
 
+NOTHING_SHOWN = Impressions.none()
 _ROOT = Path(__file__).parents[2]
 _TRAINED_BY = (
     "offline_training/*.py",
@@ -74,14 +76,22 @@ def prepare(world: World, releases: Path, release: str) -> Prepared:
     return Prepared(world, releases, release, tuple(snapshots), tuple(users))
 
 
-def train(world: World, folder: Path, settings: TrainingSettings, progress: Progress) -> tuple[Path, str]:
+def train(
+    world: World,
+    folder: Path,
+    settings: TrainingSettings,
+    progress: Progress,
+    impressions: Impressions = NOTHING_SHOWN,
+) -> tuple[Path, str]:
     """The release of a world, and the folder that holds it. One that lies in `folder` is used again as long as the
-    world's past, the settings and the code that trains are the same."""
-    kept = folder / _digest(world, settings)
+    world's past, the settings and the code that trains are the same. impressions: what was shown in that past."""
+    kept = folder / _digest(world, settings, impressions)
     releases = kept / "releases"
     for path in sorted(releases.glob(f"[!.]*/{MANIFEST}")):
         return releases, path.parent.name
-    data = training_data(world.past, np.arange(len(world.past.positive)))
+    imported = world.past.log.time < impressions.time.min(initial=world.moment)  # the loop tells of likes only
+    data = training_data(world.past, np.arange(len(imported)), imported)
+    data = replace(data, impressions=impressions)
     if settings.list_length:
         progress(0.0, f"{world.name}: making item lists")
         data = replace(data, lists=_item_lists(world, data.validation_time, settings.list_length))
@@ -111,10 +121,11 @@ def _item_lists(world: World, validation_time: int, longest: int) -> MakeLists:
     return lists
 
 
-def _digest(world: World, settings: TrainingSettings) -> str:
+def _digest(world: World, settings: TrainingSettings, impressions: Impressions = NOTHING_SHOWN) -> str:
     past = world.past
     digest = hashlib.blake2b(digest_size=8)
-    for array in (past.log.user, past.log.item, past.log.time, past.positive, past.kinds):
+    shown = [array for part in (impressions.items, impressions.rewards) for array in part]
+    for array in (past.log.user, past.log.item, past.log.time, past.positive, past.kinds, impressions.time, *shown):
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(msgspec.json.encode((past.items, past.profiles, world.moment, settings.model_dump(mode="json"))))
     for pattern in _TRAINED_BY:

@@ -40,64 +40,78 @@ class Entry(NamedTuple):
     as_predicted: bool = False
 
 
-def plain(read: Read, data: Path, name: str) -> World:
-    """Real people by time: the last fifth of the span is what visitors like."""
-    dataset = read(data)
-    return by_time(name, dataset, moment_at(dataset.log.time, TRAINED_SHARE), most=MOST_VISITORS)
+def by_span(time: Int64) -> int:
+    """Visitors are what people did in the last fifth of the time span."""
+    return moment_at(time, TRAINED_SHARE)
 
 
-def recent(read: Read, data: Path, name: str) -> World:
-    """The same where most ratings are of one time: the last fifth of the ratings is what visitors like."""
-    dataset = read(data)
-    moment = int(np.quantile(dataset.log.time, TRAINED_RATINGS)) // 1000 * 1000
-    return by_time(name, dataset, moment, most=MOST_VISITORS)
+def by_ratings(time: Int64) -> int:
+    """The same where most ratings are of one time: the last fifth of the ratings."""
+    return int(np.quantile(time, TRAINED_RATINGS)) // 1000 * 1000
 
 
-def earlier(read: Read, data: Path) -> Dataset:
+class Source(NamedTuple):
+    """A data set, and when visitors begin to come, by the times (n,) of its log, ms."""
+
+    read: Read
+    moment: Callable[[Int64], int] = by_span
+
+
+def plain(source: Source, data: Path, name: str) -> World:
+    """Real people by time: what came after the moment is what visitors like."""
+    dataset = source.read(data)
+    return by_time(name, dataset, source.moment(dataset.log.time), most=MOST_VISITORS)
+
+
+def earlier(source: Source) -> Source:
     """The same log before anything that a reported world takes for what visitors like."""
-    dataset = read(data)
-    time = dataset.log.time
-    kept = np.flatnonzero(time < min(moment_at(time, TRAINED_SHARE), np.quantile(time, TRAINED_RATINGS)))
-    return replace(dataset, log=dataset.log.take(kept), kinds=dataset.kinds[kept], positive=dataset.positive[kept])
+
+    def read(data: Path) -> Dataset:
+        dataset = source.read(data)
+        time = dataset.log.time
+        kept = np.flatnonzero(time < min(by_span(time), np.quantile(time, TRAINED_RATINGS)))
+        return replace(dataset, log=dataset.log.take(kept), kinds=dataset.kinds[kept], positive=dataset.positive[kept])
+
+    return source._replace(read=read)
 
 
-def as_it_happened(read: Read, data: Path, name: str) -> World:
+def as_it_happened(source: Source, data: Path, name: str) -> World:
     """Visitors come when they rated something: some come and go before others arrive."""
-    dataset, world = read(data), plain(read, data, name)
+    dataset, world = source.read(data), plain(source, data, name)
     share = (np.arange(TURNS) + 0.5) / TURNS
     after = dataset.log.time >= world.moment
     own = [np.quantile(dataset.log.time[after & (dataset.log.user == user)], share) for user in world.visitors]
     return replace(world, times=np.stack(own))
 
 
-def mostly_new(read: Read, data: Path, name: str) -> World:
+def mostly_new(source: Source, data: Path, name: str) -> World:
     """Most of what is liked is new."""
-    dataset = read(data)
-    moment = moment_at(dataset.log.time, TRAINED_SHARE)
+    dataset = source.read(data)
+    moment = source.moment(dataset.log.time)
     return by_time(name, dataset, moment, withheld=MOSTLY_NEW, until=MOSTLY_NEW_UNTIL, most=MOST_VISITORS)
 
 
-def stale(read: Read, data: Path, name: str) -> World:
+def stale(source: Source, data: Path, name: str) -> World:
     """The release knows the first half of what came before the visitors."""
-    dataset = read(data)
-    moment = moment_at(dataset.log.time, TRAINED_SHARE)
+    dataset = source.read(data)
+    moment = source.moment(dataset.log.time)
     until = int(np.median(dataset.log.time[dataset.log.time < moment]))
     return by_time(name, dataset, moment, trained_until=until, most=MOST_VISITORS)
 
 
-def drifting(read: Read, tastes: Int64, data: Path, name: str) -> World:
+def drifting(source: Source, tastes: Int64, data: Path, name: str) -> World:
     """Tastes change: half of the items, drawn at random, exchange their likers. tastes (turns,): 1 where they have."""
-    world = plain(read, data, name)
+    world = plain(source, data, name)
     rng, items = np.random.default_rng(14), np.arange(len(world.items))
     changed = np.flatnonzero(rng.random(len(items)) < CHANGED_SHARE)
     items[changed] = rng.permutation(changed)
     return replace(world, likes=np.concatenate([world.likes, world.likes[:, :, items]]), tastes=tastes)
 
 
-def delayed(read: Read, data: Path, name: str) -> World:
+def delayed(source: Source, data: Path, name: str) -> World:
     """Feedback comes late, visitors look at fewer places the further down they are, and clients report what was looked
     at."""
-    world = plain(read, data, name)
+    world = plain(source, data, name)
     visits = world.turns * len(world.visitors)
     return replace(world, delay=int(LATE * visits), seen=tuple((LOOKS ** np.arange(world.slate)).tolist()))
 
@@ -106,8 +120,8 @@ SUDDEN = (np.arange(TURNS) >= TURNS // 2).astype(np.int64)
 RECURRENT = (np.arange(TURNS) // RECURRENCE % 2).astype(np.int64)
 
 
-def _family(source: str, read: Read, *, tuning: bool) -> list[Entry]:
-    """The worlds that are made of one data set by the same rules."""
+def family(source: str, read: Source, *, tuning: bool) -> list[Entry]:
+    """The worlds that are made of one source by the same rules."""
     made = [
         ("real-order", partial(as_it_happened, read), "visitors come when they rated, many of them in one evening"),
         ("new-items", partial(mostly_new, read), "60 % of the items are new and enter in the first third of the turns"),
@@ -128,37 +142,45 @@ def _family(source: str, read: Read, *, tuning: bool) -> list[Entry]:
     return [known, *(Entry(*one, tuning=tuning) for one in named)]
 
 
-ML_100K, ML_1M = "ml-100k", "ml-1m"
-_SMALL = "ml-latest-small"
+ML_100K, ML_1M, SMALL = "ml-100k", "ml-1m", "ml-latest-small"
+EARLIER = "/earlier"
+_ML_100K, _ML_1M = Source(movielens_100k), Source(movielens_1m_in_time, by_ratings)
+SOURCES = {
+    ML_100K: _ML_100K,
+    ML_1M: _ML_1M,
+    SMALL: Source(movielens_small),
+    ML_100K + EARLIER: earlier(_ML_100K),
+    ML_1M + EARLIER: earlier(_ML_1M),
+}
 ENTRIES = (
     Entry(
         ML_100K,
-        partial(plain, movielens_100k),
+        partial(plain, SOURCES[ML_100K]),
         "MovieLens-100K by time, the demo's world: 269 people, two thirds of them new, and 15 % of the items",
     ),
     Entry(
         ML_1M,
-        partial(recent, movielens_1m_in_time),
+        partial(plain, SOURCES[ML_1M]),
         "MovieLens-1M by time, of its users whose times are known: a longer past, and most visitors return",
     ),
-    *_family(ML_100K, movielens_100k, tuning=False),
+    *family(ML_100K, SOURCES[ML_100K], tuning=False),
     Entry(
         "generator",
         lambda _, name: generated(name, 1),
         "people with several interests on a map, some of whom shun what is popular: not our model class",
     ),
     Entry("jester", lambda data, name: jester(data, name, 0), "100 jokes and dense opinions, without descriptions"),
-    Entry(_SMALL, partial(plain, movielens_small), "MovieLens latest-small by time: a long tail", tuning=True),
-    *_family(_SMALL, movielens_small, tuning=True),
+    Entry(SMALL, partial(plain, SOURCES[SMALL]), "MovieLens latest-small by time: a long tail", tuning=True),
+    *family(SMALL, SOURCES[SMALL], tuning=True),
     Entry(
-        f"{ML_100K}/earlier",
-        partial(plain, partial(earlier, movielens_100k)),
+        ML_100K + EARLIER,
+        partial(plain, SOURCES[ML_100K + EARLIER]),
         "MovieLens-100K before the time of the reported world",
         tuning=True,
     ),
     Entry(
-        f"{ML_1M}/earlier",
-        partial(recent, partial(earlier, movielens_1m_in_time)),
+        ML_1M + EARLIER,
+        partial(plain, SOURCES[ML_1M + EARLIER]),
         "MovieLens-1M before the time of the reported world",
         tuning=True,
     ),

@@ -85,16 +85,17 @@ def _trained(
     return finish_training(data, halfway, settings, silent), halfway.rows()
 
 
-def training_data(dataset: Dataset, train: Int64) -> TrainingData:
-    """What `matchloop train` would read of these rows of the log, but for item lists."""
+def training_data(dataset: Dataset, train: Int64, told: Bool | None = None) -> TrainingData:
+    """What `matchloop train` would read of these rows of the log, but for item lists and impressions. told (n,): which
+    of the rows come from where what was not wanted is told, too; None: all do."""
     log, positive = dataset.log.take(train), dataset.positive[train]
     end = int(log.time.max()) + 1
     start = int(np.quantile(log.time[positive], 1 - VALIDATION_SHARE))
     return TrainingData(
-        catalogue=catalogue_of(dataset, item_features(log, positive, end)),
+        catalogue=catalogue_of(dataset, item_features(log, positive, end, told)),
         sequences=sequences(dataset, train),
         validation_time=start,
-        features_at_validation=item_features(log, positive, start),
+        features_at_validation=item_features(log, positive, start, told),
         impressions=Impressions.none(),
     )
 
@@ -106,16 +107,18 @@ def catalogue_of(dataset: Dataset, features: Float32) -> Catalogue:
     return Catalogue(names, {name: row for row, name in enumerate(names)}, tokens, features)
 
 
-def item_features(log: Interactions, positive: Bool, moment: int) -> Float32:
-    """definitions.ITEM_FEATURES of what came before the moment, as the Spark job computes them: (items, features)."""
+def item_features(log: Interactions, positive: Bool, moment: int, told: Bool | None = None) -> Float32:
+    """definitions.ITEM_FEATURES of what came before the moment, as the Spark job computes them: (items, features).
+    told: as training_data has it."""
     known = log.time < moment
+    told = known if told is None else known & told
     recent = log.time >= RECENT_POPULARITY.begins(moment)
-    liked, lately, rated = (
+    liked, lately, seen, rated, well = (
         np.bincount(log.item[rows], minlength=log.items)
-        for rows in (known & positive, known & positive & recent, known)
+        for rows in (known & positive, known & positive & recent, known, told, told & positive)
     )
-    values = feature_values(liked, lately, rated, liked, liked.sum() / max(1, rated.sum()), np.log1p)
-    return np.where(rated[:, None] > 0, np.stack(np.broadcast_arrays(*values), axis=1), UNKNOWN_ITEM).astype(np.float32)
+    values = feature_values(liked, lately, rated, well, well.sum() / max(1, rated.sum()), np.log1p)
+    return np.where(seen[:, None] > 0, np.stack(np.broadcast_arrays(*values), axis=1), UNKNOWN_ITEM).astype(np.float32)
 
 
 def sequences(dataset: Dataset, rows: Int64) -> Sequences:

@@ -1,8 +1,9 @@
-"""V1D3 across a rebuilt graph: what was learnt online is carried to the new clusters and mixed with the new offline
+"""V1D3 across a rebuilt graph: what was learnt online is carried to the new clusters and held against the new offline
 value.
 
 Pure functions over rows of sums (feature_store.sums). V1D3 (Tang et al., KDD 2021), its change-point ensemble:
-V <- omega V_online + (1 - omega) V_offline with omega = 0.2.
+V <- omega V_online + (1 - omega) V_offline with omega = 0.2. Here omega is 1 unless set otherwise: the score mixes the
+two by itself, by evidence (infra/decisions/ensemble.md).
 """
 
 import numpy as np
@@ -57,28 +58,17 @@ def transport(rows: Rows, matrix: Translation, graph: Graph) -> Rows:
 def mix(rows: Rows, offline: Float64, omega: float, keep: float) -> Rows:
     """The ensemble at a change point, on sufficient statistics (V1D3, as worked out for Diag-LinUCB).
 
-    offline: (n,) the mean prediction of the new offline model for each row; where it is NaN, the row keeps its own mean
-    prediction. Every row keeps the share `keep` of its trials, so that certainty is not faked and the past fades. The
-    mean of the resolved ones, V = b/s (reward/n for an item), becomes omega V + (1 - omega) offline, and their
-    prediction becomes the new one: the residual b - f that remains is omega (V - offline) s. An item's variance of
-    rewards is kept.
+    offline: (n,) what the new offline model expects of a trial of each row, on average; where it is NaN, the row keeps
+    its own mean expectation. Every row keeps the share `keep` of its trials, so that certainty is not faked and the
+    past fades. The mean of the resolved ones, V = b/s (reward/n for an item), becomes omega V + (1 - omega) offline,
+    and what is expected of them becomes the new value: the residual b - f that remains is omega (V - offline) s. An
+    item's variance of rewards is kept.
     """
     own = rows.cluster == ITEM
     values = np.empty_like(rows.values)
     values[own] = _mixed_items(rows.values[own], offline[own], omega, keep)
     values[~own] = _mixed_edges(rows.values[~own], offline[~own], omega, keep)
     return rows._replace(values=values)
-
-
-def with_item_values(rows: Rows, offline: Float64) -> Float64:
-    """offline (n,) with the values of item rows filled in: the mean of their edges' values, weighted with the edges'
-    resolved weight s, because an item's trials happened in these clusters. NaN for items without such edges."""
-    known = (rows.cluster != ITEM) & ~np.isnan(offline) & (rows.values[:, S] > 0)
-    weight = rows.values[known, S]
-    sums = np.bincount(rows.item[known], weight * offline[known], len(rows.items))
-    weights = np.bincount(rows.item[known], weight, len(rows.items))
-    means = np.divide(sums, weights, out=np.full(len(rows.items), np.nan), where=weights > 0)
-    return np.where(rows.cluster == ITEM, means[rows.item], offline)
 
 
 def _mixed_edges(rows: Float64, offline: Float64, omega: float, keep: float) -> Float64:

@@ -3,25 +3,19 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from feature_store.arrays import Float32
 from feature_store.bandit_state import Position
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.contracts.manifest import open_release
 from feature_store.definitions import DAY_MS, features_hash
 from feature_store.namespace import Namespace, namespace_id
 from feature_store.translation import Translation
-from offline_training.carry_over.ensemble import mix, translation, transport
-from offline_training.carry_over.offline_values import offline_values
-from offline_training.clusters import nearest_cluster
+from offline_training.carry_over.change_point import between, next_base
 from offline_training.jobs.job import TrainJob, TrainResult, run_of
 from offline_training.jobs.steps import evaluated, finish, namespace_of, read_until, release_of, train_on
 from offline_training.progress import Progress, section
-from offline_training.release.encoding import encode_users
-from offline_training.retrieval.sequences import Sequences
+from offline_training.retrieval.dataset import Impressions, read_impressions
+from offline_training.runs.runs import SETS
 from offline_training.train_models import Trained
-from online_serving.release_files import read_graph
 from online_serving.snapshot import Snapshot
 from streaming.log_reader import LogReader
 from streaming.open_decisions import repartitioned, translate
@@ -32,10 +26,10 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
     """Trains on the lake as it is now and promotes the release with a base made from the live state (V1D3).
 
     The live namespace's state as of the lake's end, offsets O, is computed by replay, carried to the new clusters, and
-    mixed with the new ranker's values; the new namespace folds the log from O on, reading decisions of older releases
-    through translations of their clusters. If the log has begun anew since the live namespace was made, all that the
-    lake has of the earlier logs goes into the base. A retrain that was interrupted goes on, from the lake as it was
-    then.
+    held against what the new ranker expects of the same trials; the new namespace folds the log from O on, reading
+    decisions of older releases through translations of their clusters. If the log has begun anew since the live
+    namespace was made, all that the lake has of the earlier logs goes into the base. A retrain that was interrupted
+    goes on, from the lake as it was then.
 
     Raises as train does, and ReleaseRefused if nothing serves yet.
     """
@@ -52,8 +46,9 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
         metrics = evaluated(job, run, trained, release)
         progress(0.85, "carrying over what was learnt online")
         created = run.manifest.created
+        logged = read_impressions(run.folder / SETS, trained.catalogue, job.training.history_length)
         namespace = namespace_of(
-            job, run, lambda: next_namespace(job, parent, read.positions(), trained, release, created)
+            job, run, lambda: next_namespace(job, parent, read.positions(), trained, logged, release, created)
         )
         return finish(job, run, trained, namespace, metrics, section(progress, 0.9, 1.0))
 
@@ -80,12 +75,13 @@ def next_namespace(
     parent: Namespace,
     ends: Sequence[Sequence[Position]],
     trained: Trained,
+    logged: Impressions,
     release: str,
     created: int,
 ) -> Namespace:
     """The namespace of a release that follows the parent: transported and mixed base, offsets, translations. ends: per
-    partition of the parent, up to where its log, and those that followed it, go into the base. created: ms since the
-    epoch.
+    partition of the parent, up to where its log, and those that followed it, go into the base. logged: what was shown
+    until then, in numbers of the trained catalogue. created: ms since the epoch.
 
     The log may have another number of partitions by now: sums add up whatever their partition was, and one that the
     parent did not fold is folded from its first record on."""
@@ -93,16 +89,8 @@ def next_namespace(
     learnt = learnt.times(1 / parent.decay.trial(created))  # in trials of the new landmark
 
     old, new = Snapshot.load(job.home.releases, parent.release), Snapshot.load(job.home.releases, release)
-    before = nearest_cluster(_people_under(old, trained)[0], old.centroids)
-    vectors, people = _people_under(new, trained)
-    after = nearest_cluster(vectors, new.centroids)
-    matrix = translation(before, after, len(old.centroids), len(new.centroids))
-
-    graph = read_graph(job.home.releases / release)
-    carried = transport(learnt, matrix, graph)
-    rng = np.random.default_rng(job.training.seed)
-    values = offline_values(new, carried, vectors, people, after, rng)
-    base = mix(carried, values, job.training.ensemble_omega, job.training.ensemble_keep)
+    matrix, graph = between(old, new, trained.catalogue.items, trained.sequences), new.graph
+    base = next_base(learnt, matrix, new, logged, job.training.ensemble_omega, job.training.ensemble_keep)
     replaced = _replaced(parent, created, int(job.rewards.window_seconds * 1000))
     offsets, starts = [stops[-1].offset for stops in ends], [translate(start, matrix, graph) for start in starts]
     if job.partitions != len(starts):
@@ -135,13 +123,3 @@ def _translations(parent: Namespace, matrix: Translation, releases: Collection[s
     """Older releases reach the new clusters through the parent's."""
     older = {release: earlier.then(matrix) for release, earlier in parent.translations.items() if release in releases}
     return older | {parent.release: matrix}
-
-
-def _people_under(snapshot: Snapshot, trained: Trained) -> tuple[Float32, Sequences]:
-    """The users of the training sets under a release: vectors (U, d), and what they did in its positions."""
-    positions = [snapshot.position(item) for item in trained.catalogue.items]
-    numbers = np.array([-1 if position is None else position for position in positions], dtype=np.int64)
-    people = trained.sequences.renumbered(numbers)
-    everybody, events = np.arange(len(people.users)), np.diff(people.start)
-    length = snapshot.manifest.history_length
-    return encode_users(snapshot.towers, snapshot.vectors, people, everybody, events, length), people

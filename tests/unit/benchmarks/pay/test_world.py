@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pay.world import TURNS, by_time, opinions, schedule
-from benchmarks.pay.worlds import ENTRIES, SUDDEN, as_it_happened, delayed, drifting
+from benchmarks.pay.worlds import ENTRIES, SUDDEN, Source, as_it_happened, delayed, drifting
 from benchmarks.retrieval.datasets import Dataset
 from feature_store.contracts.catalogue import Item
 from offline_training.evaluation.baselines import Interactions
@@ -69,20 +69,20 @@ def test_names_of_worlds_are_unique_and_none_is_tuned_on_and_reported() -> None:
 
 
 def test_tastes_that_change_are_liked_by_others_of_the_same_number() -> None:
-    world = drifting(lambda _: DATASET, SUDDEN, Path(), "w")
+    world = drifting(Source(lambda _: DATASET), SUDDEN, Path(), "w")
     before, after = world.likes
     assert sorted(before.sum(axis=0)) == sorted(after.sum(axis=0))
     assert world.tastes.tolist() == [0] * 9 + [1] * 10
 
 
 def test_late_feedback_is_a_tenth_of_the_visits_late() -> None:
-    world = delayed(lambda _: DATASET, Path(), "w")
+    world = delayed(Source(lambda _: DATASET), Path(), "w")
     assert world.delay == int(0.1 * 19 * len(world.visitors))
     assert world.seen[:3] == (1.0, 0.9, 0.9**2)
 
 
 def test_visitors_come_when_they_rated() -> None:
-    world = as_it_happened(lambda _: DATASET, Path(), "w")
+    world = as_it_happened(Source(lambda _: DATASET), Path(), "w")
     assert world.times is not None
     # after 7,000 user 0 rated at 8,000 and 9,000, user 1 too: the middle of 19 visits is in between
     assert world.times.shape == (2, TURNS)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from feature_store.graph import Graph
 from feature_store.sums import NO_ROWS, Sums
 from feature_store.translation import Translation
-from offline_training.carry_over.ensemble import mix, translation, transport, with_item_values
+from offline_training.carry_over.ensemble import mix, translation, transport
 from tests.rows import by_name, rows_of
 
 
@@ -98,9 +98,3 @@ def test_trials_that_nothing_came_back_from_stay_without_a_mean() -> None:
     rows = mixed({"0:a": [4, 0, 0, 0, 0], ":a": [4, 0, 0, 0, 0]}, [0.5, np.nan], omega=0.2, keep=0.5)
     assert list(rows.values()) == [[2, 0, 0, 0, 0]] * 2
     assert mixed({}, [], 0.2, 0.5) == {}
-
-
-def test_item_values_weigh_edges_with_their_trials() -> None:
-    rows = rows_of({"0:a": [0, 0, 3, 0, 0], "1:a": [0, 0, 1, 0, 0], ":a": [0] * 5, ":b": [0] * 5, "0:b": [0] * 5})
-    offline = with_item_values(rows, np.array([0.2, 0.6, np.nan, np.nan, 0.9]))
-    assert offline == pytest.approx([0.2, 0.6, 0.3, np.nan, 0.9], nan_ok=True)

@@ -29,6 +29,7 @@ from offline_training.jobs.retrain import next_namespace
 from offline_training.jobs.train import starts
 from offline_training.promotion.registry import Registry
 from offline_training.release.write import write_release
+from offline_training.retrieval.dataset import Impressions
 from offline_training.settings import MlflowSettings, SparkSettings, TrainingSettings
 from offline_training.train_models import Trained
 from streaming.kafka import Record, partition_of
@@ -41,6 +42,7 @@ from tests.events import KEYRING, decision, feedback
 from tests.rows import by_name
 
 LOG = "the-log"
+NOTHING = Impressions.none()
 
 
 def fill_lake(lake: Path, graph: Graph, release: str, log: str = LOG, nonce: bytes = b"1234567") -> list[int]:
@@ -101,7 +103,7 @@ def test_what_was_learnt_is_carried_over_and_mixed(job: TrainJob, trained: Train
     ends = [[Position(LOG, offset)] for offset in end]
     before, starts = replay(parent, LogReader(job.home.lake), job.rewards, ends)
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
-    after = next_namespace(job, parent, ends, trained, release, 9)
+    after = next_namespace(job, parent, ends, trained, NOTHING, release, 9)
 
     assert (after.release, after.log, after.offsets, after.created) == (release, LOG, end, 9)
     # The same towers: everybody stays in their cluster, so the edges are those of before.
@@ -126,7 +128,7 @@ def test_what_was_learnt_counts_for_as_much_as_a_moment_before(job: TrainJob, tr
     parent = msgspec.structs.replace(parent_of(job, trained), memory_days=memory)
     ends = [[Position(LOG, offset)] for offset in fill_lake(job.home.lake, parent.graph, parent.release)]
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
-    after = next_namespace(TrainJob(**{**vars(job), "memory_days": 30.0}), parent, ends, trained, release, 9)
+    after = next_namespace(TrainJob(**{**vars(job), "memory_days": 30.0}), parent, ends, trained, NOTHING, release, 9)
     assert after.decay == Decay(30.0, 9)
     learnt = Sums.of(after.base).get(after.base.items[0])
     counts = [math.exp(-(9 - time) / 8) for time in (1, 2, 3)]
@@ -151,7 +153,7 @@ def test_translations_are_composed(job: TrainJob, trained: Trained) -> None:
         translations={"oldest": Translation.of(oldest)},
     )
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
-    after = next_namespace(job, parent, [[Position(LOG, 7)], [Position(LOG, 0)]], trained, release, 9)
+    after = next_namespace(job, parent, [[Position(LOG, 7)], [Position(LOG, 0)]], trained, NOTHING, release, 9)
     assert dense(after.translations["oldest"]) == pytest.approx(oldest @ dense(after.translations[parent.release]))
     assert after.offsets == [7, 0], "a lake that is behind the base adds nothing"
     assert after.base.items == []
@@ -164,7 +166,7 @@ def test_translations_end_with_the_windows_of_the_decisions_that_need_them(job: 
     ends, releases, kept = [[Position(LOG, 0)], [Position(LOG, 0)]], [parent.release], []
     for n in range(1, 5):
         releases.append(write_release(job.home.releases, trained, job.training, parent.release, n + 1))
-        parent = next_namespace(job, parent, ends, trained, releases[-1], n * 10 * 3_600_000)
+        parent = next_namespace(job, parent, ends, trained, NOTHING, releases[-1], n * 10 * 3_600_000)
         kept.append([releases.index(release) for release in parent.translations])
     assert list(map(sorted, kept)) == [[0], [0, 1], [0, 1, 2], [1, 2, 3]]
 
@@ -179,7 +181,7 @@ def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob,
         for partition in range(2)
     ]
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
-    after = next_namespace(anew, parent, ends, trained, release, 9)
+    after = next_namespace(anew, parent, ends, trained, NOTHING, release, 9)
     assert (after.log, after.offsets) == ("third", [0, 0])
     (item,) = np.flatnonzero(after.base.cluster == ITEM)
     assert after.base.values[item, N] == pytest.approx(6 * job.training.ensemble_keep)
@@ -201,8 +203,8 @@ def test_the_log_may_have_another_number_of_partitions(partitions: int, job: Tra
     end = fill_lake(job.home.lake, parent.graph, parent.release)
     ends = [[Position(LOG, offset)] for offset in end]
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
-    same = next_namespace(job, parent, ends, trained, release, 9)
-    after = next_namespace(dataclasses.replace(job, partitions=partitions), parent, ends, trained, release, 9)
+    same = next_namespace(job, parent, ends, trained, NOTHING, release, 9)
+    after = next_namespace(dataclasses.replace(job, partitions=partitions), parent, ends, trained, NOTHING, release, 9)
     assert by_name(after.base) == by_name(same.base)
     assert after.offsets == [*end, 0, 0, 0][:partitions]
     home = partition_of(KEYRING.user_key("u"), partitions) if partitions != 2 else 0
