@@ -24,7 +24,7 @@ def replay(
         str,
         typer.Option(
             help="TOML file of a candidate, or the id of a release to try under the present settings. Of an imported "
-            "log: uniform, always:ACTION, or target."
+            "log: uniform, always:ACTION, target, or learn:ucb (thompson, epsilon-greedy)."
         ),
     ],
     log: Annotated[str | None, typer.Option(help="An imported log in place of one's own: `import --as log`.")] = None,
@@ -86,10 +86,22 @@ def _imported(home: Path, log: str, policy: str, rewards: str | None, as_json: b
     import msgspec
 
     from offline_training.data.foreign_log import log_file
-    from offline_training.off_policy.foreign import read_log, value_of
+    from offline_training.off_policy.foreign import LEARN, read_log, value_of, value_of_learner
 
     within = None if rewards is None else reward_range("--rewards", rewards)
     read = read_log(log_file(home / "lake", log))
+    if policy.startswith(LEARN):
+        learnt = value_of_learner(read, policy)
+        words = (
+            f"{policy} on {log}: {learnt.value.value:.4g} ({learnt.value.low:.4g} to {learnt.value.high:.4g}) per event, "
+            f"on {learnt.accepted:,} of {learnt.events:,} that it would have had itself."
+            if learnt.value.low is not None and learnt.value.high is not None
+            else f"{policy} on {log}: none of its events is in the log."
+        )
+        show(msgspec.to_builtins(learnt), "\n".join([*_refused(learnt.refusal), words]), as_json)
+        if learnt.refusal is not None:
+            raise typer.Exit(1)
+        return
     found = value_of(read, policy, within)
     logged = float(read.rewards.mean())
     first = (

@@ -1,7 +1,8 @@
 """What a policy is worth on an imported log of somebody else's decisions, each row one shown item.
 
 Policies that need no more than the log: `uniform` over the actions, `always:ACTION`, and `target`, whose chances were
-imported beside those of the policy that made the log. Rewards are taken to depend on the item and its position alone.
+imported beside those of the policy that made the log; and `learn:NAME`, which learns as it goes. Rewards are taken to
+depend on the item and its position alone.
 """
 
 from pathlib import Path
@@ -13,10 +14,11 @@ import pyarrow.parquet as pq
 from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from offline_training.off_policy.estimators import OffPolicyEvaluation, evaluate
+from offline_training.off_policy.rejection import Learner, Replayed, rejection_replay
 from offline_training.off_policy.reward_model import FOLDS, cross_fitted
 from offline_training.off_policy.slate_log import single_decisions
 
-UNIFORM, ALWAYS, TARGET = "uniform", "always:", "target"
+UNIFORM, ALWAYS, TARGET, LEARN = "uniform", "always:", "target", "learn:"
 
 
 class ForeignLog(NamedTuple):
@@ -33,8 +35,11 @@ class ForeignLog(NamedTuple):
 
 
 def read_log(path: Path) -> ForeignLog:
-    """Reads an imported log into memory, about 100 bytes a row and 8 for each number of its context."""
+    """Reads an imported log into memory, by time if it has times: about 100 bytes a row, and 8 for each number of its
+    context."""
     table = pq.read_table(path)
+    if table["time"].null_count == 0:
+        table = table.sort_by("time")
     encoded = table["action"].combine_chunks().dictionary_encode()
     actions = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     names = encoded.dictionary.to_pylist()
@@ -78,6 +83,15 @@ def value_of(log: ForeignLog, policy: str, reward_range: tuple[float, float] | N
     )
 
 
+def value_of_learner(log: ForeignLog, policy: str) -> Replayed:
+    """Replays `learn:NAME` over the log. Raises InvalidInput for a name that there is not, and as rejection_replay
+    does."""
+    name = policy.removeprefix(LEARN)
+    if name not in set(Learner):
+        raise InvalidInput(f"There is no learner {name!r}. There are: {', '.join(Learner)}.")
+    return rejection_replay(log.actions, log.rewards, log.propensity, len(log.names), Learner(name), seed=0)
+
+
 def _constant(log: ForeignLog, policy: str) -> tuple[Float64, Float64]:
     """A policy that looks at nothing: its chances (A,), and those of what was shown (n,)."""
     count = len(log.names)
@@ -85,7 +99,7 @@ def _constant(log: ForeignLog, policy: str) -> tuple[Float64, Float64]:
         return np.full(count, 1 / count), 1 / log.choices
     if not policy.startswith(ALWAYS):
         raise InvalidInput(
-            f"There is no policy {policy!r} of an imported log. There are: uniform, always:ACTION, target."
+            f"There is no policy {policy!r} of an imported log. There are: uniform, always:ACTION, target, learn:NAME."
         )
     action = policy.removeprefix(ALWAYS)
     if action not in log.names:

@@ -9,7 +9,7 @@ import pytest
 
 from feature_store.contracts.columns import FOREIGN_LOG
 from feature_store.contracts.errors import InvalidInput
-from offline_training.off_policy.foreign import ForeignLog, read_log, value_of
+from offline_training.off_policy.foreign import ForeignLog, read_log, value_of, value_of_learner
 
 NAMES = ["men", "women", "none"]
 CHANCES, VALUES = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.4, 0.1])
@@ -88,3 +88,11 @@ def test_a_log_read_back_numbers_its_actions(log: ForeignLog, tmp_path: Path) ->
     assert len(np.unique(log.users)) == 6_000  # nobody is named: every row is somebody else's
     assert log.choices.tolist() == [3.0] * 6_000
     assert log.context.shape == (6_000, 1)
+
+
+def test_a_learner_goes_through_the_log(log: ForeignLog) -> None:
+    found = value_of_learner(log, "learn:thompson")
+    assert found.refusal is None
+    assert found.value.value > value_of(log, "uniform").read_first().value.value
+    with pytest.raises(InvalidInput, match=r"There is no learner 'best'\. There are: uniform, epsilon-greedy, ucb"):
+        value_of_learner(log, "learn:best")
