@@ -9,6 +9,7 @@ from infra.console import Json, moment, options, progress, reward_range, show, t
 
 if TYPE_CHECKING:
     from offline_training.off_policy.estimators import OffPolicyEvaluation
+    from offline_training.off_policy.rejection import Replayed
 
 _PAGE = "replay.html"
 
@@ -91,16 +92,7 @@ def _imported(home: Path, log: str, policy: str, rewards: str | None, as_json: b
     within = None if rewards is None else reward_range("--rewards", rewards)
     read = read_log(log_file(home / "lake", log))
     if policy.startswith(LEARN):
-        learnt = value_of_learner(read, policy)
-        words = (
-            f"{policy} on {log}: {learnt.value.value:.4g} ({learnt.value.low:.4g} to {learnt.value.high:.4g}) per event, "
-            f"on {learnt.accepted:,} of {learnt.events:,} that it would have had itself."
-            if learnt.value.low is not None and learnt.value.high is not None
-            else f"{policy} on {log}: none of its events is in the log."
-        )
-        show(msgspec.to_builtins(learnt), "\n".join([*_refused(learnt.refusal), words]), as_json)
-        if learnt.refusal is not None:
-            raise typer.Exit(1)
+        _learnt(value_of_learner(read, policy), log, as_json)
         return
     found = value_of(read, policy, within)
     logged = float(read.rewards.mean())
@@ -110,6 +102,20 @@ def _imported(home: Path, log: str, policy: str, rewards: str | None, as_json: b
     words = [*_refused(found.refusal), first, _estimates(found)]
     result = {"policy": policy, "log": log, "logged": logged, "evaluation": msgspec.to_builtins(found)}
     show({**result, "refused": found.refusal}, "\n".join(words), as_json)
+    if found.refusal is not None:
+        raise typer.Exit(1)
+
+
+def _learnt(found: "Replayed", log: str, as_json: bool) -> None:
+    import msgspec
+
+    value = found.value
+    spread = "" if value.low is None or value.high is None else f" ({value.low:.4g} to {value.high:.4g})"
+    words = (
+        f"{found.learner} on {log}: {value.value:.4g}{spread} per event, on {found.accepted:,} of {found.events:,} "
+        "that it would have had itself."
+    )
+    show(msgspec.to_builtins(found), "\n".join([*_refused(found.refusal), words]), as_json)
     if found.refusal is not None:
         raise typer.Exit(1)
 
