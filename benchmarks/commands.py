@@ -16,7 +16,7 @@ SmallDataset = Annotated[str, typer.Option(help="ml-100k or ml-1m.")]
 
 def register(bench: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (bandit, ensemble, graph, lists, ope, pay, regret, retrieval):
+    for command in (bandit, ensemble, experiment, graph, lists, ope, pay, regret, retrieval):
         bench.command()(command)
 
 
@@ -58,6 +58,23 @@ def ensemble(
         as_json,
         rows,
     )
+
+
+def experiment(
+    tests: Annotated[int, typer.Option(min=10, help="Simulated experiments of each kind.")] = 1_000,
+    data: Data = None,
+    out: Picture = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure whether the statistics of experiments keep what they promise, on tests whose truth is known.
+
+    Example: `matchloop bench experiment --data DIR --out experiment.png`
+    """
+    from benchmarks.experiment.bench import rows, run
+
+    present("experiment", seed, lambda report: run(data, seed, report, tests=tests, out=out), check, as_json, rows)
 
 
 def graph(

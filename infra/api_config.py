@@ -17,5 +17,4 @@ def api_config(settings: Settings) -> ServerConfig:
         serving=settings.serving,
         bandit=settings.bandit,
         rewards=settings.rewards,
-        experiment=settings.experiment,
     )

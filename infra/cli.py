@@ -16,6 +16,7 @@ from infra.commands import (
     deadletter,
     demo,
     doctor,
+    experiment,
     features,
     gc,
     learning,
@@ -46,7 +47,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for module in (
-    *(demo, stack, data, training, release, replay, gc, online, learning, state, features, users),
+    *(demo, stack, data, training, release, replay, gc, online, experiment, learning, state, features, users),
     *(deadletter, bench, doctor, settings, processes),
 ):
     module.register(app)

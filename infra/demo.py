@@ -18,12 +18,13 @@ import msgspec
 
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unavailable
-from feature_store.contracts.experiments import BanditMode, Experiment, Variant
+from feature_store.contracts.experiments import Plan, Variant
 from infra.connections import mlflow_uri, redis_client
 from infra.drain import drain
 from infra.live_retrain import LiveRetrain, Traffic
 from infra.programs import API, BROKER, MLFLOW, REDIS, SINK, UPDATER
 from infra.settings import Settings
+from infra.site import site
 from infra.stack import Stack
 from infra.training import training_job
 from infra.verification import verify
@@ -32,6 +33,7 @@ from offline_training.data.lake import read_catalogue, time_at_share
 from offline_training.data.movielens import fetch
 from offline_training.data.sources import Mapping as Columns
 from offline_training.data.user_ids import user_ids
+from offline_training.experiment.lifecycle import Base, create, start
 from offline_training.experiment.loop_metrics import loop_metrics
 from offline_training.jobs.train import train
 from offline_training.progress import Progress, section
@@ -42,6 +44,7 @@ from offline_training.simulation.result import SimulationSettings
 from offline_training.simulation.simulator import Simulator
 from offline_training.simulation.twins import share_histories, twin_ids
 from offline_training.simulation.world import World, withheld_items
+from streaming.settings import BanditMode
 
 _KEPT = ("cache", "mlflow")
 _TRAIN_SHARE = 0.8  # of the time span; what comes later are the visitors' tastes
@@ -51,12 +54,13 @@ VISITS = 5_000
 VISITS_PER_SECOND = 30.0
 
 FROZEN, GREEDY, MATCHING = "frozen", "greedy", "online-matching"
-EXPERIMENT = Experiment(
+EXPERIMENT = Plan(
     name="demo",
+    hypothesis="Learning from feedback within a second earns more than a model that was trained beforehand.",
     variants=(
-        Variant(name=FROZEN, share=1 / 3, bandit=BanditMode.OFF),
-        Variant(name=GREEDY, share=1 / 3, bandit=BanditMode.GREEDY),
-        Variant(name=MATCHING, share=1 / 3, bandit=BanditMode.EXPLORE),
+        Variant(name=FROZEN, bandit={"mode": BanditMode.OFF}),
+        Variant(name=GREEDY, bandit={"mode": BanditMode.GREEDY}),
+        Variant(name=MATCHING, bandit={"mode": BanditMode.EXPLORE}),
     ),
 )
 
@@ -73,10 +77,9 @@ class Outcome(NamedTuple):
 
 
 def demo_settings(settings: Settings, home: Path) -> Settings:
-    """The settings of a run: those given, with a home of its own and three variants."""
+    """The settings of a run: those given, with a home of its own."""
     values = settings.revealed()
     values["home"] = str(home)
-    values["experiment"] = EXPERIMENT.model_dump(mode="json")
     return Settings(**values)
 
 
@@ -97,7 +100,7 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         withheld = withheld_items(items, _WITHHELD_SHARE, settings.training.seed)
         ids = user_ids(source, Columns(), keyring)
         world = World.from_lake(lake, ids, split, settings.training.positive_value)
-        world = world.with_twins(twin_ids(world.likes, settings.experiment, keyring, ids.values()))
+        world = world.with_twins(twin_ids(world.likes, EXPERIMENT, keyring, ids.values()))
         twins = {keyring.user_key(person): list(map(keyring.user_key, own)) for person, own in world.twins.items()}
 
     with _timed(seconds, "stack"), stage("Stack") as progress:
@@ -113,6 +116,10 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         share_histories(job.home.lake, published_sets(job.home.runs)[0], job.online.users, twins, split)
 
     with _timed(seconds, "serve"), stage("Serve") as progress:
+        with site(live) as at:
+            base = Base(live.serving, live.bandit)
+            create(at, EXPERIMENT, base, keyring, clock.now_ms())
+            start(at, EXPERIMENT.name, 1.0, base, clock.now_ms())
         stack.start(UPDATER, SINK, API, progress=progress)
         api = stack.endpoints.api
         if api is None:
@@ -150,9 +157,9 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
             comparisons = [found for partitions in verify(live, client).values() for found in partitions]
         progress(0.5, "computing the figures")
         people = {twin: person for person, own in twins.items() for twin in own}
-        seed, experiment = live.training.seed, live.experiment
+        seed = live.training.seed
         loop = loop_metrics(
-            lake, [log_id], experiment, FROZEN, live.rewards, live.bandit, withheld, len(twins), seed, people
+            lake, [log_id], EXPERIMENT, FROZEN, live.rewards, live.bandit, withheld, len(twins), seed, people
         )
         report = LoopReport(
             data_set="MovieLens-100K" if data is None else data.resolve().name,

@@ -26,7 +26,6 @@ from pydantic_settings import (
 
 from feature_store.contracts.addresses import without_passwords
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.experiments import Experiment
 from feature_store.contracts.identity import Keyring, load_or_create_secret
 from feature_store.settings import RedisSettings
 from infra.environment import given
@@ -104,7 +103,6 @@ class Settings(BaseSettings):
     releases: ReleaseSettings = ReleaseSettings()
     spark: SparkSettings = SparkSettings()
     mlflow: MlflowSettings = MlflowSettings()
-    experiment: Experiment = Experiment()
     telemetry: TelemetrySettings = TelemetrySettings()
     notify: NotifySettings = NotifySettings()
     schedule: ScheduleSettings = ScheduleSettings()

@@ -3,21 +3,16 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
-import redis
 import redis.asyncio
 from fastapi import FastAPI
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock, SystemClock
 from feature_store.contracts.identity import Keyring
-from feature_store.online.deployment import Active
-from feature_store.online.store import ASYNC_CONNECTIONS, AsyncOnlineStore, OnlineStore
+from feature_store.online.store import ASYNC_CONNECTIONS, AsyncOnlineStore
 from online_serving import metrics
 from online_serving.api import Services, routes
 from online_serving.auth import ApiKey, KeyRequired
@@ -27,17 +22,15 @@ from online_serving.decisions import DecisionAppender
 from online_serving.errors import add_error_handlers
 from online_serving.event_log import EventLog
 from online_serving.feedback import FeedbackIntake
-from online_serving.followers import ParameterFollower, StateFollower
+from online_serving.following import Following
 from online_serving.loop_lag import measuring_lag
 from online_serving.openapi import describe
 from online_serving.operation import operation
 from online_serving.overload import InFlightLimit
-from online_serving.pipeline.pipeline import Pipeline
-from online_serving.quarantine import Quarantine
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
+from online_serving.serving_followers import blocking_client
 from online_serving.shadow import Shadow
-from online_serving.state import Current, ServingState, loader
 from online_serving.users import Users
 
 _log = logging.getLogger(__name__)
@@ -91,20 +84,11 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
         await cleanup.enter_async_context(log.running(config.bootstrap))
         decisions = DecisionAppender(log, config.serving.decision_deadline_ms)
         cleanup.push_async_callback(decisions.close)
-        # Followers of the last release and of the next one, a thread per partition each; what loads, watches, shadows.
-        pool = redis.BlockingConnectionPool.from_url(
-            config.redis_url,
-            max_connections=2 * config.kafka.partitions + 5,
-            retry=Retry(NoBackoff(), 1),
-            socket_timeout=_REDIS_SECONDS,
-        )
-        blocking = redis.Redis.from_pool(pool)
-        cleanup.callback(blocking.close)
         client = redis.asyncio.Redis.from_pool(
             redis.asyncio.BlockingConnectionPool.from_url(
                 config.redis_url,
                 max_connections=ASYNC_CONNECTIONS,
-                retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
+                retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 1),
                 socket_timeout=_REDIS_SECONDS,
             )
         )
@@ -112,18 +96,17 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
 
         online = AsyncOnlineStore(client, config.redis)
         keyring = Keyring(config.secret)
-        pipeline = Pipeline(config.serving, config.bandit, metrics.stage)
-        current = Current()
-        services.current = current
-        shadow = Shadow(config, blocking, clock)
+        following = Following(config, clock, loop)
+        services.current = following.current
+        shadowing = blocking_client(config, 1)
+        cleanup.callback(shadowing.close)
+        shadow = Shadow(config, shadowing, clock)
         shadow.start()
         cleanup.push_async_callback(asyncio.to_thread, shadow.join)
         cleanup.callback(shadow.stop)
         services.recommender = Recommender(
-            current,
-            pipeline,
+            following.treated,
             keyring,
-            config.experiment,
             online,
             decisions,
             config.serving,
@@ -134,61 +117,11 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
         services.feedback = FeedbackIntake(keyring, log, config.serving, config.rewards, clock)
         services.catalogue = Catalogue(online, log, config.serving, clock)
         services.users = Users(online, log, keyring, config.serving, clock)
-        services.readiness = Readiness(current, online, log, config.kafka)
+        services.readiness = Readiness(services.current, online, log, config.kafka)
 
         await cleanup.enter_async_context(measuring_lag())
-        await cleanup.enter_async_context(_following(config, blocking, pipeline, current, clock, loop))
+        await cleanup.enter_async_context(following.running())
         yield
-
-
-@contextlib.asynccontextmanager
-async def _following(
-    config: ServerConfig,
-    client: "redis.Redis",
-    pipeline: Pipeline,
-    current: Current,
-    clock: Clock,
-    loop: asyncio.AbstractEventLoop,
-) -> AsyncIterator[None]:
-    online, state = OnlineStore(client, config.redis), BanditStore(client, config.redis)
-    parameters: list[ParameterFollower] = []
-
-    def on_loop(call: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is served any more
-            loop.call_soon_threadsafe(call)
-
-    def swap(loaded: ServingState) -> None:
-        for old in parameters:
-            old.stop()
-        current.publish(loaded)
-        parameters[:] = [ParameterFollower(state, loaded, loop, follower.load_anew, clock)]
-        parameters[0].start()
-
-    quarantine = Quarantine()
-    read = loader(config.home, config.kafka.partitions, online, state, pipeline, quarantine, clock)
-    keyring = Keyring(config.secret)
-
-    def load(active: Active) -> ServingState:
-        online.deployment.check_secret(keyring)
-        return read(active)
-
-    follower = StateFollower(
-        online,
-        load,
-        quarantine,
-        publish=lambda changed: on_loop(lambda: current.publish(changed)),
-        swap=lambda loaded: on_loop(lambda: swap(loaded)),
-        complain=lambda problem, loading: on_loop(lambda: current.complain(problem, loading)),
-    )
-    follower.start()
-    try:
-        yield
-    finally:
-        follower.stop()
-        await asyncio.to_thread(follower.join)
-        for followers in parameters:
-            followers.stop()
-            await asyncio.to_thread(followers.join)
 
 
 def _version() -> str:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from feature_store.contracts.experiments import Experiment
 from feature_store.settings import RedisSettings
 from online_serving.settings import ServingSettings
 from streaming.settings import BanditSettings, KafkaSettings, RewardSettings
@@ -22,5 +21,4 @@ class ServerConfig:
     serving: ServingSettings
     bandit: BanditSettings
     rewards: RewardSettings
-    experiment: Experiment
     seed: int | None = None  # of exploration; None: from the operating system, different in every process

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from feature_store.contracts.errors import Unacknowledged, Unavailable
 from feature_store.contracts.events import Decision, Withdrawal
-from feature_store.contracts.experiments import BanditMode, Variant
 from online_serving.event_log import DecisionLog
 from online_serving.metrics import LATE, UNLOGGED
 from online_serving.pipeline.request import Recommendation
@@ -21,7 +20,8 @@ class Provenance(NamedTuple):
     release: str
     namespace: str
     offsets: list[int]  # of the parameters in use, one per partition
-    variant: Variant
+    variant: str  # contracts.experiments.label
+    learns: bool  # whether the decision trains the bandit
 
 
 def build(
@@ -32,8 +32,10 @@ def build(
     made_with: Provenance,
     recommendation: Recommendation,
     with_candidates: bool,
+    latency_ms: float | None = None,
 ) -> Decision:
-    """The decision as the log records it. user: the user's key; time: ms since the epoch."""
+    """The decision as the log records it. user: the user's key; time: ms since the epoch.
+    latency_ms: what it took since the request."""
     return Decision(
         id=decision_id,
         user=user,
@@ -41,10 +43,11 @@ def build(
         surface=surface,
         release=made_with.release,
         namespace=made_with.namespace,
-        variant=made_with.variant.name,
-        learns=made_with.variant.bandit is not BanditMode.OFF,
+        variant=made_with.variant,
+        learns=made_with.learns,
         offsets=made_with.offsets,
         candidates=recommendation.candidates if with_candidates else None,
+        latency_ms=latency_ms,
         **recommendation.columns(),
     )
 

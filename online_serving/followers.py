@@ -153,16 +153,19 @@ class StateFollower(threading.Thread):
         online: OnlineStore,
         load: Loader,
         quarantine: Quarantine,
+        wanted: Callable[[], Active | None],
         publish: Callable[[ServingState], object],
         swap: Callable[[ServingState], object],
         complain: Callable[[str, bool], object],
     ) -> None:
-        """publish, swap and complain are called from this thread: with a changed state, with another release's state,
-        with the reason why no release is served yet, and whether that will change by itself."""
+        """wanted: what is to be served. publish, swap and complain are called from this thread: with a changed state,
+        with another release's state, with the reason why no release is served yet, and whether that will change by
+        itself."""
         super().__init__(name="state", daemon=True)
         self._online = online
         self._load = load
         self._quarantine = quarantine
+        self._look_up = wanted
         self._publish = publish
         self._swap = swap
         self._complain = complain
@@ -220,7 +223,7 @@ class StateFollower(threading.Thread):
     def _read_anew(self) -> str:
         """Reads what is active and the whole catalogue; the position that they are from, at least."""
         position = self._online.changes.position()
-        self._wanted = self._online.deployment.active()
+        self._wanted = self._look_up()
         if self._wanted is None:
             self._complain("No release has been activated yet. Run `matchloop train`.", False)
         self._missed_while_loading = self._loading is not None
@@ -230,7 +233,7 @@ class StateFollower(threading.Thread):
 
     def _follow(self, changes: list[Change]) -> None:
         if any(change.kind == "active" for change in changes):
-            self._wanted = self._online.deployment.active()
+            self._wanted = self._look_up()
             self._not_before = 0.0
         items = {change.id for change in changes if change.kind == "item"}
         if self._loading:

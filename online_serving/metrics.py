@@ -14,7 +14,9 @@ REQUESTS = Counter("matchloop_http_requests", "HTTP requests, by route and statu
 LATENCY = Histogram("matchloop_http_seconds", "Time from request to answer, by route", ["route"], buckets=_FAST)
 IN_FLIGHT = Gauge("matchloop_http_in_flight", "Requests being worked on, at most serving.max_in_flight")
 STAGE = Histogram("matchloop_stage_seconds", "Time of one stage of the pipeline", ["stage"], buckets=_FAST)
-DECISIONS = Counter("matchloop_decisions", "Recommendations answered, by variant", ["variant"])
+DECISIONS = Counter("matchloop_decisions", "Recommendations answered, by experiments and variants", ["variant"])
+EXPERIMENTS = Gauge("matchloop_experiments", "Experiments that this process assigns users to")
+EXPERIMENTS_REFUSED = Gauge("matchloop_experiments_refused", "Experiments that cannot run here; the log says why")
 DEGRADED = Counter("matchloop_degraded", "Recommendations answered without one of their parts", ["part"])
 UNLOGGED = Counter("matchloop_decisions_unlogged", "Answers without exploration because the log was slow")
 LATE = Counter(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,19 +13,20 @@ import redis
 
 from feature_store.contracts.catalogue import attribute_tokens
 from feature_store.contracts.clock import Clock
-from feature_store.contracts.experiments import Experiment, Variant
 from feature_store.contracts.identity import Keyring
 from feature_store.online.store import AsyncOnlineStore
 from feature_store.user_features import NOBODY, UserFeatures
 from online_serving import metrics
 from online_serving.decisions import DecisionAppender, Provenance, build
 from online_serving.errors import broken_rule
-from online_serving.pipeline.pipeline import Pipeline, unexplored
+from online_serving.experiments import Treated
+from online_serving.pipeline.pipeline import unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.schemas import FilterBody, RecommendationRequest
 from online_serving.settings import ServingSettings
 from online_serving.shadow import Asked, Shadow
 from online_serving.state import Current
+from online_serving.treatments import Treatment
 
 _log = logging.getLogger(__name__)
 
@@ -57,10 +59,8 @@ class Recommender:
 
     def __init__(
         self,
-        current: Current,
-        pipeline: Pipeline,
+        treated: Treated,
         keyring: Keyring,
-        experiment: Experiment,
         online: AsyncOnlineStore,
         decisions: DecisionAppender,
         settings: ServingSettings,
@@ -68,10 +68,8 @@ class Recommender:
         rng: np.random.Generator,
         shadow: Shadow | None = None,
     ) -> None:
-        self._current = current
-        self._pipeline = pipeline
+        self._treated = treated
         self._keyring = keyring
-        self._experiment = experiment
         self._online = online
         self._decisions = decisions
         self._settings = settings
@@ -83,40 +81,47 @@ class Recommender:
     async def answer(self, body: RecommendationRequest) -> dict[str, Any]:
         """The content of a schemas.RecommendationAnswer. Raises InvalidInput for a slate larger than allowed and
         Unavailable before the first release is loaded."""
-        request = self._request(body)
+        began = time.perf_counter()
         user = self._keyring.user_key(body.user_id)
-        variant = self._experiment.assign(user)
-        metrics.DECISIONS.labels(variant.name).inc()
+        treatment, current = self._treated.of(user)
+        request = self._request(body, treatment.slate_size)
+        metrics.DECISIONS.labels(treatment.label).inc()
         async with self._locks.holding(user):
-            return await self._decide(user, variant, request, body.explain)
+            return await self._decide(user, treatment, current, request, body.explain, began)
 
-    async def _decide(self, user: str, variant: Variant, request: Request, explain: bool) -> dict[str, Any]:
+    async def _decide(
+        self, user: str, treatment: Treatment, current: Current, request: Request, explain: bool, began: float
+    ) -> dict[str, Any]:
         degraded: list[str] = []
         features = await self._features(user, degraded)
-        state = self._current.state  # one reference for the whole decision; nothing below waits before it is made
-        made_with = Provenance(*state.active, state.parameters.offsets, variant)
+        state = current.state  # one reference for the whole decision; nothing below waits before it is made
+        made_with = Provenance(*state.active, state.parameters.offsets, treatment.label, treatment.learns)
         now = self._clock.now_ms()
         request = replace(request, time=now)
-        recommendation = self._pipeline.recommend(
-            state.snapshot, state.parameters.table(now), request, features, variant, self._rng
+        recommendation = treatment.pipeline.recommend(
+            state.snapshot, state.parameters.table(now), request, features, self._rng
         )
         decision_id = self._keyring.decision_id(user, now)
         sampled = self._rng.random() < self._settings.candidate_log_share
-        decision = build(decision_id, user, now, request.surface, made_with, recommendation, sampled)
+        took = (time.perf_counter() - began) * 1000
+        decision = build(decision_id, user, now, request.surface, made_with, recommendation, sampled, took)
         logged = await self._decisions.logged(decision)
         if not logged:
             degraded.append("log")
             decision_id = self._keyring.decision_id(user, now, logged=False)
             recommendation = unexplored(recommendation, request.slate_size)
         elif self._shadow is not None:
-            asked = Asked(decision_id, user, request, features, variant, state.active.release, recommendation)
-            self._shadow.offer(asked)
-        await self._remember(user, recommendation.slate, now, degraded)
+            champion = state.active.release
+            self._shadow.offer(
+                Asked(decision_id, user, request, features, treatment.pipeline, champion, recommendation)
+            )
+        if not treatment.repeat_shown:
+            await self._remember(user, recommendation.slate, now, degraded)
         for part in degraded:
             metrics.DEGRADED.labels(part).inc()
         content = {
             "decision_id": decision_id,
-            "variant": variant.name,
+            "variant": treatment.label,
             "release": state.active.release,
             "logged": logged,
             "degraded": degraded,
@@ -127,8 +132,8 @@ class Recommender:
             content["rules"] = recommendation.rules
         return content
 
-    def _request(self, body: RecommendationRequest) -> Request:
-        size = self._settings.slate_size if body.slate_size is None else body.slate_size
+    def _request(self, body: RecommendationRequest, slate_size: int) -> Request:
+        size = slate_size if body.slate_size is None else body.slate_size
         if size > self._settings.max_slate_size:
             rule = f"at most serving.max_slate_size = {self._settings.max_slate_size}"
             raise broken_rule("slate_size", size, rule)
@@ -153,8 +158,6 @@ class Recommender:
 
         After the log, not beside it: a slate that the log did not take in time is never shown.
         """
-        if self._settings.repeat_shown:
-            return
         try:
             await self._online.users.mark_shown(user, slate, now)
         except (redis.RedisError, OSError) as error:

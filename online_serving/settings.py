@@ -1,8 +1,10 @@
 """Settings of the HTTP API and the request pipeline."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Boost = Annotated[float, Field(gt=0, le=100)]
 
 
 class ServingSettings(BaseModel):
@@ -55,6 +57,15 @@ class ServingSettings(BaseModel):
     )
     fresh_candidates: int = Field(
         default=50, ge=0, description="Newest catalogue items added to the candidates while they have few impressions."
+    )
+    ranker: bool = Field(
+        default=True,
+        description="Whether candidates are ordered by the ranker; without it by their nearness to the user, which no "
+        "bandit can work on: only with bandit.mode = off.",
+    )
+    excluded_categories: tuple[str, ...] = Field(default=(), description="Nothing of these is ever recommended.")
+    category_boosts: dict[str, Boost] = Field(
+        default={}, description="Estimates of items of these categories are multiplied by so much: {drama = 1.2}."
     )
     decision_deadline_ms: float = Field(
         default=150.0,

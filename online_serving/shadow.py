@@ -23,7 +23,6 @@ from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import SHADOW
 from feature_store.contracts.errors import MatchLoopError
-from feature_store.contracts.experiments import Variant
 from feature_store.home import Home
 from feature_store.online.deployment import Active, Shadowing
 from feature_store.online.store import OnlineStore
@@ -50,7 +49,7 @@ class Asked(NamedTuple):
     user: str  # key
     request: Request  # with its time
     features: UserFeatures
-    variant: Variant
+    pipeline: Pipeline  # with the settings that it was answered with
     champion: str  # the release that answered
     shown: Recommendation
 
@@ -64,10 +63,10 @@ class Shadow(threading.Thread):
         super().__init__(name="shadow", daemon=True)
         self._deployment = OnlineStore(client, config.redis).deployment
         self._home, self._budget, self._clock = Home(config.home), config.serving.shadow_cpu, clock
-        self._pipeline = Pipeline(config.serving, config.bandit)
+        pipeline = Pipeline(config.serving, config.bandit)
         online, state = OnlineStore(client, config.redis), BanditStore(client, config.redis)
         partitions, quarantine = config.kafka.partitions, Quarantine()
-        self._load = loader(config.home, partitions, online, state, self._pipeline, quarantine, clock)
+        self._load = loader(config.home, partitions, online, state, pipeline, quarantine, clock)
         self._rng = np.random.default_rng(config.seed)
         self._sampled = np.random.default_rng(config.seed)
         self._flush_seconds = flush_seconds
@@ -134,9 +133,7 @@ class Shadow(threading.Thread):
 
     def _answer(self, state: ServingState, asked: Asked) -> dict[str, Any]:
         table = state.parameters.table(self._clock.now_ms())
-        unseen = self._pipeline.recommend(
-            state.snapshot, table, asked.request, asked.features, asked.variant, self._rng
-        )
+        unseen = asked.pipeline.untimed().recommend(state.snapshot, table, asked.request, asked.features, self._rng)
         slots = asked.shown.shown
         return {
             "decision": asked.decision,

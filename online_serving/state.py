@@ -13,7 +13,6 @@ from feature_store.arrays import Int64
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import LogMismatch, ReleaseRefused, Unavailable
-from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.graph import Graph
 from feature_store.namespace import Description, read_base
 from feature_store.online.deployment import Active
@@ -152,6 +151,5 @@ def _give_memory_back() -> None:
 
 def _warm_up(pipeline: Pipeline, snapshot: Snapshot, parameters: Parameters, now: int) -> None:
     """Compiles kernels and fills allocators before the first request has to wait for it."""
-    variant = Variant(name="warm-up", share=1.0, bandit=BanditMode.EXPLORE)
     rng = np.random.default_rng(0)
-    pipeline.recommend(snapshot, parameters.table(now), Request(slate_size=1), NOBODY, variant, rng)
+    pipeline.recommend(snapshot, parameters.table(now), Request(slate_size=1), NOBODY, rng)

@@ -121,6 +121,14 @@ class RewardSettings(BaseModel):
         return self
 
 
+class BanditMode(StrEnum):
+    """What the bandit does with a request."""
+
+    OFF = "off"  # the offline model alone decides; nothing is learnt from its decisions
+    EXPLORE = "explore"  # Online Matching: estimates plus exploration
+    GREEDY = "greedy"  # the bandit's estimates without exploration
+
+
 class ScoreForm(StrEnum):
     """How sums become an estimate."""
 
@@ -133,6 +141,10 @@ class BanditSettings(BaseModel):
 
     model_config = _strict
 
+    mode: BanditMode = Field(
+        default=BanditMode.EXPLORE,
+        description="off (the offline model alone decides, and nothing is learnt of it), explore or greedy.",
+    )
     form: ScoreForm = Field(
         default=ScoreForm.RATIO, description="published (the paper's) or ratio (see infra/decisions)."
     )
@@ -166,7 +178,7 @@ class BanditSettings(BaseModel):
     )
     explore_share: Share = Field(
         default=0.1,
-        description="Chance that a slot explores. Variants set which users are explored on.",
+        description="Chance that a slot explores.",
     )
     explore_share_by_surface: dict[str, Share] = Field(
         default={}, description="Overrides by surface: {checkout = 0} disables exploration there."

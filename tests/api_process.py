@@ -14,7 +14,6 @@ ROOT = Path(__file__).parents[1]
 _SERVE = """
 import sys
 from pathlib import Path
-from feature_store.contracts.experiments import Experiment
 from feature_store.settings import RedisSettings
 from online_serving.config import ServerConfig
 from online_serving.server import serve
@@ -28,7 +27,7 @@ serve(ServerConfig(
     home=Path(home), secret=b"a secret for the tests", bootstrap=bootstrap, redis_url=redis_url,
     kafka=kafka, redis=RedisSettings(prefix=name), bandit=BanditSettings(), rewards=RewardSettings(),
     serving=ServingSettings(port=int(port), workers=int(workers), drain_seconds=float(drain)),
-    experiment=Experiment(), seed=1,
+    seed=1,
 ), *(("127.0.0.1", int(port)) for port in own_port))
 foreign = {"torch", "pyspark", "mlflow", "lightning", "matplotlib"} & sys.modules.keys()
 print("imported:", sorted(foreign))

@@ -12,7 +12,6 @@ import uvicorn
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.catalogue import Item
-from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
@@ -22,7 +21,7 @@ from online_serving.config import ServerConfig
 from online_serving.server import http_settings
 from online_serving.settings import ServingSettings
 from streaming.kafka import Log
-from streaming.settings import BanditSettings, KafkaSettings, RewardSettings
+from streaming.settings import BanditMode, BanditSettings, KafkaSettings, RewardSettings
 
 SECRET = b"a secret for the tests"
 SHORT_IDLE = httpx.Limits(keepalive_expiry=2.0)  # a client gives an idle connection up before the server does
@@ -69,7 +68,6 @@ class Installation:
 
     def config(self, mode: BanditMode = BanditMode.EXPLORE, **serving: Any) -> ServerConfig:
         """Settings of an API process here."""
-        variant = Variant(name="only", share=1.0, bandit=mode)
         return ServerConfig(
             home=self.home,
             secret=SECRET,
@@ -78,9 +76,8 @@ class Installation:
             kafka=self.kafka,
             redis=self.redis_settings,
             serving=ServingSettings(**{"slate_size": 5, **serving}),
-            bandit=BanditSettings(),
+            bandit=BanditSettings(mode=mode),
             rewards=RewardSettings(),
-            experiment=Experiment(variants=(variant,)),
             seed=7,
         )
 

@@ -21,7 +21,6 @@ from benchmarks.pay.loop import VISIT_MS, run, visitor_key
 from benchmarks.pay.release import Prepared
 from feature_store.contracts.columns import CATALOGUE, EVENTS, ITEMS
 from feature_store.contracts.events import Event
-from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from feature_store.home import Home
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.sums import NO_ROWS
@@ -33,7 +32,7 @@ from streaming.settings import BanditSettings, RewardSettings
 
 LOG = "pay"
 _RECORDS = 20_000  # in one file of the lake
-EXPLORING = Arm("explorer", BanditMode.EXPLORE, BanditSettings(explore_share=0.2))
+EXPLORING = Arm("explorer", BanditSettings(explore_share=0.2))
 _MOST = 1_500  # decisions replayed
 
 
@@ -67,9 +66,7 @@ def estimates(prepared: Prepared, seed: int, contenders: Sequence[Contender] = C
 
 def serving() -> Serving:
     """The settings that the log is made with."""
-    variant = Variant(name=EXPLORING.name, share=1, bandit=EXPLORING.mode)
-    experiment = Experiment(name="ope", variants=(variant,))
-    return Serving(EXPLORING.serving, EXPLORING.bandit, RewardSettings(), experiment, shown_kept=100_000)
+    return Serving(EXPLORING.serving, EXPLORING.bandit, RewardSettings(), {}, shown_kept=100_000)
 
 
 def write_home(home: Home, prepared: Prepared, records: Sequence[Sequence[Event]]) -> None:
@@ -162,8 +159,7 @@ def _one(home: Home, settings: Serving, prepared: Prepared, contender: Contender
 
 def candidate(contender: Contender) -> Candidate:
     """The arm as a candidate."""
-    variant = Variant(name=contender.arm.name, share=1, bandit=contender.arm.mode)
-    return as_served(variant, contender.arm.bandit, contender.arm.serving)._replace(name=contender.name)
+    return as_served(contender.name, contender.arm.bandit, contender.arm.serving)
 
 
 def _holds(found: Replay, value: float) -> bool:

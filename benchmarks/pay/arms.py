@@ -7,14 +7,14 @@ import numpy as np
 
 from benchmarks.pay.release import Prepared
 from feature_store.arrays import Float64, Int64
-from feature_store.contracts.experiments import BanditMode
 from feature_store.definitions import ITEM_FEATURES, RECENT_POPULARITY
 from online_serving.settings import ServingSettings
-from streaming.settings import BanditSettings
+from streaming.settings import BanditMode, BanditSettings
 
 # (predictions (n,) of candidates (n,), the candidates' item numbers) -> scores (n,) in [0, 1] that stand in their place
 Rescore = Callable[[Float64, Int64], Float64]
 _EVERYTHING = ServingSettings(candidates=1_000_000, cluster_candidates=0, list_candidates=0, fresh_candidates=0)
+_OFF = BanditSettings(mode=BanditMode.OFF)
 _NO_BONUS = 1e-9  # above 0, so that everything may be explored, and too small to change an order
 
 
@@ -23,7 +23,6 @@ class Arm(NamedTuple):
     ranker's predictions."""
 
     name: str
-    mode: BanditMode
     bandit: BanditSettings = BanditSettings()
     serving: ServingSettings = ServingSettings()
     learns: bool = True
@@ -44,12 +43,12 @@ def by_true_level(prepared: Prepared, tastes: int) -> Rescore:
     return lambda predicted, items: predicted * level[items] / level.max()
 
 
-FROZEN = Arm("frozen", BanditMode.OFF)
-COIN = Arm("coin", BanditMode.EXPLORE, BanditSettings(alpha=_NO_BONUS, graduation_trials=0), learns=False)
-GREEDY = Arm("greedy", BanditMode.GREEDY)
-DEFAULT = Arm("default", BanditMode.EXPLORE)
-POPULARITY = Arm("recent-popularity", BanditMode.OFF, serving=_EVERYTHING, order=by_recent_popularity)
-ORACLE = Arm("item-oracle", BanditMode.OFF, order=by_true_level)
+FROZEN = Arm("frozen", _OFF)
+COIN = Arm("coin", BanditSettings(alpha=_NO_BONUS, graduation_trials=0), learns=False)
+GREEDY = Arm("greedy", BanditSettings(mode=BanditMode.GREEDY))
+DEFAULT = Arm("default")
+POPULARITY = Arm("recent-popularity", _OFF, serving=_EVERYTHING, order=by_recent_popularity)
+ORACLE = Arm("item-oracle", _OFF, order=by_true_level)
 
 # frozen: the release alone. coin: its order with the shipped share of exploration, and nothing learnt. greedy, default:
 # what is shipped, without and with exploration.

@@ -16,7 +16,7 @@ from benchmarks.pay.release import Prepared
 from benchmarks.pay.world import opinions, schedule
 from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.events import Decision, Event, Feedback
-from feature_store.contracts.experiments import BanditMode, Variant
+from feature_store.contracts.experiments import UNASSIGNED
 from feature_store.contracts.identity import Keyring
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.sums import NO_ROWS, Rows, Sums
@@ -29,7 +29,7 @@ from online_serving.pipeline.pipeline import Pipeline, Predict
 from online_serving.pipeline.request import Request
 from streaming.fold import Fold
 from streaming.open_decisions import translate
-from streaming.settings import VIEW, RewardSettings
+from streaming.settings import VIEW, BanditMode, RewardSettings
 
 VISIT_MS = 1_000  # between two visits
 _NOTHING = -1
@@ -111,9 +111,9 @@ class _Player:
     def __init__(self, prepared: Prepared, arm: Arm, record: Callable[[list[Event]], None] | None) -> None:
         self._world, self._arm, self._record = prepared.world, arm, record
         # A view is no history: it says nothing to an arm that does not learn.
-        self._views = prepared.world.reports_views and arm.learns and arm.mode is not BanditMode.OFF
+        self._learns = arm.bandit.mode is not BanditMode.OFF
+        self._views = prepared.world.reports_views and arm.learns and self._learns
         self._pipeline = Pipeline(arm.serving, arm.bandit)
-        self._variant = Variant(name=arm.name, share=1, bandit=arm.mode)
         self._keys = [visitor_key(row) for row in range(len(prepared.users))]
         self._shown = [set(user.shown) for user in prepared.users]
         self._history = {key: list(user.history) for key, user in zip(self._keys, prepared.users, strict=True)}
@@ -169,12 +169,12 @@ class _Player:
         profile, history = self._prepared.users[visitor].profile, self._history[self._keys[visitor]]
         user = encode_user(snapshot, UserFeatures(profile, history, shown), request)
         predict = self._prediction(user)
-        found = self._pipeline.recommend_to(snapshot, table, request, user, shown, predict, self._variant, rng)
+        found = self._pipeline.recommend_to(snapshot, table, request, user, shown, predict, rng)
         self._shown[visitor].update(found.slate)
         if found.slate:
             key = self._keys[visitor]
             name = _KEYRING.decision_id(key, now, visit.to_bytes(8, "big"))
-            made_with = Provenance(*self._provenance, self._parameters.offsets, self._variant)
+            made_with = Provenance(*self._provenance, self._parameters.offsets, UNASSIGNED, self._learns)
             decision = build(name, key, now, request.surface, made_with, found, with_candidates=False)
             self._decisions[visit] = decision
             self._events.append(decision)

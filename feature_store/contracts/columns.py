@@ -97,6 +97,7 @@ EVENTS = pa.schema(
         pa.field("edges", _LIST_OF_INT),
         pa.field("probabilities", _LIST_OF_FLOAT),
         pa.field("candidates", _LIST_OF_STRING),
+        pa.field("latency_ms", pa.float64()),
         # feedback, and withdrawal (decision, user, time); an erasure has user and time
         pa.field("decision", pa.string()),
         pa.field("item", pa.string()),

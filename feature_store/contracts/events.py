@@ -59,10 +59,11 @@ class Decision(SlateColumns, frozen=True, tag="decision", tag_field="kind", kw_o
     surface: str
     release: str
     namespace: str
-    variant: str
-    learns: bool  # the variant has the bandit switched on: only then does the decision train it
+    variant: str  # in which experiments the user was, and with which variants: experiments.label
+    learns: bool  # the bandit was switched on: only then does the decision train it
     offsets: list[Offset]  # parameters in use: the log offset folded so far, one per partition
     candidates: list[str] | None = None  # the whole candidate list, for a sampled share of decisions
+    latency_ms: float | None = None  # from the request to this decision
 
 
 class Feedback(msgspec.Struct, frozen=True, tag="feedback", tag_field="kind", kw_only=True):

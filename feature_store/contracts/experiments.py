@@ -1,57 +1,238 @@
-"""A/B experiments: which policy a user meets."""
+"""A/B experiments: what is compared, and who meets which variant.
+
+The same functions assign in serving and in analysis. A user's point in a layer falls into one of BUCKETS buckets; an
+experiment claims buckets of its layer and never gives one back while it runs, so that a ramp moves nobody who was in.
+Which variant it is says another point, salted with the experiment's name: the users of a bucket are dealt anew by every
+experiment that has it. Layers are independent of each other, and nobody is in two experiments of one layer, which is
+therefore the group whose experiments exclude each other (Tang et al., "Overlapping Experiment Infrastructure", KDD
+2010, section 4).
+"""
 
 import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from feature_store.contracts.errors import InvalidInput
 
-class BanditMode(StrEnum):
-    """What the bandit does for a variant."""
+BUCKETS = 1_000  # of a layer
+UNASSIGNED = "default"  # what the log says of a user who is in no experiment
+NAME = r"^[a-z][a-z0-9_-]{0,60}$"
+_FORCED = "!"
 
-    OFF = "off"  # the offline model alone decides; nothing is learnt from its decisions
-    EXPLORE = "explore"  # Online Matching: estimates plus exploration
-    GREEDY = "greedy"  # the bandit's estimates without exploration
+Name = Annotated[str, Field(pattern=NAME)]
+_strict = ConfigDict(extra="forbid", frozen=True)
 
 
 class Variant(BaseModel):
-    """One arm of an experiment."""
+    """One arm: what it changes of what a request reads. Nothing changed is what everybody else gets."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _strict
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$", description="Name in logs and reports.")
-    share: float = Field(gt=0, le=1, description="Share of users, by hash of their key.")
-    bandit: BanditMode = Field(description="off, explore or greedy.")
+    name: Name = Field(description="Name in logs and reports.")
+    weight: float = Field(default=1.0, gt=0, le=1e6, description="Share of the experiment's users, by proportion.")
+    release: str | None = Field(default=None, description="Release to answer with; empty: the one that serves.")
+    serving: Mapping[str, JsonValue] = Field(default={}, description="Settings of [serving] in the place of yours.")
+    bandit: Mapping[str, JsonValue] = Field(default={}, description="Settings of [bandit] in the place of yours.")
+
+    def changed(self) -> set[str]:
+        """What it changes: release, serving.candidates, bandit.alpha, ..."""
+        settings = {f"{part}.{name}" for part in ("serving", "bandit") for name in getattr(self, part)}
+        return settings | ({"release"} if self.release is not None else set())
 
 
-class Experiment(BaseModel):
-    """Variants and their shares of users. The name salts the assignment: a new name deals the users anew."""
+class Plan(BaseModel):
+    """What somebody wants to know, and how it is to be found out: the file of `matchloop experiment create`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _strict
 
-    name: str = Field(default="default", pattern=r"^[a-z][a-z0-9_-]{0,60}$", description="Name; salts the assignment.")
-    variants: tuple[Variant, ...] = Field(
-        default=(Variant(name="online-matching", share=1.0, bandit=BanditMode.EXPLORE),),
-        min_length=1,
-        description="The arms; their shares add up to 1.",
+    name: Name = Field(description="Name; salts the assignment, and is never used again.")
+    hypothesis: str = Field(default="", max_length=2_000, description="What is expected, and why.")
+    unit: Literal["user"] = Field(default="user", description="Who is assigned.")
+    layer: Name = Field(default="default", description="Experiments on one layer share no user.")
+    variants: tuple[Variant, ...] = Field(min_length=2, max_length=20, description="The arms, the control first.")
+    testers: Mapping[str, str] = Field(
+        default={},
+        description="Users who meet a variant whatever their bucket, and count in no report: user = variant.",
     )
+    metric: str = Field(default="reward_per_impression", description="What decides.")
+    guardrails: tuple[str, ...] = Field(default=(), description="Metrics that must not get worse.")
+    minimum_effect: float = Field(default=0.05, gt=0, description="Smallest change worth knowing of, as a share.")
+    planned_users: int = Field(
+        default=10_000, ge=1, description="Users at which intervals are tightest: `matchloop experiment plan` says."
+    )
+    confidence: float = Field(default=0.95, ge=0.5, lt=1, description="Of all intervals together, in each metric.")
 
     @model_validator(mode="after")
-    def _shares_add_up(self) -> Self:
-        total = sum(variant.share for variant in self.variants)
-        if abs(total - 1) > 1e-9:
-            raise ValueError(f"the shares of experiment {self.name!r} add up to {total}, they must add up to 1")
-        if len({variant.name for variant in self.variants}) < len(self.variants):
+    def _variants_are_told_apart(self) -> Self:
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) < len(names):
             raise ValueError(f"experiment {self.name!r} has two variants of the same name")
+        for variant in self.testers.values():
+            if variant not in names:
+                raise ValueError(f"a tester is to meet {variant!r}, experiment {self.name!r} has {names}")
         return self
 
-    def assign(self, user: str) -> Variant:
-        """The variant of a user key: the same in every process, for ever."""
-        digest = hashlib.blake2b(f"{self.name}\0{user}".encode(), digest_size=8).digest()
-        point = int.from_bytes(digest, "big") / 2**64
+    @property
+    def control(self) -> str:
+        """The variant that the others are compared with."""
+        return self.variants[0].name
+
+    def shares(self) -> dict[str, float]:
+        """Each variant's share of the users."""
+        total = sum(variant.weight for variant in self.variants)
+        return {variant.name: variant.weight / total for variant in self.variants}
+
+    def variant_of(self, user: str) -> Variant:
+        """The variant of a user key, should the user be in: the same in every process, for ever."""
+        point = _point(self.name, user) * sum(variant.weight for variant in self.variants)
         for variant in self.variants:
-            point -= variant.share
+            point -= variant.weight
             if point < 0:
                 return variant
         return self.variants[-1]
+
+
+class Status(StrEnum):
+    """Where an experiment stands."""
+
+    DRAFT = "draft"  # assigns nobody yet
+    RUNNING = "running"
+    STOPPED = "stopped"  # assigns nobody any more
+
+
+class Ramp(NamedTuple):
+    """From when on how large a share of its layer an experiment has."""
+
+    time: int  # ms since the epoch
+    share: float
+
+
+class Experiment(Plan):
+    """A plan and what has become of it. testers are user keys here."""
+
+    status: Status = Status.DRAFT
+    created: int = 0  # ms since the epoch
+    stopped: int | None = None
+    ramps: tuple[Ramp, ...] = ()
+    buckets: frozenset[int] = frozenset()  # of its layer
+    namespaces: Mapping[str, str] = {}  # of each release that a variant answers with
+
+    @property
+    def share(self) -> float:
+        """Of the users, how many are in."""
+        return len(self.buckets) / BUCKETS
+
+    @property
+    def started(self) -> int | None:
+        """When the first users came in, ms since the epoch."""
+        return self.ramps[0].time if self.ramps else None
+
+    def assign(self, user: str) -> Variant | None:
+        """The variant that a user key meets while nothing but its bucket counts; None: the user is not in."""
+        return self.variant_of(user) if bucket(self.layer, user) in self.buckets else None
+
+
+class Assigned(NamedTuple):
+    """A user's variant in one experiment. forced: as a tester."""
+
+    experiment: str
+    variant: str
+    forced: bool = False
+
+
+class Assignment:
+    """Which variants of the experiments that run a user meets, one of each layer at most."""
+
+    def __init__(self, experiments: Iterable[Experiment]) -> None:
+        """Raises InvalidInput if two of them have a bucket of a layer both."""
+        running = sorted((one for one in experiments if one.status is Status.RUNNING), key=lambda one: one.name)
+        self._forced: dict[str, dict[str, Assigned]] = {}  # by user, by layer
+        holders: dict[str, list[Experiment | None]] = {}
+        for one in running:
+            holder = holders.setdefault(one.layer, [None] * BUCKETS)
+            for number in one.buckets:
+                if (other := holder[number]) is not None:
+                    raise InvalidInput(
+                        f"Experiments {other.name!r} and {one.name!r} both claim users of layer {one.layer!r}. Stop "
+                        "one of them."
+                    )
+                holder[number] = one
+            for user, variant in one.testers.items():
+                self._forced.setdefault(user, {}).setdefault(one.layer, Assigned(one.name, variant, True))
+        self._layers = sorted(holders.items())
+        self._named = {
+            (one.name, variant.name): Assigned(one.name, variant.name) for one in running for variant in one.variants
+        }
+
+    def of(self, user: str) -> tuple[Assigned, ...]:
+        """Of a user key, in the order of the layers' names."""
+        forced = self._forced.get(user, {})
+        found = []
+        for layer, holder in self._layers:
+            if layer in forced:
+                found.append(forced[layer])
+            elif (experiment := holder[bucket(layer, user)]) is not None:
+                found.append(self._named[experiment.name, experiment.variant_of(user).name])
+        return tuple(found)
+
+
+def bucket(layer: str, user: str) -> int:
+    """Of a user key, among the BUCKETS of a layer."""
+    return int(_point(f"layer\0{layer}", user) * BUCKETS)
+
+
+def claim(experiment: Experiment, share: float, others: Iterable[Experiment]) -> Experiment:
+    """The experiment with so large a share of its layer's users, those that it has among them.
+
+    Raises InvalidInput if the share is smaller than before, no multiple of 1 / BUCKETS, or not free.
+    """
+    wanted = round(share * BUCKETS)
+    if not 0 <= share <= 1 or abs(wanted - share * BUCKETS) > 1e-6:
+        raise InvalidInput(f"A share of {share:g} is none of 0, {1 / BUCKETS:g}, {2 / BUCKETS:g}, ... 1.")
+    if wanted < len(experiment.buckets):
+        raise InvalidInput(
+            f"Experiment {experiment.name!r} has {experiment.share:.1%} of the users: with {share:.1%} some would be "
+            "moved out. A ramp only grows; to end it, `matchloop experiment stop`."
+        )
+    rivals = [one for one in others if one.layer == experiment.layer and one.status is Status.RUNNING]
+    taken = frozenset[int]().union(*(one.buckets for one in rivals if one.name != experiment.name))
+    free = [number for number in range(BUCKETS) if number not in taken and number not in experiment.buckets]
+    missing = wanted - len(experiment.buckets)
+    if missing > len(free):
+        names = ", ".join(sorted(one.name for one in rivals if one.name != experiment.name))
+        raise InvalidInput(
+            f"Experiment {experiment.name!r} wants {share:.1%} of layer {experiment.layer!r}, of which {names} have "
+            f"{len(taken) / BUCKETS:.1%}. Stop one, take less, or name another layer in the file."
+        )
+    return experiment.model_copy(update={"buckets": experiment.buckets.union(free[:missing])})
+
+
+def label(assigned: Sequence[Assigned]) -> str:
+    """What the log says of them: experiment=variant, joined by +; a forced one ends in !."""
+    return "+".join(f"{one.experiment}={one.variant}{_FORCED * one.forced}" for one in assigned) or UNASSIGNED
+
+
+def label_pattern(experiment: str) -> str:
+    """Regular expression (RE2) that finds `variant` and `forced` of an experiment in a label."""
+    return rf"(?:^|\+){re.escape(experiment)}=(?P<variant>[a-z][a-z0-9_-]*)(?P<forced>{_FORCED}?)(?:\+|$)"
+
+
+def assigned_in(text: str) -> tuple[Assigned, ...]:
+    """What a label was made of; nothing of one that is none."""
+    parts = (part.partition("=") for part in text.split("+") if "=" in part)
+    return tuple(Assigned(name, variant.rstrip(_FORCED), variant.endswith(_FORCED)) for name, _, variant in parts)
+
+
+def variant_in(text: str, experiment: str) -> str | None:
+    """The variant of an experiment that a label says, None if the user was not in or in as a tester."""
+    met = (one for one in assigned_in(text) if one.experiment == experiment and not one.forced)
+    return next((one.variant for one in met), None)
+
+
+def _point(salt: str, user: str) -> float:
+    digest = hashlib.blake2b(f"{salt}\0{user}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

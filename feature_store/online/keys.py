@@ -11,6 +11,8 @@
 <prefix>:namespaces                  set: namespaces being folded
 <prefix>:retired                     sorted set: namespaces folded before, by the second since when they are not
 <prefix>:secret                      string: fingerprint of the secret that the user keys are made with
+<prefix>:experiments                 hash: name -> experiment, as JSON
+<prefix>:experiments_version         string: how often they have changed
 <prefix>:changes                     stream: what changed in the catalogue or in what serves, capped
 """
 
@@ -27,6 +29,8 @@ class Keys:
         self.namespaces = f"{prefix}:namespaces"
         self.retired = f"{prefix}:retired"
         self.changes = f"{prefix}:changes"
+        self.experiments = f"{prefix}:experiments"
+        self.experiments_version = f"{prefix}:experiments_version"
         self.secret = f"{prefix}:secret"
         self.of_items = [self.catalogue, self.places, self.changes]  # what the scripts on items take
         self.erased = f"{prefix}:erased"

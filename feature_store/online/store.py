@@ -9,6 +9,7 @@ import redis.asyncio
 from feature_store.online.catalogue import AsyncOnlineCatalogue, OnlineCatalogue
 from feature_store.online.changes import OnlineChanges
 from feature_store.online.deployment import OnlineDeployment
+from feature_store.online.experiments import OnlineExperiments
 from feature_store.online.users import AsyncOnlineUsers, OnlineUsers
 from feature_store.settings import RedisSettings
 from feature_store.turns import Turns
@@ -26,6 +27,7 @@ class OnlineStore:
         self.catalogue = OnlineCatalogue(client, settings.prefix)
         self.deployment = OnlineDeployment(client, settings.prefix)
         self.changes = OnlineChanges(client, settings.prefix)
+        self.experiments = OnlineExperiments(client, settings.prefix)
 
 
 class AsyncOnlineStore:

@@ -1,4 +1,4 @@
-"""`matchloop simulate`: visitors over HTTP; `matchloop experiment`: which variant earns more."""
+"""`matchloop simulate`: visitors over HTTP."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,13 +6,12 @@ from typing import Annotated
 
 import typer
 
-from infra.console import Json, options, progress, show, table
+from infra.console import Json, options, progress, show
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Adds the command."""
     app.command()(simulate)
-    app.command()(experiment)
 
 
 def simulate(
@@ -83,48 +82,3 @@ def nothing_liked(split_ms: int) -> str:
         "Nobody liked anything. Where a release was trained on these tastes too, the users have seen what they like, "
         f"and it is not shown again: begin in a new home directory, with `matchloop train --until {until}`."
     )
-
-
-def experiment(
-    context: typer.Context,
-    control: Annotated[str | None, typer.Option(help="Variant to compare against; default: the first.")] = None,
-    planned_users: Annotated[
-        int | None, typer.Option(min=1, help="Number of users at which the always-valid intervals are tightest.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Compare the variants of the running experiment from the log in the lake: reward per 1,000 impressions.
-
-    Example: `matchloop experiment --control frozen`
-    """
-    from feature_store.contracts.errors import InvalidInput, Unavailable
-    from offline_training.experiment.loop_metrics import loop_metrics
-    from offline_training.report.text import interval
-
-    settings = options(context).settings()
-    lake = settings.home / "lake"
-    logs = sorted(folder.name.removeprefix("log=") for folder in (lake / "events").glob("log=*"))
-    if not logs:
-        raise Unavailable(f"Nothing was recommended yet: the lake {lake} has no events. Run `matchloop up` first.")
-    names = [variant.name for variant in settings.experiment.variants]
-    chosen = control or names[0]
-    if chosen not in names:
-        raise InvalidInput(f"There is no variant {chosen!r} in experiment {settings.experiment.name!r}: {names}.")
-    found = loop_metrics(
-        lake, logs, settings.experiment, chosen, settings.rewards, settings.bandit, (), planned_users or 10_000,
-        settings.training.seed,
-    )  # fmt: skip
-    rows = [["VARIANT", "USERS", "IMPRESSIONS", "REWARD PER 1,000", f"MINUS {chosen.upper()}", "AT ANY TIME"]]
-    changes = {change.variant: change for change in found.comparison.differences}
-    for arm in found.comparison.arms:
-        change = changes.get(arm.variant)
-        against = (
-            [interval(change.unpaired, signed=True), interval(change.always_valid, signed=True)] if change else ["", ""]
-        )
-        rows.append([arm.variant, str(arm.users), str(arm.impressions), interval(arm.per_thousand), *against])
-    alarm = (
-        "\nThe users are not split as the shares say: do not trust this."
-        if found.comparison.sample_ratio.broken
-        else ""
-    )
-    show(found, table(rows) + alarm, as_json)

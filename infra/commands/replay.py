@@ -8,6 +8,8 @@ import typer
 from infra.console import Json, moment, options, progress, reward_range, show, table
 
 if TYPE_CHECKING:
+    from feature_store.contracts.experiments import Experiment
+    from infra.settings import Settings
     from offline_training.off_policy.estimators import OffPolicyEvaluation
     from offline_training.off_policy.rejection import Replayed
 
@@ -36,7 +38,9 @@ def replay(
         str | None, typer.Option("--from", help="From this time on: ISO time (UTC) or ms since 1970.")
     ] = None,
     until: Annotated[str | None, typer.Option("--to", help="Up to this time, exclusive.")] = None,
-    variant: Annotated[str | None, typer.Option(help="Only decisions of this variant, one that explores.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Only decisions that the log calls so, such as demo=online-matching.")
+    ] = None,
     most: Annotated[int, typer.Option(min=1, help="Replay so many decisions, evenly over the time.")] = 20_000,
     out: Annotated[Path | None, typer.Option(help="Where the page is written; else in the home directory.")] = None,
     as_json: Json = False,
@@ -51,7 +55,7 @@ def replay(
     [bandit], [serving] (candidates, cluster_candidates, list_candidates, fresh_candidates, repeat_shown) and [rules]
     (exclude_items, exclude_categories). What it leaves out is as served.
 
-    Example: `matchloop replay --candidate bolder.toml --from 2026-01-24 --variant online-matching`
+    Example: `matchloop replay --candidate bolder.toml --from 2026-01-24 --variant demo=online-matching`
     """
     import msgspec
 
@@ -62,7 +66,7 @@ def replay(
     from offline_training.replay.replay import replay as run
     from offline_training.report.replay_page import render, story
 
-    settings = options(context).settings()
+    settings = options(context).connected_settings()
     if log is not None:
         _imported(settings.home, log, candidate, rewards, as_json)
         return
@@ -71,7 +75,7 @@ def replay(
         None if since is None else moment("--from", since), None if until is None else moment("--to", until), variant
     )
     serving = Serving(
-        settings.serving, settings.bandit, settings.rewards, settings.experiment, settings.redis.shown_kept
+        settings.serving, settings.bandit, settings.rewards, _experiments(settings), settings.redis.shown_kept
     )
     with progress("Replaying") as report, reading(settings.home):
         found = run(Home(settings.home), serving, tried, stretch, report, most=most)
@@ -142,3 +146,18 @@ def _estimates(found: "OffPolicyEvaluation") -> str:
         ):
             rows.append([f"IPS, {name} bounds", text.interval(text.per_thousand(bound)), "", "", ""])
     return table(rows)
+
+
+def _experiments(settings: "Settings") -> "dict[str, Experiment]":
+    """Those that the online store knows of, by name; without it the log's variants count as the present settings."""
+    import redis
+
+    from feature_store.contracts.errors import Unavailable
+    from feature_store.online.store import OnlineStore
+    from infra.connections import redis_client
+
+    try:
+        with redis_client(settings) as client:
+            return OnlineStore(client, settings.redis).experiments.read().by_name
+    except (Unavailable, redis.RedisError):
+        return {}

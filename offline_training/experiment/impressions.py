@@ -37,7 +37,7 @@ class RewardedDecision:
     user: str
     time: int  # ms since the epoch
     surface: str
-    variant: str
+    variant: str  # as logged: contracts.experiments.label
     release: str
     shown: list[str]  # the slate, in position order
     predicted: NDArray[np.float64]  # (m,) of the exploration set, the slate first

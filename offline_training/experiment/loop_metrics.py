@@ -2,19 +2,22 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from feature_store.arrays import Int64
-from feature_store.contracts.experiments import BanditMode, Experiment
+from feature_store.contracts.errors import InvalidInput
+from feature_store.contracts.experiments import Plan, variant_in
 from offline_training.experiment.impressions import RewardedDecision, rewarded_decisions
 from offline_training.experiment.statistics import PER, Comparison, Difference, Visits, compare
 from offline_training.off_policy.estimators import OffPolicyEvaluation, evaluate
 from offline_training.off_policy.greedy_policy import LoggedSlate, greedy_choice, slate_log
+from online_serving.treatments import bandit_of
 from streaming.bandit.exploration import Exploration
-from streaming.settings import BanditSettings, RewardSettings
+from streaming.settings import BanditMode, BanditSettings, RewardSettings
 
 THRESHOLDS = (1, 3, 5)  # positive interactions from which on an item counts as discovered
 _CURVE_POINTS = 60
@@ -71,7 +74,7 @@ class LoopMetrics(msgspec.Struct, frozen=True, kw_only=True):
 def loop_metrics(
     lake: Path,
     logs: Sequence[str],
-    experiment: Experiment,
+    experiment: Plan,
     control: str,
     rewards: RewardSettings,
     bandit: BanditSettings,
@@ -85,15 +88,21 @@ def loop_metrics(
 
     new_items: those that entered the catalogue during the experiment. planned_users: see
     experiment.confidence_sequence. seed: of the rollouts behind the item-position estimators. people: user key ->
-    person, where a person is a user of several variants; None: all users are strangers. Raises InvalidInput for an
-    empty log.
+    person, where a person is a user of several variants; None: all users are strangers. Raises InvalidInput for a log
+    in which nobody is in the experiment.
     """
-    decisions = rewarded_decisions(lake, logs, rewards)
+    decisions = [
+        replace(decision, variant=variant)
+        for decision in rewarded_decisions(lake, logs, rewards)
+        if (variant := variant_in(decision.variant, experiment.name)) is not None
+    ]
+    if not decisions:
+        raise InvalidInput(f"The lake {lake} has no decision on users of experiment {experiment.name!r}. Did it start?")
     visits = _visits(decisions, people)
-    shares = {variant.name: variant.share for variant in experiment.variants}
+    shares, modes = experiment.shares(), {one.name: bandit_of(one, bandit).mode for one in experiment.variants}
     of = {variant.name: [d for d in decisions if d.variant == variant.name] for variant in experiment.variants}
     met = {name: rows for name, rows in of.items() if rows}
-    explorer, greedy = (_variant(experiment, mode, met) for mode in (BanditMode.EXPLORE, BanditMode.GREEDY))
+    explorer, greedy = (_variant(modes, mode, met) for mode in (BanditMode.EXPLORE, BanditMode.GREEDY))
     exploring = None
     if explorer is not None and greedy is not None:
         against_greedy = compare(visits, shares, greedy, planned_users).differences
@@ -105,9 +114,7 @@ def loop_metrics(
         seconds=(decisions[-1].time - decisions[0].time) / 1000,
         comparison=compare(visits, shares, control, planned_users),
         exploring=exploring,
-        exploration=[
-            explored_share(name, rows, _configured(experiment, name, rows, bandit)) for name, rows in met.items()
-        ],
+        exploration=[explored_share(name, rows, _configured(modes[name], rows, bandit)) for name, rows in met.items()],
         new_items=len(set(new_items)),
         discovery=discovery(met, new_items, rewards.positive),
         cumulative_reward=[cumulative_reward(name, rows) for name, rows in met.items()],
@@ -228,14 +235,11 @@ def _codes(names: Sequence[str]) -> Int64:
     return np.array([codes[name] for name in names], dtype=np.int64)
 
 
-def _variant(experiment: Experiment, mode: BanditMode, met: Collection[str]) -> str | None:
-    return next((v.name for v in experiment.variants if v.bandit is mode and v.name in met), None)
+def _variant(modes: Mapping[str, BanditMode], mode: BanditMode, met: Collection[str]) -> str | None:
+    return next((name for name, own in modes.items() if own is mode and name in met), None)
 
 
-def _configured(
-    experiment: Experiment, name: str, decisions: Sequence[RewardedDecision], bandit: BanditSettings
-) -> float:
-    mode = next(variant.bandit for variant in experiment.variants if variant.name == name)
+def _configured(mode: BanditMode, decisions: Sequence[RewardedDecision], bandit: BanditSettings) -> float:
     if mode is not BanditMode.EXPLORE:
         return 0.0
     slots = sum(len(d.shown) for d in decisions)

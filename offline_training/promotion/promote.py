@@ -140,7 +140,8 @@ def swap(
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> None:
     """Has a namespace folded up to where the one that serves stands, and then serve. The one that served goes on being
-    folded, and the last one of the release before, so that going back is instant; older ones are retired.
+    folded, and the last one of the release before, so that going back is instant, and so do those that experiments
+    answer with; older ones are retired.
 
     Raises Unavailable, and what serves goes on serving, if no updater gets it there: `stale` activates it all the same,
     as old as it is. The namespace is then folded no longer if it was not before; the next try goes on where it stands.
@@ -162,6 +163,7 @@ def swap(
     online.deployment.activate(Active(following.release, following.id))
     online.deployment.end_shadow()  # it was held against what served
     kept = {one.namespace for one in (active, online.deployment.previous()) if one is not None}
+    kept |= {namespace for one in online.experiments.read().running for namespace in one.namespaces.values()}
     for older in set(online.deployment.namespaces()) - {following.id} - kept:
         online.deployment.retire(older)
 

@@ -55,7 +55,7 @@ class Registry:
         release as a model (mlflow_model.py); the version is tagged with the release id. inputs: from what it was made,
         as parameters `inputs.NAME`. steps: the runs nested in it.
         """
-        with self._client() as client:
+        with mlflow_client(self._uri) as client:
             run = client.create_run(self._experiment(client), run_name=f"train {directory.name}")
             identity = run.info.run_id
             try:
@@ -85,7 +85,7 @@ class Registry:
     ) -> list[str]:
         """Gives each alias to the newest version of its release, and takes it away where that is None. tags: by
         release, of its version. Returns the releases that have no version."""
-        with self._client() as client:
+        with mlflow_client(self._uri) as client:
             versions = self._versions(client)
             held = self._held(client)
             for alias, release in aliases.items():
@@ -102,7 +102,7 @@ class Registry:
 
     def attach(self, release: str, texts: Mapping[str, str]) -> None:
         """Puts files beside the model in the run that made the release's newest version, if it has one."""
-        with self._client() as client:
+        with mlflow_client(self._uri) as client:
             version = self._versions(client).get(release)
             if version is not None and version.run_id:
                 for name, text in texts.items():
@@ -112,7 +112,7 @@ class Registry:
         """Removes the versions of a release, and the copies of it in the runs that made it. What these say stays."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        with self._client() as client:
+        with mlflow_client(self._uri) as client:
             found = client.search_runs([self._experiment(client)], f"tags.{RELEASE_TAG} = '{release}'")
             for uri in (run.info.artifact_uri for run in found):
                 copies: Any = get_artifact_repository(uri, self._uri, self._uri)
@@ -123,7 +123,7 @@ class Registry:
 
     def alias(self, name: str) -> str | None:
         """The release that has an alias, None if none has."""
-        with self._client() as client:
+        with mlflow_client(self._uri) as client:
             number = self._held(client).get(name)
             if number is None:
                 return None
@@ -152,20 +152,22 @@ class Registry:
         version = client.create_model_version(self._settings.model, source, run, tags={RELEASE_TAG: release})
         return str(version.version)
 
-    @contextmanager
-    def _client(self) -> Iterator[Any]:
-        if self._uri is None:
-            raise Unavailable(
-                "No MLflow is running in this home directory. Start the stack with `matchloop up`, or set "
-                "MLFLOW_TRACKING_URI."
-            )
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
 
-        for name in _CHATTER:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        try:
-            yield MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
-        except MlflowException as error:
-            said = without_passwords(f"MLflow at {self._uri} did not take the request: {error}. Is the server up?")
-            raise Unavailable(said) from error
+@contextmanager
+def mlflow_client(uri: str | None) -> Iterator[Any]:
+    """A client of the tracking server. uri: None if no server runs. Raises Unavailable if it does not answer."""
+    if uri is None:
+        raise Unavailable(
+            "No MLflow is running in this home directory. Start the stack with `matchloop up`, or set "
+            "MLFLOW_TRACKING_URI."
+        )
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    for name in _CHATTER:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except MlflowException as error:
+        said = without_passwords(f"MLflow at {uri} did not take the request: {error}. Is the server up?")
+        raise Unavailable(said) from error

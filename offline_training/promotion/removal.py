@@ -47,6 +47,9 @@ def needed_for(site: Site) -> dict[str, str]:
         needed[standing.previous] = "it served before, and `matchloop release rollback` goes back to it"
     if (shadowing := site.online.deployment.shadowing()) is not None:
         needed[shadowing.release] = "it answers unseen, until `matchloop release shadow --off`"
+    for experiment in site.online.experiments.read().running:
+        for release in experiment.namespaces:
+            needed[release] = f"experiment {experiment.name} answers with it"
     return needed
 
 

@@ -20,10 +20,9 @@ from typing import Any, NamedTuple, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.experiments import BanditMode, Variant
 from online_serving.pipeline.request import Filter
 from online_serving.settings import ServingSettings
-from streaming.settings import BanditSettings
+from streaming.settings import BanditMode, BanditSettings
 
 SOURCES_AND_RULES = ("candidates", "cluster_candidates", "list_candidates", "fresh_candidates", "repeat_shown")
 _EVERYTHING = {"candidates": 1_000_000, "cluster_candidates": 0, "list_candidates": 0, "fresh_candidates": 0}
@@ -58,7 +57,7 @@ class CandidateFile(BaseModel):
 
     name: str = Field(default="candidate", min_length=1, description="Name in reports.")
     release: str | None = Field(default=None, description="Id of a release; empty: the one that served.")
-    mode: BanditMode | None = Field(default=None, description="off, explore or greedy; empty: explore.")
+    mode: BanditMode | None = Field(default=None, description="off, explore or greedy; empty: as in the settings.")
     baseline: Baseline | None = Field(default=None, description="frozen or popularity.")
     bandit: dict[str, Any] = Field(default={}, description="Overrides of [bandit].")
     serving: dict[str, Any] = Field(default={}, description="Overrides of the sources and of repeat_shown.")
@@ -78,16 +77,15 @@ class Candidate(NamedTuple):
 
     name: str
     release: str | None  # None: the one that each decision was served by
-    variant: Variant
     bandit: BanditSettings
     serving: ServingSettings
     exclude: Filter
     by_popularity: bool
 
 
-def as_served(variant: Variant, bandit: BanditSettings, serving: ServingSettings) -> Candidate:
+def as_served(name: str, bandit: BanditSettings, serving: ServingSettings) -> Candidate:
     """The policy that made the log, if the settings are still those that it was made with."""
-    return Candidate(variant.name, None, variant, bandit, serving, Filter(), by_popularity=False)
+    return Candidate(name, None, bandit, serving, Filter(), by_popularity=False)
 
 
 def candidate(named: str, bandit: BanditSettings, serving: ServingSettings) -> Candidate:
@@ -107,13 +105,13 @@ def candidate(named: str, bandit: BanditSettings, serving: ServingSettings) -> C
 
 def _made(file: CandidateFile, bandit: BanditSettings, serving: ServingSettings, source: str) -> Candidate:
     popularity = file.baseline is Baseline.POPULARITY
-    mode = BanditMode.OFF if file.baseline is not None else file.mode or BanditMode.EXPLORE
+    mode = BanditMode.OFF if file.baseline is not None else file.mode
+    learnt = bandit.model_dump() | ({} if mode is None else {"mode": mode})
     sources = {**serving.model_dump(), **(_EVERYTHING if popularity else {}), **file.serving}
     return Candidate(
         name=file.name,
         release=file.release,
-        variant=Variant(name="candidate", share=1, bandit=mode),
-        bandit=_checked(BanditSettings, {**bandit.model_dump(), **file.bandit}, source),
+        bandit=_checked(BanditSettings, {**learnt, **file.bandit}, source),
         serving=_checked(ServingSettings, sources, source),
         exclude=file.rules.filter,
         by_popularity=popularity,

@@ -4,7 +4,7 @@ What is estimated is the candidate's value in the states that the log was in: wi
 what was shown, and users who had seen what they were shown. A candidate that learns would have learnt from its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.experiments import BanditMode, Experiment
+from feature_store.contracts.experiments import Experiment
 from feature_store.home import Home
 from feature_store.sums import REWARD
 from offline_training.experiment.impressions import RewardedDecision, rewarded_decisions
@@ -25,10 +25,12 @@ from offline_training.progress import Progress, section
 from offline_training.replay.candidate import Candidate, as_served
 from offline_training.replay.moments import TWICE, Logged, Moment, Past, logged_decisions
 from offline_training.replay.slates import SAME, SlateLogBuilder, chances_of
-from online_serving.pipeline.features import candidate_features, encode_user
+from online_serving.pipeline.explore import exploration
+from online_serving.pipeline.features import candidate_features, encode_user, nearness
 from online_serving.pipeline.pipeline import Pipeline, Weighed
 from online_serving.pipeline.request import Request
 from online_serving.settings import ServingSettings
+from online_serving.treatments import settings_of
 from streaming.bandit.exploration import Exploration
 from streaming.settings import BanditSettings, RewardSettings
 
@@ -78,7 +80,7 @@ class Serving(NamedTuple):
     serving: ServingSettings
     bandit: BanditSettings
     rewards: RewardSettings
-    experiment: Experiment
+    experiments: Mapping[str, Experiment]  # by name: what the log's variants changed
     shown_kept: int
 
 
@@ -135,21 +137,19 @@ def weigh(candidate: Candidate, moment: Moment) -> Weighed:
             earned = np.maximum(table.items[items, REWARD] / table.trial_weight, 0.0)
             found: Float64 = earned / max(1.0, float(earned.max(initial=0.0)))
             return found
+        if not candidate.serving.ranker:
+            return nearness(snapshot, user, items)
         return snapshot.towers.predict(candidate_features(snapshot, user, items)).astype(np.float64)
 
     pipeline = Pipeline(candidate.serving, candidate.bandit)
-    return pipeline.weigh(snapshot, table, request, user, moment.user.shown, predict, candidate.variant)
+    return pipeline.weigh(snapshot, table, request, user, moment.user.shown, predict)
 
 
 def logging_exploration(settings: Serving, variant: str, surface: str) -> Exploration:
-    """How the policy of a variant fills slots, by the present settings; of a variant that is no more, as if it
-    explored."""
-    modes = {one.name: one for one in settings.experiment.variants}
-    made_by = modes.get(variant)
-    share = settings.bandit.share_on(surface)
-    if made_by is not None and made_by.bandit is not BanditMode.EXPLORE:
-        share = 0.0
-    return Exploration(settings.bandit.explore_top_k, share)
+    """How the policy of a logged variant fills slots, by the present settings; of a variant that is no more, as these
+    say for everybody."""
+    _, bandit = settings_of(variant, settings.experiments, settings.serving, settings.bandit) or (None, settings.bandit)
+    return exploration(bandit, surface)
 
 
 def _reproduced(
@@ -161,13 +161,13 @@ def _reproduced(
 ) -> Reproduction:
     """Replays some of the decisions through the policy that made them."""
     some = [decisions[n] for n in np.unique(np.linspace(0, len(decisions) - 1, CHECKED).astype(np.int64)).tolist()]
-    variants = {variant.name: variant for variant in settings.experiment.variants}
     past, gaps = Past(home, settings.rewards, settings.shown_kept), []
     for number, moment in enumerate(past.moments(some, everything, None)):
         progress(number / len(some), "replaying the policy that made the log")
-        variant = variants.get(moment.decision.variant)
-        if variant is not None and moment.decision.shown:
-            weighed = weigh(as_served(variant, settings.bandit, settings.serving), moment)
+        made_with = settings_of(moment.decision.variant, settings.experiments, settings.serving, settings.bandit)
+        if made_with is not None and moment.decision.shown:
+            serving, bandit = made_with
+            weighed = weigh(as_served(moment.decision.variant, bandit, serving), moment)
             chances, slate = chances_of(moment, weighed)
             again = np.where(slate >= 0, chances[np.arange(len(slate)), slate], 0.0)
             gaps.append(np.abs(again - moment.outcome.probabilities))

@@ -1,8 +1,8 @@
 """Twins: every simulated person once in every variant of an experiment, so that the same people compare the variants.
 
-A twin is a user with an id of its own, which the experiment's own assignment puts into its variant, and begins with
-what is known of its person. That is its history and nothing else: models learn from what people did once, not four
-times.
+A twin is a user with an id of its own, which the experiment's own assignment puts into its variant once everybody is
+in, and begins with what is known of its person. That is its history and nothing else: models learn from what people did
+once, not four times.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from feature_store.contracts.columns import INTERACTIONS, USERS
-from feature_store.contracts.experiments import Experiment
+from feature_store.contracts.experiments import Plan
 from feature_store.contracts.identity import Keyring
 from feature_store.online.users import OnlineUsers
 from offline_training.data.lake import parquet_files
@@ -25,7 +25,7 @@ _STEM = 200  # characters of a person's id in that of a twin, which has to be an
 
 
 def twin_ids(
-    people: Iterable[str], experiment: Experiment, keyring: Keyring, taken: Iterable[str] = ()
+    people: Iterable[str], experiment: Plan, keyring: Keyring, taken: Iterable[str] = ()
 ) -> dict[str, tuple[str, ...]]:
     """The ids of each person's twins, one for each variant, in the variants' order. people, taken: ids of users that
     there are; none is a twin's."""
@@ -34,7 +34,8 @@ def twin_ids(
     def fresh(person: str, variant: str) -> str:
         for number in count():
             twin = f"{person[:_STEM]}~{number}"
-            if twin not in used and experiment.assign(keyring.user_key(twin)).name == variant:
+            met = experiment.variant_of(keyring.user_key(twin)).name
+            if twin not in used and met == variant:
                 used.add(twin)
                 return twin
         raise AssertionError("there is no end of numbers")

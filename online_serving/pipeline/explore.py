@@ -3,16 +3,14 @@
 import numpy as np
 
 from feature_store.arrays import Bool, Float64, Int64
-from feature_store.contracts.experiments import BanditMode
 from feature_store.sums import EXPECTED, REWARD, REWARD_SQ, N
 from streaming.bandit.diag_linucb import Estimate, Table, score
 from streaming.bandit.exploration import Exploration, Slate, choose_slate
-from streaming.settings import BanditSettings
+from streaming.settings import BanditMode, BanditSettings
 
 
 def estimate(
     settings: BanditSettings,
-    mode: BanditMode,
     clusters: Int64,
     weights: Float64,
     candidates: Int64,
@@ -21,7 +19,7 @@ def estimate(
 ) -> Estimate:
     """The policy's view of the candidates: the bandit's, or the offline prediction where the bandit is off. What is not
     worth exploring has a bonus of 0, which keeps exploration from it and tells the log so."""
-    if mode is BanditMode.OFF:
+    if settings.mode is BanditMode.OFF:
         nothing = np.zeros(len(candidates))
         return Estimate(predicted, nothing, np.zeros(len(candidates), dtype=np.uint64))
     view = score(settings, clusters, weights, candidates, predicted, table)
@@ -50,13 +48,12 @@ def worth_exploring(settings: BanditSettings, predicted: Float64, items: Float64
     return worth
 
 
-def exploration(settings: BanditSettings, mode: BanditMode, surface: str) -> Exploration:
+def exploration(settings: BanditSettings, surface: str) -> Exploration:
     """How slots are filled; only the explore mode draws at random (and greedy between equals)."""
-    return Exploration(settings.explore_top_k, settings.share_on(surface) if mode is BanditMode.EXPLORE else 0.0)
+    share = settings.share_on(surface) if settings.mode is BanditMode.EXPLORE else 0.0
+    return Exploration(settings.explore_top_k, share)
 
 
-def draw(
-    settings: BanditSettings, mode: BanditMode, surface: str, view: Estimate, size: int, rng: np.random.Generator
-) -> Slate:
+def draw(settings: BanditSettings, surface: str, view: Estimate, size: int, rng: np.random.Generator) -> Slate:
     """Fills the slate."""
-    return choose_slate(view.mean, view.bonus, size, *exploration(settings, mode, surface), rng)
+    return choose_slate(view.mean, view.bonus, size, *exploration(settings, surface), rng)

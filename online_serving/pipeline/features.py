@@ -66,6 +66,12 @@ def candidate_features(snapshot: Snapshot, user: EncodedUser, candidates: Int64)
     )
 
 
+def nearness(snapshot: Snapshot, user: EncodedUser, candidates: Int64) -> Float64:
+    """(n,) how near candidates (n,) are to the user, (1 + cos) / 2: an order, no probabilities."""
+    near: Float64 = (1 + (snapshot.vectors[candidates] @ user.vector).astype(np.float64).clip(-1, 1)) / 2
+    return near
+
+
 def _merged(profile: Sequence[str], context: Sequence[str]) -> list[str]:
     """Profile tokens, those of the request in place of stored ones of the same name."""
     if not context:

@@ -12,12 +12,11 @@ import msgspec
 import numpy as np
 
 from feature_store.arrays import Bool, Float64, Int64
-from feature_store.contracts.experiments import BanditMode, Variant
 from online_serving.pipeline import candidates as retrieve
 from online_serving.pipeline.explore import draw, estimate, exploration
-from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user
+from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user, nearness
 from online_serving.pipeline.request import Recommendation, Request, Uint8, UserFeatures
-from online_serving.pipeline.rules import allowed_items
+from online_serving.pipeline.rules import allowed_items, boosts
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Estimate, Table
@@ -51,13 +50,16 @@ class Pipeline:
         self._bandit = bandit
         self._stage = stage
 
+    def untimed(self) -> "Pipeline":
+        """The same without its stages being entered."""
+        return Pipeline(self._serving, self._bandit)
+
     def recommend(
         self,
         snapshot: Snapshot,
         table: Table,
         request: Request,
         user: UserFeatures,
-        variant: Variant,
         rng: np.random.Generator,
     ) -> Recommendation:
         """The slate for one request, which may be shorter than asked for if the rules leave fewer items."""
@@ -65,12 +67,14 @@ class Pipeline:
             encoded = encode_user(snapshot, user, request)
 
         def predict(candidates: Int64) -> Float64:
+            if not self._serving.ranker:
+                return nearness(snapshot, encoded, candidates)
             with self._stage("features"):
                 features = candidate_features(snapshot, encoded, candidates)
             with self._stage("rank"):
                 return snapshot.towers.predict(features).astype(np.float64)
 
-        return self.recommend_to(snapshot, table, request, encoded, user.shown, predict, variant, rng)
+        return self.recommend_to(snapshot, table, request, encoded, user.shown, predict, rng)
 
     def recommend_to(
         self,
@@ -80,16 +84,14 @@ class Pipeline:
         user: EncodedUser,
         shown: frozenset[str],
         predict: Predict,
-        variant: Variant,
         rng: np.random.Generator,
     ) -> Recommendation:
         """The same for a user whom the models have encoded already, and with their predictions. shown: items not to
         show again."""
         found = self._found(snapshot, table, request, user, shown, predict)
         with self._stage("explore"):
-            mode = variant.bandit
-            view = self._estimate(table, user, found, mode)
-            slate = draw(self._bandit, mode, request.surface, view, request.slate_size, rng)
+            view = self._estimate(snapshot, table, user, found)
+            slate = draw(self._bandit, request.surface, view, request.slate_size, rng)
         with self._stage("columns"):
             return _columns(snapshot, user, found, view, slate)
 
@@ -101,12 +103,11 @@ class Pipeline:
         user: EncodedUser,
         shown: frozenset[str],
         predict: Predict,
-        variant: Variant,
     ) -> Weighed:
         """What recommend_to would draw a slate from, and how: for the chances of slates that another policy drew."""
         found = self._found(snapshot, table, request, user, shown, predict)
-        view = self._estimate(table, user, found, variant.bandit)
-        return Weighed(found.candidates, view, exploration(self._bandit, variant.bandit, request.surface))
+        view = self._estimate(snapshot, table, user, found)
+        return Weighed(found.candidates, view, exploration(self._bandit, request.surface))
 
     def _found(
         self,
@@ -118,13 +119,17 @@ class Pipeline:
         predict: Predict,
     ) -> _Found:
         with self._stage("rules"):
-            allowed, hits = allowed_items(snapshot, request, shown, self._serving.repeat_shown)
+            allowed, hits = allowed_items(snapshot, request, shown, self._serving)
         with self._stage("candidates"):
             candidates, sources = self._candidates(snapshot, table, request, user, allowed)
         return _Found(candidates, sources, predict(candidates), hits)
 
-    def _estimate(self, table: Table, user: EncodedUser, found: _Found, mode: BanditMode) -> Estimate:
-        return estimate(self._bandit, mode, user.clusters, user.weights, found.candidates, found.predicted, table)
+    def _estimate(self, snapshot: Snapshot, table: Table, user: EncodedUser, found: _Found) -> Estimate:
+        view = estimate(self._bandit, user.clusters, user.weights, found.candidates, found.predicted, table)
+        if not self._serving.category_boosts:
+            return view
+        factors = boosts(snapshot, found.candidates, self._serving)
+        return view._replace(mean=view.mean * factors, bonus=view.bonus * factors)
 
     def _candidates(
         self, snapshot: Snapshot, table: Table, request: Request, user: EncodedUser, allowed: Bool

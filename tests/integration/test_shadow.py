@@ -10,7 +10,6 @@ import redis
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.online.deployment import Shadowing
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
@@ -20,6 +19,7 @@ from offline_training.data.lake import parquet_files
 from offline_training.promotion.promote import promote
 from offline_training.promotion.releases import Site
 from offline_training.promotion.removal import remove
+from online_serving.pipeline.pipeline import Pipeline
 from online_serving.pipeline.request import Recommendation, Request
 from online_serving.shadow import Asked, Shadow
 from tests.api_server import Installation, running, wait_until
@@ -87,8 +87,8 @@ def test_what_it_has_no_time_for_is_passed_over(broker: str, redis_url: str, tmp
         active = made.release(items(20))
         config, clock = made.config(), SystemClock()
         shadow = Shadow(config, made.client, clock)
-        variant = Variant(name="v", share=1, bandit=BanditMode.EXPLORE)
-        asked = Asked("d", "u", Request(5, time=1), NOBODY, variant, "r", NOTHING)
+        pipeline = Pipeline(config.serving, config.bandit)
+        asked = Asked("d", "u", Request(5, time=1), NOBODY, pipeline, "r", NOTHING)
         for _ in range(100):
             shadow.offer(asked)
         assert shadow._waiting.qsize() == 0, "nothing is to answer unseen"

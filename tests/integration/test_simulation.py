@@ -1,6 +1,5 @@
 """Visitors, API, log, updater and sink on real servers: the lake must tell what the visitors saw."""
 
-import dataclasses
 import threading
 from pathlib import Path
 
@@ -8,28 +7,32 @@ import pytest
 
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import SystemClock
-from feature_store.contracts.experiments import BanditMode, Experiment, Variant
+from feature_store.contracts.experiments import Plan, Variant
 from feature_store.contracts.identity import Keyring
+from feature_store.home import Home
 from infra.benchmarks.small_release import items
 from offline_training.experiment.impressions import rewarded_decisions
+from offline_training.experiment.lifecycle import Base, create, start
 from offline_training.experiment.loop_metrics import loop_metrics
 from offline_training.progress import silent
+from offline_training.promotion.releases import Site
 from offline_training.simulation.result import SimulationResult, SimulationSettings
 from offline_training.simulation.simulator import Simulator
 from offline_training.simulation.world import World
 from streaming import sink
 from streaming.settings import BanditSettings, LakeSettings, RewardSettings
 from tests.api_server import SECRET, Installation, running
+from tests.tiny_job import Notes
 from tests.updaters import start_updater
 
 CATALOGUE = items(60)
 NEW = [Item(id=f"new {n}/ü", title=f"New title {n}", categories=["drama"]) for n in range(4)]
-EXPERIMENT = Experiment(
+EXPERIMENT = Plan(
     name="simulated",
     variants=(
-        Variant(name="frozen", share=0.4, bandit=BanditMode.OFF),
-        Variant(name="explore", share=0.4, bandit=BanditMode.EXPLORE),
-        Variant(name="greedy", share=0.2, bandit=BanditMode.GREEDY),
+        Variant(name="frozen", weight=0.4, bandit={"mode": "off"}),
+        Variant(name="explore", weight=0.4),
+        Variant(name="greedy", weight=0.2, bandit={"mode": "greedy"}),
     ),
 )
 WORLD = World(
@@ -47,7 +50,10 @@ def simulated(
     made = Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "simulation")
     made.online.catalogue.add(CATALOGUE)
     made.online.deployment.activate(made.release(CATALOGUE))
-    config = dataclasses.replace(made.config(), experiment=EXPERIMENT)
+    config = made.config()
+    at = Site(Home(made.home), made.online, made.bandit, Notes())
+    create(at, EXPERIMENT, Base(config.serving, config.bandit), Keyring(SECRET), 0)
+    start(at, EXPERIMENT.name, 1.0, Base(config.serving, config.bandit), 0)
     lake, stop = made.home / "lake", threading.Event()
     lake_settings = LakeSettings(flush_seconds=0.2)
     arguments = (made.kafka, broker, lake, made.online, lake_settings, SystemClock(), stop)

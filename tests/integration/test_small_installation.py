@@ -140,7 +140,7 @@ def test_commands_work_or_name_the_extra_that_they_need(python: Path, tmp_path: 
         ("up",): "stack",
         ("import", str(tmp_path)): "train",
         ("train",): "train",
-        ("experiment",): "train",
+        ("experiment", "report", "any"): "train",
     }.items():
         done = matchloop(python, tmp_path, *arguments)
         assert done.returncode == 1

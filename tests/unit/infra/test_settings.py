@@ -63,7 +63,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "MATCHLOOP_REWARDS_WEIGHTS": '{"click": 1, "purchase": 5}',
         "MATCHLOOP_REWARDS_AGGREGATION": "sum",
         "MATCHLOOP_SERVING_REPEAT_SHOWN": "true",
-        "MATCHLOOP_EXPERIMENT_VARIANTS": '[{"name": "frozen", "share": 1, "bandit": "off"}]',
+        "MATCHLOOP_BANDIT_MODE": "off",
     }
     for name, value in given.items():
         monkeypatch.setenv(name, value)
@@ -77,7 +77,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.rewards.weights == {"click": 1.0, "purchase": 5.0}
     assert settings.rewards.aggregation == "sum"
     assert settings.serving.repeat_shown is True
-    assert [(v.name, v.share, v.bandit) for v in settings.experiment.variants] == [("frozen", 1.0, "off")]
+    assert settings.bandit.mode == "off"
     assert {variable(section, name) for section, name, _ in names()} >= given.keys()
 
 
@@ -106,10 +106,7 @@ def test_an_empty_text_is_no_value(elsewhere: Path, monkeypatch: pytest.MonkeyPa
         ("[kafka]\npartitions = 0\n", r"kafka.partitions is 0 \(from matchloop.toml\): .* greater than or equal to 1"),
         ("[rewards]\nminimum = 2.0\n", r"rewards.minimum 2.0 must be below rewards.maximum 1.0"),
         ("[serving]\nhost = '0.0.0.0'\n", "Set MATCHLOOP_SERVING_API_KEY"),
-        (
-            "[experiment]\nvariants = [{name = 'a', share = 0.4, bandit = 'off'}]\n",
-            "shares of experiment 'default' add up to 0.4",
-        ),
+        ("[bandit]\nmode = 'on'\n", "Setting bandit.mode is 'on'"),
     ],
 )
 def test_a_wrong_file_is_refused_with_setting_value_rule_and_origin(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import redis.asyncio
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.errors import Unacknowledged, Unavailable
 from feature_store.contracts.events import Decision, Event, Feedback, Withdrawal
-from feature_store.contracts.experiments import BanditMode, Experiment, Variant
 from feature_store.contracts.identity import DecisionRef, Keyring
 from feature_store.online.deployment import Active
 from feature_store.online.store import AsyncOnlineStore
@@ -20,20 +20,20 @@ from feature_store.settings import RedisSettings
 from infra.benchmarks.small_release import build_release, items
 from infra.servers import free_port
 from online_serving.decisions import DecisionAppender
+from online_serving.experiments import Treated
 from online_serving.feedback import FeedbackIntake
 from online_serving.parameters import Parameters
-from online_serving.pipeline.pipeline import Pipeline
 from online_serving.recommendations import Recommender, UserLocks
 from online_serving.schemas import FeedbackRequest, RecommendationRequest
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
 from online_serving.state import Current, ServingState
+from online_serving.treatments import Treatments
 from streaming.kafka import Appended
 from streaming.settings import BanditSettings, RewardSettings
 from tests.events import KEYRING, decision
 
 CATALOGUE = items(40)
-EXPERIMENT = Experiment(variants=(Variant(name="online", share=1.0, bandit=BanditMode.EXPLORE),))
 
 
 class ListLog:
@@ -77,11 +77,11 @@ def ask(current: Current, log: ListLog, **settings: Any) -> dict[str, Any]:
         client = redis.asyncio.Redis(port=free_port())
         serving = ServingSettings(slate_size=6, candidate_log_share=1.0, **settings)
         appender = DecisionAppender(log, serving.decision_deadline_ms)
+        treated = Treated(current)
+        treated.publish(Treatments([], serving, BanditSettings(), nullcontext), {})
         recommender = Recommender(
-            current,
-            Pipeline(serving, BanditSettings()),
+            treated,
             Keyring(b"a secret for the tests"),
-            EXPERIMENT,
             AsyncOnlineStore(client, RedisSettings()),
             appender,
             serving,

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.experiments import BanditMode
 from feature_store.decay import Decay
 from feature_store.graph import Graph
 from feature_store.sums import N
@@ -77,7 +76,7 @@ SETTINGS = BanditSettings(graduation_trials=3)
 
 def seen_by(table: Table) -> Estimate:
     clusters, weights, predicted = np.arange(3), np.array([0.2, 0.3, 0.5]), np.array([0.1, 0.2, 0.3])
-    return estimate(SETTINGS, BanditMode.EXPLORE, clusters, weights, np.arange(3), predicted, table)
+    return estimate(SETTINGS, clusters, weights, np.arange(3), predicted, table)
 
 
 def counted(trials: float) -> dict[str, np.ndarray]:

@@ -20,9 +20,6 @@ candidates = 12
 cluster_candidates = 8
 list_candidates = 0
 fresh_candidates = 4
-[experiment]
-name = "default"
-variants = [{ name = "exploring", share = 1.0, bandit = "explore" }]
 """
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Decision, Event
-from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.definitions import HistoryEvent
 from feature_store.home import Home
 from feature_store.sums import NO_ROWS
@@ -60,16 +59,14 @@ class Trained:
     def decide(self, time: int, history: list[HistoryEvent], seen: int) -> Decision:
         """What the pipeline answers with the history (newest first) and parameters up to the offset `seen`."""
         parameters = Parameters(self.snapshot.graph, [NO_ROWS], [0])
-        variant = Variant(name="v", share=1, bandit=BanditMode.EXPLORE)
         answer = Pipeline(ServingSettings(), BanditSettings()).recommend(
             self.snapshot,
             parameters.table(time),
             Request(4, time=time),
             UserFeatures(["age=5"], history, frozenset()),
-            variant,
             np.random.default_rng(time),
         )
-        made_with = Provenance(self.release, "n", [seen], variant)
+        made_with = Provenance(self.release, "n", [seen], "default", True)
         identity = KEYRING.decision_id(USER, time, time.to_bytes(8, "big"))
         return decisions.build(identity, USER, time, "home", made_with, answer, False)
 

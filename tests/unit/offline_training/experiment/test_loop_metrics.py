@@ -13,7 +13,7 @@ import pytest
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Decision, Feedback
-from feature_store.contracts.experiments import BanditMode, Experiment, Variant
+from feature_store.contracts.experiments import Plan, Variant
 from offline_training.experiment.impressions import RewardedDecision, rewarded_decisions
 from offline_training.experiment.loop_metrics import (
     cumulative_reward,
@@ -25,12 +25,12 @@ from offline_training.experiment.loop_metrics import (
 )
 from streaming.settings import Aggregation, BanditSettings, RewardSettings
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Plan(
     name="test",
     variants=(
-        Variant(name="frozen", share=0.4, bandit=BanditMode.OFF),
-        Variant(name="explore", share=0.4, bandit=BanditMode.EXPLORE),
-        Variant(name="greedy", share=0.2, bandit=BanditMode.GREEDY),
+        Variant(name="frozen", weight=0.4, bandit={"mode": "off"}),
+        Variant(name="explore", weight=0.4),
+        Variant(name="greedy", weight=0.2, bandit={"mode": "greedy"}),
     ),
 )
 
@@ -184,7 +184,7 @@ def test_a_whole_loop(tmp_path: Path) -> None:
         rest = 2 if variant == "explore" else 0
         items = [f"i{k}" for k in range(2 + rest)]
         mean = [0.4, 0.3, 0.2, 0.1][: 2 + rest]
-        events.append(decision(f"d{n}", f"u{n % 30}", variant, n * SECOND, items, 2, mean))
+        events.append(decision(f"d{n}", f"u{n % 30}", f"test={variant}", n * SECOND, items, 2, mean))
         liked = [k for k in range(2) if rng.random() < 0.5]
         events += [feedback(f"e{k}", f"d{n}", f"i{k}", "like", 1, n * SECOND, f"u{n % 30}") for k in liked]
     write(tmp_path, 0, [events])

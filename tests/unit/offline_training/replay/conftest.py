@@ -11,7 +11,7 @@ import pytest
 
 from feature_store.contracts.columns import CATALOGUE, EVENTS, ITEMS
 from feature_store.contracts.events import Decision, Event, Feedback
-from feature_store.contracts.experiments import BanditMode, Experiment, Variant
+from feature_store.contracts.experiments import UNASSIGNED
 from feature_store.definitions import HistoryEvent
 from feature_store.home import Home
 from feature_store.namespace import Namespace, Start, namespace_id
@@ -33,7 +33,6 @@ from tests.lakes import put
 
 BANDIT = BanditSettings(explore_share=0.4, explore_top_k=6)
 SERVING = ServingSettings(candidates=12, cluster_candidates=8, list_candidates=0, fresh_candidates=4)
-VARIANT = Variant(name="exploring", share=1, bandit=BanditMode.EXPLORE)
 LOG, MADE, VISIT_MS, SLATE, USERS = "a-b", 1_000_000, 1_000, 2, 40
 NEW_AT = 200  # the visit before which an item enters
 
@@ -58,7 +57,7 @@ class Installation:
 
     @property
     def settings(self) -> Serving:
-        return Serving(SERVING, BANDIT, RewardSettings(), Experiment(variants=(VARIANT,)), shown_kept=1_000)
+        return Serving(SERVING, BANDIT, RewardSettings(), {}, shown_kept=1_000)
 
     @property
     def decisions(self) -> list[Decision]:
@@ -90,11 +89,9 @@ class Installation:
             time, user = MADE + VISIT_MS * visit, KEYRING.user_key(str(visit % USERS))
             known = shown.setdefault(user, {"i1"})
             features = UserFeatures(["age=5"], history.get(user, [])[::-1], frozenset(known))
-            answer = pipeline.recommend(
-                self.snapshot, parameters.table(time), Request(SLATE, time=time), features, VARIANT, rng
-            )
+            answer = pipeline.recommend(self.snapshot, parameters.table(time), Request(SLATE, time=time), features, rng)
             known.update(answer.slate)
-            made_with = Provenance(self.release, self.namespace.id, parameters.offsets, VARIANT)
+            made_with = Provenance(self.release, self.namespace.id, parameters.offsets, UNASSIGNED, learns=True)
             name = KEYRING.decision_id(user, time, visit.to_bytes(8, "big"))
             decision = build(name, user, time, "default", made_with, answer, with_candidates=False)
             record: list[Event] = [decision]

@@ -3,11 +3,10 @@ from pathlib import Path
 import pytest
 
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.experiments import BanditMode
 from offline_training.replay.candidate import Candidate, candidate
 from online_serving.pipeline.request import Filter
 from online_serving.settings import ServingSettings
-from streaming.settings import BanditSettings, ScoreForm
+from streaming.settings import BanditMode, BanditSettings, ScoreForm
 
 BANDIT, SERVING = BanditSettings(explore_share=0.3), ServingSettings(candidates=50)
 
@@ -21,7 +20,7 @@ def read(folder: Path, text: str) -> Candidate:
 def test_what_a_file_leaves_out_is_as_served(tmp_path: Path) -> None:
     found = read(tmp_path, "")
     assert (found.name, found.release, found.bandit, found.serving) == ("bolder", None, BANDIT, SERVING)
-    assert found.variant.bandit is BanditMode.EXPLORE
+    assert found.bandit.mode is BanditMode.EXPLORE
 
 
 def test_overrides(tmp_path: Path) -> None:
@@ -42,11 +41,11 @@ def test_overrides(tmp_path: Path) -> None:
     assert (found.bandit.form, found.bandit.explore_share) == (ScoreForm.PUBLISHED, 0.3)
     assert (found.serving.cluster_candidates, found.serving.candidates) == (0, 50)
     assert found.exclude == Filter(("i1",), ("horror",))
-    assert found.variant.bandit is BanditMode.GREEDY
+    assert found.bandit.mode is BanditMode.GREEDY
 
 
 def test_baselines(tmp_path: Path) -> None:
-    assert read(tmp_path, 'baseline = "frozen"').variant.bandit is BanditMode.OFF
+    assert read(tmp_path, 'baseline = "frozen"').bandit.mode is BanditMode.OFF
     popular = read(tmp_path, 'baseline = "popularity"')
     assert popular.by_popularity
     assert popular.serving.candidates == 1_000_000  # everything that is allowed

@@ -10,7 +10,6 @@ import pytest
 from feature_store.arrays import Float64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Decision
-from feature_store.contracts.experiments import BanditMode, Variant
 from offline_training.progress import silent
 from offline_training.replay.candidate import Candidate, as_served
 from offline_training.replay.moments import EARLIER, GONE, TWICE, Moment
@@ -18,15 +17,15 @@ from offline_training.replay.replay import Replay, Stretch, replay, weigh
 from online_serving.pipeline.pipeline import Weighed
 from online_serving.pipeline.request import Filter
 from streaming.bandit.exploration import choose_slate
-from tests.unit.offline_training.replay.conftest import BANDIT, MADE, SERVING, VARIANT, VISIT_MS, Installation
+from streaming.settings import BanditMode
+from tests.unit.offline_training.replay.conftest import BANDIT, MADE, SERVING, VISIT_MS, Installation
 
 EVERYTHING = Stretch()
 
 
 def other(mode: BanditMode = BanditMode.EXPLORE, **changes: Any) -> Candidate:
     """As it was served, with another mode or other settings."""
-    variant = Variant(name="other", share=1, bandit=mode)
-    return as_served(variant, BANDIT.model_copy(update=changes), SERVING)
+    return as_served("other", BANDIT.model_copy(update={"mode": mode, **changes}), SERVING)
 
 
 def run(at: Installation, candidate: Candidate, stretch: Stretch = EVERYTHING, **options: Any) -> Replay:
@@ -34,7 +33,7 @@ def run(at: Installation, candidate: Candidate, stretch: Stretch = EVERYTHING, *
 
 
 def test_the_policy_that_made_the_log_comes_out_as_logged(served: Installation) -> None:
-    found = run(served, as_served(VARIANT, BANDIT, SERVING))
+    found = run(served, as_served("as served", BANDIT, SERVING))
     assert found.reproduced.equal == 1.0
     assert found.left_out == {}
     assert found.evaluation.decisions == 400
@@ -70,7 +69,7 @@ def test_other_settings_are_valued_as_if_they_had_served(served: Installation) -
 def test_what_was_never_shown_is_refused(served: Installation) -> None:
     """Without the clusters' candidates and the nearest ones: there is nothing left that was ever shown."""
     hidden = tuple(dict.fromkeys(item for decision in served.decisions for item in decision.items))[:25]
-    rules = as_served(VARIANT, BANDIT, SERVING)
+    rules = as_served("as served", BANDIT, SERVING)
     found = run(served, rules._replace(exclude=Filter(items=hidden)))
     assert found.refusal is not None
     assert "was never shown" in found.refusal or "hardly overlaps" in found.refusal
@@ -116,7 +115,7 @@ def test_a_stretch_of_time_and_thinning(served: Installation) -> None:
 
 
 def test_a_release_is_not_tried_on_what_came_before_it(served: Installation) -> None:
-    own = as_served(VARIANT, BANDIT, SERVING)._replace(release=served.release)
+    own = as_served("as served", BANDIT, SERVING)._replace(release=served.release)
     assert run(served, own).left_out == {}
     with pytest.raises(InvalidInput, match="has no namespace"):
         run(served, own._replace(release="0123456789abcdef"))
@@ -131,7 +130,7 @@ def test_decisions_from_before_the_release_are_left_out(tampered: Installation) 
         for number, record in enumerate(tampered.records)
     ]
     tampered.rewrite(early)
-    own = as_served(VARIANT, BANDIT, SERVING)._replace(release=tampered.release)
+    own = as_served("as served", BANDIT, SERVING)._replace(release=tampered.release)
     assert run(tampered, own).left_out == {EARLIER: 20}
 
 
@@ -159,7 +158,7 @@ def test_probabilities_that_are_not_those_of_the_log_raise_an_alarm(
 ) -> None:
     at = Installation(tmp_path_factory.mktemp("wrong"), visits=400)
     change(at, lambda d: msgspec.structs.replace(d, probabilities=[p / 2 for p in d.probabilities]))
-    found = run(at, as_served(VARIANT, BANDIT, SERVING))
+    found = run(at, as_served("as served", BANDIT, SERVING))
     assert found.refusal is not None
     assert "the logged probabilities are not those that the log was made with" in found.refusal
     assert found.reproduced.equal < 0.01
@@ -178,11 +177,11 @@ def test_weighing_follows_what_the_pipeline_draws(served: Installation) -> None:
 
     def watch(moment: Moment, weighed: Weighed) -> None:
         nonlocal checked
-        again = weigh(as_served(VARIANT, BANDIT, SERVING), moment)
+        again = weigh(as_served("as served", BANDIT, SERVING), moment)
         assert again.candidates.tolist() == weighed.candidates.tolist()
         checked += 1
 
-    run(served, as_served(VARIANT, BANDIT, SERVING), Stretch(until=MADE + 20 * VISIT_MS), watch=watch)
+    run(served, as_served("as served", BANDIT, SERVING), Stretch(until=MADE + 20 * VISIT_MS), watch=watch)
     assert checked == 20
 
 

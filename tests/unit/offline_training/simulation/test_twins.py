@@ -2,17 +2,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
-from feature_store.contracts.experiments import BanditMode, Experiment, Variant
+from feature_store.contracts.experiments import Plan, Variant
 from feature_store.contracts.identity import Keyring
 from offline_training.simulation.twins import twin_ids
 
 KEYRING = Keyring(b"a secret of sixteen bytes")
-EXPERIMENT = Experiment(
+EXPERIMENT = Plan(
     name="uneven",
     variants=(
-        Variant(name="off", share=0.9, bandit=BanditMode.OFF),
-        Variant(name="greedy", share=0.08, bandit=BanditMode.GREEDY),
-        Variant(name="explore", share=0.02, bandit=BanditMode.EXPLORE),
+        Variant(name="off", weight=0.9),
+        Variant(name="greedy", weight=0.08),
+        Variant(name="explore", weight=0.02),
     ),
 )
 
@@ -27,7 +27,7 @@ def test_everybody_has_a_twin_in_every_variant_under_an_id_of_its_own(people: se
     assert not set(ids) & (people | taken)
     assert max(map(len, ids)) <= MAX_ID_CHARACTERS
     for own in twins.values():
-        assert [EXPERIMENT.assign(KEYRING.user_key(twin)).name for twin in own] == ["off", "greedy", "explore"]
+        assert [EXPERIMENT.variant_of(KEYRING.user_key(twin)).name for twin in own] == ["off", "greedy", "explore"]
 
 
 def test_ids_are_the_same_again() -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 from feature_store.contracts.catalogue import Item
-from feature_store.contracts.experiments import BanditMode, Variant
 from feature_store.definitions import (
     DAY_MS,
     ITEM_FEATURES,
@@ -34,7 +33,7 @@ from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import score
-from streaming.settings import BanditSettings
+from streaming.settings import BanditMode, BanditSettings
 from tests.rows import rows_of
 
 CATALOGUE = items(60)
@@ -66,9 +65,9 @@ def recommend(
     seed: int = 0,
     bandit: BanditSettings = BANDIT,
 ) -> Recommendation:
-    variant = Variant(name="v", share=1, bandit=mode)
     rng = np.random.default_rng(seed)
-    return Pipeline(serving, bandit).recommend(snapshot, parameters.table(0), request, user, variant, rng)
+    pipeline = Pipeline(serving, bandit.model_copy(update={"mode": mode}))
+    return pipeline.recommend(snapshot, parameters.table(0), request, user, rng)
 
 
 def test_logged_values_equal_recomputed_ones(snapshot: Snapshot, parameters: Parameters) -> None:
@@ -290,8 +289,7 @@ def test_every_stage_is_entered_once_by_its_name(snapshot: Snapshot, parameters:
         return nullcontext()
 
     pipeline = Pipeline(ServingSettings(), BANDIT, stage)
-    variant = Variant(name="v", share=1, bandit=BanditMode.EXPLORE)
-    pipeline.recommend(snapshot, parameters.table(0), Request(5), NOBODY, variant, np.random.default_rng(0))
+    pipeline.recommend(snapshot, parameters.table(0), Request(5), NOBODY, np.random.default_rng(0))
     sources = [source.name for source in SOURCES]
     assert stages == ["user", "rules", "candidates", *sources, "features", "rank", "explore", "columns"]
 
@@ -300,7 +298,7 @@ def test_a_user_encoded_and_predictions_made_before_get_the_same_answer(
     snapshot: Snapshot, parameters: Parameters
 ) -> None:
     user, request = UserFeatures(["age=5.1"], [HistoryEvent("i7", "click+", 99)], frozenset({"i8"})), Request(5)
-    pipeline, variant = Pipeline(SERVING, BANDIT), Variant(name="v", share=1, bandit=BanditMode.EXPLORE)
+    pipeline = Pipeline(SERVING, BANDIT)
     encoded = encode_user(snapshot, user, request)
     everything = snapshot.towers.predict(candidate_features(snapshot, encoded, np.arange(snapshot.size)))
     found = pipeline.recommend_to(
@@ -310,10 +308,9 @@ def test_a_user_encoded_and_predictions_made_before_get_the_same_answer(
         encoded,
         user.shown,
         lambda candidates: everything[candidates].astype(np.float64),
-        variant,
         np.random.default_rng(3),
     )
-    again = pipeline.recommend(snapshot, parameters.table(0), request, user, variant, np.random.default_rng(3))
+    again = pipeline.recommend(snapshot, parameters.table(0), request, user, np.random.default_rng(3))
     assert (found.items, found.sources, found.rules) == (again.items, again.sources, again.rules)
     np.testing.assert_allclose(found.mean, again.mean, rtol=1e-5)
 
@@ -329,3 +326,42 @@ def test_stale_item_features_are_not_read(snapshot: Snapshot) -> None:
         found.append(features[:, column].tolist())
         assert (np.delete(features[:, : len(ITEM_FEATURES)], column, axis=1) == 1).all()
     assert found == [[1, 1], [1, 1], [0, 0]]
+
+
+def test_without_the_ranker_the_nearest_come_first(snapshot: Snapshot, parameters: Parameters) -> None:
+    near = SERVING.model_copy(update={"ranker": False})
+    user = UserFeatures(["age=5.1"], [HistoryEvent("i7", "click+", 99)], frozenset())
+    r = recommend(snapshot, parameters, Request(8), user, BanditMode.OFF, near)
+    vector = encode_user(snapshot, user, Request(8)).vector
+    affinity = snapshot.vectors[snapshot.positions(r.candidates)] @ vector
+    best = [r.candidates[k] for k in np.argsort(-affinity, kind="stable")[:8]]
+    assert r.slate == best
+    assert all(0 <= predicted <= 1 for predicted in r.candidate_predicted)
+
+
+def test_excluded_categories_are_never_shown(snapshot: Snapshot, parameters: Parameters) -> None:
+    free = recommend(snapshot, parameters, Request(20))
+    named = max(snapshot.categories, key=lambda name: len(snapshot.categories[name]))
+    members = set(snapshot.graph.ids(snapshot.categories[named].tolist()))
+    assert members & set(free.candidates)
+    ruled = recommend(
+        snapshot, parameters, Request(20), serving=SERVING.model_copy(update={"excluded_categories": (named, "zoo")})
+    )
+    assert not members & set(ruled.candidates)
+    assert ruled.rules["excluded_categories"] == len(members)
+
+
+def test_boosts_multiply_estimates_and_predictions_stay(snapshot: Snapshot, parameters: Parameters) -> None:
+    named = max(snapshot.categories, key=lambda name: len(snapshot.categories[name]))
+    members = set(snapshot.graph.ids(snapshot.categories[named].tolist()))
+    boosted = SERVING.model_copy(update={"category_boosts": {named: 3.0, "zoo": 2.0}})
+    free, raised = (
+        recommend(snapshot, parameters, Request(60), mode=BanditMode.GREEDY, serving=serving)
+        for serving in (SERVING, boosted)
+    )
+    assert free.candidate_predicted == raised.candidate_predicted
+    before, after = (dict(zip(r.items, r.mean, strict=True)) for r in (free, raised))
+    assert members & set(before)
+    for item, mean in before.items():
+        assert after[item] == pytest.approx(mean * (3.0 if item in members else 1.0))
+    assert raised.mean[: raised.shown] == sorted(raised.mean[: raised.shown], reverse=True)

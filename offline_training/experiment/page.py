@@ -1,0 +1,194 @@
+"""An experiment's report as a page, and its plots."""
+
+import io
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from html import escape
+
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+
+from offline_training.experiment.analysis import Effect, ExperimentReport, MetricReport
+from offline_training.experiment.corpus import MORE_THAN, WITHIN_DAYS
+from offline_training.experiment.statistics import Interval
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Experiment {name}</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1d2530}}
+.verdict{{font-size:1.35rem;border-left:.4rem solid {colour};padding:.3rem 1rem;margin:1.2rem 0}}
+table{{border-collapse:collapse;margin:.6rem 0}}
+td,th{{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:left}}
+td.n{{text-align:right;font-variant-numeric:tabular-nums}}.bad{{color:#a00}}.good{{color:#070}}
+small,.dim{{color:#5f6b7a}}svg{{max-width:100%;height:auto}}</style></head><body>
+<h1>Experiment {name}</h1>
+<p class="dim">{hypothesis}</p>
+<p class="verdict">{verdict}</p>
+<p>{users} users and {decisions} slates until {when}. Compared with <b>{control}</b>. {split}</p>{causes}
+<h2>Numbers</h2>{tables}
+<p class="dim">Changes are differences as shares of the control's value, with {confidence} intervals. "At any look"
+holds however often the page is looked at; "planned" only for one look at {planned} users. What users did before the
+experiment is taken out where it is known. p-values hold at any look, and take into account how many comparisons there
+are.</p>
+{slices}{corpus}
+<h2>Over time</h2>{plots}
+{left_out}
+</body></html>
+"""
+_COLOURS = {"broken": "#a00", "harm": "#a00", "worse": "#a00", "better": "#070", "no_difference": "#5f6b7a"}
+_OPEN = "#d9a406"
+_WHY = {
+    "duplicate": "logged twice",
+    "out_of_time": "from before the start or after the stop, by a wrong clock",
+    "unknown_variant": "of a variant that the experiment has not",
+    "moved": "logged with another variant than the assignment gives",
+    "tester": "of testers",
+}
+
+
+def page(report: ExperimentReport) -> str:
+    """HTML of one file."""
+    split = report.sample_ratio
+    counts = ", ".join(f"{escape(name)} {count:,}" for name, count in split.observed.items())
+    causes = "".join(f"<li>{escape(cause)}</li>" for cause in split.causes)
+    roles = {"primary": "What decides", "guardrail": "Must not get worse", "other": "Beside it"}
+    tables = "".join(
+        f"<h3>{title}</h3>" + "".join(map(_table, found))
+        for role, title in roles.items()
+        if (found := [one for one in report.metrics if one.role == role])
+    )
+    left_out = [f"<li>{count:,} {_WHY[why]}</li>" for why, count in report.left_out.items() if count]
+    return _PAGE.format(
+        name=escape(report.name),
+        hypothesis=escape(report.hypothesis),
+        verdict=escape(report.verdict.sentence),
+        colour=_COLOURS.get(report.verdict.answer, _OPEN),
+        users=f"{report.users:,}",
+        decisions=f"{report.decisions:,}",
+        when=datetime.fromtimestamp(report.time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        control=escape(report.control),
+        split=f"Users by variant: {counts} (p of the split {split.p_value:.2g}).",
+        causes=f"<ul>{causes}</ul>" if causes else "",
+        tables=tables,
+        confidence=f"{report.confidence:.0%}",
+        planned=f"{report.planned_users:,}",
+        slices=_slices(report),
+        corpus=_corpus(report),
+        plots="".join(map(_svg, figures(report).values())),
+        left_out=f"<h2>Slates that do not count</h2><ul>{''.join(left_out)}</ul>" if left_out else "",
+    )
+
+
+def figures(report: ExperimentReport) -> Mapping[str, Figure]:
+    """Plots by file name: the change of each metric that was looked at again and again."""
+    return {
+        f"{name}.png": _over_time(report, name)
+        for name in dict.fromkeys(look.metric for look in report.looks)
+        if any(look.effect is not None for look in report.looks if look.metric == name)
+    }
+
+
+def percent(found: Interval) -> str:
+    """A change with its bounds."""
+    bounds = "" if found.low is None or found.high is None else f" [{found.low:+.1%}, {found.high:+.1%}]"
+    return f"{found.value:+.1%}{bounds}"
+
+
+def _over_time(report: ExperimentReport, name: str) -> Figure:
+    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    words = next(one.words for one in report.metrics if one.name == name)
+    for variant in dict.fromkeys(look.variant for look in report.looks):
+        points = [
+            (datetime.fromtimestamp(look.time / 1000, UTC), look.effect)
+            for look in report.looks
+            if look.metric == name and look.variant == variant and look.effect is not None
+        ]
+        bounded = [(time, one.value, one.low, one.high) for time, one in points if one.low is not None]
+        if bounded:
+            times, values, lows, highs = zip(*bounded, strict=True)
+            (line,) = axes.plot(times, [100 * value for value in values], marker=".", label=variant)
+            axes.fill_between(
+                times, [100 * low for low in lows], [100 * high for high in highs], color=line.get_color(), alpha=0.15
+            )
+    axes.axhline(0, color="#5f6b7a", linewidth=1)
+    axes.set_ylabel(f"% against {report.control}")
+    axes.set_title(f"{words}: change so far, with the interval that holds at any look", fontsize=10)
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    effects = [look.effect for look in report.looks if look.metric == name and look.effect is not None]
+    last = [abs(bound) for one in effects[-len(effects) // 2 :] for bound in (one.low, one.high) if bound is not None]
+    if last:
+        axes.set_ylim(-130 * max(last), 130 * max(last))  # the first looks would squeeze the others
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False)
+    return figure
+
+
+def _table(report: MetricReport) -> str:
+    effects = {one.variant: one for one in report.effects}
+    rows = "".join(
+        f'<tr><td>{escape(one.variant)}</td><td class="n">{one.users:,}</td><td class="n">{one.value.value:,.4g}</td>'
+        + _cells(effects.get(one.variant), report)
+        + "</tr>"
+        for one in report.figures
+    )
+    head = "".join(
+        f"<th>{name}</th>" for name in ("variant", "users", report.words, "change at any look", "planned", "p")
+    )
+    return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+def _cells(effect: Effect | None, report: MetricReport) -> str:
+    if effect is None:
+        return "<td></td><td></td><td></td>"
+    kind = ""
+    if effect.always_valid.excludes_zero:
+        kind = "good" if (effect.always_valid.value > 0) is report.higher_is_better else "bad"
+    return (
+        f'<td class="n {kind}">{percent(effect.always_valid)}</td><td class="n">{percent(effect.planned)}</td>'
+        f'<td class="n">{effect.p_value:.3g}</td>'
+    )
+
+
+def _slices(report: ExperimentReport) -> str:
+    if not report.slices:
+        return ""
+    head = "".join(f"<th>{name}</th>" for name in ("users", "variant", "number", "change", "drawn to the mean"))
+    rows: Iterable[str] = (
+        f'<tr><td>{escape(one.name)}</td><td>{escape(one.variant)}</td><td class="n">{one.users:,}</td>'
+        f'<td class="n">{one.effect:+.1%}</td><td class="n">{percent(one.shrunk)}</td></tr>'
+        for one in report.slices
+    )
+    return (
+        f"<h2>Among whom</h2><table><tr>{head}</tr>{''.join(rows)}</table><p class='dim'>Small slices swing by chance: "
+        "the last column draws them towards each other as far as their differences may be noise.</p>"
+    )
+
+
+def _corpus(report: ExperimentReport) -> str:
+    if not report.corpus:
+        return ""
+    head = "".join(f"<th>{name}</th>" for name in ("variant", "items shown", "items that people found"))
+    rows = "".join(
+        f'<tr><td>{escape(one.variant)}</td><td class="n">{_count(one.shown)}</td>'
+        f'<td class="n">{_count(one.discoverable)}</td></tr>'
+        for one in report.corpus
+    )
+    return (
+        f"<h2>The corpus</h2><table><tr>{head}</tr>{rows}</table><p class='dim'>Among {report.corpus[0].users:,} "
+        f"users of each variant. Found: more than {MORE_THAN} positive interactions within the last {WITHIN_DAYS:g} "
+        "days. The intervals are wide rather than narrow.</p>"
+    )
+
+
+def _count(found: Interval) -> str:
+    return f"{found.value:,.0f} [{found.low:,.0f}, {found.high:,.0f}]"
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
