@@ -29,6 +29,6 @@ def test_a_run_is_measured_over_visitors(prepared: Prepared) -> None:
 
 def test_a_record_is_what_the_log_gets(prepared: Prepared) -> None:
     records: list[int] = []
-    played = run(prepared, EXPLORING, 3, lambda events: records.append(len(events)))
+    played = run(prepared, EXPLORING, 3, record=lambda events: records.append(len(events)))
     # A decision for each visit, a look at each place, and the likes.
     assert sum(records) == len(played.shown) + played.shown.size + played.liked.sum()
