@@ -74,7 +74,7 @@ class Run:
     def __init__(self, folder: Path, check: Callable[[], None] = lambda: None) -> None:
         """check: raises if the job may not go on; asked before each step."""
         self.folder = folder
-        self.manifest = msgspec.json.decode((folder / "run.json").read_bytes(), type=Manifest)
+        self.manifest = read(folder / "run.json", Manifest)
         self._check = check
 
     def step(self, name: str, output: type[T], work: Callable[[], T]) -> T:
@@ -100,7 +100,7 @@ class Run:
     def ended(self) -> End | None:
         """How it ended, None while it has not."""
         try:
-            return msgspec.json.decode((self.folder / "end.json").read_bytes(), type=End)
+            return read(self.folder / "end.json", End)
         except FileNotFoundError:
             return None
 
@@ -122,5 +122,16 @@ class Run:
         write_file(self.folder / "end.json", msgspec.json.format(msgspec.json.encode(end)))
 
 
+def read(path: Path, of: type[T]) -> T:
+    """What a file of a run says. Raises FileNotFoundError if it is not there, and InvalidInput if it is damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=of)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(
+            f"{path} is damaged: {error}. Remove it, or the whole run that it is of: what serves does not need it, and "
+            "the next training begins anew."
+        ) from None
+
+
 def _step(path: Path) -> Step:
-    return msgspec.json.decode(path.read_bytes(), type=Step)
+    return read(path, Step)

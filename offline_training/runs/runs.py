@@ -11,7 +11,7 @@ import msgspec
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import DAY_MS
 from feature_store.durable import whole_folder, write_file
-from offline_training.runs.run import PROMOTED, Inputs, Manifest, Run
+from offline_training.runs.run import PROMOTED, Inputs, Manifest, Run, read
 
 SETS, RELEASE, NAMESPACE = "training_sets", "release", "namespace"  # what steps are called
 KEPT = 2  # runs that ended well
@@ -96,9 +96,9 @@ def note_published(runs: Path, run: Run, release: str) -> None:
 
 
 def published(runs: Path) -> Published | None:
-    """What was published last, None if nothing was."""
+    """What was published last, None if nothing was. Raises InvalidInput if its note is damaged."""
     try:
-        return msgspec.json.decode((runs / _PUBLISHED).read_bytes(), type=Published)
+        return read(runs / _PUBLISHED, Published)
     except FileNotFoundError:
         return None
 
