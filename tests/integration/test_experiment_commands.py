@@ -1,0 +1,71 @@
+"""`matchloop experiment` from a file to a report, on a real Redis and a log made by hand."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from feature_store.contracts.events import Event
+from feature_store.contracts.experiments import Experiment, Variant
+from infra.cli import app
+from tests.experiment_log import decision, feedback, write_log
+
+FILE = """
+name = "wider"
+hypothesis = "More than one likes."
+planned_users = 200
+[variants.now]
+[variants.wide]
+bandit = { alpha = 2.0 }
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    variables = {"HOME": str(tmp_path), "REDIS_URL": redis_url, "REDIS_PREFIX": "experiment-commands"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"MATCHLOOP_{name}", value)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "wider.toml").write_text(FILE)
+    return tmp_path
+
+
+def answer(*arguments: str) -> Any:
+    done = CliRunner().invoke(app, ["experiment", *arguments, "--json"])
+    if done.exception is not None:
+        raise done.exception
+    return json.loads(done.stdout)
+
+
+def log_of(now: int) -> list[Event]:
+    """Users of both variants, as the assignment deals them; those of `wide` like everything, the others a half."""
+    dealt = Experiment(name="wider", variants=(Variant(name="now"), Variant(name="wide")))
+    events: list[Event] = []
+    for n in range(200):
+        variant = dealt.variant_of(f"u{n}").name
+        made = decision(f"d{n}", f"u{n}", f"wider={variant}", now + n, ["a", "b"])
+        events.append(made)
+        events += [feedback(f"f{k}", made, item) for k, item in enumerate("ab") if variant == "wide" or (n + k) % 2]
+    return events
+
+
+def test_from_a_file_to_a_verdict(home: Path) -> None:
+    made = answer("create", str(home / "wider.toml"))
+    assert (made["status"], made["share"], made["testers"]) == ("draft", 0.0, 0)
+    started = answer("start", "wider", "0.5")
+    assert (started["status"], started["share"]) == ("running", 0.5)
+    assert answer("ramp", "wider", "1.0")["share"] == 1.0
+    assert [one["name"] for one in answer("list")] == ["wider"]
+    assert answer("status", "wider")["variants"][1]["bandit"] == {"alpha": 2.0}
+
+    write_log(home / "lake", [log_of(int(time.time() * 1000))])
+    report = answer("report", "wider")
+    assert report["users"] == 200
+    assert (report["verdict"]["answer"], report["verdict"]["variant"]) == ("better", "wide")
+    assert report["verdict"]["sentence"] in (home / "experiments" / "wider.html").read_text()
+    needed = answer("plan", str(home / "wider.toml"))
+    assert needed["users_at_any_look"] > needed["users"] > 0
+    assert answer("stop", "wider")["status"] == "stopped"
