@@ -183,38 +183,38 @@ def report(
     Example: `matchloop experiment report wider --watch 3600`
     """
     from feature_store.contracts.experiments import Status
+    from feature_store.durable import write_file
     from feature_store.online.store import OnlineStore
     from infra.connections import redis_client
+    from offline_training.experiment.analysis import analyse
+    from offline_training.experiment.outcomes import outcomes
+    from offline_training.experiment.page import page
 
     settings = options(context).connected_settings()
+    path = out or settings.home / "experiments" / f"{name}.html"
     while True:
         with redis_client(settings) as client:
             found = OnlineStore(client, settings.redis).experiments.read().named(name)
-        made, page, tracked = _report(settings, found, out)
-        show(made, f"{_in_words(made)}\n\nPage: {page}\n{tracked}", as_json)
+        made = analyse(found, outcomes(settings.home / "lake", _logs(settings), found, settings.rewards))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, page(made).encode())
+        show(made, f"{_in_words(made)}\n\nPage: {path}\n{_tracked(settings, found, made)}", as_json)
         if watch is None or found.status is Status.STOPPED:
             return
         time.sleep(watch)
 
 
-def _report(settings: "Settings", experiment: "Experiment", out: Path | None) -> tuple["ExperimentReport", Path, str]:
+def _tracked(settings: "Settings", experiment: "Experiment", made: "ExperimentReport") -> str:
+    """Puts a report into MLflow, if it answers. Returns where it is, or why not."""
     from feature_store.contracts.errors import Unavailable
-    from feature_store.durable import write_file
     from infra.connections import mlflow_uri
-    from offline_training.experiment.analysis import analyse
-    from offline_training.experiment.outcomes import outcomes
-    from offline_training.experiment.page import page
     from offline_training.experiment.tracking import ExperimentTracking
 
-    made = analyse(experiment, outcomes(settings.home / "lake", _logs(settings), experiment, settings.rewards))
-    path = out or settings.home / "experiments" / f"{experiment.name}.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, page(made).encode())
     try:
         ExperimentTracking(settings.mlflow.experiment, mlflow_uri(settings)).update(experiment, made)
     except Unavailable as error:
-        return made, path, f"Not in MLflow: {error}"
-    return made, path, f"MLflow: experiment {settings.mlflow.experiment}/{experiment.name}"
+        return f"Not in MLflow: {error}"
+    return f"MLflow: experiment {settings.mlflow.experiment}/{experiment.name}"
 
 
 def _in_words(made: "ExperimentReport") -> str:

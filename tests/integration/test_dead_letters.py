@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.events import Event, decode
-from infra.cli import app
 from streaming import dead_letter
 from streaming.dead_letter import Letter
 from streaming.kafka import Log, Reader, Writer
 from streaming.settings import KafkaSettings
+from tests.command_line import matchloop
 from tests.events import decision, feedback
 
 KAFKA = KafkaSettings(partitions=2)
@@ -41,29 +40,29 @@ def _letter(offset: int, reason: str, event: Event | None, record: bytes | None 
 
 
 def test_letters_are_listed_and_retried_once(log: str, redis_url: str, tmp_path: Path) -> None:
-    def matchloop(*words: str) -> Any:
-        environment = {
-            "MATCHLOOP_KAFKA_BOOTSTRAP": log,
-            "MATCHLOOP_REDIS_URL": redis_url,
-            "MATCHLOOP_HOME": str(tmp_path),
-        }
-        result = CliRunner().invoke(app, ["deadletter", *words, "--json"], env=environment, catch_exceptions=False)
-        return json.loads(result.stdout)
+    variables = {
+        "MATCHLOOP_KAFKA_BOOTSTRAP": log,
+        "MATCHLOOP_REDIS_URL": redis_url,
+        "MATCHLOOP_HOME": str(tmp_path),
+    }
 
-    listed = matchloop("list", "--limit", "2")
+    def deadletter(*words: str) -> Any:
+        return json.loads(matchloop("deadletter", *words, "--json", **variables))
+
+    listed = deadletter("list", "--limit", "2")
     assert listed["letters"] == 4
     first, _ = listed["reasons"]
     assert (first["reason"], first["count"]) == ("its decision is not in the log before it", 2)
     assert (first["first"]["offset"], first["last"]["offset"]) == (5, 9)
     assert '"item":"a"' in first["example"]
 
-    assert matchloop("retry", "--reason", "is not in the log", "--dry-run")["appended"] == 2
-    assert matchloop("list")["letters"] == 4
+    assert deadletter("retry", "--reason", "is not in the log", "--dry-run")["appended"] == 2
+    assert deadletter("list")["letters"] == 4
     counts = {"chosen": 2, "appended": 2, "late": 0, "dry_run": False, "refused": []}
-    assert matchloop("retry", "--reason", "is not in the log") == counts
-    rest = matchloop("retry", "--all")
+    assert deadletter("retry", "--reason", "is not in the log") == counts
+    rest = deadletter("retry", "--all")
     assert (rest["chosen"], rest["appended"], rest["late"], len(rest["refused"])) == (2, 1, 1, 1)
-    again = matchloop("retry", "--all")
+    again = deadletter("retry", "--all")
     assert (again["chosen"], again["appended"]) == (1, 0)
 
     with closing(Reader(log, KAFKA.events_topic, {0: 0, 1: 0})) as reader:

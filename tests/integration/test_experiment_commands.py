@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from feature_store.contracts.events import Event
 from feature_store.contracts.experiments import Experiment, Variant
-from infra.cli import app
+from tests.command_line import matchloop
 from tests.experiment_log import decision, feedback, write_log
 
 FILE = """
@@ -34,10 +33,7 @@ def home(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def answer(*arguments: str) -> Any:
-    done = CliRunner().invoke(app, ["experiment", *arguments, "--json"])
-    if done.exception is not None:
-        raise done.exception
-    return json.loads(done.stdout)
+    return json.loads(matchloop("experiment", *arguments, "--json"))
 
 
 def log_of(now: int) -> list[Event]:

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 import redis
-from typer.testing import CliRunner
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.columns import SHADOW
+from feature_store.contracts.errors import MatchLoopError
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
-from infra.cli import app
 from offline_training.evaluation.comparison import NDCG, Comparison
 from offline_training.evaluation.differences import CHAMPION, EVERYBODY, Difference
 from offline_training.promotion.promote import promote
 from offline_training.promotion.releases import Site
+from tests.command_line import matchloop
 from tests.lakes import put
 from tests.releases import sealed, small_site
 
@@ -37,21 +37,14 @@ def site(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sit
     return small_site(tmp_path, OnlineStore(client, settings), BanditStore(client, settings))
 
 
-def words(*arguments: str) -> str:
-    done = CliRunner().invoke(app, list(arguments))
-    if done.exception is not None:
-        raise done.exception
-    return done.stdout
-
-
 def answer(*arguments: str) -> Any:
-    return json.loads(words(*arguments, "--json"))
+    return json.loads(matchloop(*arguments, "--json"))
 
 
 def test_releases_are_listed_compared_promoted_taken_back_and_removed(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "There are no releases yet" in words("release", "list")
+    assert "There are no releases yet" in matchloop("release", "list")
     first = sealed(site, 20, created=1, graph_coverage=1.0)
     second = sealed(site, 21, created=2, graph_coverage=0.5, parent=first.release)
     spare = sealed(site, 22, created=3)
@@ -67,9 +60,9 @@ def test_releases_are_listed_compared_promoted_taken_back_and_removed(
 
     made = answer("release", "promote", second.release[:10], "--override", "as agreed")
     assert made["verdict"]["override"] == "as agreed"
-    listed = words("release", "list").splitlines()
+    listed = matchloop("release", "list").splitlines()
     assert [line.split()[0] for line in listed[1:4]] == [spare.release, second.release, first.release]
-    shown = words("release", "show", second.release)
+    shown = matchloop("release", "show", second.release)
     assert ["override", "as", "agreed"] in [line.split() for line in shown.splitlines()]
     assert "graph_coverage" in shown
 
@@ -89,7 +82,10 @@ def test_what_the_gate_measured_is_shown(site: Site) -> None:
     promote(site, *first)
     promote(site, *second, comparison=Comparison(first.release, [DIFFERENCE]))
     line = f"{NDCG}  {CHAMPION}"
-    for shown in (words("release", "show", second.release), words("release", "compare", first.release, second.release)):
+    for shown in (
+        matchloop("release", "show", second.release),
+        matchloop("release", "compare", first.release, second.release),
+    ):
         assert line in shown
         assert "+0.1000 [+0.0500, +0.1500]" in shown
     assert answer("release", "compare", first.release, second.release)["verdicts"][0]["champion"] == first.release
@@ -110,7 +106,7 @@ def test_one_answers_unseen_until_it_is_told_otherwise(site: Site) -> None:
         "predicted": [0.5, 0.5], "champion_predicted": [None, None],
     }  # fmt: skip
     put(site.home.shadow / second.release / "1.parquet", SHADOW, [row])
-    shown = [line.split() for line in words("release", "compare", first.release, second.release).splitlines()]
+    shown = [line.split() for line in matchloop("release", "compare", first.release, second.release).splitlines()]
     assert ["items", "of", "the", "other's", "slate", "1.0000"] in shown
     assert ["at", "the", "same", "place", "0.0000"] in shown
     assert ["expected", "by", first.release, "of", f"{second.release}'s", "-"] in shown
@@ -119,6 +115,6 @@ def test_one_answers_unseen_until_it_is_told_otherwise(site: Site) -> None:
 
 
 def _refusal(*arguments: str) -> str:
-    done = CliRunner().invoke(app, list(arguments))
-    assert done.exception is not None
-    return str(done.exception)
+    with pytest.raises(MatchLoopError) as refused:
+        matchloop(*arguments)
+    return str(refused.value)
