@@ -6,7 +6,7 @@ ranker       sigmoid(2 * affinity + 0.2 * popularity - 2)
 item lists   of item n the items n + 1, n + 2, ...; none if list_length is 0; the scorer goes by the lists' order
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import faiss
@@ -95,24 +95,18 @@ def write_release(
     active_clusters: int = 3,
     history_length: int = 5,
     list_length: int = 0,
+    models: Callable[[Path], None] | None = None,
 ) -> str:
     """Writes a sealed release and returns its id. tokens (I, ITEM_TOKENS): of the items' content; rng: draws what
-    tokens are embedded as."""
+    tokens are embedded as. models: writes models and item lists into a directory, instead of those above."""
     (count, dimensions), clusters = contents.items.vectors.shape, len(contents.centroids)
     draft = releases / ".draft"
     draft.mkdir(parents=True)
     write_contents(draft, contents, tokens)
-    embedding = rng.standard_normal((TOKEN_BUCKETS + 1, dimensions)).astype(np.float32)
-    embedding[0] = 0
-    onnx.save(_user_tower(embedding, history_length), draft / USER_TOWER)
-    onnx.save(_item_tower(embedding), draft / ITEM_TOWER)
-    onnx.save(_ranker(dimensions), draft / RANKER)
-    if list_length:
-        following = np.arange(count)[:, None] + np.arange(1, list_length + 1)
-        following[following >= count] = -1
-        scores = np.tile(np.linspace(0.9, 0.3, list_length, dtype=np.float32), (count, 1))
-        ItemLists(following.astype(np.int32), scores).save(draft)
-        onnx.save(_scorer(dimensions), draft / SCORER)
+    if models is None:
+        _write_models(draft, count, dimensions, rng, history_length, list_length)
+    else:
+        models(draft)
     manifest = Manifest(
         created=0,
         features=features_hash(),
@@ -128,6 +122,22 @@ def write_release(
     release = seal(draft, manifest)
     draft.rename(releases / release)
     return release
+
+
+def _write_models(
+    draft: Path, count: int, dimensions: int, rng: np.random.Generator, history_length: int, list_length: int
+) -> None:
+    embedding = rng.standard_normal((TOKEN_BUCKETS + 1, dimensions)).astype(np.float32)
+    embedding[0] = 0
+    onnx.save(_user_tower(embedding, history_length), draft / USER_TOWER)
+    onnx.save(_item_tower(embedding), draft / ITEM_TOWER)
+    onnx.save(_ranker(dimensions), draft / RANKER)
+    if list_length:
+        following = np.arange(count)[:, None] + np.arange(1, list_length + 1)
+        following[following >= count] = -1
+        scores = np.tile(np.linspace(0.9, 0.3, list_length, dtype=np.float32), (count, 1))
+        ItemLists(following.astype(np.int32), scores).save(draft)
+        onnx.save(_scorer(dimensions), draft / SCORER)
 
 
 def build_namespace(namespaces: Path, releases: Path, release: str, log: str, partitions: int, number: int = 0) -> str:

@@ -16,7 +16,8 @@ from typer.core import TyperGroup
 from infra.console import Json, progress, show, table
 
 if TYPE_CHECKING:
-    from infra.benchmarks.bench import Bench
+    from infra.benchmarks.bench import Bench, Goal
+    from offline_training.progress import Progress
 
 _CHECKOUT = Path(__file__).parents[2]
 _COMPARISONS = "benchmarks.commands"
@@ -44,7 +45,7 @@ class _Benches(TyperGroup):
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     bench = typer.Typer(cls=_Benches, help="Run a bench and print its figures and goals.", no_args_is_help=True)
-    for command in (chaos, event_loop, freshness, loop, slow_log, spark):
+    for command in (chaos, event_loop, freshness, loop, serving, slow_log, spark):
         bench.command()(command)
     if _in_checkout():
         sys.path.insert(0, str(_CHECKOUT))  # an editable installation finds only what it would install
@@ -113,6 +114,30 @@ def loop(data: Data = None, seed: Seed = 0, check: Check = False, as_json: Json 
     from infra.benchmarks.loop import run
 
     present("loop", seed, lambda report: run(data, seed, report), check, as_json)
+
+
+def serving(
+    sizes: Annotated[
+        str, typer.Option("--items", help="How many items each release has, with commas between.")
+    ] = "10000,100000,1000000",
+    seconds: Annotated[float, typer.Option(min=1, help="How long each load lasts.")] = 15.0,
+    picture: Annotated[Path | None, typer.Option(help="Where to draw what takes the time, as SVG.")] = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what a recommendation costs an API process on one core, beside an endpoint that does nothing else.
+
+    A million items take ten minutes. On a machine with two cores nothing else should run.
+
+    Example: `matchloop bench serving --items 10000,100000 --picture profile.svg`
+    """
+    from infra.benchmarks.serving.bench import rows, run
+
+    def bench(report: "Progress") -> "tuple[dict[str, Any], list[Goal]]":
+        return run(seed, report, sizes=sizes, seconds=seconds, picture=picture)
+
+    present("serving", seed, bench, check, as_json, rows)
 
 
 def slow_log(

@@ -30,8 +30,8 @@ from feature_store.online.store import OnlineStore
 from infra import servers
 from infra.benchmarks.bench import Goal
 from infra.benchmarks.event_loop.api import Report
-from infra.benchmarks.event_loop.installation import Installation, publish
 from infra.benchmarks.event_loop.load import Fleet, Visitors
+from infra.benchmarks.large_release import Installation, publish
 from infra.connections import redis_client
 from infra.leash import leashed
 from infra.programs import BROKER, REDIS

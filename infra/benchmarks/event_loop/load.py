@@ -11,7 +11,7 @@ import numpy as np
 from feature_store.bandit_state import BanditStore, Commit, Position, RowsSnapshot, Tail
 from feature_store.graph import Graph
 from feature_store.sums import ITEM, Rows, Sums
-from infra.benchmarks.event_loop.installation import item
+from infra.benchmarks.large_release import item
 from offline_training.simulation.client import Client, Failure, FeedbackEvent
 
 _COMMIT_SECONDS = 0.1

@@ -1,5 +1,7 @@
 """An installation with a large generated release: 64 dimensions, three edges for each item."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import faiss
@@ -35,7 +37,15 @@ class Installation(NamedTuple):
     namespaces: list[Active]  # of the one release; the first is active
 
 
-def publish(settings: Settings, items: int, seed: int) -> Installation:
+class Kind(NamedTuple):
+    """What a release is like beside its size. models: writes its models and item lists, as write_release has it."""
+
+    active_clusters: int = 10
+    history_length: int = 20
+    models: Callable[[Path], None] | None = None
+
+
+def publish(settings: Settings, items: int, seed: int, kind: Kind = Kind()) -> Installation:  # noqa: B008 - immutable
     """Makes a release of so many items with two namespaces that have learnt of all of it, and the catalogue, and
     activates the first namespace in the servers of the settings."""
     rng = np.random.default_rng(seed)
@@ -47,7 +57,7 @@ def publish(settings: Settings, items: int, seed: int) -> Installation:
     tokens = np.tile(token_ids([], ITEM_TOKENS), (items, 1))  # serving embeds live items only
     table = ItemTable(graph.items, vectors, item_features(items))
     contents = Contents(table, _unit(rng.standard_normal((size.clusters, DIMENSIONS), np.float32)), graph, index)
-    release = write_release(settings.home / "releases", contents, tokens, rng, active_clusters=10, history_length=20)
+    release = write_release(settings.home / "releases", contents, tokens, rng, *kind[:2], models=kind.models)
     base, found = all_rows(graph, rng), []
     for number in range(2):
         namespace = Namespace(
