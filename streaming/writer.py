@@ -3,27 +3,27 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from itertools import takewhile
 from typing import NamedTuple
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError, MessageSizeTooLargeError
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from feature_store.contracts.errors import Unacknowledged, Unavailable
-from streaming.kafka_client import CONNECT_TIMEOUT_MS, connected
 
 _log = logging.getLogger(__name__)
 
+_CONNECT_SECONDS = 5.0
 _LINGER_MS = 1
-_BATCH_BYTES = 256 << 10  # kafka-python has one batch of a partition on its way at a time: all that waits must fit
 _SEND_TIMEOUT_MS = 5_000
 _DELIVERY_TIMEOUT_MS = 10_000
-_OVERDUE_SECONDS = _DELIVERY_TIMEOUT_MS / 1000 + 1  # by then kafka-python has promised an answer
+_OVERDUE_SECONDS = _DELIVERY_TIMEOUT_MS / 1000 + 1  # by then librdkafka has promised an answer
+_LARGEST_BYTES = 16 << 20
 _LOOK_SECONDS = 1.0
 _DRAIN_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
+_ANY = -1  # partition: the key decides
 
 
 class Appended(NamedTuple):
@@ -36,14 +36,17 @@ class Appended(NamedTuple):
 class Writer:
     """Appends records. Acknowledged by all replicas; in order per key, also over retries.
 
-    A producer that fails a record, or leaves one without an answer, is replaced by a new one: kafka-python 3.0.12 gives
-    up its producer id when a record expires between two attempts, never asks for another, and sends nothing any more.
-    Records on their way then fail as Unacknowledged. They may be in the log, or come into it behind later ones.
+    On librdkafka, whose threads need no turn of the interpreter to send: a process that computes without a pause sends
+    as soon as one that is idle. One thread takes the acknowledgements.
+
+    A producer that fails a record, or leaves one without an answer, is replaced by a new one: after a record has
+    expired, brokers may refuse the old one for good. Records on their way then fail as Unacknowledged. They may be in
+    the log, or come into it behind later ones.
     """
 
     def __init__(self, bootstrap: str, topics: Sequence[str] = ()) -> None:
-        """topics: whose partitions are looked up at once, so that `send` never waits for the cluster, as on an event
-        loop it must not. Raises Unavailable if the cluster does not answer, or does not have them."""
+        """topics: whose partitions are looked up at once. Raises Unavailable if the cluster does not answer, or does
+        not have them."""
         self._bootstrap = bootstrap
         self._topics = topics
         self._waiting: dict[Future[Appended], float] = {}  # sent and not answered -> since when, oldest first
@@ -51,25 +54,28 @@ class Writer:
         self._failed = threading.Event()  # the producer is to be replaced
         self._closing = threading.Event()
         self._producer = self._connect()
-        self._keeper = threading.Thread(target=self._keep, name="log-writer", daemon=True)
-        self._keeper.start()
+        self._threads = [
+            threading.Thread(target=self._keep, name="log-writer", daemon=True),
+            threading.Thread(target=self._take, name="log-acknowledgements", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def send(self, topic: str, key: str | None, value: bytes, partition: int | None = None) -> "Future[Appended]":
-        """Appends one record. The future holds its place once the broker has it, Unavailable if it was not sent, or
-        Unacknowledged if nobody can say whether the broker has it."""
+        """Appends one record; never waits. The future holds its place once the broker has it, Unavailable if it was not
+        sent, or Unacknowledged if nobody can say whether the broker has it."""
         done: Future[Appended] = Future()
         done.set_running_or_notify_cancel()
         with self._lock:
             self._waiting[done] = time.monotonic()
         try:
-            sent = self._producer.send(topic, value=value, key=key.encode() if key else None, partition=partition)
-        except (KafkaError, ValueError) as error:  # ValueError: of a topic or partition that is gone
-            if not isinstance(error, MessageSizeTooLargeError):
+            self._producer.produce(
+                topic, value, key, _ANY if partition is None else partition, on_delivery=self._answering(done)
+            )
+        except (KafkaException, BufferError) as error:  # BufferError: too many records are waiting
+            if not _too_large(error):
                 self._failed.set()
             self._answer(done, Unavailable(f"The log did not take a record: {error}. Send it again."))
-            return done
-        sent.add_callback(lambda meta: self._answer(done, Appended(meta.partition, meta.offset)))
-        sent.add_errback(lambda error: self._fail(done, error))
         return done
 
     def flush(self) -> None:
@@ -82,32 +88,42 @@ class Writer:
         """Flushes, for a while at most, and disconnects."""
         self._closing.set()
         self._failed.set()
-        self._keeper.join()
+        for thread in self._threads:
+            thread.join()
         _end(self._producer, _CLOSE_SECONDS)
 
-    def _connect(self) -> KafkaProducer:
-        producer = connected(
-            KafkaProducer,
-            self._bootstrap,
-            acks="all",
-            metrics_enabled=False,  # its own: we have ours
-            linger_ms=_LINGER_MS,
-            batch_size=_BATCH_BYTES,
-            enable_idempotence=True,
-            max_request_size=16 << 20,
-            request_timeout_ms=_SEND_TIMEOUT_MS,
-            delivery_timeout_ms=_DELIVERY_TIMEOUT_MS,  # not longer: nobody waits for older records any more
-            max_block_ms=CONNECT_TIMEOUT_MS,
+    def _connect(self) -> Producer:
+        producer = Producer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "acks": "all",
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",  # as kafka.partition_of
+                "linger.ms": _LINGER_MS,
+                # Kafka works on one request of a connection at a time: what would wait there goes together from here.
+                "max.in.flight.requests.per.connection": 1,
+                "message.max.bytes": _LARGEST_BYTES,
+                "request.timeout.ms": _SEND_TIMEOUT_MS,
+                "delivery.timeout.ms": _DELIVERY_TIMEOUT_MS,  # not longer: nobody waits for older records any more
+                "reconnect.backoff.max.ms": 1_000,
+                "log.connection.close": False,
+            },
+            logger=_log,
         )
         try:
-            for topic in self._topics:
-                producer.partitions_for(topic)
-        except KafkaError as error:
-            _end(producer, 0.0)
-            raise Unavailable(f"Kafka at {self._bootstrap} does not have topic {topic!r} ({error}).") from None
-        if self._topics:
-            producer.config["max_block_ms"] = 0
+            known = producer.list_topics(timeout=_CONNECT_SECONDS).topics
+        except KafkaException as error:
+            raise Unavailable(
+                f"Kafka does not answer at {self._bootstrap} ({error}). Start it, or set MATCHLOOP_KAFKA_BOOTSTRAP."
+            ) from None
+        for topic in self._topics:
+            if topic not in known or known[topic].error is not None:
+                raise Unavailable(f"Kafka at {self._bootstrap} does not have topic {topic!r}.")
         return producer
+
+    def _take(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(_LOOK_SECONDS)
 
     def _keep(self) -> None:
         while not self._closing.is_set():
@@ -141,8 +157,18 @@ class Writer:
             self._fail(done, "its producer was replaced")
         self._failed.clear()  # of the old one
 
+    def _answering(self, done: "Future[Appended]") -> Callable[[KafkaError | None, Message], None]:
+        def delivered(error: KafkaError | None, record: Message) -> None:
+            partition, offset = record.partition(), record.offset()
+            if error is None and partition is not None and offset is not None:
+                self._answer(done, Appended(partition, offset))
+            else:
+                self._fail(done, error)
+
+        return delivered
+
     def _fail(self, done: "Future[Appended]", error: object) -> None:
-        if not isinstance(error, MessageSizeTooLargeError):
+        if not _too_large(error):
             self._failed.set()
         self._answer(done, Unacknowledged(f"The log did not acknowledge a record: {error}. Send it again."))
 
@@ -156,10 +182,14 @@ class Writer:
             done.set_exception(answer)
 
 
-def _end(producer: KafkaProducer, seconds: float) -> None:
-    """Closes a producer, whose records have so long to be acknowledged; those that are left fail."""
-    try:
-        producer.close(timeout=seconds)
-    except KafkaError:  # not all were acknowledged: then it leaves its thread at work, and that has no public handle
-        producer._sender.force_close()  # noqa: SLF001
-        producer._sender.join(_CLOSE_SECONDS)  # noqa: SLF001
+def _too_large(error: object) -> bool:
+    """Whether the record is at fault, and not the producer."""
+    found = error.args[0] if isinstance(error, KafkaException) else error
+    return isinstance(found, KafkaError) and found.code() == KafkaError.MSG_SIZE_TOO_LARGE
+
+
+def _end(producer: Producer, seconds: float) -> None:
+    """Ends a producer, whose records have so long to be acknowledged; those that are left fail."""
+    producer.flush(seconds)
+    producer.purge()
+    producer.flush(0)
