@@ -45,6 +45,7 @@ class Description(msgspec.Struct, frozen=True):
     translations: list[str]
     memory_days: float | None = None
     replaced: dict[str, int] = {}
+    steepness: float = 1.0
 
     @property
     def decay(self) -> Decay:
@@ -65,7 +66,8 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     what else the fold begins with. translations: by release id; a decision of that release is folded onto this
     release's clusters by it. A decision of a release without a translation updates its item rows only. replaced: by
     release id, when its successor was made, ms since the epoch. memory_days: what a trial counts fades to 1/e in so
-    many days, with `created` as the landmark; None: never.
+    many days, with `created` as the landmark; None: never. steepness: the release's, by which its predictions are held
+    against what came (streaming/bandit/slates.py).
     """
 
     id: str
@@ -79,6 +81,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     translations: dict[str, Translation] = {}
     replaced: dict[str, int] = {}
     memory_days: float | None = None
+    steepness: float = 1.0
 
     @property
     def decay(self) -> Decay:
@@ -100,7 +103,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
             translation.save(draft / f"translation-{release}.npz")
         description = Description(
             *(self.id, self.release, self.log, self.offsets, self.created, sorted(self.translations)),
-            *(self.memory_days, self.replaced),
+            *(self.memory_days, self.replaced, self.steepness),
         )
         (draft / _DESCRIPTION).write_bytes(msgspec.json.encode(description))
         publish(draft, final)
@@ -125,6 +128,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
                 },
                 memory_days=description.memory_days,
                 replaced=description.replaced,
+                steepness=description.steepness,
             )
 
 

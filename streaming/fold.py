@@ -43,7 +43,7 @@ from feature_store.definitions import HistoryEvent, kind_of
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import Rows, Sums
 from streaming.bandit.rewards import is_positive, reward
-from streaming.bandit.slates import expected
+from streaming.bandit.slates import expected, steepened
 from streaming.bandit.update import Shares
 from streaming.faults import fault
 from streaming.open_decisions import OpenDecision, nothing_shown, pack, take_in, translated, unpack, unresolved_of
@@ -200,7 +200,7 @@ class Fold:
             clusters=decision.clusters,
             weights=decision.weights,
             items=shown,
-            predicted=decision.predicted[: decision.shown],
+            predicted=self._compared(decision.predicted[: decision.shown]),
             edges=decision.edges[: decision.shown],
             rewards=[None] * len(shown),
         )
@@ -210,6 +210,11 @@ class Fold:
         self._open_decision(decision.id, opened)
         if opened.learns:
             self._share(opened, range(len(shown)), (1.0, 0.0, 0.0, 0.0))
+
+    def _compared(self, predicted: list[float]) -> list[float]:
+        """Predictions of a slate, as steep as rewards are before one person."""
+        steep: list[float] = steepened(np.array(predicted), self._namespace.steepness, len(predicted)).tolist()
+        return steep
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:
         """The slate was never shown: what serving it added is taken back. A decision that comes behind its withdrawal

@@ -84,6 +84,7 @@ def write_home(home: Home, prepared: Prepared, records: Sequence[Sequence[Event]
         base=NO_ROWS,
         starts=start,
         memory_days=EXPLORING.bandit.memory_days,
+        steepness=snapshot.manifest.steepness,
     ).save(home.namespaces)
     for first in range(0, len(records), _RECORDS):
         part = records[first : first + _RECORDS]

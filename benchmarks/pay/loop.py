@@ -146,6 +146,7 @@ class _Player:
             starts=[start],
             translations=translations,
             memory_days=self._arm.bandit.memory_days,
+            steepness=first.manifest.steepness,
         )
         self._prepared, self._namespace = prepared, namespace
         self._parameters = Parameters(first.graph, [base], namespace.offsets, namespace.decay, first.unknown)

@@ -45,7 +45,7 @@ class Learnt(NamedTuple):
     inverse: Float64  # (items, C, C) of ridge I + sum x x'
     theta: Float64  # (items, C) ridge regression of the reward on x
     new: Bool  # (items,) none: no world here tells new items from known ones
-    fitted: Float64  # (9,) the prior's numbers, and the trials at which it is fitted anew
+    fitted: Float64  # (15,) the prior's numbers, and the trials at which it is fitted anew
 
 
 def new_state(kind: int, parameters: Float64, world: Environment) -> Learnt:
@@ -88,7 +88,7 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
             masks,
         )
     elif kind == OURS:
-        if state.total[N] >= state.fitted[8]:
+        if state.total[N] >= state.fitted[14]:
             _fit(state)
         f = state.fitted
         _ratio(
@@ -102,7 +102,7 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
             state.edges,
             state.items,
             state.new,
-            Prior(Group(f[0], f[1]), Group(f[2], f[3]), f[4], f[5], f[6], f[7]),
+            Prior(Group(f[0], f[1], f[2], f[3], f[4]), Group(f[5], f[6], f[7], f[8], f[9]), f[10], f[11], f[12], f[13]),
             1.0,
             mean,
             bonus,
@@ -130,9 +130,12 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
 @numba.njit
 def _fit(state):  # type: ignore[no-untyped-def]  # numba infers it
     prior, f = fit_compiled(state.adjacency, state.edges, state.items, state.new, state.total), state.fitted
-    f[0], f[1], f[2], f[3] = prior.known.odds, prior.known.trust, prior.new.odds, prior.new.trust
-    f[4], f[5], f[6], f[7] = prior.edge, prior.least, prior.dispersion, prior.ceiling
-    f[8] = refit_at(state.total[N])
+    for at, group in ((0, prior.known), (5, prior.new)):
+        f[at], f[at + 1], f[at + 2], f[at + 3], f[at + 4] = (
+            group.odds, group.trust, group.evidence, group.slope, group.centre
+        )  # fmt: skip
+    f[10], f[11], f[12], f[13] = prior.edge, prior.least, prior.dispersion, prior.ceiling
+    f[14] = refit_at(state.total[N])
 
 
 @numba.njit(cache=True)

@@ -30,6 +30,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     active_clusters: int
     context_temperature: float
     items: int
+    # How many times as steeply as predicted rewards rise within what is offered to one person; before, none was known.
+    steepness: float = 1.0
     nearest_items: int | None = None  # that each cluster is connected to; None, before there were others: all it has
     parent: str | None  # the release whose online statistics went into this one's base
     files: dict[str, str]  # file name -> sha256

@@ -8,7 +8,7 @@ from feature_store.sums import EXPECTED, ITEM, F, N, Rows, S, Sums
 from offline_training.retrieval.dataset import Impressions
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import context
-from streaming.bandit.slates import expected
+from streaming.bandit.slates import expected, steepened
 from streaming.bandit.update import Shares
 from streaming.open_decisions import edge_mask
 
@@ -51,10 +51,12 @@ def _add(shares: Shares, sums: Sums, snapshot: Snapshot, impressions: Impression
             snapshot.vectors[items],
             snapshot.item_features[items],
         )
+        predicted = snapshot.towers.predict(features).astype(np.float64)
+        compared = steepened(predicted, manifest.steepness, len(predicted))
         names, active = snapshot.graph.ids(items.tolist()), clusters.tolist()
         shares.add(
             [sums.numbers[name] for name in names],
-            expected(snapshot.towers.predict(features).tolist(), rewards),
+            expected(compared.tolist(), rewards),
             [edge_mask(snapshot.graph, active, name) for name in names],
             active,
             weights.tolist(),

@@ -108,6 +108,7 @@ def next_namespace(
         translations=_translations(parent, matrix, replaced),
         replaced=replaced,
         memory_days=job.memory_days,
+        steepness=new.manifest.steepness,
     )
 
 

@@ -113,6 +113,7 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
         translations=parent.translations,
         replaced=parent.replaced,
         memory_days=parent.memory_days,
+        steepness=parent.steepness,
     )
     return Rollback(namespace, parent.id, decisions, feedback, int((gaps > _SAME).sum()), len(before))
 

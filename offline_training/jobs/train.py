@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from feature_store.bandit_state import Position
+from feature_store.contracts.manifest import read_manifest
 from feature_store.decay import Decay
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.sums import NO_ROWS
@@ -58,6 +59,7 @@ def first_namespace(job: TrainJob, run: Run, read: Watermark, release: str) -> N
         base=base,
         starts=starts(job, offsets),
         memory_days=job.memory_days,
+        steepness=read_manifest(job.home.releases / release).steepness,
     )
 
 

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from feature_store.arrays import Float64
+from feature_store.arrays import Float64, Int64
 
 _ITERATIONS = 50
 _RIDGE = 1.0
 _LEAST_SLOPE = 0.05
+MOST_STEEPNESS = 30.0
 
 
 class Calibration(NamedTuple):
@@ -36,6 +37,22 @@ def platt(logits: Float64, levels: Float64, rewards: Float64, weights: Float64) 
     if not np.isfinite(found).all() or found[0] <= _LEAST_SLOPE:
         found = _newton(design, rewards, weights, _LEAST_SLOPE, free_slope=False)
     return Calibration(float(found[0]), found[1:-1], float(found[-1]))
+
+
+def steepness(
+    logits: Float64, levels: Float64, rewards: Float64, weights: Float64, moments: Int64, slope: float
+) -> float:
+    """How many times as steeply as the calibrated log-odds, whose slope over all rows is `slope`, rewards rise with the
+    logits within a moment: between what is offered to one person at one time.
+
+    The coefficient of the logits with their mean of each moment held fixed (Mundlak 1978), over `slope`; arrays as in
+    platt, moments (n,) numbers the moments. Within MOST_STEEPNESS of 1, either way.
+    """
+    _, number = np.unique(moments, return_inverse=True)
+    weight = np.bincount(number, weights)
+    mean = np.divide(np.bincount(number, weights * logits), weight, out=np.zeros(len(weight)), where=weight > 0)[number]
+    within = platt(logits - mean, np.column_stack([mean, levels]), rewards, weights).slope
+    return float(np.clip(within / slope, 1 / MOST_STEEPNESS, MOST_STEEPNESS))
 
 
 def sigmoid(x: Float64) -> Float64:

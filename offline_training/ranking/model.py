@@ -34,7 +34,8 @@ class CrossLayer(nn.Module):
 REWARD, CLICK = 0, 1  # columns of the logits
 PLACES = 20  # those further down count as the last of them
 AFFINITY = [feature.name for feature in RANKER_FEATURES].index("affinity")
-LEVELS = [place for place, one in enumerate(RANKER_FEATURES) if one.name in ("history_length", "context_peak")]
+HISTORY_LENGTH = [feature.name for feature in RANKER_FEATURES].index("history_length")
+CONTEXT_PEAK = [feature.name for feature in RANKER_FEATURES].index("context_peak")
 _LARGEST_AFFINITY = 1e3  # taste is within 1, and popularity of its order; beyond, sums would not be numbers
 _PLACE_UNIT = 20.0  # of the log-odds: Adam moves every parameter as far in a step, and this one has far to go
 
@@ -75,7 +76,7 @@ class Ranker(nn.Module):
         self.register_buffer("use", (torch.arange(width) < len(RANKER_FEATURES)) | (form == Form.PRODUCTS))
         self.register_buffer("blend", torch.tensor([1.0, 0.0]))
         self.register_buffer("slope", torch.ones(1))
-        self.register_buffer("levels", torch.zeros(len(LEVELS)))
+        self.register_buffer("levels", torch.zeros(3))
         self.register_buffer("intercept", torch.zeros(1))
 
     def standardised(self, features: torch.Tensor) -> torch.Tensor:
@@ -98,8 +99,14 @@ class Ranker(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         retrieval = features[:, AFFINITY].clamp(-_LARGEST_AFFINITY, _LARGEST_AFFINITY)
         order = self.blend[0] * self.logits(features)[:, REWARD] + self.blend[1] * retrieval
-        level = self.standardised(features)[:, LEVELS] @ self.levels
-        return torch.sigmoid(self.slope * order + level + self.intercept)
+        return torch.sigmoid(self.slope * order + self.levels_of(features) @ self.levels + self.intercept)
+
+    def levels_of(self, features: torch.Tensor) -> torch.Tensor:
+        """(n, 3): what tells people apart, not items: the length of the history, whether there is none, and how much
+        the person belongs to one cluster."""
+        standard = self.standardised(features)
+        nobody_yet = (features[:, HISTORY_LENGTH] <= 0).to(features.dtype)
+        return torch.stack([standard[:, HISTORY_LENGTH], nobody_yet, standard[:, CONTEXT_PEAK]], dim=1)
 
     def standardise(self, features: torch.Tensor) -> None:
         """Sets mean and scale from a sample (n, F). A constant column keeps scale 1. The products of the two vectors

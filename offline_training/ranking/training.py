@@ -15,9 +15,9 @@ from offline_training.evaluation.metrics import auc, calibration_curve, ece, gau
 from offline_training.fitting import FittingTask, TensorBatches, fit
 from offline_training.progress import Progress, section
 from offline_training.ranking.blend import blended, choose_share
-from offline_training.ranking.calibration import platt
+from offline_training.ranking.calibration import platt, steepness
 from offline_training.ranking.dataset import RankerRows
-from offline_training.ranking.model import AFFINITY, CLICK, LEVELS, REWARD, Form, Ranker
+from offline_training.ranking.model import AFFINITY, CLICK, REWARD, Form, Ranker
 from offline_training.settings import TrainingSettings
 
 FOLDS = 3
@@ -95,8 +95,8 @@ def fit_ranker(rows: RankerRows, dimensions: int, settings: TrainingSettings, pr
     Metrics, all of the blend and on held-back users: `ranker_logloss`, `ranker_ece`, `ranker_auc` and `ranker_gauc` (by
     moment), beside `retrieval_auc` and `retrieval_gauc` of the inner product alone, and `ranker_click_auc`; a fold's
     probabilities are calibrated on the other folds. `ranker_form` is the Form that won, `ranker_share` what it counts
-    beside retrieval, of 1. With fewer than two users nothing can be held back: a sum alone, whose calibration is the
-    identity.
+    beside retrieval, of 1, and `ranker_steepness` how many times as steep as calibrated the order is before one person.
+    With fewer than two users nothing can be held back: a sum alone, whose calibration is the identity.
     """
     everybody = np.ones(len(rows), np.bool_)
     people = np.unique(rows.user)
@@ -119,7 +119,7 @@ def fit_ranker(rows: RankerRows, dimensions: int, settings: TrainingSettings, pr
     # The inner product is as good with any constant added, and calibration starts from log-odds.
     centre, spread = float(scores.mean()), max(float(scores.std()), 1e-6)
     with torch.no_grad():
-        levels = ranker.standardised(torch.from_numpy(rows.features))[:, LEVELS].numpy().astype(np.float64)
+        levels = ranker.levels_of(torch.from_numpy(rows.features)).numpy().astype(np.float64)
     standard = (scores - centre) / spread
     found = platt(standard, levels, rows.reward, weight)
     ranker.blend.copy_(torch.tensor([share, (1 - share) / settings.temperature]) / spread)
@@ -135,6 +135,7 @@ def fit_ranker(rows: RankerRows, dimensions: int, settings: TrainingSettings, pr
         "ranker_auc": auc(scores, rows.reward),
         "ranker_gauc": gauc(scores, rows.reward, rows.moment),
         "ranker_click_auc": auc(best.clicks, rows.clicked),
+        "ranker_steepness": steepness(standard, levels, rows.reward, weight, rows.moment, found.slope),
         "ranker_form": float(best.form),
         "ranker_share": share,
         "retrieval_auc": auc(affinity, rows.reward),

@@ -21,7 +21,8 @@ from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Estimate, Table
 from streaming.bandit.exploration import Exploration, Slate
-from streaming.settings import BanditSettings
+from streaming.bandit.slates import steepened
+from streaming.settings import BanditMode, BanditSettings
 
 Stage = Callable[[str], AbstractContextManager[object]]
 Predict = Callable[[Int64], Float64]  # candidates (n,) -> their probabilities of a reward (n,)
@@ -39,6 +40,7 @@ class _Found(NamedTuple):
     candidates: Int64  # (n,)
     sources: Uint8
     predicted: Float64
+    compared: Float64  # the same as steep as rewards are before one person, for the bandit
     hits: dict[str, int]  # items that each rule took out
 
 
@@ -122,10 +124,13 @@ class Pipeline:
             allowed, hits = allowed_items(snapshot, request, shown, self._serving)
         with self._stage("candidates"):
             candidates, sources = self._candidates(snapshot, table, request, user, allowed)
-        return _Found(candidates, sources, predict(candidates), hits)
+        predicted = predict(candidates)
+        compared = steepened(predicted, snapshot.manifest.steepness, request.slate_size)
+        return _Found(candidates, sources, predicted, compared, hits)
 
     def _estimate(self, snapshot: Snapshot, table: Table, user: EncodedUser, found: _Found) -> Estimate:
-        view = estimate(self._bandit, user.clusters, user.weights, found.candidates, found.predicted, table)
+        predicted = found.predicted if self._bandit.mode is BanditMode.OFF else found.compared
+        view = estimate(self._bandit, user.clusters, user.weights, found.candidates, predicted, table)
         if not self._serving.category_boosts:
             return view
         factors = boosts(snapshot, found.candidates, self._serving)
@@ -160,7 +165,7 @@ def unexplored(recommendation: Recommendation, slate_size: int) -> Recommendatio
 
 
 def _columns(snapshot: Snapshot, user: EncodedUser, found: _Found, view: Estimate, slate: Slate) -> Recommendation:
-    candidates, sources, predicted, hits = found
+    candidates, sources, predicted, _, hits = found
     logged = np.concatenate([slate.shown, slate.explored])
     graph = snapshot.graph
     return Recommendation(

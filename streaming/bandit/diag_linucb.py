@@ -5,14 +5,16 @@ Online Matching (Yi et al., RecSys 2023): E[r_uj] = <w_u, theta_j>, with w_u the
 
 published  mean = sum_c w_c b_cj / (d_cj + prior);  bonus = alpha sqrt(sum_c w_c^2 / (served_cj + prior))
 ratio      the offline prediction p, its odds multiplied by what was observed over what was expected, level by level:
-               q, q_j    = p and the mean P_j / N_j expected of the item's trials, odds times those of its group
+               q, q_j    = p and the mean P_j / N_j expected of the item's trials, tilted as its group is:
+                           odds times those of the group, log-odds from the group's centre times its slope
                lambda_j  = (R_j + a) / (N_j q_j + a)                                            the item
                e_cj      = lambda_j q_j / (P_j / N_j) f_cj                                      expected at the edge
                theta     = 1 + sum_c w_c (b_cj - e_cj) / (e_cj d_cj / s_cj + a_edge)            the edges
                odds mean = odds q * odds(lambda_j q_j) / odds(q_j) * exp((theta - 1) / (1 - lambda_j q_j))
                bonus     = alpha mean (1 - mean) / sqrt(1 - lambda_j q_j) *
-                               sqrt( phi / (R_j + a) + sum_c w_c^2 phi / (e_cj d_cj / s_cj + edge_prior) )
-           the groups' odds, a, a_edge and phi are fitted to the sums (prior.py). Small chances multiply, and none
+                               sqrt( phi / (R_j + a') + sum_c w_c^2 phi / (e_cj d_cj / s_cj + edge_prior) )
+           p is as steep as rewards are before one person (slates.py); the groups' odds and slopes, a, a' (at most 2 for
+           new items), a_edge and phi are fitted to the sums (prior.py). Small chances multiply, and none
            leaves [0, 1]. Derived in infra/decisions/bandit-form.md.
 
 A trial is counted in `served` at once, and its reward when it is resolved. What is on its way counts as if it had come
@@ -33,7 +35,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency
 from feature_store.sums import EXPECTED, REWARD, SERVED, B, D, F, N, S
 from streaming.bandit.lookup import place, places
-from streaming.bandit.prior import NEAR, Prior, believed, check_rows, next_edge, odds_of, shifted
+from streaming.bandit.prior import NEAR, Prior, believed, check_rows, next_edge, odds_of, shifted, tilted
 from streaming.settings import BanditSettings, ScoreForm
 
 Uint64 = NDArray[np.uint64]
@@ -136,8 +138,8 @@ def _ratio(  # type: ignore[no-untyped-def]  # numba infers the types from the a
 ):  # fmt: skip
     n = len(candidates)
     ceiling, edge_trust = prior.ceiling, prior.edge * trial
-    chance, usual = np.empty(n), np.empty(n)  # the prediction, and the mean expected of the item's trials
-    level = np.empty(n)  # what the item earns where that is expected
+    chance, usual = np.empty(n), np.empty(n)  # what the group expects, and the mean of what was of the item's trials
+    level, own = np.empty(n), np.empty(n)  # what the item earns in such trials, and the odds of that over the group's
     differs, spread = np.zeros(n), np.empty(n)  # theta - 1, and the variance of theta lambda relative to its square
     for i in range(n):
         row = item_rows[candidates[i]]
@@ -145,11 +147,12 @@ def _ratio(  # type: ignore[no-untyped-def]  # numba infers the types from the a
         trials = row[N]
         chance[i] = believed(predicted[i], prior.least)
         usual[i] = believed(row[EXPECTED] / trials, prior.least) if trials > 0.0 else chance[i]
-        expected = shifted(usual[i], group.odds)
-        trust = group.trust * trial + max(row[SERVED] - trials, 0.0) * expected
-        rewards = max(row[REWARD] / ceiling, 0.0) + trust
-        level[i] = rewards / (trials * expected + trust) * expected
-        spread[i] = 1.0 / rewards
+        expected, chance[i] = tilted(usual[i], group), tilted(chance[i], group)
+        waiting, reward = max(row[SERVED] - trials, 0.0) * expected, max(row[REWARD] / ceiling, 0.0)
+        trust = group.trust * trial + waiting
+        level[i] = (reward + trust) / (trials * expected + trust) * expected
+        own[i] = odds_of(level[i]) / odds_of(expected)
+        spread[i] = 1.0 / (reward + group.evidence * trial + waiting)
         edges[i] = 0
     # By cluster: what is read does not depend on how many clusters an item is connected to.
     slots, shift = places(candidates)
@@ -170,7 +173,7 @@ def _ratio(  # type: ignore[no-untyped-def]  # numba infers the types from the a
             spread[i] += w * w / (known + edge_prior)
     for i in range(n):
         rest = max(1.0 - level[i], NEAR)
-        value = shifted(chance[i], odds_of(level[i]) / odds_of(usual[i]) * math.exp(min(differs[i] / rest, 30.0)))
+        value = shifted(chance[i], own[i] * math.exp(min(differs[i] / rest, 30.0)))
         mean[i] = ceiling * value
         steepness = value * (1.0 - value) / rest
         bonus[i] = alpha * ceiling * steepness * math.sqrt(prior.dispersion * rest * spread[i])

@@ -13,6 +13,7 @@ The fit is a function of the sums alone: the same sums, however they came togeth
 infra/decisions/bandit-form.md.
 """
 
+import math
 from typing import NamedTuple
 
 import numba
@@ -27,14 +28,18 @@ FIRST_FIT = 20.0  # trials: fewer say nothing
 NEAR = 1e-9  # a chance is this far from 0 and 1, so that its odds are finite
 _BELIEVED = 0.1  # of the mean reward: what a prediction of 0 is read as
 _GROUP = 5.0  # rewards behind the level of a group
-# Rewards behind an item or edge. The most wherever there are predictions: they are an order that is worth more than any
-# early difference from it (infra/decisions/bandit-form.md). Moments decide of new items, and where nobody predicts.
+# Rewards behind an item or edge, as moments say. An edge has the most wherever there are predictions: these know the
+# person better than any early difference of a cluster (infra/decisions/bandit-form.md).
 _LEAST, _MOST = 0.1, 100.0
+# Behind the slope of a group: a deviation of .5 from 1 is usual, and slopes beyond these limits are not believed.
+_STRAIGHT, _FLATTEST, _STEEPEST = 4.0, 0.1, 10.0
+_DOUBT = 2.0  # the most rewards that the bonus takes for known of a new item where there are predictions
 # A policy that shows what it believes in corrects at once what it overestimates, and learns most where it dares to
 # differ: edges do best with less shrinkage than moments of a log at random ask for.
 _OPTIMISM = 0.1
 _ITEM, _EDGE = 10.0, 30.0  # rewards where moments say nothing ...
 _EVIDENCE = 30.0  # ... and how much evidence that is, in squared rewards
+_STEPS, _STEP = 50, 0.5  # of Newton's method for a slope
 _NO_WEIGHT = 1e-30  # of an edge's trials: none has so little
 
 
@@ -43,6 +48,9 @@ class Group(NamedTuple):
 
     odds: float  # factor on the odds of a prediction that makes it right on average
     trust: float  # a: rewards as expected that weigh as much as an item's own
+    evidence: float  # the same for the bonus: how much is known of an item that was never shown
+    slope: float = 1.0  # how many times as far apart on the log-odds as their predictions items are ...
+    centre: float = 0.5  # ... from this chance on
 
 
 class Prior(NamedTuple):
@@ -58,7 +66,7 @@ class Prior(NamedTuple):
     @classmethod
     def unknown(cls) -> "Prior":
         """Before anything was seen."""
-        return cls(Group(1.0, _MOST), Group(1.0, _ITEM), _MOST, 0.0, 1.0, 1.0)
+        return cls(Group(1.0, _ITEM, _ITEM), Group(1.0, _ITEM, _DOUBT), _MOST, 0.0, 1.0, 1.0)
 
 
 def fit(adjacency: Adjacency, edges: Float64, items: Float64, new: Bool, total: Float64, trial: float = 1.0) -> Prior:
@@ -91,6 +99,16 @@ def shifted(chance, odds):  # type: ignore[no-untyped-def]  # numba infers it
 
 
 @numba.njit(cache=True, nogil=True)
+def tilted(chance, group):  # type: ignore[no-untyped-def]  # numba infers it
+    """What is expected of an item of a group in place of its prediction."""
+    if group.slope == 1.0:
+        return shifted(chance, group.odds)
+    centre = odds_of(group.centre)
+    odds = group.odds * centre * (odds_of(chance) / centre) ** group.slope
+    return min(max(odds / (1.0 + odds), NEAR), 1.0 - NEAR)
+
+
+@numba.njit(cache=True, nogil=True)
 def odds_of(chance):  # type: ignore[no-untyped-def]  # numba infers it
     """Finite and above 0, also for 0 and 1."""
     chance = min(max(chance, NEAR), 1.0 - NEAR)
@@ -115,21 +133,29 @@ def fit_compiled(adjacency, edges, items, new, total, trial=1.0):  # type: ignor
     everybody = _sums(items, new, 2, least, ceiling, trial)
     general = _ratio(everybody, 1.0, 1.0)
     predicted = total[EXPECTED] > 0.0
-    groups, expected = np.empty((2, 2)), np.zeros(len(items))
+    known = fresh = Group(1.0, 1.0, 1.0, 1.0, 0.5)
+    expected = np.zeros(len(items))
     for group in range(2):
         own = _sums(items, new, group, least, ceiling, trial)
         mean = own[1] / own[2] if own[2] > 0.0 else everybody[1] / everybody[2]
         odds = odds_of(mean * _ratio(own, general, _GROUP)) / odds_of(mean)
+        tilt = Group(odds, 1.0, 1.0, 1.0, 0.5)
+        if predicted:
+            tilt = _tilt(items, new, group, odds, least, ceiling, trial)
         excess = squares = 0.0
         for j in range(len(items)):
             if items[j, N] > 0.0 and new[j] == (group == 1):
-                expected[j] = items[j, N] * shifted(believed(items[j, EXPECTED] / items[j, N], least), odds)
+                expected[j] = items[j, N] * tilted(believed(items[j, EXPECTED] / items[j, N], least), tilt)
                 beyond = (items[j, REWARD] / ceiling - expected[j]) / trial
                 excess += beyond * beyond - dispersion * expected[j] * (1.0 - expected[j] / items[j, N]) / trial
                 squares += (expected[j] / trial) ** 2
         trust = _trust(squares, excess, dispersion, _ITEM)
-        groups[group] = odds, _MOST if predicted and group == 0 else trust
-    known, fresh = Group(groups[0, 0], groups[0, 1]), Group(groups[1, 0], groups[1, 1])
+        evidence = min(trust, _DOUBT) if predicted and group == 1 else trust
+        found = Group(tilt.odds, trust, evidence, tilt.slope, tilt.centre)
+        if group == 0:
+            known = found
+        else:
+            fresh = found
     if predicted:
         return Prior(known, fresh, _MOST, least, dispersion, ceiling)
     excess = squares = 0.0
@@ -140,7 +166,7 @@ def fit_compiled(adjacency, edges, items, new, total, trial=1.0):  # type: ignor
             e, n = edges[row], items[j, N]
             if e[S] <= _NO_WEIGHT * trial or n <= 0.0:
                 continue
-            trust = groups[int(new[j]), 1] * trial
+            trust = (fresh.trust if new[j] else known.trust) * trial
             level = (items[j, REWARD] / ceiling + trust) / (expected[j] + trust)
             each = level * expected[j] / n / believed(items[j, EXPECTED] / n, least)
             wanted, weight = each * (least * e[S] + (1.0 - least) * e[F]), e[D] / e[S]
@@ -149,6 +175,48 @@ def fit_compiled(adjacency, edges, items, new, total, trial=1.0):  # type: ignor
             squares += (wanted * weight / trial) ** 2
     edge = max(_OPTIMISM * _trust(squares, excess, dispersion, _EDGE), _LEAST)
     return Prior(known, fresh, edge, least, dispersion, ceiling)
+
+
+@numba.njit(cache=True, nogil=True)
+def _tilt(items, new, group, odds, least, ceiling, trial):  # type: ignore[no-untyped-def]  # numba infers it
+    """How steeply a group's items differ by their predictions: the slope of a logistic regression of their rewards on
+    the log-odds of their predictions, with a normal prior round 1. Its intercept is not kept: the odds are such that as
+    much is expected as before."""
+    mean = total = 0.0
+    for j in range(len(items)):
+        if items[j, N] > 0.0 and new[j] == (group == 1):
+            chance = believed(items[j, EXPECTED] / items[j, N], least)
+            expects = items[j, N] * shifted(chance, odds) / trial
+            mean += expects * math.log(odds_of(chance))
+            total += expects
+    if total <= 0.0:
+        return Group(odds, 1.0, 1.0, 1.0, 0.5)
+    mean /= total
+    centre, slope, intercept = 1.0 / (1.0 + math.exp(-mean)), 1.0, 0.0
+    for _ in range(_STEPS):
+        tilt = Group(odds * math.exp(intercept), 1.0, 1.0, slope, centre)
+        score, curvature = _STRAIGHT * (1.0 - slope), _STRAIGHT
+        level, steady, both = -intercept, 1.0, 0.0
+        for j in range(len(items)):
+            if items[j, N] > 0.0 and new[j] == (group == 1):
+                chance, n = believed(items[j, EXPECTED] / items[j, N], least), items[j, N] / trial
+                x, found = math.log(odds_of(chance)) - mean, tilted(chance, tilt)
+                beyond = max(items[j, REWARD], 0.0) / ceiling / trial - n * found
+                variance = n * found * (1.0 - found)
+                level, steady, both = level + beyond, steady + variance, both + x * variance
+                score, curvature = score + x * beyond, curvature + x * x * variance
+        determinant = steady * curvature - both * both
+        up = min(max((curvature * level - both * score) / determinant, -_STEP), _STEP)
+        step = min(max((steady * score - both * level) / determinant, -_STEP), _STEP)
+        intercept, slope = intercept + up, min(max(slope + step, _FLATTEST), _STEEPEST)
+        if abs(up) + abs(step) < 1e-9:
+            break
+    tilt = Group(odds, 1.0, 1.0, slope, centre)
+    again = 0.0
+    for j in range(len(items)):
+        if items[j, N] > 0.0 and new[j] == (group == 1):
+            again += items[j, N] * tilted(believed(items[j, EXPECTED] / items[j, N], least), tilt) / trial
+    return Group(odds * total / again, 1.0, 1.0, slope, centre)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -8,9 +8,31 @@ of it should be spread over them (a conditional likelihood, as of choices in McF
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from feature_store.arrays import Float64
+from streaming.bandit.prior import NEAR
+
 PRIOR = 0.1  # rewards as predicted, in every slate beside its own: a slate of which nothing was wanted says a little
 
 Rewards = Sequence[float | None]  # of shown items; None: not known yet
+
+
+def steepened(predicted: Float64, steepness: float, among: int) -> Float64:
+    """Predictions (n,) of what is offered to one person at one time, as steep as rewards are there: their distances on
+    the log-odds times the release's steepness, from the mean of the best `among` of them, which stays where it is.
+
+    A calibrated model is right on average over many people, and as steep as that needs: that what it is less sure of is
+    liked as often by one and less by another flattens it. Before one person what compares is steeper.
+    """
+    if steepness == 1.0 or not len(predicted):
+        return predicted
+    chance = np.clip(predicted, NEAR, 1.0 - NEAR)
+    position = np.log(chance / (1.0 - chance))
+    best = min(max(among, 1), len(position))
+    pivot = np.partition(position, -best)[-best:].mean()
+    steep: Float64 = 1.0 / (1.0 + np.exp(-np.clip(pivot + steepness * (position - pivot), -700.0, 700.0)))
+    return steep
 
 
 def expected(predicted: Sequence[float], rewards: Rewards, shown: Sequence[bool] | None = None) -> list[float]:

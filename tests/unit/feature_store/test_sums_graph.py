@@ -206,6 +206,7 @@ def test_a_namespace_survives_the_disk_and_is_never_rewritten(tmp_path: Path) ->
         translations={"older": Translation.of(np.array([[0.25, 0.75, 0.0]]))},
         memory_days=30.0,
         replaced={"older": 6},
+        steepness=2.5,
     )
     namespace.save(tmp_path)
     loaded = Namespace.load(tmp_path, "r-1")
@@ -213,7 +214,7 @@ def test_a_namespace_survives_the_disk_and_is_never_rewritten(tmp_path: Path) ->
     assert loaded.starts == [Start(5, False, {"d": b"x"}), Start()]
     assert by_name(loaded.base) == {"0:a": [1, 2, 3, 4, 5]}
     assert loaded.decay == Description.load(tmp_path, "r-1").decay == Decay(30.0, 7)
-    assert loaded.replaced == {"older": 6}
+    assert (loaded.replaced, loaded.steepness) == ({"older": 6}, 2.5)
     assert loaded.translations["older"].rows([0]).tolist() == [[0.25, 0.75, 0.0]]
     with pytest.raises(ReleaseRefused, match="exists already"):
         namespace.save(tmp_path)

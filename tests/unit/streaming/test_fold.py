@@ -66,6 +66,19 @@ def test_feedback_resolves_its_trial() -> None:
     assert fold.outcomes == {"decision": 1, "learnt": 1}
 
 
+def test_a_slate_is_held_against_predictions_as_steep_as_the_release_is() -> None:
+    steep = msgspec.structs.replace(NAMESPACE, steepness=2.0)
+    # Odds 1/4 and 1, of mean 1/2: twice as far from there is 1/8 and 2.
+    flat = decision("ada", 0, ["a", "b"], predicted=[1 / 5, 1 / 2])
+    wanted = decision("ada", 0, ["a", "b"], predicted=[1 / 9, 2 / 3])
+    found = [
+        by_name(_fold(d, feedback(d, "b"), Tick(time=60_000), namespace=n).sums.rows())
+        for d, n in ((flat, steep), (wanted, NAMESPACE))
+    ]
+    for name in (":a", ":b"):
+        assert found[0][name] == pytest.approx(found[1][name])
+
+
 def test_a_view_that_never_came_leaves_an_item_out_of_what_was_expected_of_its_slate() -> None:
     shown = decision("ada", 0, ["a", "b", "c"], predicted=[0.2, 0.4, 0.9])
     told = [feedback(shown, "a", "view", event="1"), feedback(shown, "b", event="2")]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from feature_store.arrays import Float64
-from offline_training.ranking.calibration import Calibration, platt, sigmoid
+from offline_training.ranking.calibration import Calibration, platt, sigmoid, steepness
 
 
 def alone(logits: Float64, rewards: Float64, weights: Float64) -> Calibration:
@@ -55,6 +55,33 @@ def test_who_wants_less_of_everything_does_not_tilt_the_slope() -> None:
     found = platt(logits, level[:, None], rewards, np.ones(50_000))
     assert (found.slope, *found.levels, found.intercept) == pytest.approx((0.5, -3.0, 0.0), abs=0.1)
     assert found.probability(logits, level[:, None]) == pytest.approx(sigmoid(0.5 * logits - 3 * level), abs=0.03)
+
+
+@pytest.mark.parametrize("within", [0.5, 2.0])
+def test_steepness_is_that_within_moments_over_that_of_all(within: float) -> None:
+    """Moments whose logits are high want no more than others: over all rows the slope is flatter than within any."""
+    rng = np.random.default_rng(3)
+    moments = np.repeat(np.arange(2_000), 25)
+    mean, own = rng.normal(size=2_000)[moments], rng.normal(size=50_000)
+    logits = mean + own
+    rewards = (rng.random(50_000) < sigmoid(within * own)).astype(np.float64)
+    weights, nothing = np.ones(50_000), np.zeros((50_000, 0))
+    slope = alone(logits, rewards, weights).slope
+    found = steepness(logits, nothing, rewards, weights, moments, slope)
+    assert found * slope == pytest.approx(within, rel=0.06)
+    assert found > 1.5
+
+
+def test_steepness_is_1_where_moments_are_alike_and_bounded_where_there_is_little() -> None:
+    rng = np.random.default_rng(4)
+    moments, logits = np.repeat(np.arange(500), 40), rng.normal(size=20_000)
+    rewards = (rng.random(20_000) < sigmoid(logits)).astype(np.float64)
+    weights, nothing = np.ones(20_000), np.zeros((20_000, 0))
+    slope = alone(logits, rewards, weights).slope
+    assert steepness(logits, nothing, rewards, weights, moments, slope) == pytest.approx(1.0, abs=0.03)
+    none = np.zeros(20_000)
+    assert steepness(logits, nothing, rewards, none, moments, 1.0) == pytest.approx(1.0), "no row counts"
+    assert steepness(logits, nothing, rewards, weights, moments, 1e-9) == 30.0
 
 
 def test_sigmoid_does_not_overflow() -> None:

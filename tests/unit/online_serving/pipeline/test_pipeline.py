@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -33,6 +34,7 @@ from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import score
+from streaming.bandit.slates import steepened
 from streaming.settings import BanditMode, BanditSettings
 from tests.rows import rows_of
 
@@ -117,6 +119,19 @@ def test_without_the_bandit_the_prediction_decides(snapshot: Snapshot, parameter
 def test_an_unexplored_slate_is_that_of_the_prediction_alone(snapshot: Snapshot, parameters: Parameters) -> None:
     explored = recommend(snapshot, parameters, Request(10))
     assert unexplored(explored, 10) == recommend(snapshot, parameters, Request(10), mode=BanditMode.OFF)
+
+
+def test_the_bandit_sees_predictions_as_steep_as_the_release_says(snapshot: Snapshot, parameters: Parameters) -> None:
+    steep = replace(snapshot, manifest=msgspec.structs.replace(snapshot.manifest, steepness=3.0))
+    one, other = (recommend(each, parameters, Request(6), mode=BanditMode.GREEDY) for each in (snapshot, steep))
+    assert other.candidate_predicted == one.candidate_predicted, "what is logged is a probability"
+    place = {item: at for at, item in enumerate(other.candidates)}
+    compared = steepened(np.array(other.candidate_predicted), 3.0, 6)[[place[item] for item in other.items]]
+    positions = snapshot.positions(other.items)
+    again = score(BANDIT, np.array(other.clusters), np.array(other.weights), positions, compared, parameters.table(0))
+    np.testing.assert_allclose(other.mean, again.mean, rtol=1e-9)
+    frozen = recommend(steep, parameters, Request(6), mode=BanditMode.OFF)
+    assert frozen.mean == frozen.predicted
 
 
 def test_greedy_takes_the_best_means(snapshot: Snapshot, parameters: Parameters) -> None:

@@ -18,7 +18,7 @@ from streaming.settings import BanditSettings, ScoreForm
 
 PUBLISHED = BanditSettings(form=ScoreForm.PUBLISHED, alpha=1.5, edge_prior=0.25)
 RATIO = BanditSettings(form=ScoreForm.RATIO, alpha=2.0, edge_prior=1.0)
-AS_PREDICTED = Group(odds=1.0, trust=5.0)
+AS_PREDICTED = Group(odds=1.0, trust=5.0, evidence=5.0)
 
 
 def _table(graph: Graph, edges: np.ndarray, items: np.ndarray, prior: Prior | None = None) -> Table:
@@ -52,7 +52,7 @@ def test_published_score_by_hand() -> None:
 def test_ratio_score_by_hand() -> None:
     # Item: 10 trials predicted at 1/5, of odds 1/4. Its group's odds are 4 times the predicted ones: 1, so 5 rewards
     # are expected. 7 came; with a = 5 that makes lambda = 12/10 and a chance of 6/10, of odds 3/2.
-    prior = Prior(Group(4.0, 5.0), Group(1.0, 1.0), edge=2.0, least=0.0, dispersion=0.5, ceiling=1.0)
+    prior = Prior(Group(4.0, 5.0, 5.0), AS_PREDICTED, edge=2.0, least=0.0, dispersion=0.5, ceiling=1.0)
     item = [10, 10, 7, 7, 2]
     # A prediction of 1/2, of odds 1: times (3/2) / (1/4) = 6, a chance of 6/7, without the edge.
     without = score(RATIO, CLUSTER, WEIGHT, CANDIDATE, np.array([0.5]), _one_item([0] * 5, item, prior))
@@ -70,12 +70,37 @@ def test_ratio_score_by_hand() -> None:
 
 
 def test_new_items_are_held_against_their_own_group() -> None:
-    prior = Prior(Group(1.0, 5.0), Group(3.0, 1.0), edge=1.0, least=0.0, dispersion=1.0, ceiling=1.0)
+    prior = Prior(AS_PREDICTED, Group(3.0, 1.0, 1.0), edge=1.0, least=0.0, dispersion=1.0, ceiling=1.0)
     graph = Graph.build(list("abc"), np.arange(3), np.zeros(3, np.int64), clusters=1)
     table = _table(graph, np.zeros((3, 5)), np.zeros((3, 5)), prior)  # the last one is new
     estimate = score(RATIO, CLUSTER, WEIGHT, np.arange(3), np.full(3, 0.1), table)
     assert estimate.mean == pytest.approx([0.1, 0.1, 0.25])  # odds 1/9 and 3/9
     assert estimate.bonus[2] > 2 * estimate.bonus[0]
+
+
+def test_a_group_may_be_steeper_than_its_predictions() -> None:
+    # From its centre, of odds 1/4, what is predicted at odds 1/8 is half as likely, and squared that is 1/4: 1/16, and
+    # 1/8 with the group's odds of 2.
+    steep = Group(odds=2.0, trust=5.0, evidence=5.0, slope=2.0, centre=0.2)
+    prior = Prior(steep, AS_PREDICTED, edge=1.0, least=0.0, dispersion=1.0, ceiling=1.0)
+    found = score(RATIO, CLUSTER, WEIGHT, CANDIDATE, np.array([1 / 9]), _one_item([0] * 5, [0] * 5, prior))
+    assert found.mean[0] == pytest.approx(1 / 9)
+    # Of 9 trials predicted so 1 was expected, and 4 came: lambda = 9/6, a chance of 1/6, of odds 1/5 in place of 1/8.
+    tried = score(RATIO, CLUSTER, WEIGHT, CANDIDATE, np.array([0.2]), _one_item([0] * 5, [9, 9, 4, 4, 1], prior))
+    assert tried.mean[0] == pytest.approx(4 / 9), "odds of 2 * 1/4 * 8/5"
+
+
+def test_what_is_known_for_the_bonus_is_apart_from_what_is_believed() -> None:
+    doubted = Group(odds=1.0, trust=5.0, evidence=2.0)
+    found = [
+        score(RATIO, CLUSTER, WEIGHT, CANDIDATE, np.array([0.1]), _one_item([0] * 5, [10, 10, 4, 4, 1], prior))
+        for prior in (
+            Prior(group, group, edge=1.0, least=0.0, dispersion=1.0, ceiling=1.0) for group in (AS_PREDICTED, doubted)
+        )
+    ]
+    assert found[0].mean == found[1].mean
+    edge = 1 / RATIO.edge_prior  # of which nothing is known
+    assert (found[1].bonus[0] / found[0].bonus[0]) ** 2 == pytest.approx((1 / 6 + edge) / (1 / 9 + edge))
 
 
 def test_what_is_on_its_way_counts_as_expected() -> None:
@@ -124,7 +149,10 @@ def test_it_is_monotone_in_reward(p: float, trials: int, data: st.DataObject) ->
 
 rewards = st.floats(-1e6, 1e6)
 rows = st.tuples(st.integers(0, 100), st.integers(0, 100), rewards, st.floats(0, 1e12), st.floats(0, 100))
-groups = st.builds(Group, odds=st.floats(1e-6, 1e6), trust=st.floats(0.1, 100))
+groups = st.builds(
+    Group, odds=st.floats(1e-6, 1e6), trust=st.floats(0.1, 100), evidence=st.floats(0.1, 100),
+    slope=st.floats(0.1, 10), centre=st.floats(1e-9, 1 - 1e-9),
+)  # fmt: skip
 priors = st.builds(
     Prior, known=groups, new=groups, edge=st.floats(0.1, 100), least=st.floats(0, 0.1), dispersion=st.floats(1e-9, 1),
     ceiling=st.floats(1, 1e6),
@@ -185,19 +213,19 @@ def _plain_score(
             item, prior = table.items[j] / table.trial_weight, table.prior
             group = prior.new if table.new[j] else prior.known
             usual = _read(item[EXPECTED] / item[N], prior)
-            expected = _with_odds(usual, group.odds)
-            trust = group.trust + max(item[SERVED] - item[N], 0) * expected
-            rewards = item[REWARD] / prior.ceiling + trust
-            level = rewards / (item[N] * expected + trust) * expected
-            theta, spread = 1.0, 1 / rewards
+            expected = _tilted(usual, group)
+            waiting, reward = max(item[SERVED] - item[N], 0) * expected, item[REWARD] / prior.ceiling
+            trust = group.trust + waiting
+            level = (reward + trust) / (item[N] * expected + trust) * expected
+            theta, spread = 1.0, 1 / (reward + group.evidence + waiting)
             for _, w, row in active:
                 wanted = level / usual * (prior.least * row[S] + (1 - prior.least) * row[F])
                 known = wanted * row[D] / row[S] + max(row[SERVED] - row[D], 0) * level
                 theta += w * (row[B] / prior.ceiling - wanted) / (known + prior.edge)
                 spread += w**2 / (known + settings.edge_prior)
             level = min(level, 1.0)
-            log_odds = math.log(_odds(level) / _odds(usual)) + min((theta - 1) / max(1 - level, 1e-9), 30.0)
-            mean = _with_odds(_read(p, prior), math.exp(log_odds))
+            log_odds = math.log(_odds(level) / _odds(expected)) + min((theta - 1) / max(1 - level, 1e-9), 30.0)
+            mean = _with_odds(_tilted(_read(p, prior), group), math.exp(log_odds))
             deviation = mean * (1 - mean) / math.sqrt(max(1 - level, 1e-9)) * math.sqrt(prior.dispersion * spread)
             mean, bonus = prior.ceiling * mean, settings.alpha * prior.ceiling * deviation
         estimates.append((mean, bonus, mask))
@@ -210,6 +238,12 @@ def _plain_score(
 
 def _read(chance: float, prior: Prior) -> float:
     return float(prior.least + (1 - prior.least) * chance)
+
+
+def _tilted(chance: float, group: Group) -> float:
+    centre = math.log(_odds(group.centre))
+    log_odds = math.log(group.odds) + centre + group.slope * (math.log(_odds(chance)) - centre)
+    return 1 / (1 + math.exp(-log_odds))
 
 
 def _odds(chance: float) -> float:
@@ -244,7 +278,7 @@ def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int, trial
     graph = Graph.build([str(j) for j in range(built)], first[:, 0], first[:, 1], clusters)
     later = range(built, items)
     graph = graph.with_items([str(j) for j in later], [np.flatnonzero(connected[j]).tolist() for j in later])
-    known, new = Group(*rng.uniform(0.5, 5, 2)), Group(*rng.uniform(0.5, 5, 2))
+    known, new = (Group(*rng.uniform([0.5] * 4 + [0.1], [3] * 4 + [0.6])) for _ in range(2))
     prior = Prior(known, new, rng.uniform(3, 9), least=0.1, dispersion=0.8, ceiling=1.5)
     edge_rows, item_rows = rng.random((len(pairs), 5)) * 10, rng.random((items, 5)) * 10
     item_rows[:, EXPECTED] *= 0.1 * item_rows[:, N]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scipy.optimize import root
 
 from feature_store.arrays import Bool, Float64
 from feature_store.contracts.errors import InvalidInput
@@ -68,7 +69,40 @@ def numbers(prior: Prior) -> list[float]:
 def test_a_ratio_that_all_items_share_is_recovered(ratio: float) -> None:
     prior = World(1, 60_000, ratios=(ratio, ratio)).fit()
     assert prior.known.odds == pytest.approx(odds(0.1 * ratio) / odds(read(0.1, 0.1 * ratio)), rel=0.05)
-    assert (prior.known.trust, prior.edge) == (100, 100), "the order of the predictions is not given up for little"
+    assert prior.edge == 100, "the order of the predictions is not given up for little"
+    assert prior.known.slope == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("slope", [0.5, 1.0, 2.0])
+def test_how_steeply_items_differ_by_their_predictions_is_recovered(slope: float) -> None:
+    """Each group by itself, round what it earns on average."""
+    rng, n = np.random.default_rng(11), 2_000
+    usual, least = rng.uniform(0.03, 0.2, 200), 0.011
+    new = np.arange(200) >= 100
+    steep = np.where(new, slope, 1.0)
+    centre = odds(np.average(usual, weights=usual))
+    own = centre * (odds(usual) / centre) ** steep
+    reward = rng.binomial(n, own / (1 + own)).astype(float)
+    items = np.column_stack([np.full(200, n), np.full(200, n), reward, reward, n * (usual - least) / (1 - least)])
+    graph = Graph(1).with_items([str(j) for j in range(200)], [[]] * 200)
+    prior = fit(graph.adjacency, np.zeros((0, COLUMNS)), items, new, items.sum(axis=0))
+    assert prior.known.slope == pytest.approx(1.0, abs=0.1)
+    assert prior.new.slope == pytest.approx(slope, abs=0.2)
+    assert prior.new.trust > 50, "what the slope tells is no difference between items"
+
+
+def test_few_rewards_say_little_of_a_slope() -> None:
+    world = World(12, 2_000)
+    assert world.fit().known.slope == pytest.approx(1, abs=0.4)
+
+
+def test_a_new_item_is_doubted_where_there_are_predictions() -> None:
+    world = World(13, 60_000, new=20)
+    assert world.fit().new.evidence == 2
+    assert world.fit().known.evidence == world.fit().known.trust
+    unpredicted = world.unpredicted().fit()
+    assert unpredicted.new.evidence == unpredicted.new.trust
+    assert unpredicted.new.slope == unpredicted.known.slope == 1
 
 
 def test_known_and_new_items_have_a_level_of_their_own() -> None:
@@ -113,17 +147,21 @@ def _plain_fit(world: World) -> list[float]:
     dispersion = min((1 + (within * n / (n - 1)).sum()) / (1 + (binary * n / (n - 1)).sum()), 1)
     general = (reward.sum() + 1) / ((n * usual).sum() + 1)
     expected, trust, found = np.zeros(len(items)), np.zeros(len(items)), []
+    predicts = items[:, EXPECTED].any()
     for group in (~new, new):
         own, predicted = reward[group].sum(), (n * usual)[group].sum()
         mean = predicted / n[group].sum()
         rate = mean * general * (own + 5) / (general * predicted + 5)
         factor = odds(rate) / odds(mean)
-        expected[group] = n[group] * usual[group] * factor / (1 - usual[group] + usual[group] * factor)
+        slope, centre = 1.0, 0.5
+        if predicts:
+            factor, slope, centre = _plain_tilt(n[group], reward[group], usual[group], factor)
+        chances = factor * odds(centre) * (odds(usual[group]) / odds(centre)) ** slope
+        expected[group] = n[group] * chances / (1 + chances)
         rest = 1 - expected[group] / n[group]
         trust[group] = _moments(reward[group], expected[group], 1.0, rest, dispersion, 10.0)
-        if group is not new and items[:, EXPECTED].any():
-            trust[group] = 100
-        found += [factor, trust[group][0]]
+        evidence = min(trust[group][0], 2.0) if predicts and group is new else trust[group][0]
+        found += [factor, trust[group][0], evidence, slope, centre]
     level = (reward + trust) / (expected + trust)
     each = (level * expected / n / usual)[np.repeat(np.arange(len(items)), CLUSTERS)]
     order = np.array([world.graph.row(c, j) for j in range(len(items)) for c in range(CLUSTERS)], np.int64)
@@ -131,8 +169,24 @@ def _plain_fit(world: World) -> list[float]:
     wanted = each * (least * edges[:, S] + (1 - least) * edges[:, F])
     rest = np.maximum(1 - wanted / edges[:, S], 0)
     edge = max(0.1 * _moments(edges[:, B], wanted, edges[:, D] / edges[:, S], rest, dispersion, 30.0), 0.1)
-    edge = 100 if items[:, EXPECTED].any() else edge
+    edge = 100 if predicts else edge
     return [*found, edge, least, dispersion, 1.0]
+
+
+def _plain_tilt(n: Float64, reward: Float64, usual: Float64, factor: float) -> tuple[float, float, float]:
+    expects = n * usual * factor / (1 - usual + usual * factor)
+    mean = np.average(np.log(odds(usual)), weights=expects)
+    x = np.log(odds(usual)) - mean
+
+    def chances(intercept: float, slope: float) -> Any:
+        return 1 / (1 + np.exp(-(np.log(factor) + mean + intercept + slope * x)))
+
+    def score(at: Float64) -> list[float]:
+        beyond = reward - n * chances(*at)
+        return [float(beyond.sum() - at[0]), float((x * beyond).sum() - (at[1] - 1) / 0.5**2)]
+
+    slope = float(root(score, [0.0, 1.0], tol=1e-12).x[1])
+    return factor * expects.sum() / (n * chances(0, slope)).sum(), slope, 1 / (1 + np.exp(-mean))
 
 
 def _moments(
@@ -175,7 +229,9 @@ def test_whatever_the_rewards_are_the_prior_is_finite(trials: list[tuple[int, fl
     assert np.isfinite(numbers(prior)).all()
     for group in (prior.known, prior.new):
         assert group.odds > 0
-        assert 0.1 <= group.trust <= 100
+        assert 0.1 <= group.evidence <= group.trust <= 100
+        assert 0.1 <= group.slope <= 10
+        assert 0 < group.centre < 1
     assert 0.1 <= prior.edge <= 100
     assert prior.ceiling >= 1
     assert 0 <= prior.least <= 0.1

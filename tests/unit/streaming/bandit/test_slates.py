@@ -1,10 +1,11 @@
 """What was to be expected of a slate, by hand, and what must hold of any."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.bandit.slates import PRIOR, expected
+from streaming.bandit.slates import PRIOR, expected, steepened
 
 chances = st.floats(0.001, 0.999)
 slates = st.lists(st.tuples(chances, st.none() | st.floats(-1, 3)), min_size=1, max_size=12)
@@ -34,6 +35,23 @@ def test_predictions_that_leave_nothing_open_are_kept(chance: float) -> None:
 def test_of_a_slate_of_equals_what_was_wanted_is_expected_but_for_the_prior(p: float, rewards: list[float]) -> None:
     total, wanted = p * len(rewards), sum(rewards)
     assert sum(expected([p] * len(rewards), rewards)) == pytest.approx((wanted + PRIOR) * total / (total + PRIOR))
+
+
+def test_steepened_by_hand() -> None:
+    # Odds 1/4, 1 and 4: the best two are at 2 on average, from where twice as far is 1/32, 1/2 and 8.
+    found = steepened(np.array([1 / 5, 1 / 2, 4 / 5]), 2.0, 2)
+    assert found == pytest.approx([1 / 33, 1 / 3, 8 / 9])
+    assert steepened(np.array([0.1, 0.2]), 1.0, 2).tolist() == [0.1, 0.2]
+    assert steepened(np.zeros(0), 3.0, 2).tolist() == []
+    assert steepened(np.array([0.3]), 3.0, 20) == pytest.approx([0.3])
+
+
+@given(st.lists(st.sampled_from([0.0, 1e-12, 0.1, 0.5, 1.0]), min_size=1), st.floats(1 / 30, 30), st.integers(0, 30))
+def test_steepened_predictions_are_chances_in_the_same_order(p: list[float], steepness: float, among: int) -> None:
+    found = steepened(np.array(p), steepness, among)
+    assert ((found >= 0) & (found <= 1)).all()
+    order = np.argsort(p, kind="stable")
+    assert (np.diff(found[order]) >= 0).all()
 
 
 @given(slates)
