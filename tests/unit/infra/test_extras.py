@@ -18,6 +18,7 @@ DISTRIBUTIONS = importlib.metadata.packages_distributions()
 BROUGHT = {
     "starlette": "fastapi",
     "uvloop": "uvicorn",
+    "httptools": "uvicorn",
     "pydantic_core": "pydantic",
     "annotated_types": "pydantic",
 }
