@@ -20,9 +20,9 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go, with sizes.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove old releases with their namespaces and MLflow's copies, keys of retired namespaces, and abandoned drafts.
+    """Remove old releases with their namespaces and MLflow's copies, keys of retired namespaces, what trainings left.
 
-    Never what serves, its parent, what served before, or what the gate held back last. Every promotion does it, too.
+    Never what serves, its parent, what served before, or what the gate held back last. Every training does it, too.
     Keys go once a namespace has not been folded for `rewards.window_seconds`, drafts after a day.
 
     Example: `matchloop gc --keep 3 --dry-run`

@@ -23,9 +23,9 @@ from offline_training.progress import Progress, section
 from offline_training.promotion.aliases import follow
 from offline_training.promotion.garbage import collect
 from offline_training.promotion.registry import Registry
-from offline_training.promotion.releases import Site, roles
+from offline_training.promotion.releases import Site
 from offline_training.runs.run import Inputs, Run
-from offline_training.runs.runs import begin, interrupted, keep_newest
+from offline_training.runs.runs import begin, interrupted
 from offline_training.runs.version import code_version
 from offline_training.settings import SparkSettings, TrainingSettings
 from streaming.settings import RewardSettings
@@ -107,8 +107,9 @@ class TrainResult:
 
 @contextmanager
 def run_of(job: TrainJob, name: str, parent: Active | None) -> Iterator[Run]:
-    """The run of a job, undisturbed by rewritings: one that was interrupted while the same served, or a new one. When
-    it has ended well, runs of before that are removed. name: of the job."""
+    """The run of a job, undisturbed by rewritings: one that was interrupted while the same served, or a new one. What
+    nobody needs any more is removed before a new one begins, for trainings that are refused leave something, too, and
+    when it has ended well. name: of the job."""
     inputs = _inputs(job, name, parent)
 
     def found() -> Path | None:
@@ -116,6 +117,7 @@ def run_of(job: TrainJob, name: str, parent: Active | None) -> Iterator[Run]:
 
     if found() is None:
         _carry_out_erasures(job)
+        _clean_up(job)
     with undisturbed(job.home.root):
         folder = found()
         if folder is None:
@@ -124,13 +126,11 @@ def run_of(job: TrainJob, name: str, parent: Active | None) -> Iterator[Run]:
             if done := [step.name for step in run.steps()]:
                 logger.warning("run %s was interrupted and goes on: %s are done", run.manifest.id, ", ".join(done))
             yield run
-        challenger = roles(job.site).challenger  # somebody may still have it serve
-        keep_newest(job.home.runs, [challenger] if challenger else [])
     _clean_up(job)
 
 
 def _clean_up(job: TrainJob) -> None:
-    """Removes releases and namespaces that nobody needs any more; if that has to wait, the next promotion does it."""
+    """Removes releases, namespaces and runs that nobody needs any more; if that has to wait, the next job does it."""
     try:
         if collect(job.site, job.releases_kept, job.rewards.window_seconds, job.clock.now_ms()):
             follow(job.site)

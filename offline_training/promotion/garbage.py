@@ -1,4 +1,4 @@
-"""What nobody serves with or goes back to any more, and removing it: `matchloop gc`, and after each promotion."""
+"""What nobody serves with or goes back to any more, and removing it: `matchloop gc`, and with each training."""
 
 import contextlib
 import shutil
@@ -14,14 +14,14 @@ from feature_store.namespace import Description
 from feature_store.rewriting import rewriting
 from offline_training.promotion.releases import Site, kept, namespaces_of, roles, size
 from offline_training.promotion.removal import drop_state, needed_for, remove, remove_folder, state_size
-from offline_training.runs.runs import RELEASE, all_runs
+from offline_training.runs.runs import RELEASE, all_runs, superseded
 
-A_RELEASE, NAMESPACE, KEYS, DRAFT = "release", "namespace", "keys", "draft"
+A_RELEASE, NAMESPACE, KEYS, RUN, DRAFT = "release", "namespace", "keys", "run", "draft"
 
 
 class Waste(msgspec.Struct, frozen=True):
     """Something to remove. kind: a release with its namespaces; a namespace without a release; keys of a namespace
-    that is not folded any more, in Redis; a draft that nobody finishes."""
+    that is not folded any more, in Redis; a run of a training that later ones replace; a draft that nobody finishes."""
 
     kind: str
     name: str
@@ -63,6 +63,9 @@ def _waste(site: Site, keep: int, grace_seconds: float, now_ms: int) -> Iterator
     for folder in site.home.namespaces.glob("[!.]*/"):
         if folder.name not in at_work and _is_orphan(site, folder):
             yield Waste(NAMESPACE, folder.name, size(folder) + state_size(site, folder.name))
+    challenger = roles(site).challenger  # somebody may still have it serve, with the users of its run
+    for run in superseded(site.home.runs, [challenger] if challenger else []):
+        yield Waste(RUN, run.manifest.id, size(run.folder))
     for draft in _drafts(site.home.root):
         with contextlib.suppress(FileNotFoundError):
             if now_ms - _touched(draft) > DAY_MS:
@@ -111,6 +114,8 @@ def _remove(site: Site, waste: Waste) -> None:
         drop_state(site, waste.name)
         site.online.deployment.forget(waste.name)
         remove_folder(site.home.namespaces / waste.name)
+    elif waste.kind == RUN:
+        shutil.rmtree(site.home.runs / waste.name)
     elif (draft := site.home.root / waste.name).is_dir():
         shutil.rmtree(draft, ignore_errors=True)
     else:

@@ -1,6 +1,7 @@
 """The way through the gate to serving, and the way back."""
 
 import logging
+from collections.abc import Callable
 from functools import cache, partial
 
 from feature_store.bandit_state import BanditStore, Position
@@ -33,9 +34,10 @@ def promote(
     stale: bool = False,
     comparison: Comparison | None = None,
 ) -> Verdict:
-    """Makes a release with its namespace the one that serves: items and users of the training sets that it was made
-    from are published, if they are still there, every serving process swaps, and MLflow's aliases follow. Returns what
-    the gate said. A champion that cannot be read, damaged or of other features, does not keep its successor out.
+    """Makes a release with its namespace the one that serves: once the namespace is folded, items and users of the
+    training sets that it was made from are published, if they are still there, every serving process swaps, and
+    MLflow's aliases follow. Returns what the gate said. A champion that cannot be read, damaged or of other features,
+    does not keep its successor out.
 
     override: why the release is to serve whatever the gate says; it is kept with the verdict. stale: as in swap.
     comparison: with what serves; None: that of an earlier verdict, if it was with that, too.
@@ -70,9 +72,8 @@ def promote(
             "what serves now goes on serving. Check the data, or the training settings. `matchloop release promote "
             f'{release} --override "REASON"` has it serve all the same.'
         )
-    if run is not None:
-        _publish(site, release, run)
-    swap(made, site.online, site.state, stale)
+    publish = (lambda: None) if run is None else partial(_publish, site, release, run)
+    swap(made, site.online, site.state, stale, ready=publish)
     follow(site)
     return verdict
 
@@ -138,10 +139,11 @@ def swap(
     state: BanditStore,
     stale: bool = False,
     patience_seconds: float = PATIENCE_SECONDS,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Has a namespace folded up to where the one that serves stands, and then serve. The one that served goes on being
-    folded, and the last one of the release before, so that going back is instant, and so do those that experiments
-    answer with; older ones are retired.
+    """Has a namespace folded up to where the one that serves stands, calls `ready`, and has it serve. The one that
+    served goes on being folded, and the last one of the release before, so that going back is instant, and so do those
+    that experiments answer with; older ones are retired.
 
     Raises Unavailable, and what serves goes on serving, if no updater gets it there: `stale` activates it all the same,
     as old as it is. The namespace is then folded no longer if it was not before; the next try goes on where it stands.
@@ -150,15 +152,11 @@ def swap(
     online.deployment.add_namespace(following.id)
     try:
         if active is not None and not stale:
-            await_folded(following, state, _as_far_as(state, active.namespace), patience_seconds)
-    except BaseException as error:
+            _catch_up(following, state, active.namespace, patience_seconds)
+        ready()
+    except BaseException:
         if following.id not in folded:
             online.deployment.retire(following.id)
-        if isinstance(error, Unavailable):
-            raise Unavailable(
-                f"{error} What serves goes on serving: try again when one is, or have it serve as old as it is with "
-                "`--stale`."
-            ) from error
         raise
     online.deployment.activate(Active(following.release, following.id))
     online.deployment.end_shadow()  # it was held against what served
@@ -166,6 +164,16 @@ def swap(
     kept |= {namespace for one in online.experiments.read().running for namespace in one.namespaces.values()}
     for older in set(online.deployment.namespaces()) - {following.id} - kept:
         online.deployment.retire(older)
+
+
+def _catch_up(following: Namespace, state: BanditStore, served: str, patience_seconds: float) -> None:
+    try:
+        await_folded(following, state, _as_far_as(state, served), patience_seconds)
+    except Unavailable as error:
+        raise Unavailable(
+            f"{error} What serves goes on serving: try again when one is, or have it serve as old as it is with "
+            "`--stale`."
+        ) from error
 
 
 def _as_far_as(state: BanditStore, served: str) -> Reached:

@@ -62,18 +62,16 @@ def discard_interrupted(runs: Path) -> None:
             shutil.rmtree(run.folder)
 
 
-def keep_newest(runs: Path, releases: Collection[str] = ()) -> None:
-    """Removes all runs but the newest that ended well, the one whose users were published last, and the newest with
-    training sets of each of the releases."""
+def superseded(runs: Path, releases: Collection[str] = ()) -> list[Run]:
+    """All but the newest run, the newest two that ended well, the one whose users were published last, and the newest
+    with training sets of each of the releases."""
     everything = all_runs(runs)
     well = [run for run in everything if (end := run.ended) is not None and end.outcome == PROMOTED]
-    kept = {run.folder for run in well[-KEPT:]}
+    kept = {run.folder for run in [*everything[-1:], *well[-KEPT:]]}
     kept.update(run.folder for release in releases if (run := run_of_release(runs, release)) is not None)
     if (last := published(runs)) is not None:
         kept.add(runs / last.run)
-    for run in everything:
-        if run.folder not in kept:
-            shutil.rmtree(run.folder)
+    return [run for run in everything if run.folder not in kept]
 
 
 def run_of_release(runs: Path, release: str) -> Run | None:

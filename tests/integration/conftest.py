@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from feature_store.contracts.errors import Unavailable
+from feature_store.online.deployment import Active
 from infra import servers
 from infra.leash import leashed
 from infra.servers import HealthCheck
@@ -86,6 +89,38 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def redis_url(redis_server: Server) -> str:
     """URL of an empty Redis-protocol server with an append-only file, one per test module."""
     return redis_server.address
+
+
+@pytest.fixture(scope="session")
+def trained_home(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Active]:
+    """A home in which `tiny_job` has trained a first release: to be copied."""
+    from offline_training.jobs.train import train  # and with it PyTorch, which other tests need not wait for
+    from offline_training.progress import silent
+    from tests.tiny_job import tiny_job
+
+    port, directory = servers.free_port(), tmp_path_factory.mktemp("trained")
+    answers = partial(servers.redis_answers, servers.LOOPBACK, port)
+    with unmarked(), _running(servers.redis_command(port, directory), answers):
+        made = train(tiny_job(directory / "home", f"redis://{servers.LOOPBACK}:{port}/0", "trained"), silent)
+    return directory / "home", Active(made.release, made.namespace)
+
+
+Serving = Callable[[Path, str], Active]
+
+
+@pytest.fixture(scope="module")
+def serving(trained_home: tuple[Path, Active], redis_url: str) -> Serving:
+    """Makes a copy of that home at a path, whose release serves under a prefix of Redis' keys."""
+    from tests.tiny_job import tiny_job
+
+    home, active = trained_home
+
+    def serves(path: Path, prefix: str) -> Active:
+        shutil.copytree(home, path, dirs_exist_ok=True)
+        tiny_job(path, redis_url, prefix).online.deployment.activate(active)
+        return active
+
+    return serves
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,12 @@ from feature_store.settings import RedisSettings
 from infra.benchmarks.small_release import items
 from infra.cli import in_words
 from offline_training.jobs.retrain import retrain
-from offline_training.jobs.train import train
 from offline_training.progress import silent
 from offline_training.promotion.promote import go_back, promote
 from offline_training.promotion.releases import Site
 from offline_training.runs.runs import all_runs, published
 from tests.api_server import Installation, running, wait_until
+from tests.integration.conftest import Serving
 from tests.releases import sealed, small_site
 from tests.tiny_job import TinyJob, tiny_job
 
@@ -53,9 +53,11 @@ class FullDisk:
         self.full, self.others = self.others == 0, self.others - 1
 
 
-def test_the_disk_is_full_at_every_step(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_is_full_at_every_step(
+    serving: Serving, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a step had to write is not there; space is made, and the same run goes on with that step."""
-    first = train(tiny_job(tmp_path, redis_url, "full"), silent)
+    first = serving(tmp_path, "full")
     disk = FullDisk(monkeypatch)
     for done, step in enumerate(STEPS):
         job = tiny_job(tmp_path, redis_url, "full", disk.begins, LATER)
@@ -75,8 +77,8 @@ def test_the_disk_is_full_at_every_step(redis_url: str, tmp_path: Path, monkeypa
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_redis_is_down_at_the_promotion(redis_url: str, tmp_path: Path) -> None:
-    first = train(tiny_job(tmp_path, redis_url, "down"), silent)
+def test_redis_is_down_at_the_promotion(serving: Serving, redis_url: str, tmp_path: Path) -> None:
+    first = serving(tmp_path, "down")
 
     def down() -> None:
         if {one.name for one in all_runs(tmp_path / "runs")[-1].steps()} == {*STEPS[:-1]}:
@@ -97,8 +99,8 @@ def test_redis_is_down_at_the_promotion(redis_url: str, tmp_path: Path) -> None:
     assert len(all_runs(again.home.runs)) == 2
 
 
-def test_a_damaged_note_of_a_run_is_named_with_what_to_do(redis_url: str, tmp_path: Path) -> None:
-    first = train(tiny_job(tmp_path, redis_url, "damaged"), silent)
+def test_a_damaged_note_of_a_run_is_named_with_what_to_do(serving: Serving, redis_url: str, tmp_path: Path) -> None:
+    first = serving(tmp_path, "damaged")
     [run] = all_runs(tmp_path / "runs")
 
     def retrained() -> str:

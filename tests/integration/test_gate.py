@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.evaluation.differences import EVERYBODY
@@ -13,11 +14,13 @@ from offline_training.evaluation.shown import SLATES
 from offline_training.jobs.retrain import retrain
 from offline_training.jobs.train import train
 from offline_training.progress import Progress, silent
+from offline_training.promotion.garbage import collect
 from offline_training.promotion.gate import Verdict
 from offline_training.promotion.promote import newest_namespace, promote
 from offline_training.promotion.releases import roles
-from offline_training.runs.runs import SETS, keep_newest, published_sets, run_of_release
+from offline_training.runs.runs import SETS, all_runs, published_sets, run_of_release
 from tests.events import decision, feedback
+from tests.integration.conftest import Serving
 from tests.lakes import put_log
 from tests.tiny_job import Notes, TinyJob, tiny_job
 
@@ -35,7 +38,8 @@ class Halved(TinyJob):
 def hostile(release: str, *others: str | None) -> Verdict:
     """A gate that lets nothing through that nobody speaks for."""
     override = others[3]
-    return Verdict(release=release, time=1, champion=None, not_compared=None, reasons=["no"], override=override)
+    now = SystemClock().now_ms()
+    return Verdict(release=release, time=now, champion=None, not_compared=None, reasons=["no"], override=override)
 
 
 def sets_of(job: TinyJob, release: str) -> Path:
@@ -45,13 +49,13 @@ def sets_of(job: TinyJob, release: str) -> Path:
 
 
 def test_what_the_gate_held_back_can_be_promoted_with_its_users_after_another_retrain(
-    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serving: Serving, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def at(now: int) -> TinyJob:
         return tiny_job(tmp_path, redis_url, "held", now=now)
 
     site = at(0).site
-    train(at(1_000_000), silent)
+    serving(tmp_path, "held")
     with monkeypatch.context() as context:
         context.setattr("offline_training.promotion.promote.judge", hostile)
         with pytest.raises(ReleaseRefused, match="was not promoted: no"):
@@ -70,16 +74,22 @@ def test_what_the_gate_held_back_can_be_promoted_with_its_users_after_another_re
     active = site.online.deployment.active()
     assert active is not None
     assert active.release == challenger
-    keep_newest(site.home.runs)
+    collect(site, 5, 0.0, 5_000_000)
     assert published_sets(site.home.runs)[1] == challenger, "an old run, and its users are what is published"
 
 
-def test_data_that_shrank_is_trained_on_only_with_a_reason(redis_url: str, tmp_path: Path) -> None:
-    first = train(tiny_job(tmp_path, redis_url, "halved"), silent)
-    job = Halved(**vars(tiny_job(tmp_path, redis_url, "halved", now=2_000_000)))
-    with pytest.raises(InvalidInput, match=r"20 users where there were 40.*`matchloop retrain --override"):
-        retrain(job, silent)
+def test_data_that_shrank_is_trained_on_only_with_a_reason(serving: Serving, redis_url: str, tmp_path: Path) -> None:
+    first = serving(tmp_path, "halved")
+    for now in (2_000_000, 3_000_000, 4_000_000):
+        job = Halved(**vars(tiny_job(tmp_path, redis_url, "halved", now=now)))
+        with pytest.raises(InvalidInput, match=r"20 users where there were 40.*`matchloop retrain --override"):
+            retrain(job, silent)
     assert sorted(path.name for path in job.home.releases.iterdir()) == [first.release], "nothing was trained"
+    kept = [run.manifest.created for run in all_runs(job.home.runs)]
+    assert kept == [1_000_000, 3_000_000, 4_000_000], "each removes what it finds, but for the newest"
+    [waste] = collect(job.site, 5, 0.0, 4_000_000)
+    assert (waste.kind, waste.bytes > 0) == ("run", True)
+    assert [run.manifest.created for run in all_runs(job.home.runs)] == [1_000_000, 4_000_000]
     made = retrain(dataclasses.replace(job, override="half of them were bots"), silent)
     verdict = Verdict.load(job.home.verdicts, made.release)
     assert verdict is not None

@@ -27,6 +27,7 @@ from offline_training.progress import Progress, silent
 from offline_training.runs.run import End, Run
 from offline_training.runs.runs import all_runs, published
 from offline_training.runs.version import code_version
+from tests.integration.conftest import Serving
 from tests.tiny_job import Notes, TinyJob, tiny_job
 from tests.tiny_sets import write_sets
 
@@ -45,10 +46,9 @@ class Killed(BaseException):
 
 
 class Begun(NamedTuple):
-    """A home in which a first release serves, and what a retrain that nothing happens to makes of it."""
+    """What serves first, and what a retrain that nothing happens to makes of it."""
 
-    home: Path
-    first: TrainResult
+    first: Active
     undisturbed: TrainResult
     base: Sums
 
@@ -64,19 +64,28 @@ def killing(step: str) -> Callable[[], None]:
     return check
 
 
+def killing_after_one() -> Callable[[], None]:
+    """A check that kills before the second step that it is asked before."""
+    asked = iter((False, True))
+
+    def check() -> None:
+        if next(asked):
+            raise Killed
+
+    return check
+
+
 @pytest.fixture(scope="module")
-def begun(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Begun:
-    home, other = tmp_path_factory.mktemp("first") / "home", tmp_path_factory.mktemp("undisturbed") / "home"
-    first = train(tiny_job(home, redis_url, "first"), silent)
-    shutil.copytree(home, other)
-    job = tiny_job(other, redis_url, "undisturbed", now=LATER)
-    job.online.deployment.activate(Active(first.release, first.namespace))
+def begun(serving: Serving, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Begun:
+    home = tmp_path_factory.mktemp("undisturbed")
+    first = serving(home, "undisturbed")
+    job = tiny_job(home, redis_url, "undisturbed", now=LATER)
     made = retrain(job, silent)
-    return Begun(home, first, made, Sums.of(Namespace.load(job.home.namespaces, made.namespace).base))
+    return Begun(first, made, Sums.of(Namespace.load(job.home.namespaces, made.namespace).base))
 
 
 class Installation(NamedTuple):
-    """A copy of such a home, with a Redis of its own."""
+    """A home in which a first release serves, with keys of its own in Redis."""
 
     home: Path
     redis_url: str
@@ -90,10 +99,9 @@ class Installation(NamedTuple):
 
 
 @pytest.fixture
-def installation(begun: Begun, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Installation:
-    shutil.copytree(begun.home, tmp_path / "home")
+def installation(serving: Serving, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Installation:
     made = Installation(tmp_path / "home", redis_url, "".join(filter(str.isalnum, request.node.name))[-40:])
-    made.job().online.deployment.activate(Active(begun.first.release, begun.first.namespace))
+    serving(made.home, made.prefix)
     return made
 
 
@@ -131,15 +139,16 @@ def test_a_run_says_what_it_did(begun: Begun, installation: Installation) -> Non
     assert told["inputs"]["code"] == code_version()
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_before_any_step_it_ends_in_the_same_place(step: str, begun: Begun, installation: Installation) -> None:
+def test_killed_before_every_step_it_ends_in_the_same_place(begun: Begun, installation: Installation) -> None:
+    """Each try does the one step that the try before did not come to."""
     with pytest.raises(Killed):
-        retrain(installation.job(killing(step)), silent)
-    assert installation.job().online.deployment.active() == Active(begun.first.release, begun.first.namespace)
-    asked: list[None] = []
-    made = retrain(installation.job(lambda: asked.append(None)), silent)
-    expect_the_same(installation, begun, made)
-    assert len(asked) == len(STEPS) - STEPS.index(step), "what was done is not done again"
+        retrain(installation.job(killing("lake")), silent)
+    for done in range(1, len(STEPS)):
+        with pytest.raises(Killed):
+            retrain(installation.job(killing_after_one()), silent)
+        assert [step.name for step in installation.runs()[-1].steps()] == STEPS[:done]
+        assert installation.job().online.deployment.active() == begun.first
+    expect_the_same(installation, begun, retrain(installation.job(), silent))
 
 
 def test_kill_9(begun: Begun, installation: Installation) -> None:
@@ -204,9 +213,15 @@ def test_mlflow_that_is_down_costs_nothing(begun: Begun, installation: Installat
 
 
 def begins_anew(installation: Installation, job: TinyJob) -> bool:
+    """Whether there is another run when the job comes to its first step."""
     before = {run.folder for run in installation.runs()}
-    retrain(job, silent)
+    with pytest.raises(Killed):
+        retrain(dataclasses.replace(job, check_lock=at_once), silent)
     return not {run.folder for run in installation.runs()} <= before
+
+
+def at_once() -> None:
+    raise Killed
 
 
 @pytest.mark.parametrize(
@@ -258,7 +273,7 @@ def test_a_lock_that_was_lost_ends_it_before_the_next_step(begun: Begun, install
 
     with pytest.raises(Unavailable):
         retrain(installation.job(lost), silent)
-    assert installation.job().online.deployment.active() == Active(begun.first.release, begun.first.namespace)
+    assert installation.job().online.deployment.active() == begun.first
 
 
 def test_the_lake_of_then_is_read(installation: Installation, begun: Begun) -> None:
@@ -282,20 +297,9 @@ def test_the_lake_of_then_is_read(installation: Installation, begun: Begun) -> N
     for file in lake.iterdir():
         assert file.read_bytes() != b"then"
     with pytest.raises(Killed):
-        retrain(Reading(**vars(installation.job(killing_after("training_sets")))), silent)
+        retrain(Reading(**vars(installation.job(killing_after_one()))), silent)
     assert not (installation.runs()[-1].folder / "lake").exists(), "it is needed no more"
     del begun
-
-
-def killing_after(step: str) -> Callable[[], None]:
-    """Kills before the second step that is asked for."""
-    asked = iter((step, ""))
-
-    def check() -> None:
-        if not next(asked):
-            raise Killed
-
-    return check
 
 
 def test_erased_users_do_not_stay_in_an_interrupted_run(installation: Installation) -> None:

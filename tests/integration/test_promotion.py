@@ -86,14 +86,19 @@ def test_nothing_older_than_what_serves_is_activated(job: TrainJob) -> None:
     job.online.deployment.activate(before)
     following = Namespace.load(job.home.namespaces, after.namespace)
     job.state.commit(before.namespace, 1, None, Commit(Position("log", 9), [], 0, True, NO_ROWS, {}, []))
+    ready_while: list[Active | None] = []
+
+    def ready() -> None:
+        ready_while.append(job.online.deployment.active())
+
     with pytest.raises(Unavailable, match=r"partition 1 at log@0, and nothing has moved .*`--stale`"):
-        swap(following, job.online, job.state, patience_seconds=0)
-    assert job.online.deployment.active() == before
+        swap(following, job.online, job.state, patience_seconds=0, ready=ready)
+    assert (job.online.deployment.active(), ready_while) == (before, [])
     assert job.online.deployment.namespaces() == [before.namespace]
     assert job.online.deployment.retired().keys() == {after.namespace}, "the next try goes on with it"
 
-    swap(following, job.online, job.state, stale=True, patience_seconds=0)
-    assert job.online.deployment.active() == after
+    swap(following, job.online, job.state, stale=True, patience_seconds=0, ready=ready)
+    assert (job.online.deployment.active(), ready_while) == (after, [before])
     swap(Namespace.load(job.home.namespaces, before.namespace), job.online, job.state, patience_seconds=0)
     assert job.online.deployment.active() == before, "it is further than what served"
 
