@@ -192,7 +192,7 @@ class Fold:
             self.outcomes["late"] += 1
             return
         self.outcomes["decision"] += 1
-        shown = decision.items[: decision.shown]
+        shown, predicted = decision.items[: decision.shown], np.array(decision.predicted[: decision.shown])
         opened = OpenDecision(
             user=decision.user,
             time=decision.time,
@@ -200,7 +200,7 @@ class Fold:
             clusters=decision.clusters,
             weights=decision.weights,
             items=shown,
-            predicted=self._compared(decision.predicted[: decision.shown]),
+            predicted=steepened(predicted, self._namespace.steepness, len(predicted)).tolist(),
             edges=decision.edges[: decision.shown],
             rewards=[None] * len(shown),
         )
@@ -210,11 +210,6 @@ class Fold:
         self._open_decision(decision.id, opened)
         if opened.learns:
             self._share(opened, range(len(shown)), (1.0, 0.0, 0.0, 0.0))
-
-    def _compared(self, predicted: list[float]) -> list[float]:
-        """Predictions of a slate, as steep as rewards are before one person."""
-        steep: list[float] = steepened(np.array(predicted), self._namespace.steepness, len(predicted)).tolist()
-        return steep
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:
         """The slate was never shown: what serving it added is taken back. A decision that comes behind its withdrawal
