@@ -5,11 +5,13 @@ of all declarations goes into every release: serving refuses one made with other
 """
 
 import hashlib
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from feature_store.arrays import Float32, Float64, Int64
@@ -149,17 +151,32 @@ def ranker_features(
     centroids of the user's clusters and their share of the context, K >= 1. items: (n, d). item_features:
     (n, len(ITEM_FEATURES)). Returns (n, len(RANKER_FEATURES) + d): the declared features in order, then user * item.
     """
-    n = len(items)
-    request = np.zeros((n, len(REQUEST_FEATURES)), dtype=np.float32)
-    request[:, 0] = items @ user
-    if len(history):
-        similarity = items @ history.T
-        request[:, 1] = similarity.max(axis=1)
-        request[:, 2] = similarity.mean(axis=1)
-        request[:, 3] = similarity[:, :_RECENT].mean(axis=1)
-        request[:, 4] = np.log1p(len(history))
-    nearness = items @ clusters.T
-    request[:, 5] = nearness.max(axis=1)
-    request[:, 6] = nearness @ weights
-    request[:, 7] = weights.max()
-    return np.concatenate([item_features, request, items * user], axis=1)
+    near: Float32 = items @ np.concatenate([user[None], history, clusters]).T
+    rows = np.empty((len(items), len(RANKER_FEATURES) + items.shape[1]), dtype=np.float32)
+    _fill(near, user, len(history), weights.astype(np.float32), items, item_features, rows)
+    return rows
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(near, user, length, weights, items, item_features, rows):  # type: ignore[no-untyped-def]  # numba infers it
+    """Fills rows of ranker_features. near (n, 1 + h + K): inner products with user, history and clusters."""
+    declared, recent, peak = item_features.shape[1], min(length, _RECENT), weights.max()
+    for i in range(len(items)):
+        row, found = rows[i], near[i]
+        row[:declared] = item_features[i]
+        row[declared : declared + 5] = 0.0
+        row[declared] = found[0]
+        if length:
+            best, total, newest = found[1], np.float32(0.0), np.float32(0.0)
+            for k in range(1, length + 1):
+                best, total = max(best, found[k]), total + found[k]
+                if k == recent:
+                    newest = total
+            row[declared + 1], row[declared + 2] = best, total / length
+            row[declared + 3], row[declared + 4] = newest / recent, math.log1p(length)
+        best, total = found[length + 1], np.float32(0.0)
+        for k in range(len(weights)):
+            best, total = max(best, found[length + 1 + k]), total + found[length + 1 + k] * weights[k]
+        row[declared + 5], row[declared + 6], row[declared + 7] = best, total, peak
+        for d in range(items.shape[1]):
+            row[declared + 8 + d] = items[i, d] * user[d]

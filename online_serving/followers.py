@@ -243,7 +243,7 @@ class StateFollower(threading.Thread):
 
     def _publish_changed(self, snapshot: Snapshot) -> None:
         assert self._state is not None
-        metrics.ITEMS.set(int(snapshot.available.sum()))
+        metrics.ITEMS.set(snapshot.masks.count)
         self._state = self._state._replace(snapshot=snapshot)
         self._publish(self._state)
 
@@ -286,7 +286,7 @@ class StateFollower(threading.Thread):
             self._reloads.reset()
         self._loaded = now
         again = self._state is not None and self._state.active == state.active
-        metrics.ITEMS.set(int(snapshot.available.sum()))
+        metrics.ITEMS.set(snapshot.masks.count)
         self._state = state._replace(snapshot=snapshot)
         metrics.SWAPS.labels("reloaded" if again else "swapped").inc()
         _log.info("serving release %s with namespace %s", *state.active)

@@ -5,9 +5,11 @@ how likely somebody goes from one to the other (PI2I, arXiv 2601.16815). Trainin
 pairs, so the scorer learns on exactly what it is asked about.
 """
 
+import math
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numba
 import numpy as np
 
 from feature_store.arrays import Bool, Float32, Int32, Int64
@@ -78,25 +80,18 @@ class ItemLists:
 
     def triggers(self, liked: Int64) -> Int64:
         """The newest TRIGGERS of the liked items (k,), newest first, that have a list; each once."""
-        known = liked[liked < len(self)]
-        _, first = np.unique(known, return_index=True)
-        newest: Int64 = known[np.sort(first)[:TRIGGERS]]
-        return newest
+        known = dict.fromkeys(j for j in liked.tolist() if j < len(self))
+        return np.array(list(known)[:TRIGGERS], dtype=np.int64)
 
     def pairs(self, triggers: Int64, allowed: Bool) -> Pairs:
         """The TARGETS best of the allowed items that the lists of the triggers (k,) name. allowed: (I,) or longer."""
-        items, scores = self.items[triggers], self.scores[triggers]
-        parts = scores * (FADING ** np.arange(len(triggers), dtype=np.float32))[:, None]
-        offered = np.flatnonzero((items >= 0) & allowed[items])
-        offered = offered[np.argsort(-parts.ravel()[offered], kind="stable")]
-        found, best, number = np.unique(items.ravel()[offered], return_index=True, return_inverse=True)
-        total, named = np.bincount(number, parts.ravel()[offered]), np.bincount(number)
-        order = np.argsort(-total, kind="stable")[:TARGETS]
-        pair = offered[best[order]]
-        trigger, rank = np.divmod(pair, items.shape[1])
-        columns = [np.log(total[order]), np.log(parts.ravel()[pair]), np.log1p(rank), np.log1p(trigger), named[order]]
-        cross = np.stack([*columns, np.log1p(np.arange(len(order)))], axis=1).astype(np.float32)
-        return Pairs(trigger, found[order].astype(np.int64), cross)
+        fading = FADING ** np.arange(len(triggers), dtype=np.float32)
+        total, found, pair, named = _united(self.items, self.scores, triggers, fading, allowed)
+        order = np.lexsort((found, -total))[:TARGETS]
+        trigger, rank = np.divmod(pair[order], self.items.shape[1])
+        cross = np.empty((len(order), CROSS), np.float32)
+        _cross(total[order], self.scores[triggers[trigger], rank] * fading[trigger], rank, trigger, named[order], cross)
+        return Pairs(trigger, found[order], cross)
 
     def recommend(
         self, scorer: PairScores, vectors: Float32, user: Float32, liked: Int64, allowed: Bool, count: int
@@ -114,3 +109,45 @@ class ItemLists:
         scores = scorer(past, length, user[None], pairs.trigger[None], target, pairs.cross[None])[0]
         best: Int64 = pairs.target[np.argsort(-scores, kind="stable")[:count]]
         return best
+
+
+@numba.njit(cache=True, nogil=True)
+def _united(items, scores, triggers, fading, allowed):  # type: ignore[no-untyped-def]  # numba infers it
+    """The allowed items that the lists of the triggers (k,) name, in the order in which they are met: the sum of their
+    scores by fading (k,), the item, its strongest pair as place of the trigger times list length + rank, and how many
+    triggers name it."""
+    length, room = items.shape[1], 2
+    while room < 2 * len(triggers) * length:
+        room *= 2
+    slots = np.full(room, -1, np.int32)  # a hash table by open addressing, as streaming.bandit.lookup's
+    total, found = np.zeros(room // 2), np.empty(room // 2, np.int64)
+    best, pair, named = np.empty(room // 2, np.float32), np.empty(room // 2, np.int64), np.zeros(room // 2, np.int64)
+    count = 0
+    for place in range(len(triggers)):
+        for rank in range(length):
+            item = items[triggers[place], rank]
+            if item < 0 or not allowed[item]:
+                continue
+            part = scores[triggers[place], rank] * fading[place]
+            at = (item * 0x9E3779B1) & (room - 1)
+            while slots[at] >= 0 and found[slots[at]] != item:
+                at = (at + 1) & (room - 1)
+            i = slots[at]
+            if i < 0:
+                i = slots[at] = count
+                found[i], best[i] = item, -1.0
+                count += 1
+            total[i] += part
+            named[i] += 1
+            if part > best[i]:
+                best[i], pair[i] = part, place * length + rank
+    return total[:count], found[:count], pair[:count], named[:count]
+
+
+@numba.njit(cache=True, nogil=True)
+def _cross(total, part, rank, trigger, named, cross):  # type: ignore[no-untyped-def]  # numba infers it
+    """Fills Pairs.cross (n, CROSS)."""
+    for i in range(len(total)):
+        cross[i, 0], cross[i, 1] = math.log(total[i]), math.log(part[i])
+        cross[i, 2], cross[i, 3] = math.log1p(rank[i]), math.log1p(trigger[i])
+        cross[i, 4], cross[i, 5] = named[i], math.log1p(i)

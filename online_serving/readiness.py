@@ -41,7 +41,7 @@ class Readiness:
                 "release": state.active.release,
                 "namespace": state.active.namespace,
                 "offsets": state.parameters.offsets,
-                "items": int(state.snapshot.available.sum()),
+                "items": state.snapshot.masks.count,
             }
         except Unavailable as error:
             problems["release"] = str(error)

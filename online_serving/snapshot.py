@@ -17,6 +17,7 @@ from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, UNKNOWN_ITEM, features_hash, token_ids
 from feature_store.graph import Graph
 from feature_store.growing import GrowingRows
+from online_serving.allowed import Masks
 from online_serving.item_index import ItemIndex
 from online_serving.item_lists import ItemLists
 from online_serving.joining import clusters_for, cutoffs, tastes
@@ -66,6 +67,10 @@ class Snapshot:
     unknown: Int64  # positions of the items that training knew nothing of, oldest first
     _growing: _Growing = field(repr=False)
     _version: int = 0
+    masks: Masks = field(init=False, repr=False)  # of what is available
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "masks", Masks(self.available))
 
     @classmethod
     def load(cls, releases: Path, release: str, catalogue: Iterable[Item] | None = None) -> "Snapshot":

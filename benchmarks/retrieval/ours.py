@@ -33,6 +33,7 @@ from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import Trained, finish_training, train_until_validation
 from offline_training.training_data import TrainingData
+from online_serving.allowed import Allowed
 from online_serving.pipeline.candidates import from_clusters, from_index
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user
 from online_serving.pipeline.request import Request
@@ -168,13 +169,13 @@ def _by_release(snapshot: Snapshot, dataset: Dataset, answer: Answer) -> Score:
 
 
 def _by_index(snapshot: Snapshot, user: EncodedUser, allowed: Bool) -> tuple[Int64, Float64]:
-    named = from_index(snapshot, user, allowed, CANDIDATES)
+    named = from_index(snapshot, user, Allowed.of(allowed), CANDIDATES)
     return named, (snapshot.vectors[named] @ user.vector).astype(np.float64)
 
 
 def _by_ranker(snapshot: Snapshot, user: EncodedUser, allowed: Bool) -> tuple[Int64, Float64]:
     named = np.union1d(
-        from_index(snapshot, user, allowed, CANDIDATES), from_clusters(snapshot, user, allowed, CANDIDATES)
+        from_index(snapshot, user, Allowed.of(allowed), CANDIDATES), from_clusters(snapshot, user, allowed, CANDIDATES)
     )
     return named, snapshot.towers.predict(candidate_features(snapshot, user, named)).astype(np.float64)
 

@@ -29,6 +29,7 @@ from offline_training.evaluation.metrics import auc, ndcg, places, recall
 from offline_training.evaluation.shown import Evidence
 from offline_training.retrieval.dataset import Catalogue
 from offline_training.retrieval.sequences import Sequences
+from online_serving.allowed import Allowed
 from online_serving.pipeline.candidates import from_index
 from online_serving.pipeline.features import EncodedUser, candidate_features
 from online_serving.pipeline.offline import two_stage_order
@@ -141,7 +142,7 @@ def _found(snapshot: Snapshot, user: EncodedUser, allowed: Bool) -> float:
     """The share of the nearest RECALL_SIZE items that the index finds. NaN if nothing is allowed."""
     every = np.flatnonzero(allowed)
     nearest = every[np.argsort(-(snapshot.vectors[every] @ user.vector), kind="stable")[:RECALL_SIZE]]
-    found = from_index(snapshot, user, allowed, RECALL_SIZE)
+    found = from_index(snapshot, user, Allowed.of(allowed), RECALL_SIZE)
     return float(np.isin(nearest, found).mean()) if len(nearest) else float("nan")
 
 

@@ -16,6 +16,7 @@ from offline_training.evaluation.metrics import hit_rate, ndcg, places, recall
 from offline_training.retrieval.dataset import Catalogue
 from offline_training.retrieval.sequences import Sequences
 from offline_training.retrieval.two_tower import TwoTower
+from online_serving.allowed import Allowed
 from online_serving.pipeline.candidates import from_clusters, from_index
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user
 from online_serving.pipeline.request import Request
@@ -141,7 +142,7 @@ def evaluate_release(
         allowed[question.seen] = False
         connected = from_clusters(snapshot, user, allowed, CANDIDATES)
         clusters[row, connected] = retrieval[row, connected]
-        offered = np.union1d(from_index(snapshot, user, allowed, CANDIDATES), connected)
+        offered = np.union1d(from_index(snapshot, user, Allowed.of(allowed), CANDIDATES), connected)
         two_stage[row, offered] = snapshot.towers.predict(candidate_features(snapshot, user, offered))
     scores = {"two_stage": two_stage, "retrieval": retrieval, "clusters": clusters}
     scores |= baseline_scores(catalogue, sequences, questions, np.flatnonzero(sequences.positive), recent_days)

@@ -8,33 +8,34 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from feature_store.arrays import Bool, Int64
 from feature_store.sums import SERVED
+from online_serving.allowed import Allowed
 from online_serving.pipeline.features import EncodedUser
 from online_serving.pipeline.request import Uint8
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Table
 
+_BITS = 8  # of a source
 _FRESH_LOOKED_AT = 10_000  # newest unknown items among which those with the fewest trials are sought
 
 
-def from_index(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: int) -> Int64:
+def from_index(snapshot: Snapshot, user: EncodedUser, allowed: Allowed, count: int) -> Int64:
     """The nearest allowed items of the user vector."""
     return snapshot.index.nearest(user.vector, snapshot.vectors, allowed, count)
 
 
 def from_clusters(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: int) -> Int64:
     """Allowed items connected to the user's clusters; the nearest to the user if there are more than `count`."""
-    named = np.zeros(len(allowed), dtype=np.bool_)  # a mask: np.unique would take several times as long
-    named[np.concatenate([snapshot.graph.items_of(c) for c in user.clusters])] = True
-    connected = np.flatnonzero(named & allowed)
-    if len(connected) <= count:
-        return connected
-    affinity = snapshot.vectors[connected] @ user.vector
-    nearest: Int64 = connected[np.argpartition(-affinity, count - 1)[:count]] if count else connected[:0]
+    named: Int64 = connected(snapshot.graph.adjacency, user.clusters, allowed)
+    if len(named) <= count:
+        return named
+    affinity = snapshot.vectors[named] @ user.vector
+    nearest: Int64 = named[np.argpartition(-affinity, count - 1)[:count]] if count else named[:0]
     return nearest
 
 
@@ -63,7 +64,7 @@ class Query(NamedTuple):
     snapshot: Snapshot
     table: Table
     user: EncodedUser
-    allowed: Bool  # (items,)
+    allowed: Allowed
     slate_size: int
     fresh_trials: float  # served as often, a new item is fresh no longer
 
@@ -87,19 +88,19 @@ SOURCES = (
     Source(
         "cluster",
         1 << 1,
-        lambda q, n: from_clusters(q.snapshot, q.user, q.allowed, n),
+        lambda q, n: from_clusters(q.snapshot, q.user, q.allowed.mask, n),
         lambda serving: serving.cluster_candidates,
     ),
     Source(
         "fresh",
         1 << 2,
-        lambda q, n: fresh(q.snapshot, q.table, q.allowed, n, q.fresh_trials),
+        lambda q, n: fresh(q.snapshot, q.table, q.allowed.mask, n, q.fresh_trials),
         lambda serving: serving.fresh_candidates,
     ),
     Source(
         "lists",
         1 << 4,
-        lambda q, n: from_lists(q.snapshot, q.user, q.allowed, n),
+        lambda q, n: from_lists(q.snapshot, q.user, q.allowed.mask, n),
         lambda serving: serving.list_candidates,
     ),
 )
@@ -116,17 +117,59 @@ def find_all(
     for source in SOURCES:
         with stage(source.name):
             found[source.bit] = source.find(query, source.limit(serving))
-    return merge(found, query.snapshot.size)
+    return merge(found)
 
 
-def merge(sources: dict[int, Int64], size: int) -> tuple[Int64, Uint8]:
-    """The union of candidates by source bit, out of `size` items: ascending positions, and the bits of the sources that
-    named each. A source names an item once."""
-    bits = np.zeros(size, dtype=np.uint8)
-    for bit, found in sources.items():
-        bits[found] |= np.uint8(bit)
-    candidates = np.flatnonzero(bits != 0)
-    return candidates, bits[candidates]
+def merge(sources: dict[int, Int64]) -> tuple[Int64, Uint8]:
+    """The union of candidates by source bit: ascending positions, and the bits of the sources that named each. A source
+    names an item once."""
+    keys = [found << _BITS | bit for bit, found in sources.items()]
+    candidates, bits = _united(np.sort(np.concatenate(keys)))
+    return candidates, bits
+
+
+@numba.njit(cache=True, nogil=True)
+def _united(keys):  # type: ignore[no-untyped-def]  # numba infers it
+    """Of ascending keys (n,), position << _BITS | source bit."""
+    candidates, bits, count = np.empty(len(keys), np.int64), np.empty(len(keys), np.uint8), 0
+    for key in keys:
+        item, bit = key >> _BITS, np.uint8(key & 255)
+        if count and candidates[count - 1] == item:
+            bits[count - 1] |= bit
+        else:
+            candidates[count], bits[count] = item, bit
+            count += 1
+    return candidates[:count], bits[:count]
+
+
+@numba.njit(cache=True, nogil=True)
+def connected(adjacency, clusters, allowed):  # type: ignore[no-untyped-def]  # numba infers it
+    """The allowed items of clusters: each once, ascending."""
+    room = 0
+    for c in clusters:
+        room += adjacency.start[c + 1] - adjacency.start[c]
+        at = adjacency.newest[c]
+        while at >= 0:
+            room, at = room + 1, adjacency.older[at]
+    found, count = np.empty(room, np.int64), 0
+    for c in clusters:
+        for j in adjacency.items[adjacency.start[c] : adjacency.start[c + 1]]:
+            if allowed[j]:
+                found[count] = j
+                count += 1
+        at = adjacency.newest[c]
+        while at >= 0:
+            if allowed[adjacency.appended[at]]:
+                found[count] = adjacency.appended[at]
+                count += 1
+            at = adjacency.older[at]
+    found = np.sort(found[:count])
+    count = 0
+    for j in found:
+        if count == 0 or found[count - 1] != j:
+            found[count] = j
+            count += 1
+    return found[:count]
 
 
 @functools.cache

@@ -4,6 +4,7 @@ Used by the API for live requests and by offline replay for logged ones: it know
 where its answer goes.
 """
 
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -11,7 +12,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from feature_store.arrays import Bool, Float64, Int64
+from feature_store.arrays import Float64, Int64
+from online_serving.allowed import Allowed
 from online_serving.pipeline import candidates as retrieve
 from online_serving.pipeline.explore import draw, estimate, exploration
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user, nearness
@@ -120,10 +122,12 @@ class Pipeline:
         shown: frozenset[str],
         predict: Predict,
     ) -> _Found:
-        with self._stage("rules"):
-            allowed, hits = allowed_items(snapshot, request, shown, self._serving)
-        with self._stage("candidates"):
-            candidates, sources = self._candidates(snapshot, table, request, user, allowed)
+        with contextlib.ExitStack() as answered:
+            with self._stage("rules"):
+                rules = allowed_items(snapshot, request, shown, self._serving)
+                allowed, hits = answered.enter_context(rules)
+            with self._stage("candidates"):
+                candidates, sources = self._candidates(snapshot, table, request, user, allowed)
         predicted = predict(candidates)
         compared = steepened(predicted, snapshot.manifest.steepness, request.slate_size)
         return _Found(candidates, sources, predicted, compared, hits)
@@ -137,11 +141,11 @@ class Pipeline:
         return view._replace(mean=view.mean * factors, bonus=view.bonus * factors)
 
     def _candidates(
-        self, snapshot: Snapshot, table: Table, request: Request, user: EncodedUser, allowed: Bool
+        self, snapshot: Snapshot, table: Table, request: Request, user: EncodedUser, allowed: Allowed
     ) -> tuple[Int64, Uint8]:
-        if request.only is not None and request.only.items and np.count_nonzero(allowed) <= self._serving.candidates:
-            named = np.flatnonzero(allowed)
-            return named, np.full(len(named), retrieve.NAMED, dtype=np.uint8)
+        few = allowed.few
+        if few is not None and len(few) <= self._serving.candidates and request.only and request.only.items:
+            return few, np.full(len(few), retrieve.NAMED, dtype=np.uint8)
         query = retrieve.Query(snapshot, table, user, allowed, request.slate_size, self._bandit.fresh_trials)
         return retrieve.find_all(query, self._serving, self._stage)
 

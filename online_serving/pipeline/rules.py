@@ -1,42 +1,39 @@
 """Hard filters. They come before everything else, so that no candidate is retrieved, scored or drawn in vain."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
-from feature_store.arrays import Bool, Float64, Int64
+from feature_store.arrays import Float64, Int64
+from online_serving.allowed import Allowed
 from online_serving.pipeline.request import Filter, Request
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
 
 
+@contextmanager
 def allowed_items(
     snapshot: Snapshot, request: Request, shown: frozenset[str], settings: ServingSettings
-) -> tuple[Bool, dict[str, int]]:
-    """(size,) which items may be recommended, and how many items each rule took out of those before it."""
-    allowed = snapshot.available.copy()
-    left = int(np.count_nonzero(allowed))
-    hits = {"unavailable": snapshot.size - left}
-
-    def count(rule: str) -> None:
-        nonlocal left
-        now = int(np.count_nonzero(allowed))
-        hits[rule] = left - now
-        left = now
-
-    if settings.excluded_categories:
-        allowed[_members(snapshot, Filter(categories=settings.excluded_categories))] = False
-        count("excluded_categories")
-    if not settings.repeat_shown:
-        allowed[snapshot.positions(shown)] = False
-        count("shown_before")
-    if request.exclude != Filter():
-        allowed[_members(snapshot, request.exclude)] = False
-        count("excluded")
-    if request.only is not None:
-        named = np.zeros(snapshot.size, dtype=np.bool_)
-        named[_members(snapshot, request.only)] = True
-        allowed &= named
-        count("not_in_only")
-    return allowed, hits
+) -> Iterator[tuple[Allowed, dict[str, int]]]:
+    """Which items may be recommended, for as long as the context is open, and how many items each rule took out of
+    those before it."""
+    with snapshot.masks.lent() as left:
+        hits = {"unavailable": snapshot.size - snapshot.masks.count}
+        if settings.excluded_categories:
+            excluded = _members(snapshot, Filter(categories=settings.excluded_categories))
+            hits["excluded_categories"] = left.leave_out(excluded)
+        if not settings.repeat_shown:
+            hits["shown_before"] = left.leave_out(snapshot.positions(shown))
+        if request.exclude != Filter():
+            hits["excluded"] = left.leave_out(_members(snapshot, request.exclude))
+        if request.only is None:
+            yield left.allowed, hits
+            return
+        named = left.among(_members(snapshot, request.only))
+        hits["not_in_only"] = left.allowed.left - len(named)
+        with snapshot.masks.only(named) as allowed:
+            yield allowed, hits
 
 
 def boosts(snapshot: Snapshot, candidates: Int64, settings: ServingSettings) -> Float64:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from feature_store.contracts.catalogue import Item
 from infra.benchmarks.small_release import build_release, items
+from online_serving.allowed import Allowed
 from online_serving.item_index import ItemIndex
 from online_serving.snapshot import Snapshot
 
@@ -40,7 +41,7 @@ def snapshot(request: pytest.FixtureRequest, release: Path, tmp_path_factory: py
 
 
 def nearest(snapshot: Snapshot, user: np.ndarray, allowed: np.ndarray, count: int) -> list[int]:
-    found: list[int] = snapshot.index.nearest(user, snapshot.vectors, allowed, count).tolist()
+    found: list[int] = snapshot.index.nearest(user, snapshot.vectors, Allowed.of(allowed), count).tolist()
     return found
 
 
@@ -82,6 +83,14 @@ def test_a_filter_that_leaves_few_items_finds_the_best_of_them(snapshot: Snapsho
     assert nearest(snapshot, user, allowed, left) == exact(snapshot, user, allowed, left)
     allowed[:] = False
     assert nearest(snapshot, user, allowed, left) == []
+
+
+def test_of_few_named_items_all_are_looked_at(snapshot: Snapshot) -> None:
+    user, few = snapshot.centroids[0], np.arange(0, 300, 20)
+    mask = np.zeros(snapshot.size, np.bool_)
+    mask[few] = True
+    found = snapshot.index.nearest(user, snapshot.vectors, Allowed.of(mask)._replace(few=few), 5)
+    assert found.tolist() == exact(snapshot, user, mask, 5)
 
 
 def test_someone_who_has_seen_the_nearest_items_gets_the_next(snapshot: Snapshot) -> None:

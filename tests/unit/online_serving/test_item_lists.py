@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from feature_store.arrays import Float32, Int64
+from feature_store.arrays import Bool, Float32, Int64
 from feature_store.contracts.errors import ReleaseRefused
-from online_serving.item_lists import FADING, TARGETS, TOTAL, TRIGGERS, ItemLists
+from online_serving.item_lists import FADING, TARGETS, TOTAL, TRIGGERS, ItemLists, Pairs
 from online_serving.release_files import LIST_ITEMS
 
 LISTS = ItemLists(
@@ -73,6 +75,39 @@ def test_targets_with_the_smallest_sums_are_left_out() -> None:
     assert len(pairs.target) == TARGETS < width + 98
     np.testing.assert_allclose(np.exp(pairs.cross[:, TOTAL]), np.sort(total)[::-1][:TARGETS], rtol=1e-5)
     np.testing.assert_allclose(total[pairs.target], np.exp(pairs.cross[:, TOTAL]), rtol=1e-5)
+
+
+def plain_pairs(lists: ItemLists, triggers: Int64, allowed: Bool) -> Pairs:
+    """ItemLists.pairs in NumPy."""
+    items, scores = lists.items[triggers], lists.scores[triggers]
+    parts = scores * (FADING ** np.arange(len(triggers), dtype=np.float32))[:, None]
+    offered = np.flatnonzero((items >= 0) & allowed[items])
+    offered = offered[np.argsort(-parts.ravel()[offered], kind="stable")]
+    found, best, number = np.unique(items.ravel()[offered], return_index=True, return_inverse=True)
+    total, named = np.bincount(number, parts.ravel()[offered]), np.bincount(number)
+    order = np.argsort(-total, kind="stable")[:TARGETS]
+    pair = offered[best[order]]
+    trigger, rank = np.divmod(pair, items.shape[1])
+    columns = [np.log(total[order]), np.log(parts.ravel()[pair]), np.log1p(rank), np.log1p(trigger), named[order]]
+    cross = np.stack([*columns, np.log1p(np.arange(len(order)))], axis=1).astype(np.float32)
+    return Pairs(trigger, found[order].astype(np.int64), cross)
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(0, TRIGGERS), share=st.floats(0, 1))
+@settings(deadline=None)
+def test_the_kernel_gives_what_plain_numpy_does(seed: int, count: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    items = np.stack([rng.permutation(90)[:40] for _ in range(90)]).astype(np.int32)
+    items[:, 30:][rng.random((90, 10)) < 0.5] = -1
+    lists = ItemLists(items, 0.5 ** rng.integers(1, 6, items.shape).astype(np.float32))
+    triggers, allowed = rng.permutation(90)[:count], rng.random(90) < share
+    found, expected = lists.pairs(triggers, allowed), plain_pairs(lists, triggers, allowed)
+    assert sorted(found.target.tolist()) == sorted(expected.target.tolist())
+    mine, theirs = np.argsort(found.target), np.argsort(expected.target)
+    assert found.trigger[mine].tolist() == expected.trigger[theirs].tolist()
+    np.testing.assert_allclose(found.cross[mine, :5], expected.cross[theirs, :5], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found.cross[:, TOTAL], expected.cross[:, TOTAL], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found.cross[:, 5], expected.cross[:, 5], rtol=1e-6)
 
 
 def test_lists_of_other_items_are_refused_and_none_are_none(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from infra.benchmarks.small_release import build_release, items
+from online_serving.allowed import Allowed
 from online_serving.snapshot import Snapshot
 
 CATALOGUE = items(40)
@@ -49,7 +50,7 @@ def test_a_new_item_is_found_and_the_old_snapshot_is_as_it_was(snapshot: Snapsho
     assert j in grown.unknown
     assert j in grown.categories["space"]
     np.testing.assert_allclose(np.linalg.norm(grown.vectors[j]), 1, rtol=1e-5)
-    assert grown.index.nearest(grown.vectors[j], grown.vectors, everything(grown), 1).tolist() == [j]
+    assert grown.index.nearest(grown.vectors[j], grown.vectors, Allowed.of(everything(grown)), 1).tolist() == [j]
 
     assert snapshot.position("new") is None
     assert snapshot.positions(["new", "i3"]).tolist() == [3]
