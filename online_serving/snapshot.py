@@ -21,6 +21,7 @@ from online_serving.allowed import Masks
 from online_serving.item_index import ItemIndex
 from online_serving.item_lists import ItemLists
 from online_serving.joining import clusters_for, cutoffs, tastes
+from online_serving.people import People
 from online_serving.release_files import Contents, read_contents
 from online_serving.towers import Towers
 
@@ -65,6 +66,7 @@ class Snapshot:
     available: Bool  # (size,) in the catalogue and available
     categories: Mapping[str, Int64]  # positions of the items of each category, ascending
     unknown: Int64  # positions of the items that training knew nothing of, oldest first
+    people: People
     _growing: _Growing = field(repr=False)
     _version: int = 0
     masks: Masks = field(init=False, repr=False)  # of what is available
@@ -84,11 +86,11 @@ class Snapshot:
         manifest = open_release(directory, features_hash())
         contents = read_contents(directory, manifest)
         ids, vectors, item_features = contents.items
-        growing = _Growing(contents, manifest.nearest_items)
+        growing, towers = _Growing(contents, manifest.nearest_items), Towers(directory)
         snapshot = cls(
             release=release,
             manifest=manifest,
-            towers=Towers(directory),
+            towers=towers,
             index=ItemIndex(contents.index),
             lists=ItemLists.load(directory, len(ids)),
             centroids=contents.centroids,
@@ -98,6 +100,13 @@ class Snapshot:
             available=np.full(len(ids), catalogue is None),
             categories={},
             unknown=growing.unknown.rows,
+            people=People(
+                towers,
+                contents.centroids,
+                manifest.history_length,
+                manifest.active_clusters,
+                manifest.context_temperature,
+            ),
             _growing=growing,
         )
         return snapshot if catalogue is None else snapshot.with_items((item.id, item) for item in catalogue)
@@ -156,7 +165,7 @@ class Snapshot:
         vectors[self.positions(item.id for item in changed)] = embedded
         growing.vectors = GrowingRows(vectors)
         growing.content.update((item.id, item.tokens()) for item in changed)
-        return replace(self, vectors=growing.vectors.rows)
+        return replace(self, vectors=growing.vectors.rows, people=self.people.anew())
 
     def _with_new(self, items: list[Item], vectors: Float32) -> "Snapshot":
         if not items:

@@ -25,6 +25,10 @@ class Towers:
 
     def __init__(self, directory: Path) -> None:
         self._user = _session(directory / USER_TOWER, ["gaps", "history", "kinds", "length", "tokens"])
+        (events,) = (entry.shape[1] for entry in self._user.get_inputs() if entry.name == "kinds")
+        self.any_length = isinstance(
+            events, str
+        )  # whether histories may be shorter than the longest: a name is no size
         self._item = _session(directory / ITEM_TOWER, ["id", "tokens"])
         self._ranker = _session(directory / RANKER, ["features"])
         scorer = directory / SCORER
@@ -33,7 +37,8 @@ class Towers:
     def user_vectors(self, history: Float32, kinds: Int64, gaps: Int64, length: Int64, tokens: Int64) -> Float32:
         """User vectors (B, d), L2-normalised.
 
-        history: (B, L, d) vectors of the items that the user met, oldest first, zeros behind the newest. kinds, gaps:
+        history: (B, L, d) vectors of the items that the user met, oldest first, zeros behind the newest; L is the
+        manifest's history_length, or from 1 up to it if `any_length`. kinds, gaps:
         (B, L) definitions.kind_id and gap_buckets. length: (B,) events. tokens: (B, USER_TOKENS) profile token ids.
         """
         inputs: dict[str, Float32 | Int64] = {"history": history, "kinds": kinds, "gaps": gaps}

@@ -2,8 +2,9 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -19,7 +20,8 @@ OPSET = 17
 
 
 def export_towers(model: TwoTower, directory: Path) -> None:
-    """Writes user_tower.onnx and item_tower.onnx, each one file, with a dynamic batch."""
+    """Writes user_tower.onnx and item_tower.onnx, each one file, with a dynamic batch; the user tower takes histories
+    of any length up to the model's."""
     length, d = model.history_length, model.dimensions
     user_inputs = {
         "history": torch.zeros(2, length, d),
@@ -29,7 +31,8 @@ def export_towers(model: TwoTower, directory: Path) -> None:
         "tokens": torch.zeros(2, USER_TOKENS, dtype=torch.int64),
     }
     inputs = tuple(user_inputs.values())
-    _export(model.user_tower, inputs, directory / USER_TOWER, tuple(user_inputs), "vector")
+    axes = dict.fromkeys(("history", "kinds", "gaps"), "events")
+    _export(model.user_tower, inputs, directory / USER_TOWER, tuple(user_inputs), "vector", axes)
     item = (torch.zeros(2, dtype=torch.int64), torch.zeros(2, ITEM_TOKENS, dtype=torch.int64))
     _export(model.item_tower, item, directory / ITEM_TOWER, ("id", "tokens"), "vector")
 
@@ -52,7 +55,8 @@ def export_scorer(scorer: PairScorer, dimensions: int, directory: Path) -> None:
         torch.zeros(users, pairs, CROSS),
     )
     inputs = ("triggers", "length", "user", "trigger", "target", "cross")
-    _export(scorer, arguments, directory / SCORER, inputs, "logit", pairs=("trigger", "target", "cross", "logit"))
+    axes = dict.fromkeys(("trigger", "target", "cross", "logit"), "pairs")
+    _export(scorer, arguments, directory / SCORER, inputs, "logit", axes)
 
 
 def _export(
@@ -61,8 +65,9 @@ def _export(
     path: Path,
     inputs: Sequence[str],
     output: str,
-    pairs: Sequence[str] = (),
+    second: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
+    """second: names of second axes whose length is dynamic, by input or output."""
     module.eval()
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
@@ -78,7 +83,8 @@ def _export(
                 input_names=list(inputs),
                 output_names=[output],
                 dynamic_axes={
-                    name: {0: "batch", 1: "pairs"} if name in pairs else {0: "batch"} for name in (*inputs, output)
+                    name: {0: "batch", 1: second[name]} if name in second else {0: "batch"}
+                    for name in (*inputs, output)
                 },
                 opset_version=OPSET,
                 dynamo=False,

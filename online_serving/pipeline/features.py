@@ -15,9 +15,9 @@ from feature_store.definitions import (
     ranker_features,
     token_ids,
 )
+from online_serving.people import Events
 from online_serving.pipeline.request import Request, UserFeatures
 from online_serving.snapshot import Snapshot
-from streaming.bandit.diag_linucb import context
 
 
 class EncodedUser(NamedTuple):
@@ -42,14 +42,10 @@ def encode_user(snapshot: Snapshot, user: UserFeatures, request: Request) -> Enc
     positions = snapshot.positions(event.item for event in read)
     liked = np.array([event.positive for event in read], dtype=np.bool_)
     profile = _merged(user.profile, request.context)
-    history = np.zeros((1, length, manifest.dimensions), dtype=np.float32)
-    kinds, gaps = np.zeros((1, length), dtype=np.int64), np.zeros((1, length), dtype=np.int64)
-    history[0, : len(read)] = snapshot.vectors[positions]
-    kinds[0, : len(read)] = [kind_id(event.kind) for event in read]
-    gaps[0, : len(read)] = gap_buckets(np.array([event.time for event in read], dtype=np.int64))
-    count = np.array([len(read)], dtype=np.int64)
-    vector = snapshot.towers.user_vectors(history, kinds, gaps, count, token_ids(profile, USER_TOKENS)[None])[0]
-    clusters, weights = context(vector, snapshot.centroids, manifest.active_clusters, manifest.context_temperature)
+    kinds = np.array([kind_id(event.kind) for event in read], dtype=np.int64)
+    gaps = gap_buckets(np.array([event.time for event in read], dtype=np.int64))
+    events_read = Events(positions, kinds, gaps)
+    vector, clusters, weights = snapshot.people.encode(snapshot.vectors, events_read, token_ids(profile, USER_TOKENS))
     age = 0 if request.time is None else request.time - manifest.created
     return EncodedUser(vector, events, positions[liked][::-1], profile, clusters, weights, age)
 

@@ -106,8 +106,34 @@ def test_onnx_equals_pytorch(trained: Trained, settings: TrainingSettings, tmp_p
         probabilities = trained.ranker.ranker(features).numpy()
     served = towers.user_vectors(history.numpy(), kinds.numpy(), gaps.numpy(), count.numpy(), tokens.numpy())
     assert served == pytest.approx(users, abs=1e-5)
+    for row, read in enumerate(count.tolist()):  # alone, and as short as it is
+        alone, events = slice(row, row + 1), slice(max(read, 1))
+        own = history[alone, events].clone()
+        own[:, read:] = 0
+        one = towers.user_vectors(
+            own.numpy(), kinds[alone, events].numpy(), gaps[alone, events].numpy(), count[alone].numpy(),
+            tokens[alone].numpy(),
+        )  # fmt: skip
+        assert one[0] == pytest.approx(users[row], abs=1e-5)
     assert towers.item_vectors(ids.numpy(), content.numpy()) == pytest.approx(items, abs=1e-5)
     assert towers.predict(features.numpy()) == pytest.approx(probabilities, abs=1e-5)
+
+
+def test_the_last_block_for_one_place_is_that_place_of_all(settings: TrainingSettings) -> None:
+    random = torch.Generator().manual_seed(0)
+    tower = TwoTower(np.zeros((1, ITEM_TOKENS), np.int64), settings).user_tower.eval()
+    length, d = settings.history_length, settings.dimensions
+    count = torch.arange(length + 1)
+    history = torch.randn(len(count), length, d, generator=random)
+    kinds = torch.randint(0, KIND_BUCKETS + 1, (len(count), length), generator=random)
+    gaps = torch.randint(0, GAP_BUCKETS, (len(count), length), generator=random)
+    tokens = torch.randint(0, 100, (len(count), USER_TOKENS), generator=random)
+    with torch.no_grad():
+        for parameter in tower.parameters():  # far from the small numbers that training begins with
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=random))
+        states = tower.states(history, kinds, gaps, tokens)
+        users = tower(history, kinds, gaps, count, tokens)
+    torch.testing.assert_close(users, states[torch.arange(len(count)), count], rtol=1e-4, atol=1e-5)
 
 
 def test_calibration_travels_into_the_exported_ranker(settings: TrainingSettings, tmp_path: Path) -> None:
