@@ -49,7 +49,8 @@ class PairScorer(nn.Module):
         """(B, P) logits. triggers (B, TRIGGERS, d) vectors, the first length (B,) >= 1 of them count; user (B, d);
         trigger (B, P) places among the triggers; target (B, P, d) vectors; cross (B, P, CROSS)."""
         batch, pairs = trigger.shape
-        chosen = triggers.gather(1, trigger.unsqueeze(2).expand(-1, -1, triggers.shape[2]))
+        first = TRIGGERS * torch.arange(batch, device=trigger.device).unsqueeze(1)
+        chosen = triggers.flatten(0, 1)[first + trigger]  # whole rows: gather looks at every number by itself
         numbers = self.numbers(chosen, user, target, cross)
         query = self.query(torch.cat([chosen, target, numbers], dim=2))
         past = torch.arange(TRIGGERS, device=length.device) >= length.unsqueeze(1)  # beyond the last trigger
@@ -67,7 +68,7 @@ class PairScorer(nn.Module):
         self, chosen: torch.Tensor, user: torch.Tensor, target: torch.Tensor, cross: torch.Tensor
     ) -> torch.Tensor:
         """(B, P, NUMBERS) standardised numbers of the pairs; chosen (B, P, d): their triggers' vectors."""
-        affinity, similarity = (target * user.unsqueeze(1)).sum(2), (target * chosen).sum(2)
+        affinity, similarity = (target @ user.unsqueeze(2)).squeeze(2), (target * chosen).sum(2)
         raw = torch.cat([cross, affinity.unsqueeze(2), similarity.unsqueeze(2)], dim=2)
         return (raw - self.mean) / self.deviation
 
