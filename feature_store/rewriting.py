@@ -8,7 +8,7 @@ reader.
 import contextlib
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -26,11 +26,21 @@ class Rewrite:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._folder = _folder(home)
-        self._replaced: list[str] = []  # by the number of the draft; relative to home
+        self._replaced: list[str | tuple[str, list[str]]] = []  # by the number of the draft; relative to home
 
     def draft(self, path: Path) -> Path:
         """Where to write what is to replace the file."""
-        self._replaced.append(path.relative_to(self._home).as_posix())
+        return self._draft(self._name(path))
+
+    def draft_of_many(self, path: Path, replaced: Collection[Path]) -> Path:
+        """Where to write a new file that is to replace others."""
+        return self._draft((self._name(path), [self._name(old) for old in replaced]))
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._home).as_posix()
+
+    def _draft(self, replaced: str | tuple[str, list[str]]) -> Path:
+        self._replaced.append(replaced)
         return self._folder / str(len(self._replaced) - 1)
 
     def __len__(self) -> int:
@@ -95,15 +105,20 @@ def reading(home: Path) -> Iterator[None]:
 
 
 def _complete(home: Path) -> None:
-    """Moves each new file into its place. A file that is gone by now stays gone."""
+    """Moves each new file into its place. A file that is gone by now stays gone; where one file replaces many they go
+    when it is there."""
     if not _is_listed(home):
         return  # somebody else was quicker
     folder = _folder(home)
-    for number, name in enumerate(msgspec.json.decode((folder / _LIST).read_bytes(), type=list[str])):
+    listed = msgspec.json.decode((folder / _LIST).read_bytes(), type=list[str | tuple[str, list[str]]])
+    for number, entry in enumerate(listed):
+        name, old = (entry, []) if isinstance(entry, str) else entry
         draft, path = folder / str(number), home / name
-        if draft.exists() and path.exists():
+        if draft.exists() and (old or path.exists()):
             draft.replace(path)
             to_disk(path.parent)
+        for replaced in old:
+            (home / replaced).unlink(missing_ok=True)
     shutil.rmtree(folder)
 
 

@@ -19,6 +19,7 @@ from infra.commands import (
     experiment,
     features,
     gc,
+    lake,
     learning,
     online,
     processes,
@@ -47,7 +48,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for module in (
-    *(demo, stack, data, training, release, replay, gc, online, experiment, learning, state, features, users),
+    *(demo, stack, data, lake, training, release, replay, gc, online, experiment, learning, state, features, users),
     *(deadletter, bench, doctor, settings, processes),
 ):
     module.register(app)

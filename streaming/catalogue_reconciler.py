@@ -3,15 +3,15 @@
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import redis
 
 from feature_store.catalogue_writes import ItemChange
 from feature_store.contracts.columns import CATALOGUE
 from feature_store.contracts.errors import Unavailable
 from feature_store.online.store import OnlineStore
+from feature_store.rewriting import reading
 from streaming.health import Health, Part
-from streaming.lake_files import files, partition_folder
+from streaming.lake_files import files, partition_folder, read
 from streaming.lake_rows import CATALOGUE_TOPIC, change_of
 
 PART = Part("catalogue in Redis", 0)
@@ -23,7 +23,7 @@ class CatalogueReconciler:
     has it already, and nothing changes."""
 
     def __init__(self, lake: Path, online: OnlineStore, health: Health) -> None:
-        self._directory = lake / CATALOGUE_TOPIC.source
+        self._lake = lake
         self._online = online
         self._health = health
 
@@ -46,11 +46,10 @@ class CatalogueReconciler:
         if done >= end:
             return
         deadline = time.monotonic() + _STEP_SECONDS
-        for _, file_end, path in files(partition_folder(self._directory, log_id, 0)):
-            if file_end > done:
-                rows = pq.read_table(path, schema=CATALOGUE).to_pylist()
-                self._online.catalogue.reconcile(
-                    log_id, [ItemChange(row["offset"], *change_of(row)) for row in rows], file_end
-                )
+        with reading(self._lake.parent):
+            for _, file_end, path in files(partition_folder(self._lake / CATALOGUE_TOPIC.source, log_id, 0), done):
+                rows = read(path, CATALOGUE).to_pylist()
+                changes = [ItemChange(row["offset"], *change_of(row)) for row in rows]
+                self._online.catalogue.reconcile(log_id, changes, file_end)
                 if time.monotonic() > deadline:
                     return

@@ -192,6 +192,14 @@ class Reader:
         """Reads the partition from the offset on."""
         self._consumer.seek(TopicPartition(self._topic, partition), offset)
 
+    def begin(self, partition: int) -> int:
+        """The first offset that the log still holds. Raises Unavailable if the cluster does not say."""
+        place = TopicPartition(self._topic, partition)
+        try:
+            return int(self._consumer.beginning_offsets([place])[place])
+        except KafkaError as error:
+            raise Unavailable(f"Kafka does not say where partition {partition} begins: {error}.") from None
+
     def lag(self, partition: int) -> int:
         """Records not read yet, as of the last fetch; 0 before the first."""
         place = TopicPartition(self._topic, partition)

@@ -8,7 +8,7 @@ from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.events import Event
 from streaming.admission import events_of
 from streaming.kafka import Log, Reader
-from streaming.sink import coverage, read_events
+from streaming.lake_events import coverage, read_events
 
 _SILENCE_POLLS = 50
 _POLL_MS = 200

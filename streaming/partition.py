@@ -18,10 +18,12 @@ from streaming.admission import events_of
 from streaming.dead_letter import Letter, Outbox
 from streaming.fold import Fold
 from streaming.kafka import Appended, Record
+from streaming.lake_events import coverage, read_events
 from streaming.settings import RewardSettings
-from streaming.sink import coverage, read_events
 
 _log = logging.getLogger(__name__)
+
+_LAKE_EVENTS = 20_000  # folded between two commits
 
 EVENTS = Counter("matchloop_updater_events", "Events folded, by outcome", ["outcome"])
 OPEN = Gauge("matchloop_updater_open_decisions", "Decisions whose window has not closed", ["namespace", "partition"])
@@ -61,7 +63,7 @@ class PartitionUpdater:
         """Reads the stored state back, and moves on to the present log if the stored position belongs to another
         one."""
         self._posted.clear()
-        self._letters_of_old_log: list[Letter] = []
+        self._letters_of_lake: list[Letter] = []
         stored = self._state.load(self._namespace.id, self._partition)
         if stored.position is None:
             self._fold = Fold(self._namespace, self._rewards, self._namespace.starts[self._partition])
@@ -77,7 +79,7 @@ class PartitionUpdater:
 
     def fold(self, records: list[Record]) -> list[Letter]:
         """Folds records in memory and returns the dead letters among them. Records below the position are skipped."""
-        letters, self._letters_of_old_log = self._letters_of_old_log, []
+        letters, self._letters_of_lake = self._letters_of_lake, []
         for record in records:
             if record.offset < self._position.offset:
                 continue
@@ -89,6 +91,25 @@ class PartitionUpdater:
             letters += self._dead_letters(self._log_id, record.offset)
             self._position = Position(self._log_id, record.offset + 1)
         return letters
+
+    def fold_lake(self) -> bool:
+        """Folds what the lake holds from the offset on, a part of it at most. Returns whether that led on: for where
+        the log begins later. What the sink has marked as lost is passed over."""
+        if self._position.log != self._log_id:
+            return False
+        with reading(self._lake.parent):
+            reached = coverage(self._lake, self._log_id, self._partition)
+            if reached <= self.offset:
+                return False
+            events = read_events(self._lake, self._log_id, self._partition, self.offset)
+            for count, (offset, event) in enumerate(events):
+                if count >= _LAKE_EVENTS and offset >= self._position.offset:
+                    return True
+                self._fold.apply([event])
+                self._letters_of_lake += self._dead_letters(self._log_id, offset)
+                self._position = Position(self._log_id, offset + 1)
+            self._position = Position(self._log_id, reached)
+        return True
 
     def post(self, letters: Collection[Letter], outbox: Outbox) -> None:
         """Sends dead letters. Nothing is committed until the log has them; folding may go on meanwhile."""
@@ -145,7 +166,7 @@ class PartitionUpdater:
         with reading(self._lake.parent):
             for offset, event in read_events(self._lake, old.log, self._partition, old.offset):
                 self._fold.apply([event])
-                self._letters_of_old_log += self._dead_letters(old.log, offset)
+                self._letters_of_lake += self._dead_letters(old.log, offset)
         self._logs = [*self._logs, str(Position(old.log, end))]
         self._position = Position(self._log_id, 0)
         _log.warning(

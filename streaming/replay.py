@@ -11,9 +11,9 @@ from feature_store.bandit_state import BanditStore, Position
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import ITEM, Rows, Sums
 from streaming.fold import Fold
+from streaming.lake_events import coverage
 from streaming.log_reader import LogReader
 from streaming.settings import RewardSettings
-from streaming.sink import coverage
 
 
 class ReplayCheck(NamedTuple):

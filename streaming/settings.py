@@ -43,9 +43,25 @@ class LakeSettings(BaseModel):
 
     model_config = _strict
 
-    flush_seconds: float = Field(default=5.0, gt=0, description="While events arrive, a file is written this often.")
+    flush_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="While events arrive, a file is written this often; at once where a command waits for the lake.",
+    )
     flush_events: int = Field(
         default=20_000, ge=1, description="A file is also written whenever this many events are waiting."
+    )
+    file_mb: int = Field(
+        default=64, ge=1, description="Size from which a file is left as it is. Smaller neighbours become one file."
+    )
+    compact_hours: float = Field(
+        default=1.0, gt=0, description="The sink has small files replaced by larger ones this often."
+    )
+    keep_days: float | None = Field(
+        default=None,
+        ge=1,
+        description="Events older than this are removed, once no namespace needs them; empty: all are kept. "
+        "Models are trained on what is kept.",
     )
     forget_within_days: float = Field(
         default=30.0,

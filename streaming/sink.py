@@ -1,8 +1,9 @@
 """The log as Parquet files: events and catalogue changes, each exactly once; and Redis' catalogue, as these say.
 
-A file is named by what it holds, `<start>-<end>.parquet` with end exclusive, is written aside and renamed; the next
-offset is the end of the last file. A sink that died writes the same file again, or goes on behind it. Records that hold
-nothing readable are left out, and go to the dead-letter topic.
+A file is named by what it holds (lake_files.py), and gets its name once it is on the disk; the next offset is the end
+of the last file. A sink that died writes the same file again, or goes on behind it. A partition in which only ticks
+arrive gets no files: its ticks lie beside them. Records that hold nothing readable are left out, and go to the
+dead-letter topic. What the log itself does not hold any more is marked as lost, so that readers know of it.
 """
 
 import contextlib
@@ -17,21 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prometheus_client import Gauge
 
 from feature_store.contracts.clock import Clock
-from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
-from feature_store.contracts.events import Event, Tick, encode
+from feature_store.contracts.events import Tick, encode
+from feature_store.durable import publish, to_disk, write_file
 from feature_store.online.store import OnlineStore
+from streaming import lake_files
 from streaming.catalogue_reconciler import CatalogueReconciler
 from streaming.dead_letter import Letter, Outbox
 from streaming.health import Health, Part
 from streaming.kafka import Appended, Log, PartitionsLost, Reader, Record, Writer
-from streaming.lake_files import covered, files, partition_folder
-from streaming.lake_rows import CATALOGUE_TOPIC, EVENT_TOPIC, Topic, event_of
+from streaming.lake_events import coverage
+from streaming.lake_files import HELD, LOST, Ticks, partition_folder
+from streaming.lake_rows import CATALOGUE_TOPIC, EVENT_TOPIC, Topic
 from streaming.settings import KafkaSettings, LakeSettings
 
 _log = logging.getLogger(__name__)
@@ -43,10 +45,16 @@ _LOOK_SECONDS = 0.1
 _FETCH_WAIT_MS = 500
 _MAX_RECORDS = 1000
 _PACE_SECONDS = 0.5  # between two looks that leave nothing unread: nobody waits for what is not in a file yet
+_MANY_TICKS = 5_000  # seven hours of them, at one in five seconds
+_WANTED = ".wanted"  # whoever touches it wants all that was read in the lake
 
 
 LAG = Gauge("matchloop_sink_lag_records", "Records of the log not read yet", ["topic", "partition"])
-WRITTEN = Gauge("matchloop_sink_last_file_timestamp_seconds", "When a file was last written", ["topic", "partition"])
+WRITTEN = Gauge(
+    "matchloop_sink_last_write_timestamp_seconds", "When a file or ticks were last written", ["topic", "partition"]
+)
+FILES = Gauge("matchloop_lake_files", "Files of a partition in the lake", ["topic", "partition"])
+DAMAGED = Gauge("matchloop_lake_damaged", "1: the files have a hole or an overlap", ["topic", "partition"])
 STEPPED = Gauge("matchloop_sink_last_step_timestamp_seconds", "When the sink last got through its work")
 QUARANTINED = Gauge(
     "matchloop_sink_quarantined", "1: set aside because it failed, and tried again", ["topic", "partition"]
@@ -81,9 +89,11 @@ def run(
             TopicSink(log, bootstrap, kafka.catalogue_topic, lake, CATALOGUE_TOPIC, settings, outbox, health),
         ]
         reconciler = CatalogueReconciler(lake, online, health)
+        wanted = _wanted_at(lake)
         try:
             while not stop.is_set():
-                read = [sink.step(clock.now_ms(), _POLL_MS // len(sinks)) for sink in sinks]
+                asked, wanted = wanted, _wanted_at(lake)
+                read = [sink.step(clock.now_ms(), _POLL_MS // len(sinks), asked != wanted) for sink in sinks]
                 reconciler.step(*catalogue.stored(0))
                 health.step()
                 if max(read) < _MAX_RECORDS:
@@ -104,8 +114,13 @@ class PartitionSink:
         self._kind = kind
         self._log_id = log_id
         self._outbox = outbox
-        self._start = self.next = covered(self._folder)
+        self._start = self.next = _sound_end(self._folder)
         self._rows: list[dict[str, Any]] = []
+        ticks = lake_files.read_ticks(self._folder)
+        if ticks is not None and ticks.start <= self._start < ticks.end:
+            self._rows = [_tick_row(*tick) for tick in ticks.ticks if tick[0] >= self._start]
+            self.next = ticks.end
+        self._written = self.next
         self._posted: list[Future[Appended]] = []
 
     @property
@@ -127,21 +142,51 @@ class PartitionSink:
         self.next = record.offset + 1
 
     def flush(self, patient: bool = False) -> bool:
-        """Writes what waits to a file, and returns whether it did. Dead letters must have arrived: if it is patient it
-        waits for them. Raises Unavailable if the log does not take one."""
-        if self.next == self._start or not (patient or all(letter.done() for letter in self._posted)):
+        """Writes what waits, and returns whether it did. Dead letters must have arrived: if it is patient it waits for
+        them. Raises Unavailable if the log does not take one."""
+        if self.next == self._written or not (patient or all(letter.done() for letter in self._posted)):
             return False
         for letter in self._posted:
             letter.result()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._posted = []
+        self._make_folder()
+        ticks = [(row["offset"], row["position"], row["time"]) for row in self._rows if row.get("kind") == "tick"]
+        if self._kind is EVENT_TOPIC and len(ticks) == len(self._rows) < _MANY_TICKS:
+            lake_files.write_ticks(self._folder, Ticks(self._start, self.next, ticks))
+        else:
+            self._write_file()
+        self._written = self.next
+        return True
+
+    def skip_to(self, offset: int) -> None:
+        """Writes what waits, and marks what lies between it and the offset as lost."""
+        self.flush(patient=True)
+        if self.next > self._start:  # ticks
+            self._write_file()
+        self._make_folder()
+        write_file(self._folder / f"{self._start}-{offset}{LOST}", b"")
+        self._start = self.next = self._written = offset
+
+    def _write_file(self) -> None:
         draft = self._folder / f".{self._start}-{self.next}.{os.getpid()}"
         try:
             pq.write_table(pa.Table.from_pylist(self._rows, self._kind.schema), draft, compression="zstd")
-            draft.rename(self._folder / f"{self._start}-{self.next}.parquet")
+            publish(draft, self._folder / f"{self._start}-{self.next}{HELD}")
         finally:
             draft.unlink(missing_ok=True)
-        self._start, self._rows, self._posted = self.next, [], []
-        return True
+        self._start, self._rows = self.next, []
+
+    def measure(self, topic: str, number: int) -> None:
+        """Says how many files there are, and whether they fit together."""
+        chain, flaws = lake_files.fitted(self._folder)
+        FILES.labels(topic, str(number)).set(len(chain))
+        DAMAGED.labels(topic, str(number)).set(bool(flaws))
+
+    def _make_folder(self) -> None:
+        if not self._folder.is_dir():
+            self._folder.mkdir(parents=True)
+            for made in (self._folder, *self._folder.parents[:3]):
+                to_disk(made)
 
     def _letter(self, record: Record, reason: str) -> Letter:
         return Letter(
@@ -182,16 +227,17 @@ class TopicSink:
         self._log_id, self._count = log.log_id(topic), log.partitions(topic)
         self._reader = Reader(bootstrap, topic, {}, _FETCH_WAIT_MS)
 
-    def step(self, now_ms: int, wait_ms: int) -> int:
-        """Reads what has come, and writes files when it is time. Returns the number of records read."""
+    def step(self, now_ms: int, wait_ms: int, wanted: bool) -> int:
+        """Reads what has come, and writes files when it is time, or somebody wants them. Returns the number of records
+        read."""
         if any(part.of == self._topic for part in self._health.due()):
             self._look_at_log()
         self._assign()
         read = self._read(wait_ms)
         due = now_ms - self._flushed_at >= self._settings.flush_seconds * 1000
         full = any(partition.waiting >= self._settings.flush_events for partition in self._partitions.values())
-        written = self._flush() if due or full else set()
-        if due or full:
+        written = self._flush() if due or full or wanted else set()
+        if due or full or wanted:
             self._flushed_at = now_ms
         for number in self._partitions:
             self._health.worked(self._part(number), number in written)
@@ -259,6 +305,7 @@ class TopicSink:
             with self._setting_aside([number]):
                 if self._partitions[number].flush(patient):
                     written.add(number)
+                    self._partitions[number].measure(self._topic, number)
                     WRITTEN.labels(self._topic, str(number)).set_to_current_time()
         if self._partitions.keys() != before:
             self._read_on()
@@ -271,10 +318,16 @@ class TopicSink:
             yield
         except PartitionsLost as error:
             for number in error.partitions:
-                if partition := self._partitions.get(number):  # what was read may not be there any more
-                    with contextlib.suppress(MatchLoopError, OSError):
-                        partition.flush(patient=True)
+                try:
+                    if self._partitions[number].next < (begin := self._reader.begin(number)):
+                        _log.error("topic %s holds partition %d from offset %d on only", self._topic, number, begin)
+                        self._partitions[number].skip_to(begin)
+                        continue
+                    self._partitions[number].flush(patient=True)  # what was read may not be there any more
+                except (MatchLoopError, OSError):
+                    pass
                 self._set_aside(number, error)
+            self._read_on()
         except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions go on
             for number in list(numbers):
                 self._set_aside(number, error)
@@ -288,11 +341,6 @@ class TopicSink:
 
     def _part(self, number: int) -> Part:
         return Part(self._topic, number)
-
-
-def coverage(lake: Path, log_id: str, partition: int) -> int:
-    """The first offset of the events topic that the lake does not hold."""
-    return covered(partition_folder(lake / "events", log_id, partition))
 
 
 def drain(log: Log, lake: Path, clock: Clock, patience_seconds: float = _DRAIN_SECONDS) -> list[int]:
@@ -312,30 +360,31 @@ def drain(log: Log, lake: Path, clock: Clock, patience_seconds: float = _DRAIN_S
                 f"The lake {lake} does not hold partitions {sorted(behind)} up to their offsets "
                 f"{list(behind.values())}, and has not grown for {patience_seconds:.0f} s. Is the sink running?"
             )
+        with contextlib.suppress(FileNotFoundError):  # no sink has ever worked on it
+            (lake / _WANTED).touch()
         time.sleep(_LOOK_SECONDS)
 
 
-def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator[tuple[int, Event]]:
-    """(offset, event) of a partition from the offset on, in log order, exactly as they were in the log."""
-    for file_start, file_end, path in files(partition_folder(lake / "events", log_id, partition)):
-        if file_end > start:
-            rows = pq.read_table(path, schema=EVENTS).to_pylist()
-            for row in rows:
-                if row["offset"] >= max(start, file_start):
-                    yield row["offset"], event_of(row)
+def _tick_row(offset: int, position: int, time_ms: int) -> dict[str, Any]:
+    return {"offset": offset, "position": position, "kind": "tick", "time": time_ms}
 
 
-def learning_at(lake: Path, log_id: str, partition: int, offset: int) -> bool:
-    """Whether the bandit learns from the offset of the partition on: what the last switch before it said."""
-    for start, _, path in reversed(files(partition_folder(lake / "events", log_id, partition))):
-        if start < offset:
-            switches = pq.read_table(path, columns=["offset", "learning"]).filter(
-                pc.field("learning").is_valid() & (pc.field("offset") < offset)
-            )
-            said = switches["learning"]
-            if len(said):
-                return bool(said[-1].as_py())
-    return True
+def _sound_end(folder: Path) -> int:
+    """Where the files of a partition end. Torn ones at the end, which a power failure can leave, are put aside and
+    written again."""
+    while (found := lake_files.all_stretches(folder)) and (last := max(found, key=lambda one: one.end)).held:
+        if not lake_files.is_torn(last.path):
+            return last.end
+        _log.error("%s is torn, and is written again", last.path)
+        last.path.rename(last.path.with_suffix(".torn"))
+    return max((stretch.end for stretch in found), default=0)
+
+
+def _wanted_at(lake: Path) -> int:
+    """When somebody last wanted all that was read in the lake; ns, 0: nobody ever did."""
+    with contextlib.suppress(FileNotFoundError):
+        return (lake / _WANTED).stat().st_mtime_ns
+    return 0
 
 
 @contextlib.contextmanager

@@ -121,11 +121,22 @@ class NamespaceUpdater:
         try:
             return self._reader.poll(_POLL_MS, _MAX_RECORDS)
         except PartitionsLost as error:
-            self._set_aside(error.partitions, error)
+            for number in error.partitions:
+                self._fold_lake(number, error)
         except Unavailable as error:
             self._set_aside(list(self._partitions), error)
         self._read_on()
         return []
+
+    def _fold_lake(self, number: int, error: Exception) -> None:
+        """Goes on with the lake where the log does not reach back as far."""
+        try:
+            if self._partitions[number].fold_lake():
+                _log.warning("%s partition %d goes on with the lake: %s", self._namespace.id, number, error)
+                return
+        except (MatchLoopError, OSError) as unread:
+            error = unread
+        self._set_aside([number], error)
 
     def _advance(self, number: int, records: list[Record], outbox: Outbox, online: OnlineStore) -> bool:
         """Folds the records of a partition and commits. Returns whether something was written."""

@@ -27,6 +27,10 @@ class LogMismatch(MatchLoopError):
     """Stored offsets belong to another log, or to another number of partitions, than the broker shows."""
 
 
+class LakeDamaged(MatchLoopError):
+    """The lake does not hold a range of the log, holds it twice, or in a file that cannot be read."""
+
+
 class Fenced(MatchLoopError):
     """Another writer has moved this partition on: what was about to be committed is stale and was not written."""
 

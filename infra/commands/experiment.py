@@ -40,13 +40,15 @@ def plan(
 
     Example: `matchloop experiment plan wider.toml`
     """
+    from feature_store.rewriting import reading
     from infra.experiment_file import read_plan
     from offline_training.experiment.outcomes import everybody
     from offline_training.experiment.planning import power as needed
 
     settings, planned = options(context).settings(), read_plan(file)
     now = int(time.time() * 1000)
-    past = everybody(settings.home / "lake", _logs(settings), now - int(days * _DAY_MS), settings.rewards)
+    with reading(settings.home):
+        past = everybody(settings.home / "lake", _logs(settings), now - int(days * _DAY_MS), settings.rewards)
     found = needed(planned, past, power)
     words = (
         f"{found.metric} is {found.value:.4g}. To find a change of {found.minimum_effect:.1%} with a chance of "
@@ -185,6 +187,7 @@ def report(
     from feature_store.contracts.experiments import Status
     from feature_store.durable import write_file
     from feature_store.online.store import OnlineStore
+    from feature_store.rewriting import reading
     from infra.connections import redis_client
     from offline_training.experiment.analysis import analyse
     from offline_training.experiment.outcomes import outcomes
@@ -195,7 +198,8 @@ def report(
     while True:
         with redis_client(settings) as client:
             found = OnlineStore(client, settings.redis).experiments.read().named(name)
-        made = analyse(found, outcomes(settings.home / "lake", _logs(settings), found, settings.rewards))
+        with reading(settings.home):
+            made = analyse(found, outcomes(settings.home / "lake", _logs(settings), found, settings.rewards))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, page(made).encode())
         show(made, f"{_in_words(made)}\n\nPage: {path}\n{_tracked(settings, found, made)}", as_json)

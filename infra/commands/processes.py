@@ -84,23 +84,34 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
 def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     """Write the log to the Parquet lake, and the catalogue from there to Redis, until stopped.
 
+    Small files become larger ones every lake.compact_hours.
+
     Example: `matchloop sink --metrics-port 9102`
     """
     from feature_store.contracts.clock import SystemClock
     from feature_store.online.store import OnlineStore
     from infra.connections import kafka_bootstrap, unchecked_redis_client
+    from infra.upkeep import keep_compact
     from streaming.kafka import Log
     from streaming.sink import new_health, run
 
     log_to_stderr("info")
-    settings = options(context).connected_settings()
+    given = options(context)
+    settings = given.connected_settings()
     bootstrap, stop, health = kafka_bootstrap(settings), _stop_on_signal(), new_health()
     Log(settings.kafka, bootstrap).create_topics()
     _serve_metrics(settings, metrics_port, health)
+    every = settings.lake.compact_hours * 3600
+    upkeep = threading.Thread(target=keep_compact, args=(every, given.config, stop), name="lake-upkeep")
+    upkeep.start()
     # Not a retry: while Redis is away the lake is written all the same, and the sink comes back to it.
     with contextlib.closing(unchecked_redis_client(settings, retries=0)) as client:
         online = OnlineStore(client, settings.redis)
-        run(settings.kafka, bootstrap, settings.home / "lake", online, settings.lake, SystemClock(), stop, health)
+        try:
+            run(settings.kafka, bootstrap, settings.home / "lake", online, settings.lake, SystemClock(), stop, health)
+        finally:
+            stop.set()
+            upkeep.join()
 
 
 def schedule(

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from streaming.lake_files import covered, files
+from feature_store.rewriting import reading
+from streaming.lake_files import covered, files, read
 
 
 class Feedback:
@@ -22,12 +22,13 @@ class Feedback:
     def since(self, mark: dict[str, int]) -> int:
         """How many events of feedback have come since then."""
         total, seen = 0, {}
-        for folder in self._folders():
-            begin = mark.get(str(folder.relative_to(self._events)), 0)
-            for _, end, path in files(folder):
-                if end > begin:
-                    seen[path, begin] = self._counts.get((path, begin)) or _count(path, begin)
-                    total += seen[path, begin]
+        with reading(self._events.parent.parent):
+            for folder in self._folders():
+                begin = mark.get(str(folder.relative_to(self._events)), 0)
+                for _, end, path in files(folder):
+                    if end > begin:
+                        seen[path, begin] = self._counts.get((path, begin)) or _count(path, begin)
+                        total += seen[path, begin]
         self._counts = seen
         return total
 
@@ -36,6 +37,6 @@ class Feedback:
 
 
 def _count(path: Path, begin: int) -> int:
-    rows = pq.read_table(path, columns=["kind", "offset"])
+    rows = read(path, columns=["kind", "offset"])
     counts = pc.and_(pc.equal(rows["kind"], "feedback"), pc.greater_equal(rows["offset"], begin))
     return int(pc.sum(counts).as_py() or 0)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from feature_store.arrays import Int64
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.identity import MASKED, Keyring
-from offline_training.data.lake import parquet_files
+from streaming.lake_files import partition_folders, read_all
 
 if TYPE_CHECKING:  # `doctor` looks for erasures on hosts that only serve, which have no pandas
     from offline_training.data.checks import Verdict
@@ -37,11 +37,9 @@ class Pending(NamedTuple):
 def pending_erasures(lake: Path) -> list[Pending]:
     """The erasures in the log that the lake has not been rewritten for."""
     found = []
-    for folder in sorted((lake / "events").glob("log=*/partition=*")):
-        log, partition = folder.parent.name.removeprefix("log="), int(folder.name.removeprefix("partition="))
-        events = ds.dataset(parquet_files(folder), schema=EVENTS, format="parquet")
+    for log, partition, folder in partition_folders(lake, "events"):
         erasures = (ds.field("kind") == "erasure") & ~pc.starts_with(ds.field("user"), MASKED)
-        rows = events.to_table(["user", "time", "offset"], filter=erasures).to_pylist()
+        rows = read_all(folder, EVENTS, ["user", "time", "offset"], erasures).to_pylist()
         found += [Pending(row["user"], row["time"], log, partition, row["offset"]) for row in rows]
     return found
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.columns import INTERACTIONS
 from feature_store.contracts.errors import InvalidInput
+from streaming.lake_files import files, partition_folders, read
 
 _attributes = msgspec.json.Decoder(dict[str, str | int | float | bool])
 
@@ -86,7 +87,8 @@ def read_catalogue(lake: Path, exclude: frozenset[str] = frozenset()) -> dict[st
 def catalogue_changes(lake: Path) -> tuple[list[Item], list[CatalogueChange]]:
     """The items as they were imported, and what was changed of the catalogue since, in order."""
     imported = [_item(row) for file in parquet_files(lake / "items") for row in pq.read_table(file).to_pylist()]
-    rows = [row for file in parquet_files(lake / "catalogue") for row in pq.ParquetFile(file).read().to_pylist()]
+    held = (stretch for *_, folder in partition_folders(lake, "catalogue") for stretch in files(folder))
+    rows = [row for stretch in held for row in read(stretch.path).to_pylist()]
     rows.sort(key=lambda row: (row["time"], row["offset"]))
     return imported, [CatalogueChange(row["time"], row["item"], None if row["deleted"] else _item(row)) for row in rows]
 

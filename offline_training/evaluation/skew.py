@@ -32,8 +32,8 @@ from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
 from streaming.fold import Fold
+from streaming.lake_events import first_held, read_events
 from streaming.settings import RewardSettings
-from streaming.sink import read_events
 
 TOLERANCE = 1e-5  # between one candidate at a time and many at once, in single precision
 _READ_MS = (
@@ -158,7 +158,7 @@ def _read_log(lake: Path, rewards: RewardSettings, limit: int) -> tuple[dict[str
     read = 0
     for number, (log, partition) in enumerate(_partitions(lake)):
         fold = folds.setdefault(partition, _history_fold(rewards))
-        for offset, event in read_events(lake, log, partition, 0):
+        for offset, event in read_events(lake, log, partition, first_held(lake, log, partition)):
             if getattr(event, "user", "").startswith(MASKED):
                 continue  # what it was made with is gone
             place = _LogPlace(number, offset)
@@ -182,7 +182,7 @@ def _partitions(lake: Path) -> Iterator[tuple[str, int]]:
     partitions: dict[str, list[int]] = {}
     for folder in (lake / "events").glob("log=*/partition=*"):
         log, partition = folder.parent.name.removeprefix("log="), int(folder.name.removeprefix("partition="))
-        _, first = next(read_events(lake, log, partition, 0), (0, None))
+        _, first = next(read_events(lake, log, partition, first_held(lake, log, partition)), (0, None))
         if first is not None:
             time = getattr(first, "received", None) or first.time
             began[log] = min(began.get(log, time), time)

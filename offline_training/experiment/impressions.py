@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feature_store.arrays import Bool
@@ -18,7 +17,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import MAX_VALUE
 from feature_store.definitions import HistoryEvent
 from streaming.bandit.rewards import reward
-from streaming.lake_files import files
+from streaming.lake_files import files, read
 from streaming.settings import VIEW, RewardSettings
 
 _DECISION = [
@@ -126,9 +125,9 @@ def _read(
     """Decisions that were not withdrawn, and feedback, of one partition from an offset on, each in log order."""
     columns = list(dict.fromkeys(["kind", "offset", "position", *of_decisions, *_FEEDBACK]))
     schema = pa.schema([EVENTS.field(name) for name in columns])
-    paths = [path for _, end, path in files(partition) if end > start]
-    read = [pq.read_table(path, columns=columns, partitioning=None) for path in paths]
-    table = pa.concat_tables([schema.empty_table(), *read]).filter(pc.field("offset") >= start)
+    paths = [stretch.path for stretch in files(partition, start)]
+    held = [read(path, columns=columns) for path in paths]
+    table = pa.concat_tables([schema.empty_table(), *held]).filter(pc.field("offset") >= start)
     table = table.sort_by([("offset", "ascending"), ("position", "ascending")])
     kinds = table["kind"]
     withdrawn = table.filter(pc.equal(kinds, "withdrawal"))["decision"]

@@ -20,7 +20,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import MAX_VALUE
 from feature_store.contracts.experiments import Experiment, label_pattern
 from feature_store.definitions import DAY_MS
-from offline_training.data.lake import parquet_files
+from streaming.lake_files import read_all
 from streaming.settings import VIEW, Aggregation, RewardSettings
 
 SKEW_MS = 5 * 60_000  # servers' clocks may differ from the one that started the experiment by so much
@@ -248,7 +248,7 @@ def _events(folder: Path, since: int) -> tuple[pa.Table, pa.Table]:
         | ((kind == "decision") & (ds.field("time") >= since))
         | ((kind == "feedback") & (ds.field("received") >= since))
     )
-    table = ds.dataset(parquet_files(folder), schema=EVENTS, format="parquet").to_table(_COLUMNS, filter=wanted)
+    table = read_all(folder, EVENTS, _COLUMNS, wanted)
     table = table.sort_by([("offset", "ascending"), ("position", "ascending")])
     kinds = table["kind"]
     withdrawn = table.filter(pc.equal(kinds, "withdrawal"))["decision"]

@@ -27,6 +27,7 @@ from offline_training.data.erasures import CarriedOut, Pending, carried_out_file
 from offline_training.data.lake import parquet_files
 from offline_training.data.staging import staging_folder
 from offline_training.runs.runs import all_sets, discard_interrupted
+from streaming.lake_files import files, read_all
 from streaming.open_decisions import OpenDecision, anonymous, unpack
 
 Row = dict[str, Any]
@@ -112,7 +113,7 @@ class _Forgetting:
         masked = set[str]().union(*map(self._their_decisions, folders))
         keys, decisions = pa.array(self.users), pa.array(masked, pa.string())
         for folder in folders:
-            for path in parquet_files(folder):
+            for path in (stretch.path for stretch in files(folder)):
                 named = pq.read_table(path, columns=["user", "decision"])
                 found = pc.or_(pc.is_in(named["user"], keys), pc.is_in(named["decision"], decisions))
                 if pc.any(found).as_py():
@@ -120,9 +121,8 @@ class _Forgetting:
 
     def _their_decisions(self, folder: Path) -> set[str]:
         log, partition = _log_and_partition(folder)
-        events = ds.dataset(parquet_files(folder), schema=EVENTS, format="parquet")
         decisions = (ds.field("kind") == "decision") & ds.field("user").isin(list(self.users))
-        rows = events.to_table(["id", "user", "time", "offset"], filter=decisions).to_pylist()
+        rows = read_all(folder, EVENTS, ["id", "user", "time", "offset"], decisions).to_pylist()
         return {row["id"] for row in rows if self._is_theirs(row["user"], row["time"], log, partition, row["offset"])}
 
     def _rewrite_file(self, path: Path, folder: Path, found: pa.ChunkedArray, masked: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from offline_training.runs.run import Run
 from offline_training.runs.runs import SETS
 from online_serving.release_files import read_graph
 from online_serving.snapshot import Snapshot
-from streaming.sink import coverage, learning_at
+from streaming.lake_events import coverage, learning_at
 
 
 def train(job: TrainJob, progress: Progress) -> TrainResult:

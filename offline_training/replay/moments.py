@@ -26,8 +26,8 @@ from online_serving.parameters import Parameters
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Table
 from streaming.fold import Fold
+from streaming.lake_events import first_held, read_events
 from streaming.settings import RewardSettings
-from streaming.sink import read_events
 
 OTHER_LOG = "the state that it was made with began in another log"
 EARLIER = "made before the candidate's release: its training has seen what came of it"
@@ -181,7 +181,8 @@ def logged_decisions(
     again = 0
     for log in logs:
         for folder in sorted((lake / "events" / f"log={log}").glob("partition=*")):
-            for _, event in read_events(lake, log, int(folder.name.removeprefix("partition=")), 0):
+            partition = int(folder.name.removeprefix("partition="))
+            for _, event in read_events(lake, log, partition, first_held(lake, log, partition)):
                 if isinstance(event, Decision) and event.id in outcomes and not event.user.startswith(MASKED):
                     again += event.id in found
                     found.setdefault(event.id, Logged(log, event, outcomes[event.id]))

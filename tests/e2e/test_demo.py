@@ -21,7 +21,7 @@ import pytest
 
 from feature_store.contracts.events import Decision, Withdrawal
 from infra.leash import leashed
-from streaming.sink import read_events
+from streaming.lake_events import read_events
 
 pytestmark = pytest.mark.timeout(3600)  # some 100 s on a quiet machine
 

@@ -19,7 +19,7 @@ from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.events import encode
 from feature_store.online.store import OnlineStore
 from infra.benchmarks.small_release import items
-from streaming import sink
+from streaming import lake_events, sink
 from streaming.catalogue_log import encode_deletion, encode_item
 from streaming.catalogue_reconciler import PART
 from streaming.health import Health
@@ -128,7 +128,7 @@ def test_while_redis_hangs_the_lake_is_written_and_redis_catches_up(made: Instal
             assert sink.QUARANTINED.labels(PART.of, str(PART.partition))._value.get() == 1
             record = encode([decision("ada", 1, ["a"])])
             end = writer.send(made.kafka.events_topic, None, record, 0).result().offset + 1
-            wait_until(lambda: sink.coverage(made.home / "lake", made.log.log_id(), 0) == end)
+            wait_until(lambda: lake_events.coverage(made.home / "lake", made.log.log_id(), 0) == end)
             wait_until(set_aside)
         finally:
             os.kill(redis_server.pid, signal.SIGCONT)

@@ -24,7 +24,7 @@ from feature_store.contracts.identity import Keyring
 from feature_store.online.store import AsyncOnlineStore
 from infra.benchmarks.small_release import items
 from infra.servers import free_port
-from streaming import sink
+from streaming import lake_events, sink
 from streaming.kafka import Appended, Log, Reader, Writer
 from streaming.settings import LakeSettings
 from tests.api_server import SECRET, Installation, running, wait_until
@@ -134,7 +134,7 @@ def wait_until_folded(installation: Installation) -> None:
 
     def stored() -> bool:
         lake = installation.home / "lake"
-        return all(sink.coverage(lake, log_id, partition) >= end for partition, end in enumerate(ends))
+        return all(lake_events.coverage(lake, log_id, partition) >= end for partition, end in enumerate(ends))
 
     wait_until(folded, _PATIENCE_SECONDS)
     wait_until(stored, _PATIENCE_SECONDS)

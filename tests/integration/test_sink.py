@@ -17,7 +17,7 @@ from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.events import encode
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
-from streaming import catalogue_log, dead_letter, sink
+from streaming import catalogue_log, dead_letter, lake_events, sink
 from streaming.kafka import Log, Reader, Writer
 from streaming.settings import KafkaSettings, LakeSettings
 from tests.api_server import wait_until
@@ -56,7 +56,7 @@ def online(redis_url: str) -> Iterator[OnlineStore]:
 
 
 def _covers(lake: Path, log_id: str, offsets: dict[int, int]) -> bool:
-    return all(sink.coverage(lake, log_id, partition) > offset for partition, offset in offsets.items())
+    return all(lake_events.coverage(lake, log_id, partition) > offset for partition, offset in offsets.items())
 
 
 def test_a_sink_that_is_killed_leaves_every_event_once(
@@ -75,7 +75,7 @@ def test_a_sink_that_is_killed_leaves_every_event_once(
             process.kill()
     for partition, offsets in sent.items():
         expected = [offset for offset in offsets for _ in range(2)]
-        assert [offset for offset, _ in sink.read_events(tmp_path, log_id, partition, 0)] == expected
+        assert [offset for offset, _ in lake_events.read_events(tmp_path, log_id, partition, 0)] == expected
         files = sorted((tmp_path / "events" / f"log={log_id}" / f"partition={partition}").glob("[0-9]*.parquet"))
         assert sorted(offset for file in files for offset in pq.read_table(file)["offset"].to_pylist()) == expected
 
@@ -93,13 +93,13 @@ def test_unreadable_records_of_either_topic_become_letters_and_stop_nothing(
     running = threading.Thread(target=sink.run, args=arguments)
     running.start()
     written = tmp_path / "catalogue" / f"log={log.log_id('catalogue')}" / "partition=0" / f"0-{last + 1}.parquet"
-    wait_until(lambda: sink.coverage(tmp_path, log.log_id(), 0) > end and written.exists())
+    wait_until(lambda: lake_events.coverage(tmp_path, log.log_id(), 0) > end and written.exists())
     with pytest.raises(Unavailable, match="Another sink writes to the lake"):
         sink.run(*arguments)
     stop.set()
     running.join()
 
-    *_, (_, event) = sink.read_events(tmp_path, log.log_id(), 0, end)
+    *_, (_, event) = lake_events.read_events(tmp_path, log.log_id(), 0, end)
     assert event == decision("ada", 1, ["a\n\x00:ü" * 2000])
     reader = Reader(broker, "deadletter", {0: 0})
     letters = dead_letter.pending(reader.backlog(), {})
@@ -138,8 +138,8 @@ def test_a_partition_that_cannot_be_written_stops_only_itself_and_recovers(
     finally:
         stop.set()
         running.join()
-    assert [offset for offset, _ in sink.read_events(tmp_path, log_id, 0, 0)] == [ends[0]]
-    assert [offset for offset, _ in sink.read_events(tmp_path, log_id, 1, 0)] == [ends[1], more]
+    assert [offset for offset, _ in lake_events.read_events(tmp_path, log_id, 0, 0)] == [ends[0]]
+    assert [offset for offset, _ in lake_events.read_events(tmp_path, log_id, 1, 0)] == [ends[1], more]
     with contextlib.closing(Reader(broker, "half-dead", {0: 0})) as reader:
         assert [letter.offset for letter in dead_letter.pending(reader.backlog(), {})] == [junk.offset]
 

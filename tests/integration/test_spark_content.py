@@ -101,8 +101,8 @@ def test_the_newest_word_on_an_item_counts_as_in_serving(spark: SparkSession, tm
         change("withheld and changed", 7, 9, "w"),
     ]
     put(f"{log}/0-2.parquet", columns.CATALOGUE, changes)
-    put(f"{log}/3-5.parquet", columns.CATALOGUE, [change("changed", 2, 0, "first"), change("deleted", 3, 3, None)])
-    put(f"{log}/6-7.parquet", columns.CATALOGUE, [change("back", 4, 6, None), change("new", 6, 7, "live")])
+    put(f"{log}/2-5.parquet", columns.CATALOGUE, [change("changed", 2, 0, "first"), change("deleted", 3, 3, None)])
+    put(f"{log}/5-7.parquet", columns.CATALOGUE, [change("back", 4, 6, None), change("new", 6, 7, "live")])
     withheld = frozenset({"withheld", "withheld and changed", "unknown"})
     expected = {
         name: ids_of(item.tokens(), ITEM_TOKENS).tolist() if item else None

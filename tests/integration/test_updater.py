@@ -23,7 +23,7 @@ from feature_store.namespace import Namespace, Start
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS, Sums
-from streaming import dead_letter, sink
+from streaming import dead_letter, lake_events, sink
 from streaming.kafka import Log, Reader, Record, Writer
 from streaming.log_reader import LogReader
 from streaming.partition import PartitionUpdater
@@ -124,7 +124,7 @@ def test_state_equals_replay_also_after_crashes(installation: Installation, wait
         thread.join()
     lake, log = installation.home / "lake", installation.namespace.log
     end = installation.append(*_visits(20, "two"))
-    wait(lambda: all(sink.coverage(lake, log, n) >= end[n] for n in range(2)))
+    wait(lambda: all(lake_events.coverage(lake, log, n) >= end[n] for n in range(2)))
     stop_sink.set()
     sinking.join()
     running = [installation.updater(second)]
@@ -204,7 +204,7 @@ def test_a_record_from_the_future_is_kept_and_closes_nobody_s_window(installatio
     end = installation.append(honest, ahead, feedback(ahead, "c"), feedback(honest, "a"))
     wait(lambda: all(f >= e for f, e in zip(installation.folded(), end, strict=True)))
     lake, log = installation.home / "lake", installation.namespace.log
-    wait(lambda: all(sink.coverage(lake, log, n) >= end[n] for n in range(2)))
+    wait(lambda: all(lake_events.coverage(lake, log, n) >= end[n] for n in range(2)))
     for stop, thread in ((stop_updater, running), (stop_sink, sinking)):
         stop.set()
         thread.join()
@@ -213,7 +213,9 @@ def test_a_record_from_the_future_is_kept_and_closes_nobody_s_window(installatio
     assert [sum(found.get(item)[1] for found in rows) for item in "abc"] == [1, 0, 1]  # b waits for its window
     assert max(state.stream_time for state in states) < now + 600_000
     partition = max(range(2), key=lambda n: end[n])
-    stored = [event for _, event in sink.read_events(lake, log, partition, installation.namespace.offsets[partition])]
+    stored = [
+        event for _, event in lake_events.read_events(lake, log, partition, installation.namespace.offsets[partition])
+    ]
     assert [getattr(event, "id", None) for event in stored] == [honest.id, ahead.id, "e", "e"]
     (lake / "unused").mkdir()
     for source in (lake, lake / "unused"):  # from the lake, and from the broker

@@ -11,12 +11,13 @@ import redis
 from feature_store.bandit_state import BanditStore, Commit, PartitionState, Position
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import Unavailable
-from feature_store.contracts.events import encode
+from feature_store.contracts.events import Event, encode
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS
+from streaming import partition
 from streaming.dead_letter import Letter, Outbox
 from streaming.kafka import Appended, Record, Writer
 from streaming.lake_rows import event_rows
@@ -108,3 +109,50 @@ def test_namespaces_that_fold_the_same_record_send_one_letter() -> None:
     assert len(slow.sent) == 2
     slow.sent[0].set_exception(Unavailable("It was not taken."))
     assert outbox.post(second) is slow.sent[2]
+
+
+def _put(lake: Path, start: int, *records: Record) -> None:
+    folder = lake / "events" / "log=old" / "partition=0"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [row for record in records for row in event_rows(record)]
+    pq.write_table(pa.Table.from_pylist(rows, EVENTS), folder / f"{start}-{start + len(records)}.parquet")
+
+
+def test_where_the_log_begins_later_the_lake_is_folded_as_the_log_would_have_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log holds offsets from 8 on. The lake has 0 to 5, and 6 and 7 are lost."""
+    monkeypatch.setattr(partition, "_LAKE_EVENTS", 3)
+    made = [decision(f"user {n}", NOW + n, ["a", "b"]) for n in range(3)]
+    events: list[list[Event]] = [
+        [made[0], made[1]],
+        [feedback(made[0], "a")],
+        [made[2], feedback(made[1], "b")],
+        [ORPHAN],
+        [made[0]],
+        [],
+    ]
+    records = [Record(0, offset, None, encode(found), NOW) for offset, found in enumerate(events) if found]
+    _put(tmp_path, 0, *records[:3])
+    _put(tmp_path, 3, *records[3:])
+    (tmp_path / "events" / "log=old" / "partition=0" / "5-8.lost").touch()
+    lake, log = (_updater(Memory(None), "old", tmp_path) for _ in range(2))
+
+    offsets, letters = [], []
+    while lake.fold_lake():
+        offsets.append(lake.offset)
+        letters += lake.fold([])
+    assert offsets == [2, 4, 8]  # whole records, of three events at least
+    assert [(letter.offset, letter.event) for letter in letters] == [(3, ORPHAN)]
+    assert letters == log.fold(records)
+    assert lake._fold.outcomes == log._fold.outcomes
+    ours, theirs = lake._fold.sums.rows(), log._fold.sums.rows()
+    assert ours.items == theirs.items
+    assert (ours.values == theirs.values).all()
+    assert lake._fold.start() == log._fold.start()
+
+
+def test_where_neither_lake_nor_log_goes_on_nothing_is_folded(tmp_path: Path) -> None:
+    updater = _updater(Memory(Position("old", 5)), "old", tmp_path)
+    assert not updater.fold_lake()
+    assert updater.offset == 5

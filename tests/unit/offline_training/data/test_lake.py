@@ -52,8 +52,8 @@ def test_the_newest_change_of_the_catalogue_counts(tmp_path: Path) -> None:
 
     log = tmp_path / "catalogue" / "log=x" / "partition=0"
     put(log / "0-1.parquet", columns.CATALOGUE, change("changed", 2, "second"), change("back", 5, "again"))
-    put(log / "2-5.parquet", columns.CATALOGUE, change("changed", 1, "first"), change("deleted", 3, None))
-    put(log / "6-7.parquet", columns.CATALOGUE, change("back", 4, None), change("new", 6, "live"))
+    put(log / "1-5.parquet", columns.CATALOGUE, change("changed", 1, "first"), change("deleted", 3, None))
+    put(log / "5-7.parquet", columns.CATALOGUE, change("back", 4, None), change("new", 6, "live"))
     catalogue = read_catalogue(tmp_path)
     assert {name: item and item.title for name, item in catalogue.items()} == {
         "kept": "imported",

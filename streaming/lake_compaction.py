@@ -1,0 +1,125 @@
+"""Few large files in place of many small ones, and an end to what is too old.
+
+Both are a rewriting of the home (feature_store/rewriting.py): who reads the lake goes on with the files that were
+there, and whoever comes later sees the new ones.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_store.contracts.errors import ReleaseRefused
+from feature_store.definitions import DAY_MS
+from feature_store.home import Home
+from feature_store.namespace import Description
+from feature_store.rewriting import Rewrite, rewriting
+from streaming.lake_files import EXPIRED, HELD, Stretch, all_stretches, partition_folders, read, stretches
+from streaming.lake_rows import CATALOGUE_TOPIC, EVENT_TOPIC
+from streaming.settings import LakeSettings
+
+_FEWEST = 8  # files that are worth becoming one
+_GROUP_ROWS = 50_000  # rows in memory, and in a row group
+
+
+class Compacted(NamedTuple):
+    """What was done."""
+
+    merged: int  # files that became fewer
+    into: int
+    expired: int  # files that went by their age
+
+
+def compact(home: Home, settings: LakeSettings, now: int) -> Compacted:
+    """Merges runs of small neighbours, and removes what is older than lake.keep_days and what no namespace begins
+    before. now: ms since the epoch. Raises Unavailable while a training, a rollback or another rewriting is under way,
+    LakeDamaged if the lake has a hole."""
+    merged = into = expired = 0
+    with rewriting(home.root) as rewrite:
+        for topic in (EVENT_TOPIC, CATALOGUE_TOPIC):
+            for log, partition, folder in partition_folders(home.lake, topic.source):
+                left = stretches(folder)
+                _remove_replaced(folder, left)
+                if topic is EVENT_TOPIC and settings.keep_days is not None:
+                    since = now - int(settings.keep_days * DAY_MS)
+                    old = _expired(left, since, _needed_from(home, log, partition))
+                    if old:
+                        expired += sum(stretch.held for stretch in old)
+                        rewrite.draft_of_many(
+                            folder / f"0-{old[-1].end}{EXPIRED}", [stretch.path for stretch in old]
+                        ).touch()
+                        left = left[len(old) :]
+                for run in _runs(left, settings.file_mb << 20):
+                    _merge(run, topic.schema, rewrite)
+                    merged, into = merged + len(run), into + 1
+        if len(rewrite):
+            rewrite.publish()
+    return Compacted(merged, into, expired)
+
+
+def _runs(chain: Sequence[Stretch], size: int) -> Iterator[list[Stretch]]:
+    """Neighbours that become one file of about the size (bytes) at most. What is half as large already is left."""
+    run: list[Stretch] = []
+    total = 0
+    for stretch in chain:
+        bytes_ = stretch.path.stat().st_size
+        if not stretch.held or bytes_ > size // 2 or total + bytes_ > size:
+            if len(run) >= _FEWEST:
+                yield run
+            run, total = [], 0
+        if stretch.held and bytes_ <= size // 2:
+            run, total = [*run, stretch], total + bytes_
+    if len(run) >= _FEWEST:
+        yield run
+
+
+def _merge(run: Sequence[Stretch], schema: pa.Schema, rewrite: Rewrite) -> None:
+    path = run[0].path.with_name(f"{run[0].start}-{run[-1].end}{HELD}")
+    with pq.ParquetWriter(rewrite.draft_of_many(path, [one.path for one in run]), schema, compression="zstd") as writer:
+        waiting: list[pa.Table] = []
+        for stretch in run:
+            waiting.append(read(stretch.path, schema))
+            if sum(map(len, waiting)) >= _GROUP_ROWS:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting = []
+        writer.write_table(pa.concat_tables([schema.empty_table(), *waiting]))
+
+
+def _expired(chain: Sequence[Stretch], since: int, needed: int) -> list[Stretch]:
+    """The beginning of a partition whose events are all from before then (ms), and that nobody needs."""
+    old: list[Stretch] = []
+    for stretch in chain:
+        if stretch.end > needed or (stretch.held and _newest(stretch.path) >= since):
+            break
+        old.append(stretch)
+    return old if any(stretch.held for stretch in old) else []
+
+
+def _newest(path: Path) -> int:
+    """Time (ms) of the newest event in a file."""
+    return pc.max(read(path, columns=["time"])["time"]).as_py() or 0
+
+
+def _needed_from(home: Home, log: str, partition: int) -> int:
+    """The first offset from which a namespace that is still there may be folded anew."""
+    offsets = []
+    for folder in home.namespaces.glob("[!.]*"):
+        try:
+            made = Description.load(home.namespaces, folder.name)
+        except (ReleaseRefused, msgspec.MsgspecError):
+            return 0  # nobody knows what it needs
+        if made.log == log and partition < len(made.offsets):
+            offsets.append(made.offsets[partition])
+    return min(offsets, default=1 << 62)
+
+
+def _remove_replaced(folder: Path, chain: Sequence[Stretch]) -> None:
+    """Removes what a wider file holds too, left by a process that was killed."""
+    kept = {stretch.path for stretch in chain}
+    for stretch in all_stretches(folder):
+        if stretch.path not in kept:
+            stretch.path.unlink(missing_ok=True)
