@@ -37,5 +37,17 @@ class RedisSettings(BaseModel):
     )
     history_kept: int = Field(default=200, ge=1, description="Newest interactions kept per user as history.")
     shown_kept: int = Field(
-        default=5_000, ge=1, description="Newest shown items kept per user, so that they are not shown again."
+        default=500,
+        ge=1,
+        description="Newest shown items kept per user, not to be shown again; 7 bytes each.",
+    )
+    shown_days: int = Field(
+        default=30,
+        ge=1,
+        description="What a user was shown leaves Redis after so many days without a request.",
+    )
+    user_days: int = Field(
+        default=180,
+        ge=1,
+        description="What is known of a user leaves Redis after so many days without a request or feedback.",
     )

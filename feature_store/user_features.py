@@ -2,10 +2,10 @@
 
     <prefix>:user:{<user key>}:profile   sorted set: the newest profile's tokens, by time
     <prefix>:user:{<user key>}:history   sorted set: item, kind and time of interactions, by time
-    <prefix>:user:{<user key>}:shown     sorted set: items not to show again, by time
+    <prefix>:user:{<user key>}:seen      string: items not to show again, packed (shown.py)
 
 The time is when it became known: written again, or late, it changes nothing, and an erasure removes what was known
-until then.
+until then. Each key expires when nobody has heard of the user for a while.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from feature_store.definitions import HistoryEvent
+from feature_store.definitions import DAY_MS, HistoryEvent
 from feature_store.settings import RedisSettings
+from feature_store.shown import ENTRY_BYTES, Shown, ShownItems, day, pack
 
 _BETWEEN = "\0"  # of item, kind and time: below every other character, so that Redis orders ties by item, then by kind
 
@@ -29,10 +30,38 @@ class UserFeatures(NamedTuple):
 
     profile: list[str]  # tokens
     history: list[HistoryEvent]  # newest first
-    shown: frozenset[str]  # items not to show again
+    shown: ShownItems  # not to show again
 
 
-NOBODY = UserFeatures([], [], frozenset())
+NOBODY = UserFeatures([], [], Shown(b""))
+
+DAY_SECONDS = DAY_MS // 1000
+
+# On entries of 7 bytes, oldest first; arguments: new entries, most bytes, seconds to live.
+_MARK = """
+local all = (redis.call('GET', KEYS[1]) or '') .. ARGV[1]
+redis.call('SET', KEYS[1], string.sub(all, -tonumber(ARGV[2])), 'EX', ARGV[3])
+"""
+_ADD = """
+local old, new, known, fresh = redis.call('GET', KEYS[1]) or '', ARGV[1], {}, {}
+for at = 1, #old, 7 do known[string.sub(old, at, at + 4)] = true end
+for at = 1, #new, 7 do
+  if not known[string.sub(new, at, at + 4)] then fresh[#fresh + 1] = string.sub(new, at, at + 6) end
+end
+if #fresh > 0 then
+  redis.call('SET', KEYS[1], string.sub(table.concat(fresh) .. old, -tonumber(ARGV[2])), 'EX', ARGV[3])
+end
+"""
+_FORGET = """
+local old, kept = redis.call('GET', KEYS[1]) or '', {}
+for at = 1, #old, 7 do
+  local low, high = string.byte(old, at + 5, at + 6)
+  if low + 256 * high > tonumber(ARGV[1]) then kept[#kept + 1] = string.sub(old, at, at + 6) end
+end
+if #kept * 7 < #old then
+  if #kept > 0 then redis.call('SET', KEYS[1], table.concat(kept), 'KEEPTTL') else redis.call('DEL', KEYS[1]) end
+end
+"""
 
 
 class Held(NamedTuple):
@@ -60,38 +89,59 @@ class UserCommands:
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
+        self._seconds = settings.user_days * DAY_SECONDS
+        self._shown_seconds = min(settings.shown_days, settings.user_days) * DAY_SECONDS
 
     def put_profile(self, pipe: Any, user: str, tokens: list[str], time: int) -> None:
         """Replaces an older profile."""
-        _add(pipe, self._keys(user)[0], [(_encoder.encode(tokens).decode(), time)], 1)
+        self._add(pipe, self._keys(user)[0], [(_encoder.encode(tokens).decode(), time)], 1)
 
     def add_history(self, pipe: Any, user: str, events: Sequence[HistoryEvent]) -> None:
         """Adds events to the history."""
         members = [(_BETWEEN.join((event.item, event.kind, str(event.time))), event.time) for event in events]
-        _add(pipe, self._keys(user)[1], members, self._settings.history_kept)
+        self._add(pipe, self._keys(user)[1], members, self._settings.history_kept)
+
+    def mark_shown(self, pipe: Any, user: str, items: Sequence[ItemTime]) -> None:
+        """Adds items that were shown just now. What else is known of the user stays for longer again."""
+        profile, history, seen = self._keys(user)
+        pipe.eval(_MARK, 1, seen, pack(items), *self._shown_limits)
+        pipe.expire(profile, self._seconds)
+        pipe.expire(history, self._seconds)
 
     def add_shown(self, pipe: Any, user: str, items: Sequence[ItemTime]) -> None:
-        """Adds items not to show again."""
-        _add(pipe, self._keys(user)[2], items, self._settings.shown_kept)
+        """Adds items not to show again, from before those that are there; those that are there already stay as they
+        are."""
+        if items:
+            ordered = sorted(dict(sorted(items, key=lambda one: one[1])).items(), key=lambda one: (one[1], one[0]))
+            pipe.eval(_ADD, 1, self._keys(user)[2], pack(ordered[-self._settings.shown_kept :]), *self._shown_limits)
 
     def forget(self, pipe: Any, user: str, until: int | None = None) -> None:
-        """Removes what was known until then (ms), everything if it is not said."""
-        for key in self._keys(user):
-            pipe.zremrangebyscore(key, "-inf", "+inf" if until is None else until)
+        """Removes what was known until then (ms), everything if it is not said. Of shown items all of that day."""
+        profile, history, seen = self._keys(user)
+        if until is None:
+            pipe.delete(profile, history, seen)
+            return
+        for key in (profile, history):
+            pipe.zremrangebyscore(key, "-inf", until)
+        pipe.eval(_FORGET, 1, seen, day(until))
+
+    @property
+    def _shown_limits(self) -> tuple[int, int]:
+        return self._settings.shown_kept * ENTRY_BYTES, self._shown_seconds
 
     def read(self, pipe: Any, user: str) -> None:
         """Asks for what `features` reads."""
         profile, history, shown = self._keys(user)
         pipe.zrange(profile, -1, -1)
         pipe.zrange(history, 0, self._settings.history_kept - 1, desc=True)
-        pipe.zrange(shown, 0, -1)
+        pipe.get(shown)
 
-    def features(self, profile: list[bytes], history: list[bytes], shown: list[bytes]) -> UserFeatures:
+    def features(self, profile: list[bytes], history: list[bytes], shown: bytes | None) -> UserFeatures:
         """What the three answers say."""
         return UserFeatures(
             profile=_decoder.decode(profile[0]) if profile else [],
             history=[_event(member) for member in history],
-            shown=frozenset(item.decode() for item in shown),
+            shown=Shown(shown or b""),
         )
 
     def count(self, pipe: Any, user: str) -> None:
@@ -100,7 +150,7 @@ class UserCommands:
         pipe.zrange(profile, -1, -1, withscores=True)
         pipe.zcard(history)
         pipe.zrange(history, -1, -1, withscores=True)
-        pipe.zcard(shown)
+        pipe.strlen(shown)
 
     def held(
         self, profile: list[tuple[bytes, float]], events: int, newest: list[tuple[bytes, float]], shown: int
@@ -113,20 +163,20 @@ class UserCommands:
             profile_time=int(profile[0][1]) if profile else None,
             history=events,
             history_time=int(newest[0][1]) if newest else None,
-            shown=shown,
+            shown=shown // ENTRY_BYTES,
         )
 
     def _keys(self, user: str) -> list[str]:
-        return [f"{self._settings.prefix}:user:{{{user}}}:{what}" for what in ("profile", "history", "shown")]
+        return [f"{self._settings.prefix}:user:{{{user}}}:{what}" for what in ("profile", "history", "seen")]
 
-
-def _add(pipe: Any, key: str, entries: Sequence[ItemTime], kept: int) -> None:
-    """Adds to a sorted set by time, newest time wins, and keeps the newest. Sends no more than are kept."""
-    if entries:
-        newest = dict(sorted(entries, key=lambda entry: entry[1]))
-        sent = sorted(newest.items(), key=lambda entry: (entry[1], entry[0]))[-kept:]  # as the server ranks them
-        pipe.zadd(key, dict(sent), gt=True)
-        pipe.zremrangebyrank(key, 0, -kept - 1)
+    def _add(self, pipe: Any, key: str, entries: Sequence[ItemTime], kept: int) -> None:
+        """Adds to a sorted set by time, newest time wins, and keeps the newest. Sends no more than are kept."""
+        if entries:
+            newest = dict(sorted(entries, key=lambda entry: entry[1]))
+            sent = sorted(newest.items(), key=lambda entry: (entry[1], entry[0]))[-kept:]  # as the server ranks them
+            pipe.zadd(key, dict(sent), gt=True)
+            pipe.zremrangebyrank(key, 0, -kept - 1)
+            pipe.expire(key, self._seconds)
 
 
 def _event(member: bytes) -> HistoryEvent:

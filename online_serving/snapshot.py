@@ -17,6 +17,7 @@ from feature_store.contracts.manifest import Manifest, open_release
 from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, UNKNOWN_ITEM, features_hash, token_ids
 from feature_store.graph import Graph
 from feature_store.growing import GrowingRows
+from feature_store.shown import DigestIndex, Shown
 from online_serving.allowed import Masks
 from online_serving.item_index import ItemIndex
 from online_serving.item_lists import ItemLists
@@ -44,6 +45,7 @@ class _Growing:
         self.centroids = contents.centroids if nearest is None else tastes(contents.centroids)
         self.cutoffs = cutoffs(vectors, self.centroids, graph, nearest)
         self.max_degree = int(np.diff(graph.item_start).max(initial=1))
+        self.digests = DigestIndex(graph.items)
         self.newest = 0  # version of the newest snapshot
 
 
@@ -120,8 +122,10 @@ class Snapshot:
         """The position of an item, None if the snapshot has none of this id."""
         return self.graph.position(item)
 
-    def positions(self, items: Iterable[str]) -> Int64:
+    def positions(self, items: Iterable[str] | Shown) -> Int64:
         """Positions of the items that the snapshot has, in the order given; the others are left out."""
+        if isinstance(items, Shown):
+            return self._growing.digests.positions(items.digests(), self.size)
         found = self.graph.positions(items)
         return found[found >= 0]
 
@@ -177,6 +181,7 @@ class Snapshot:
         growing.vectors.append(vectors)
         growing.item_features.append(np.tile(UNKNOWN_ITEM, (len(items), 1)))
         growing.unknown.append(added)
+        growing.digests.append([item.id for item in items])
         growing.content.update((item.id, item.tokens()) for item in items)
         return replace(
             self,

@@ -112,7 +112,7 @@ class AsyncOnlineUsers:
     async def mark_shown(self, user: str, items: Sequence[str], time: int) -> None:
         """Remembers that the items were shown to the user at the time (ms)."""
         pipe = self._redis.pipeline(transaction=False)
-        self._commands.add_shown(pipe, user, [(item, time) for item in items])
+        self._commands.mark_shown(pipe, user, [(item, time) for item in items])
         async with self._reads.one():
             await pipe.execute()
 

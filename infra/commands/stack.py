@@ -1,10 +1,11 @@
 """`matchloop up`, `down`, `status`: the stack of this home directory."""
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.console import Json, options, progress, show, table
+from infra.console import Json, byte_size, options, progress, show, table
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -76,16 +77,19 @@ def down(context: typer.Context, as_json: Json = False) -> None:
 
 
 def status(context: typer.Context, as_json: Json = False) -> None:
-    """Show what runs, where it answers and where its log is; and of a schedule the last retrain and the next.
+    """Show what runs, where it answers and where its log is, what takes Redis' memory, and of a schedule the last
+    retrain and the next.
 
     Example: `matchloop status --json`
     """
     from infra.stack import Stack
 
     settings = options(context).settings()
-    described = _described(Stack(settings)) | {"schedule": _schedule(settings)}
+    stack = Stack(settings)
+    described = _described(stack) | {"schedule": _schedule(settings), "memory": _memory(stack.settings)}
     words = _words(described) if described["running"] else "No stack is running. Start one with `matchloop up`."
-    show(described, "\n\n".join(filter(None, [words, *_schedule_words(described["schedule"])])), as_json)
+    more = [*_memory_words(described["memory"]), *_schedule_words(described["schedule"])]
+    show(described, "\n\n".join(filter(None, [words, *more])), as_json)
 
 
 def _released(settings: "Settings") -> bool:
@@ -105,6 +109,33 @@ def _described(stack: "Stack") -> dict[str, Any]:
         "endpoints": {name: place and without_passwords(place) for name, place in stack.endpoints._asdict().items()},
         "programs": [{**program._asdict(), "healthy": program.healthy} for program in stack.status()],
     }
+
+
+def _memory(settings: "Settings") -> dict[str, Any] | None:
+    """What takes Redis' memory, None if it does not answer."""
+    import redis
+
+    from feature_store.contracts.errors import MatchLoopError
+    from feature_store.online.memory import memory
+    from infra.connections import unchecked_redis_client
+
+    try:
+        with contextlib.closing(unchecked_redis_client(settings, retries=0)) as client:
+            found = memory(client, settings.redis.prefix)
+    except (MatchLoopError, redis.RedisError, OSError):
+        return None
+    return found._asdict() | {"kinds": [kind._asdict() for kind in found.kinds]}
+
+
+def _memory_words(memory: dict[str, Any] | None) -> list[str]:
+    if memory is None:
+        return []
+    about = "about " if memory["estimated"] else ""
+    rows = [["IN REDIS", "KEYS", "MEMORY"]]
+    rows += [[kind["kind"], f"{kind['keys']:,}", byte_size(kind["bytes"])] for kind in memory["kinds"]]
+    limit = f" of {byte_size(memory['limit'])}" if memory["limit"] else ""
+    total = sum(kind["bytes"] for kind in memory["kinds"])
+    return [f"{table(rows)}\n{about}{byte_size(total)}; the server uses {byte_size(memory['used'])}{limit}."]
 
 
 def _schedule(settings: "Settings") -> dict[str, Any] | None:

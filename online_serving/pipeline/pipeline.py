@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from feature_store.arrays import Float64, Int64
+from feature_store.shown import ShownItems
 from online_serving.allowed import Allowed
 from online_serving.pipeline import candidates as retrieve
 from online_serving.pipeline.explore import draw, estimate, exploration
@@ -86,7 +87,7 @@ class Pipeline:
         table: Table,
         request: Request,
         user: EncodedUser,
-        shown: frozenset[str],
+        shown: ShownItems,
         predict: Predict,
         rng: np.random.Generator,
     ) -> Recommendation:
@@ -105,7 +106,7 @@ class Pipeline:
         table: Table,
         request: Request,
         user: EncodedUser,
-        shown: frozenset[str],
+        shown: ShownItems,
         predict: Predict,
     ) -> Weighed:
         """What recommend_to would draw a slate from, and how: for the chances of slates that another policy drew."""
@@ -119,7 +120,7 @@ class Pipeline:
         table: Table,
         request: Request,
         user: EncodedUser,
-        shown: frozenset[str],
+        shown: ShownItems,
         predict: Predict,
     ) -> _Found:
         with contextlib.ExitStack() as answered:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from feature_store.contracts.events import SlateColumns
 from feature_store.definitions import HistoryEvent
+from feature_store.shown import ShownItems
 
 Uint8 = NDArray[np.uint8]
 
@@ -23,7 +24,7 @@ class UserFeatures(Protocol):
     def history(self) -> Sequence[HistoryEvent]: ...  # newest first
 
     @property
-    def shown(self) -> frozenset[str]: ...  # items not to show again
+    def shown(self) -> ShownItems: ...  # items not to show again
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from feature_store.arrays import Float64, Int64
+from feature_store.shown import ShownItems
 from online_serving.allowed import Allowed
 from online_serving.pipeline.request import Filter, Request
 from online_serving.settings import ServingSettings
@@ -14,7 +15,7 @@ from online_serving.snapshot import Snapshot
 
 @contextmanager
 def allowed_items(
-    snapshot: Snapshot, request: Request, shown: frozenset[str], settings: ServingSettings
+    snapshot: Snapshot, request: Request, shown: ShownItems, settings: ServingSettings
 ) -> Iterator[tuple[Allowed, dict[str, int]]]:
     """Which items may be recommended, for as long as the context is open, and how many items each rule took out of
     those before it."""

@@ -10,6 +10,7 @@ import redis.asyncio
 from feature_store.definitions import HistoryEvent
 from feature_store.online.store import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
+from feature_store.shown import Shown, pack
 from feature_store.user_features import NOBODY, UserFeatures, UserRecord
 
 
@@ -49,7 +50,7 @@ def test_a_history_is_its_newest_events_in_whatever_order_they_are_written(
         online.users.add_history((user, event) for event in order[:3])
         online.users.put([UserRecord(user, ["age=5"], 1, list(order[3:]), [("a", 7)])])
         online.users.add_history((user, event) for event in order)  # a replay of all of it
-        assert read(redis_url, settings, user) == UserFeatures(["age=5"], newest, frozenset({"a"}))
+        assert read(redis_url, settings, user) == UserFeatures(["age=5"], newest, Shown(pack([("a", 7)])))
 
 
 def test_items_may_be_called_anything(online: OnlineStore, redis_url: str, settings: RedisSettings) -> None:
@@ -89,11 +90,11 @@ def test_who_was_erased_is_not_brought_back_by_what_was_known_before(
     online.users.add_history([("ada", before), ("bob", before)])
     online.users.put_profiles([("ada", ["age=4"], 99)])
     assert read(redis_url, settings, "ada") == NOBODY
-    assert read(redis_url, settings, "bob") == UserFeatures(["age=5"], [before], frozenset({"a"}))
+    assert read(redis_url, settings, "bob") == UserFeatures(["age=5"], [before], Shown(pack([("a", 1)])))
     online.users.add_history([("ada", after)])  # back, as somebody new
     online.users.put_profiles([("ada", ["age=3"], 101)])
     online.users.erase([("ada", 100)])  # folded again
-    assert read(redis_url, settings, "ada") == UserFeatures(["age=3"], [after], frozenset())
+    assert read(redis_url, settings, "ada") == UserFeatures(["age=3"], [after], Shown(b""))
     assert online.users.erased() == {"ada": 100}
     online.users.end_erasures(before=100)
     assert online.users.erased() == {"ada": 100}

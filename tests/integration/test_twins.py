@@ -15,6 +15,7 @@ from feature_store.definitions import HistoryEvent
 from feature_store.home import Home
 from feature_store.online.store import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
+from feature_store.shown import Shown, pack
 from feature_store.user_features import NOBODY, UserFeatures
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.data.training_sets import build_training_sets
@@ -57,7 +58,7 @@ def test_twins_share_the_history_and_not_the_training(spark: SparkSession, tmp_p
     share_histories(home.lake, sets_of(home), online.users, TWINS, 100)
     past = [HistoryEvent("b", "rating-", 20), HistoryEvent("a", "rating+", 10)]
     for twin in TWINS[ANN]:
-        assert known(redis_url, twin) == UserFeatures(["sex=f"], past, frozenset("ab"))
+        assert known(redis_url, twin) == UserFeatures(["sex=f"], past, Shown(pack([("a", 10), ("b", 20)])))
     assert [known(redis_url, twin) for twin in TWINS[CAT]] == [NOBODY] * 3  # nothing was known of cat by then
     rows = pq.read_table(home.lake / "histories" / "twins.parquet").to_pylist()
     assert sorted((row["user"], row["item"]) for row in rows) == sorted(
