@@ -41,6 +41,11 @@ class Home:
         return self.root / "shadow"
 
     @property
+    def deployment(self) -> Path:
+        """What serves, by prefix of keys: feature_store/deployment_note.py."""
+        return self.root / "deployment"
+
+    @property
     def removed(self) -> Path:
         """Files called like releases that were removed here, and that MLflow still has."""
         return self.root / "removed"

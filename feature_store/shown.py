@@ -37,6 +37,13 @@ class Shown(NamedTuple):
 ShownItems = frozenset[str] | Shown  # by id where they are known, as in a replay
 
 
+def named(shown: ShownItems) -> frozenset[str]:
+    """The ids of items that are held by id. Raises TypeError for digests."""
+    if isinstance(shown, Shown):
+        raise TypeError("Digests do not tell the items that they are of.")
+    return shown
+
+
 def pack(items: Iterable[tuple[str, int]]) -> bytes:
     """Entries of items, each with the time (ms) at which it was shown, in this order."""
     return b"".join(_digest(item) + _day(time) for item, time in items)

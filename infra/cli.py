@@ -23,6 +23,7 @@ from infra.commands import (
     learning,
     online,
     processes,
+    recover,
     release,
     replay,
     settings,
@@ -48,7 +49,23 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for module in (
-    *(demo, stack, data, lake, training, release, replay, gc, online, experiment, learning, state, features, users),
+    *(
+        demo,
+        stack,
+        data,
+        lake,
+        training,
+        release,
+        replay,
+        gc,
+        recover,
+        online,
+        experiment,
+        learning,
+        state,
+        features,
+        users,
+    ),
     *(deadletter, bench, doctor, settings, processes),
 ):
     module.register(app)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
+from feature_store.deployment_note import check_current
 from feature_store.home import Home
 from feature_store.lease import Lease, Owner
 from feature_store.online.store import OnlineStore
@@ -30,8 +31,8 @@ def training_job(
     """A job for train or retrain; see TrainJob. settings: with the servers' addresses (Stack.settings). command: which
     of the two, for whoever is told to wait.
 
-    Raises Unavailable if a server is missing, or while
-    another training is under way and its lock is not to be broken.
+    Raises Unavailable if a server is missing, Redis has lost what serves, or another training is under way and its lock
+    is not to be broken.
     """
     log = event_log(settings)
     log.create_topics()
@@ -45,6 +46,8 @@ def training_job(
             OnlineStore(client, settings.redis),
             BanditStore(client, settings.redis),
         )
+
+        check_current(settings.home, settings.redis.prefix, online.deployment.to_note())
 
         def present() -> None:
             await_present(log, home, online, state, clock)

@@ -7,9 +7,9 @@ import pyarrow.compute as pc
 
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import LakeDamaged
-from feature_store.contracts.events import Event, Tick
+from feature_store.contracts.events import Event, Tick, event_time
 from streaming import lake_files
-from streaming.lake_files import EXPIRED, covered, files, partition_folder, stretches
+from streaming.lake_files import EXPIRED, covered, files, partition_folder, partition_folders, stretches
 from streaming.lake_rows import event_of
 
 
@@ -56,3 +56,13 @@ def learning_at(lake: Path, log_id: str, partition: int, offset: int) -> bool:
             if len(said):
                 return bool(said[-1].as_py())
     return True
+
+
+def log_order(lake: Path) -> list[str]:
+    """The logs that the lake has events of, in the order in which they began."""
+    began: dict[str, int] = {}
+    for log, partition, _ in partition_folders(lake, "events"):
+        _, first = next(read_events(lake, log, partition, first_held(lake, log, partition)), (0, None))
+        if first is not None:
+            began[log] = min(began.get(log, event_time(first)), event_time(first))
+    return sorted(began, key=lambda log: began[log])

@@ -18,7 +18,7 @@ from streaming.admission import events_of
 from streaming.dead_letter import Letter, Outbox
 from streaming.fold import Fold
 from streaming.kafka import Appended, Record
-from streaming.lake_events import coverage, read_events
+from streaming.lake_events import coverage, log_order, read_events
 from streaming.settings import RewardSettings
 
 _log = logging.getLogger(__name__)
@@ -161,18 +161,26 @@ class PartitionUpdater:
 
     def _move_to_new_log(self) -> None:
         """The log began anew. What the lake still has of the old one is folded first; what the broker lost is lost."""
-        old = self._position
-        end = max(old.offset, coverage(self._lake, old.log, self._partition))
+        start = self._position
         with reading(self._lake.parent):
-            for offset, event in read_events(self._lake, old.log, self._partition, old.offset):
-                self._fold.apply([event])
-                self._letters_of_lake += self._dead_letters(old.log, offset)
-        self._logs = [*self._logs, str(Position(old.log, end))]
+            for log in [start.log, *self._logs_between(start.log)]:
+                end = max(start.offset, coverage(self._lake, log, self._partition))
+                for offset, event in read_events(self._lake, log, self._partition, start.offset):
+                    self._fold.apply([event])
+                    self._letters_of_lake += self._dead_letters(log, offset)
+                self._logs = [*self._logs, str(Position(log, end))]
+                _log.warning(
+                    "partition %d of %s: log %s began anew as %s; state up to offset %d is kept",
+                    self._partition, self._namespace.id, log, self._log_id, end,
+                )  # fmt: skip
+                start = Position(log, 0)
         self._position = Position(self._log_id, 0)
-        _log.warning(
-            "partition %d of %s: log %s began anew as %s; state up to offset %d is kept",
-            self._partition, self._namespace.id, old.log, self._log_id, end,
-        )  # fmt: skip
+
+    def _logs_between(self, log: str) -> list[str]:
+        """The logs that began after it and before the present one: nobody folded them while they were there."""
+        order = log_order(self._lake)
+        later = order[order.index(log) + 1 :] if log in order else []
+        return [one for one in later if one != self._log_id]
 
     def _dead_letters(self, log: str, offset: int) -> list[Letter]:
         return [self._letter(log, offset, dead.reason, dead.event, None) for dead in self._fold.take_dead()]

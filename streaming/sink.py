@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,8 @@ _PACE_SECONDS = 0.5  # between two looks that leave nothing unread: nobody waits
 _MANY_TICKS = 5_000  # seven hours of them, at one in five seconds
 _WANTED = ".wanted"  # whoever touches it wants all that was read in the lake
 
-
 LAG = Gauge("matchloop_sink_lag_records", "Records of the log not read yet", ["topic", "partition"])
-WRITTEN = Gauge(
-    "matchloop_sink_last_write_timestamp_seconds", "When a file or ticks were last written", ["topic", "partition"]
-)
+WRITTEN = Gauge("matchloop_sink_last_write_timestamp_seconds", "When it last wrote something", ["topic", "partition"])
 FILES = Gauge("matchloop_lake_files", "Files of a partition in the lake", ["topic", "partition"])
 DAMAGED = Gauge("matchloop_lake_damaged", "1: the files have a hole or an overlap", ["topic", "partition"])
 STEPPED = Gauge("matchloop_sink_last_step_timestamp_seconds", "When the sink last got through its work")
@@ -75,10 +72,11 @@ def run(
     clock: Clock,
     stop: threading.Event,
     health: Health | None = None,
+    beside: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes both topics to the lake, and the catalogue on to Redis, until stopped, then what is left. health: where to
-    say how that goes. Raises Unavailable if another sink is at work on the lake: two would write the same events under
-    different names."""
+    say how that goes. beside: what else to do with each step. Raises Unavailable if another sink is at work on the
+    lake: two would write the same events under different names."""
     health = health or new_health()
     log = Log(kafka, bootstrap)
     with _alone(lake), contextlib.closing(Writer(bootstrap)) as writer:
@@ -95,6 +93,7 @@ def run(
                 asked, wanted = wanted, _wanted_at(lake)
                 read = [sink.step(clock.now_ms(), _POLL_MS // len(sinks), asked != wanted) for sink in sinks]
                 reconciler.step(*catalogue.stored(0))
+                beside()
                 health.step()
                 if max(read) < _MAX_RECORDS:
                     stop.wait(pause)

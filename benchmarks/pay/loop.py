@@ -19,6 +19,7 @@ from feature_store.contracts.events import Decision, Event, Feedback
 from feature_store.contracts.experiments import UNASSIGNED
 from feature_store.contracts.identity import Keyring
 from feature_store.namespace import Namespace, Start, namespace_id
+from feature_store.shown import named
 from feature_store.sums import NO_ROWS, Rows, Sums
 from feature_store.translation import Translation
 from feature_store.user_features import UserFeatures
@@ -115,7 +116,7 @@ class _Player:
         self._views = prepared.world.reports_views and arm.learns and self._learns
         self._pipeline = Pipeline(arm.serving, arm.bandit)
         self._keys = [visitor_key(row) for row in range(len(prepared.users))]
-        self._shown = [set(user.shown) for user in prepared.users]
+        self._shown = [set(named(user.shown)) for user in prepared.users]
         self._history = {key: list(user.history) for key, user in zip(self._keys, prepared.users, strict=True)}
         self._events: list[Event] = []  # of this visit
         self._decisions: dict[int, Decision] = {}  # by visit, those whose feedback is on its way

@@ -6,6 +6,7 @@ import redis
 
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
+from feature_store.deployment_note import DeploymentNote
 from feature_store.online.changes import announce
 from feature_store.online.keys import Keys
 
@@ -61,6 +62,7 @@ class OnlineDeployment:
         seconds, _ = self._redis.time()
         pipe = self._redis.pipeline(transaction=True)
         pipe.srem(self._keys.namespaces, namespace)
+        pipe.incr(self._keys.deployment_version)
         pipe.zadd(self._keys.retired, {namespace: seconds}, nx=True)
         pipe.execute()
 
@@ -120,14 +122,61 @@ class OnlineDeployment:
     def end_shadow(self) -> None:
         """Nothing answers unseen any more. Its namespace is folded no longer, unless it serves or served before."""
         ended = self.shadowing()
-        self._redis.delete(self._keys.shadow)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.delete(self._keys.shadow)
+        pipe.incr(self._keys.deployment_version)
+        pipe.execute()
         serving = {one.namespace for one in (self.active(), self.previous()) if one is not None}
         if ended is not None and ended.namespace not in serving:
             self.retire(ended.namespace)
 
+    def to_note(self) -> DeploymentNote:
+        """All of it, and the experiments, as of one moment."""
+        pipe = self._redis.pipeline(transaction=True)
+        for key in (self._keys.deployment_version, self._keys.experiments_version):
+            pipe.get(key)
+        for key in (self._keys.active, self._keys.shadow, self._keys.experiments):
+            pipe.hgetall(key)
+        pipe.smembers(self._keys.namespaces)
+        changes, experimented, active, shadow, experiments, namespaces = pipe.execute()
+        return DeploymentNote(
+            version=int(changes or 0) + int(experimented or 0),
+            active=_decoded(active),
+            namespaces=sorted(name.decode() for name in namespaces),
+            shadow=_decoded(shadow),
+            experiments=_decoded(experiments),
+            experiments_version=int(experimented or 0),
+        )
+
+    def restore_folding(self, noted: DeploymentNote) -> None:
+        """Has the noted namespaces folded."""
+        for namespace in noted.namespaces:
+            self.add_namespace(namespace)
+
+    def restore(self, noted: DeploymentNote) -> None:
+        """Has serve what was noted, with its experiments, and every serving process look."""
+        pipe = self._redis.pipeline(transaction=True)
+        for key, fields in (
+            (self._keys.active, noted.active),
+            (self._keys.shadow, noted.shadow),
+            (self._keys.experiments, noted.experiments),
+        ):
+            pipe.delete(key)
+            if fields:
+                pipe.hset(key, mapping=fields)
+        pipe.set(self._keys.experiments_version, noted.experiments_version)
+        pipe.set(self._keys.deployment_version, noted.version - noted.experiments_version + 1)
+        announce(pipe, self._keys.changes, "active", "")
+        pipe.execute()
+
     def _fold(self, pipe: Any, namespace: str) -> None:
         pipe.sadd(self._keys.namespaces, namespace)
+        pipe.incr(self._keys.deployment_version)
         pipe.zrem(self._keys.retired, namespace)
+
+
+def _decoded(fields: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in sorted(fields.items())}
 
 
 def _active(fields: dict[bytes, bytes], prefix: str) -> Active | None:

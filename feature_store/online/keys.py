@@ -10,6 +10,7 @@
 <prefix>:shadow                      hash: release, namespace, share: what answers unseen
 <prefix>:namespaces                  set: namespaces being folded
 <prefix>:retired                     sorted set: namespaces folded before, by the second since when they are not
+<prefix>:deployment_version          string: how often what serves or is folded has changed
 <prefix>:secret                      string: fingerprint of the secret that the user keys are made with
 <prefix>:experiments                 hash: name -> experiment, as JSON
 <prefix>:experiments_version         string: how often they have changed
@@ -29,6 +30,7 @@ class Keys:
         self.namespaces = f"{prefix}:namespaces"
         self.retired = f"{prefix}:retired"
         self.changes = f"{prefix}:changes"
+        self.deployment_version = f"{prefix}:deployment_version"
         self.experiments = f"{prefix}:experiments"
         self.experiments_version = f"{prefix}:experiments_version"
         self.secret = f"{prefix}:secret"

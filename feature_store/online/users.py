@@ -11,7 +11,7 @@ from feature_store.definitions import HistoryEvent
 from feature_store.online.keys import Keys
 from feature_store.settings import RedisSettings
 from feature_store.turns import Turns
-from feature_store.user_features import Held, UserCommands, UserFeatures, UserRecord
+from feature_store.user_features import Held, ItemTime, UserCommands, UserFeatures, UserRecord
 
 
 class OnlineUsers:
@@ -32,6 +32,18 @@ class OnlineUsers:
     def note_published(self, release: str) -> None:
         """All users of the release are published."""
         self._redis.set(self._published, f"{release}{self._kept}")
+
+    def forget_published(self) -> None:
+        """Nobody can say any more whose users are published."""
+        self._redis.delete(self._published)
+
+    def add_shown(self, shown: Iterable[tuple[str, Sequence[ItemTime]]]) -> None:
+        """Adds what users (by key) were shown, each item with its time (ms), from before what is there."""
+        for batch in batches(shown):
+            pipe = self._redis.pipeline(transaction=False)
+            for user, items in batch:
+                self._commands.add_shown(pipe, user, items)
+            self._write(pipe, [user for user, _ in batch])
 
     def put(self, users: Iterable[UserRecord]) -> None:
         """Publishes users' features: older profiles are replaced, history and shown items are added to. Of those who

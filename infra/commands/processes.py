@@ -92,6 +92,7 @@ def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     from feature_store.online.store import OnlineStore
     from infra.connections import kafka_bootstrap, unchecked_redis_client
     from infra.upkeep import keep_compact
+    from streaming.deployment_keeper import DeploymentKeeper
     from streaming.kafka import Log
     from streaming.sink import new_health, run
 
@@ -108,7 +109,11 @@ def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     with contextlib.closing(unchecked_redis_client(settings, retries=0)) as client:
         online = OnlineStore(client, settings.redis)
         try:
-            run(settings.kafka, bootstrap, settings.home / "lake", online, settings.lake, SystemClock(), stop, health)
+            lake, keeper = (
+                settings.home / "lake",
+                DeploymentKeeper(settings.home, settings.redis.prefix, online, health),
+            )
+            run(settings.kafka, bootstrap, lake, online, settings.lake, SystemClock(), stop, health, keeper.step)
         finally:
             stop.set()
             upkeep.join()

@@ -32,7 +32,8 @@ from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
 from streaming.fold import Fold
-from streaming.lake_events import first_held, read_events
+from streaming.lake_events import first_held, log_order, read_events
+from streaming.lake_files import partition_folders
 from streaming.settings import RewardSettings
 
 TOLERANCE = 1e-5  # between one candidate at a time and many at once, in single precision
@@ -178,18 +179,9 @@ def _read_log(lake: Path, rewards: RewardSettings, limit: int) -> tuple[dict[str
 
 def _partitions(lake: Path) -> Iterator[tuple[str, int]]:
     """Logs in the order in which they began, each with its partitions."""
-    began: dict[str, int] = {}
-    partitions: dict[str, list[int]] = {}
-    for folder in (lake / "events").glob("log=*/partition=*"):
-        log, partition = folder.parent.name.removeprefix("log="), int(folder.name.removeprefix("partition="))
-        _, first = next(read_events(lake, log, partition, first_held(lake, log, partition)), (0, None))
-        if first is not None:
-            time = getattr(first, "received", None) or first.time
-            began[log] = min(began.get(log, time), time)
-            partitions.setdefault(log, []).append(partition)
-    for log in sorted(began, key=lambda log: began[log]):
-        for partition in sorted(partitions[log]):
-            yield log, partition
+    found = [(log, partition) for log, partition, _ in partition_folders(lake, "events")]
+    for log in log_order(lake):
+        yield from sorted(place for place in found if place[0] == log)
 
 
 def _history_fold(rewards: RewardSettings) -> Fold:

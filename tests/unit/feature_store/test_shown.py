@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.definitions import DAY_MS
-from feature_store.shown import DigestIndex, Shown, ShownItems, pack
+from feature_store.shown import DigestIndex, Shown, pack
 
 ITEMS = st.lists(st.text(max_size=20), unique=True, max_size=30)
 
@@ -37,5 +37,4 @@ def test_an_entry_takes_seven_bytes_and_knows_its_day() -> None:
     assert len(packed) == 14
     assert packed[5:7] == b"\x03\x00"
     assert packed[12:14] == b"\xff\xff"
-    nothing: ShownItems = Shown(b"")
-    assert nothing.digests().tolist() == []
+    assert Shown(b"").digests().tolist() == []

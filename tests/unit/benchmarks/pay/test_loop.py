@@ -9,6 +9,7 @@ from benchmarks.pay.arms import ARMS, COIN, DEFAULT, FROZEN, GREEDY, ORACLE, POP
 from benchmarks.pay.loop import run
 from benchmarks.pay.release import Prepared
 from benchmarks.pay.world import opinions
+from feature_store.shown import named
 from tests.unit.benchmarks.pay.conftest import VISITORS
 
 
@@ -28,7 +29,7 @@ def test_nothing_comes_twice_nor_before_it_entered_nor_to_who_knows_it(prepared:
     for visitor, user in enumerate(prepared.users):
         own = found.shown[found.visitor == visitor].ravel()
         assert len(set(own.tolist())) == len(own) == world.turns * world.slate
-        assert not {number[item] for item in user.shown} & set(own.tolist())
+        assert not {number[item] for item in named(user.shown)} & set(own.tolist())
     turn = np.arange(len(found.shown)) // len(world.visitors)
     assert (enters[found.shown] <= turn[:, None]).all()
 

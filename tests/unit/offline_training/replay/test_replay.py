@@ -97,7 +97,7 @@ def test_users_are_not_shown_what_they_were_shown_before(served: Installation) -
 
     def watch(moment: Moment, weighed: Weighed) -> None:
         known = before.setdefault(moment.decision.user, {"i1"})
-        assert moment.user.shown == known
+        assert moment.user.shown == frozenset(known)
         known.update(moment.outcome.shown)
 
     run(served, other(), watch=watch)
