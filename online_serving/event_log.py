@@ -92,7 +92,7 @@ class EventLog:
         await asyncio.to_thread(log.create_topics)
         self._catalogue_id = await asyncio.to_thread(log.log_id, self._settings.catalogue_topic)
         topics = [self._settings.events_topic, self._settings.catalogue_topic]
-        self._writer = await asyncio.to_thread(Writer, bootstrap, topics)
+        self._writer = await asyncio.to_thread(log.writer, topics)
 
     async def _open_later(self, bootstrap: str) -> None:
         while self._writer is None:

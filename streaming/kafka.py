@@ -6,21 +6,26 @@ it evicts silent members of a consumer group late or never (so partitions are as
 state, and who works on what is kept in Redis: feature_store/membership.py).
 """
 
+import contextlib
+import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError, TopicAlreadyExistsError
 from kafka.partitioner.default import murmur2
 
 from feature_store.contracts.errors import LogMismatch, Unavailable
-from streaming.kafka_client import connected
+from streaming.kafka_client import connected, resolved
 from streaming.settings import KafkaSettings
+from streaming.topics import check_topic, topic_configs
 from streaming.writer import Appended, Writer
 
 __all__ = ["Appended", "Log", "PartitionsLost", "Reader", "Record", "Writer", "partition_of"]
+
+_log = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT_MS = 10_000
 _FETCH_WAIT_MS = 50
@@ -56,38 +61,74 @@ def partition_of(key: str, partitions: int) -> int:
 
 
 class Log:
-    """The topics of one cluster. bootstrap: host:port of its servers, with commas between."""
+    """The topics of one cluster. bootstrap: host:port of its servers, with commas between. Raises InvalidInput if a
+    file that kafka.properties names cannot be read."""
 
     def __init__(self, settings: KafkaSettings, bootstrap: str) -> None:
         self.settings = settings
         self.bootstrap = bootstrap
+        self._client_properties = resolved(settings.properties)
+
+    def writer(self, topics: Sequence[str] = ()) -> Writer:
+        """Appends to it. topics, and what it raises: as Writer has it."""
+        return Writer(self.bootstrap, topics, self._client_properties)
+
+    def reader(self, topic: str, offsets: Mapping[int, int], wait_ms: int = _FETCH_WAIT_MS) -> "Reader":
+        """Reads it. The arguments are Reader's."""
+        return Reader(self.bootstrap, topic, offsets, wait_ms, self._client_properties)
 
     def create_topics(self) -> None:
-        """Makes the topics that are missing. Raises Unavailable if the cluster does not answer, LogMismatch if the
-        events topic has another number of partitions than the settings say."""
+        """Makes the topics that are missing, and logs what is amiss with those that are there. Raises Unavailable if
+        the cluster does not answer, LogMismatch if one is missing and may not be made, would lose events, or has
+        another number of partitions than the settings say."""
         wanted = {
             self.settings.events_topic: self.settings.partitions,
             self.settings.catalogue_topic: 1,
             self.settings.deadletter_topic: 1,
         }
-        with _Admin(self.bootstrap) as admin:
+        with self._admin() as admin:
             present = admin.list_topics()
-            stamped = {"message.timestamp.type": "LogAppendTime"}  # see admission.events_of
             missing = [
-                NewTopic(topic, n, self.settings.replication, topic_configs=stamped)
+                NewTopic(topic, n, self.settings.replication, topic_configs=topic_configs(self.settings, topic))
                 for topic, n in wanted.items()
                 if topic not in present
             ]
+            if missing and not self.settings.create_topics:
+                names = ", ".join(repr(topic.name) for topic in missing)
+                raise LogMismatch(
+                    f"Kafka at {self.bootstrap} has no topic {names}. Create it, or set kafka.create_topics."
+                )
             try:
                 if missing:
                     admin.create_topics(missing)
             except TopicAlreadyExistsError:
                 pass  # somebody else was quicker
+        for warning in self.problems():
+            _log.warning("%s", warning)
         if self.partitions() != self.settings.partitions:
             raise LogMismatch(
                 f"Topic {self.settings.events_topic!r} has {self.partitions()} partitions, kafka.partitions says "
                 f"{self.settings.partitions}. Set kafka.partitions to what the topic has, and retrain if that is new."
             )
+
+    def problems(self) -> list[str]:
+        """What is amiss with the topics, as far as the cluster tells. Raises LogMismatch if one would lose events."""
+        names = [self.settings.events_topic, self.settings.catalogue_topic, self.settings.deadletter_topic]
+        with self._admin() as admin:
+            resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+            try:
+                configs = admin.describe_configs(resources, config_filter="all").get("topic", {})
+                brokers = len(admin.describe_cluster()["brokers"])
+                described = {found["name"]: found for found in admin.describe_topics(names)}
+            except (KafkaError, LookupError, TypeError) as error:
+                return [f"Kafka does not tell how its topics are configured ({error})."]
+        said = []
+        for name in names:
+            found = {key: str(entry["value"]) for key, entry in configs.get(name, {}).items()}
+            partitions = described.get(name, {}).get("partitions") or [{}]
+            replicas = len(partitions[0].get("replica_nodes", partitions[0].get("replicas", [])))
+            said += check_topic(self.settings, name, found, replicas, brokers)
+        return said
 
     def log_id(self, topic: str | None = None) -> str:
         """Identifies a log: the id Kafka gave the topic when it was created (KIP-516). A topic that was deleted and
@@ -109,7 +150,7 @@ class Log:
     def append_everywhere(self, value: bytes) -> list[int]:
         """Appends a record to every partition of the events topic. Returns, by partition, the offset behind it. Raises
         Unavailable if a partition does not take it."""
-        writer = Writer(self.bootstrap)
+        writer = self.writer()
         try:
             topic = self.settings.events_topic
             sent = [writer.send(topic, None, value, partition) for partition in range(self.partitions())]
@@ -119,22 +160,39 @@ class Log:
 
     def _describe(self, topic: str | None) -> Any:
         name = topic or self.settings.events_topic
-        with _Admin(self.bootstrap) as admin:
+        with self._admin() as admin:
             found = admin.describe_topics([name])
         if not found or found[0]["error_code"]:
             raise LogMismatch(f"There is no topic {name!r} at {self.bootstrap}. Start the stack once, or create it.")
         return found[0]
 
+    @contextlib.contextmanager
+    def _admin(self) -> Iterator[Any]:
+        client = connected(
+            KafkaAdminClient, self.bootstrap, self._client_properties, request_timeout_ms=_REQUEST_TIMEOUT_MS
+        )
+        with contextlib.closing(client):
+            yield client
+
 
 class Reader:
     """Reads assigned partitions of one topic from given offsets."""
 
-    def __init__(self, bootstrap: str, topic: str, offsets: Mapping[int, int], wait_ms: int = _FETCH_WAIT_MS) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        offsets: Mapping[int, int],
+        wait_ms: int = _FETCH_WAIT_MS,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
         """offsets: by partition, the first offset to read. wait_ms: how long the broker holds a fetch that finds
-        nothing: longer is cheaper, and later to notice a partition that the fetch did not cover."""
+        nothing: longer is cheaper, and later to notice a partition that the fetch did not cover. properties: resolved
+        ones of the connection."""
         self._consumer = connected(
             KafkaConsumer,
             bootstrap,
+            properties or {},
             group_id=None,
             enable_auto_commit=False,
             metrics_enabled=False,
@@ -209,15 +267,3 @@ class Reader:
     def close(self) -> None:
         """Disconnects."""
         self._consumer.close(autocommit=False)
-
-
-class _Admin:
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
-
-    def __enter__(self) -> Any:
-        self._client = connected(KafkaAdminClient, self._bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
-        return self._client
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()

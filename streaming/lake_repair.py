@@ -13,7 +13,7 @@ from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.durable import publish, write_file
 from feature_store.home import Home
 from feature_store.rewriting import rewriting
-from streaming.kafka import Log, Reader
+from streaming.kafka import Log
 from streaming.lake_files import HELD, LOST, fitted, is_torn, partition_folders, read
 from streaming.lake_rows import CATALOGUE_TOPIC, EVENT_TOPIC, Topic
 
@@ -95,7 +95,7 @@ def _mend(damage: Damage, topic: Topic, folder: Path, log: Log, name: str, prese
 def _again(damage: Damage, topic: Topic, log: Log, name: str) -> list[dict[str, object]]:
     """The rows of a range, from Kafka. Raises Unavailable if it does not hold all of it."""
     rows: list[dict[str, object]] = []
-    with contextlib.closing(Reader(log.bootstrap, name, {damage.partition: damage.start})) as reader:
+    with contextlib.closing(log.reader(name, {damage.partition: damage.start})) as reader:
         at, silent = damage.start, 0
         while at < damage.end:
             records = reader.poll(_POLL_MS)

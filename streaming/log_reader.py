@@ -7,7 +7,7 @@ from feature_store.bandit_state import Position
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.events import Event
 from streaming.admission import events_of
-from streaming.kafka import Log, Reader
+from streaming.kafka import Log
 from streaming.lake_events import coverage, read_events
 
 _SILENCE_POLLS = 50
@@ -50,7 +50,7 @@ class LogReader:
 
 
 def _tail(log: Log, partition: int, at: int, end: int) -> Iterator[Event]:
-    reader = Reader(log.bootstrap, log.settings.events_topic, {partition: at})
+    reader = log.reader(log.settings.events_topic, {partition: at})
     try:
         silent = 0
         while at < end:

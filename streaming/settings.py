@@ -7,6 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _strict = ConfigDict(extra="forbid", frozen=True)
 
+# Properties of the producer that are no matter of taste.
+_OURS = {
+    *("bootstrap.servers", "acks", "request.required.acks", "enable.idempotence", "partitioner"),
+    *("max.in.flight", "max.in.flight.requests.per.connection", "delivery.timeout.ms", "message.timeout.ms"),
+}
+
 VIEW = "view"  # the event type that says that a shown item was seen
 Worth = Annotated[float, Field(ge=-1e6, le=1e6)]  # finite, whatever value it is multiplied with
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -30,12 +36,42 @@ class KafkaSettings(BaseModel):
         description="Partitions of the events topic when MatchLoop creates it. To change it: stop the stack, add "
         "partitions in Kafka, set it here, start and retrain.",
     )
-    replication: int = Field(default=1, ge=1, description="Replicas of the topics when MatchLoop creates them.")
+    replication: int = Field(
+        default=1,
+        ge=1,
+        description="Replicas of the topics when MatchLoop creates them; all but one must have a record "
+        "(min.insync.replicas). 3 on a cluster of three or more.",
+    )
+    retention_days: float = Field(
+        default=7.0,
+        gt=0,
+        description="How long the events topic is kept when MatchLoop creates it. The lake keeps events for longer.",
+    )
+    deadletter_days: float = Field(
+        default=30.0, gt=0, description="How long dead letters are kept when MatchLoop creates their topic."
+    )
+    create_topics: bool = Field(default=True, description="Create topics that are missing; false: report them.")
+    properties: dict[str, str] = Field(
+        default={},
+        description="Properties of librdkafka, for every client as far as it has them: "
+        '{"security.protocol" = "SASL_SSL", "sasl.mechanism" = "SCRAM-SHA-512", "sasl.username" = "matchloop", '
+        '"sasl.password" = "file:/run/secrets/kafka", "ssl.ca.location" = "/etc/ca.pem"}. '
+        "A value file:PATH is what the file holds; passwords must be in files.",
+    )
     tick_seconds: float = Field(
         default=5.0,
         gt=0,
         description="A tick is appended to a quiet partition this often, so that feedback windows close.",
     )
+
+    @model_validator(mode="after")
+    def _properties(self) -> Self:
+        for name, value in self.properties.items():
+            if name in _OURS:
+                raise ValueError(f"kafka.properties sets {name}, on which exactly-once rests. Leave it out.")
+            if "password" in name and not value.startswith("file:"):
+                raise ValueError(f"kafka.properties: write {name} into a file, and file:PATH here.")
+        return self
 
 
 class LakeSettings(BaseModel):

@@ -30,7 +30,7 @@ from streaming import lake_files
 from streaming.catalogue_reconciler import CatalogueReconciler
 from streaming.dead_letter import Letter, Outbox
 from streaming.health import Health, Part
-from streaming.kafka import Appended, Log, PartitionsLost, Reader, Record, Writer
+from streaming.kafka import Appended, Log, PartitionsLost, Record
 from streaming.lake_events import coverage
 from streaming.lake_files import HELD, LOST, Ticks, partition_folder
 from streaming.lake_rows import CATALOGUE_TOPIC, EVENT_TOPIC, Topic
@@ -79,12 +79,12 @@ def run(
     lake: two would write the same events under different names."""
     health = health or new_health()
     log = Log(kafka, bootstrap)
-    with _alone(lake), contextlib.closing(Writer(bootstrap)) as writer:
+    with _alone(lake), contextlib.closing(log.writer()) as writer:
         outbox = Outbox(writer, kafka.deadletter_topic)
         pause = min(_PACE_SECONDS, settings.flush_seconds / 4)
         _, catalogue = sinks = [
-            TopicSink(log, bootstrap, kafka.events_topic, lake, EVENT_TOPIC, settings, outbox, health),
-            TopicSink(log, bootstrap, kafka.catalogue_topic, lake, CATALOGUE_TOPIC, settings, outbox, health),
+            TopicSink(log, kafka.events_topic, lake, EVENT_TOPIC, settings, outbox, health),
+            TopicSink(log, kafka.catalogue_topic, lake, CATALOGUE_TOPIC, settings, outbox, health),
         ]
         reconciler = CatalogueReconciler(lake, online, health)
         wanted = _wanted_at(lake)
@@ -206,7 +206,6 @@ class TopicSink:
     def __init__(
         self,
         log: Log,
-        bootstrap: str,
         topic: str,
         lake: Path,
         kind: Topic,
@@ -224,7 +223,7 @@ class TopicSink:
         self._flushed_at = 0
         self._partitions: dict[int, PartitionSink] = {}
         self._log_id, self._count = log.log_id(topic), log.partitions(topic)
-        self._reader = Reader(bootstrap, topic, {}, _FETCH_WAIT_MS)
+        self._reader = log.reader(topic, {}, _FETCH_WAIT_MS)
 
     def step(self, now_ms: int, wait_ms: int, wanted: bool) -> int:
         """Reads what has come, and writes files when it is time, or somebody wants them. Returns the number of records

@@ -28,7 +28,7 @@ from feature_store.namespace import Namespace
 from feature_store.online.store import OnlineStore
 from streaming.dead_letter import Outbox
 from streaming.health import Health, Part
-from streaming.kafka import Log, PartitionsLost, Reader, Record, Writer
+from streaming.kafka import Log, PartitionsLost, Record
 from streaming.partition import COMMITTED, OPEN, PartitionUpdater
 from streaming.settings import RewardSettings
 
@@ -74,7 +74,7 @@ class NamespaceUpdater:
         self._load = partial(PartitionUpdater, namespace, log_id=log_id, state=state, rewards=rewards, lake=lake)
         self._health = health
         self._partitions: dict[int, PartitionUpdater] = {}
-        self._reader = Reader(log.bootstrap, log.settings.events_topic, {})
+        self._reader = log.reader(log.settings.events_topic, {})
 
     def assign(self, partitions: Collection[int]) -> None:
         """Works on these partitions from now on: those that are new are read back, those of others are forgotten, those
@@ -293,7 +293,7 @@ def run(
     """
     collect_rarely()
     updaters = _Updaters(log, rewards, state, online, membership, home, health or new_health())
-    writer = Writer(log.bootstrap)
+    writer = log.writer()
     outbox = Outbox(writer, log.settings.deadletter_topic)
     try:
         while not stop.is_set():

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from itertools import takewhile
 from typing import NamedTuple
@@ -44,10 +44,11 @@ class Writer:
     the log, or come into it behind later ones.
     """
 
-    def __init__(self, bootstrap: str, topics: Sequence[str] = ()) -> None:
-        """topics: whose partitions are looked up at once. Raises Unavailable if the cluster does not answer, or does
-        not have them."""
+    def __init__(self, bootstrap: str, topics: Sequence[str] = (), properties: Mapping[str, str] | None = None) -> None:
+        """topics: whose partitions are looked up at once. properties: further ones of librdkafka, resolved. Raises
+        Unavailable if the cluster does not answer, or does not have the topics."""
         self._bootstrap = bootstrap
+        self._properties = dict(properties or {})
         self._topics = topics
         self._waiting: dict[Future[Appended], float] = {}  # sent and not answered -> since when, oldest first
         self._lock = threading.Lock()
@@ -95,6 +96,7 @@ class Writer:
     def _connect(self) -> Producer:
         producer = Producer(
             {
+                **self._properties,
                 "bootstrap.servers": self._bootstrap,
                 "acks": "all",
                 "enable.idempotence": True,

@@ -11,12 +11,11 @@ from feature_store.contracts.events import Decision, Feedback, Withdrawal
 from feature_store.online.store import OnlineStore
 from feature_store.sums import ITEM, SERVED, N
 from infra.benchmarks.visitors import Promises
-from infra.connections import kafka_bootstrap
+from infra.connections import event_log
 from infra.drain import Drained
 from infra.settings import Settings
 from infra.verification import verify
 from streaming.admission import events_of
-from streaming.kafka import Reader
 
 _POLL_MS = 200
 
@@ -84,7 +83,7 @@ def _log(settings: Settings, drained: Drained) -> tuple[dict[str, Decision], dic
     withdrawn: set[str] = set()
     feedback: dict[tuple[str, str], list[str]] = {}
     at = dict.fromkeys(range(len(drained.ends)), 0)
-    reader = Reader(kafka_bootstrap(settings), settings.kafka.events_topic, at)
+    reader = event_log(settings).reader(settings.kafka.events_topic, at)
     while any(at[partition] < end for partition, end in enumerate(drained.ends)):
         for record in reader.poll(_POLL_MS):
             at[record.partition] = record.offset + 1

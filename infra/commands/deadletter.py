@@ -72,9 +72,8 @@ def retry(
 
     from feature_store.contracts.clock import SystemClock
     from feature_store.contracts.errors import InvalidInput
-    from infra.connections import kafka_bootstrap
+    from infra.connections import event_log
     from streaming.dead_letter import append_again, plan_retry
-    from streaming.kafka import Writer
 
     if everything is (reason is not None):
         raise InvalidInput("Specify which dead letters to retry: --reason TEXT, or --all.")
@@ -82,7 +81,7 @@ def retry(
     chosen = [letter for letter in _pending(settings) if reason is None or reason in letter.reason]
     plan = plan_retry(chosen, settings.rewards.window_seconds, SystemClock())
     if plan.appended and not dry_run:
-        with closing(Writer(kafka_bootstrap(settings))) as writer:
+        with closing(event_log(settings).writer()) as writer:
             append_again(
                 writer, plan.appended, settings.kafka.events_topic, settings.kafka.deadletter_topic, SystemClock()
             )
@@ -102,13 +101,11 @@ def _pending(settings: "Settings") -> list["Letter"]:
     from contextlib import closing
 
     from feature_store.online.store import OnlineStore
-    from infra.connections import kafka_bootstrap, redis_client
+    from infra.connections import event_log, redis_client
     from streaming.dead_letter import pending
-    from streaming.kafka import Log, Reader
 
-    bootstrap, topic = kafka_bootstrap(settings), settings.kafka.deadletter_topic
-    partitions = Log(settings.kafka, bootstrap).partitions(topic)
-    with closing(Reader(bootstrap, topic, dict.fromkeys(range(partitions), 0))) as reader:
+    log, topic = event_log(settings), settings.kafka.deadletter_topic
+    with closing(log.reader(topic, dict.fromkeys(range(log.partitions(topic)), 0))) as reader:
         with redis_client(settings) as client:
             erased = OnlineStore(client, settings.redis).users.erased()
         return pending(reader.backlog(), erased)

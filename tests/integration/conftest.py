@@ -63,6 +63,15 @@ def running_broker(port: int) -> Iterator[Server]:
         yield Server(f"{servers.LOOPBACK}:{port}", pid)
 
 
+@contextlib.contextmanager
+def running_broker_behind(port: int) -> Iterator[int]:
+    """Port of a broker that tells its clients another one: of what stands in front of it."""
+    own = servers.free_port(taken=frozenset({port}))
+    command = servers.broker_command(own, advertised=port)
+    with _running(command, lambda: servers.kafka_answers(servers.LOOPBACK, own)):
+        yield own
+
+
 @pytest.fixture(scope="module")
 def broker_server() -> Iterator[Server]:
     """The broker of the test module."""

@@ -1,0 +1,148 @@
+"""Properties of the connection reach producer, consumer and admin: a broker behind TLS that asks for a certificate."""
+
+import asyncio
+import contextlib
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from feature_store.contracts.errors import InvalidInput, LogMismatch, Unavailable
+from feature_store.contracts.events import Tick, encode
+from infra import servers
+from streaming.kafka import Log
+from streaming.kafka_client import for_kafka_python
+from streaming.settings import KafkaSettings
+from tests.integration.conftest import running_broker_behind
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Certificate of 127.0.0.1, its key under a password, and the file with the password."""
+    folder = tmp_path_factory.mktemp("tls")
+    made, key, password = folder / "cert.pem", folder / "key.pem", folder / "password"
+    password.write_text("open sesame\n")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", key, "-out", made, "-days", "2"),
+            *("-passout", f"file:{password}", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return made, key, password
+
+
+@pytest.fixture(scope="module")
+def broker(certificate: tuple[Path, Path, Path]) -> Iterator[str]:
+    """Address of a proxy that speaks TLS, in front of a broker."""
+    made, key, password = certificate
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(made))
+    context.load_cert_chain(made, key, password.read_text().strip())
+    context.verify_mode = ssl.CERT_REQUIRED
+    port = servers.free_port()
+    with running_broker_behind(port) as behind, _tls(port, behind, context):
+        yield f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def _tls(port: int, behind: int, context: ssl.SSLContext) -> Iterator[None]:
+    started, loops = threading.Event(), list[asyncio.AbstractEventLoop]()
+    stop = asyncio.Event()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", behind)
+        try:
+            await asyncio.gather(forward(reader, back), forward(there, writer))
+        finally:
+            back.close()
+            writer.close()
+
+    async def listen() -> None:
+        async with await asyncio.start_server(accept, "127.0.0.1", port, ssl=context):
+            loops.append(asyncio.get_running_loop())
+            started.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(listen()))
+    thread.start()
+    started.wait()
+    yield
+    loops[0].call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+def _settings(certificate: tuple[Path, Path, Path], **changes: str) -> KafkaSettings:
+    made, key, password = map(str, certificate)
+    properties = {
+        "security.protocol": "SSL",
+        "ssl.ca.location": made,
+        "ssl.certificate.location": made,
+        "ssl.key.location": key,
+        "ssl.key.password": f"file:{password}",
+        "client.id": "matchloop-test",
+        "compression.type": "zstd",
+    }
+    return KafkaSettings(partitions=1, properties=properties | changes)
+
+
+def test_topics_are_made_written_and_read_over_tls(certificate: tuple[Path, Path, Path], broker: str) -> None:
+    log = Log(_settings(certificate), broker)
+    log.create_topics()
+    place = log.append_everywhere(encode([Tick(time=5)]))
+    with contextlib.closing(log.reader("events", {0: 0})) as reader:
+        (record,) = list(reader.backlog())
+    assert (record.offset + 1, record.value) == (place[0], encode([Tick(time=5)]))
+
+
+def test_without_them_nobody_gets_in(broker: str) -> None:
+    log = Log(KafkaSettings(partitions=1), broker)
+    with pytest.raises(Unavailable, match=r"Kafka does not answer.*kafka\.properties"):
+        log.create_topics()
+    with pytest.raises(Unavailable):
+        log.writer()
+
+
+def test_a_file_that_is_missing_is_named(certificate: tuple[Path, Path, Path], broker: str) -> None:
+    with pytest.raises(InvalidInput, match=r"the file of ssl\.key\.password cannot be read"):
+        Log(_settings(certificate, **{"ssl.key.password": "file:/nowhere"}), broker)
+
+
+def test_passwords_stand_in_files_and_exactly_once_is_not_to_be_switched_off() -> None:
+    with pytest.raises(ValidationError, match=r"write sasl\.password into a file"):
+        KafkaSettings(properties={"sasl.password": "secret"})
+    with pytest.raises(ValidationError, match=r"sets enable\.idempotence"):
+        KafkaSettings(properties={"enable.idempotence": "false"})
+
+
+def test_topics_that_are_missing_are_reported_where_they_may_not_be_made(
+    certificate: tuple[Path, Path, Path], broker: str
+) -> None:
+    settings = _settings(certificate).model_copy(update={"create_topics": False, "events_topic": "not-there"})
+    with pytest.raises(LogMismatch, match=r"has no topic 'not-there'.*Create it"):
+        Log(settings, broker).create_topics()
+
+
+def test_kafka_python_gets_what_it_knows() -> None:
+    properties = {
+        "security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "u", "sasl.password": "p",
+        "ssl.endpoint.identification.algorithm": "none", "linger.ms": "7", "client.rack": "a",
+    }  # fmt: skip
+    known = dict.fromkeys(
+        ["security_protocol", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password", "ssl_check_hostname"]
+    )
+    assert for_kafka_python(properties, known) == {
+        "security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_plain_username": "u",
+        "sasl_plain_password": "p", "ssl_check_hostname": False,
+    }  # fmt: skip
