@@ -94,6 +94,7 @@ def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     from infra.upkeep import keep_compact
     from streaming.deployment_keeper import DeploymentKeeper
     from streaming.kafka import Log
+    from streaming.redis_memory import RedisMemory
     from streaming.sink import new_health, run
 
     log_to_stderr("info")
@@ -108,12 +109,16 @@ def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     # Not a retry: while Redis is away the lake is written all the same, and the sink comes back to it.
     with contextlib.closing(unchecked_redis_client(settings, retries=0)) as client:
         online = OnlineStore(client, settings.redis)
+        keeper = DeploymentKeeper(settings.home, settings.redis.prefix, online, health)
+        memory = RedisMemory(client)
+
+        def beside() -> None:
+            keeper.step()
+            memory.step()
+
         try:
-            lake, keeper = (
-                settings.home / "lake",
-                DeploymentKeeper(settings.home, settings.redis.prefix, online, health),
-            )
-            run(settings.kafka, bootstrap, lake, online, settings.lake, SystemClock(), stop, health, keeper.step)
+            lake = settings.home / "lake"
+            run(settings.kafka, bootstrap, lake, online, settings.lake, SystemClock(), stop, health, beside)
         finally:
             stop.set()
             upkeep.join()
