@@ -11,6 +11,7 @@ import typer
 
 from feature_store.contracts.errors import MatchLoopError
 from infra.commands import (
+    backup,
     bench,
     data,
     deadletter,
@@ -49,24 +50,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for module in (
-    *(
-        demo,
-        stack,
-        data,
-        lake,
-        training,
-        release,
-        replay,
-        gc,
-        recover,
-        online,
-        experiment,
-        learning,
-        state,
-        features,
-        users,
-    ),
-    *(deadletter, bench, doctor, settings, processes),
+    *(demo, stack, data, lake, training, release, replay, gc, backup, recover, online, experiment, learning, state),
+    *(features, users, deadletter, bench, doctor, settings, processes),
 ):
     module.register(app)
 

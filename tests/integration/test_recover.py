@@ -14,7 +14,7 @@ import redis.asyncio
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import SystemClock
-from feature_store.contracts.errors import Unavailable
+from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.events import Erasure, Event, Tick, encode
 from feature_store.deployment_note import check_current, read_note
 from feature_store.graph import Graph
@@ -26,6 +26,7 @@ from feature_store.settings import RedisSettings
 from feature_store.shown import DigestIndex, Shown
 from feature_store.sums import NO_ROWS, Sums
 from feature_store.user_features import NOBODY, UserFeatures
+from infra.backup import backup, restore
 from offline_training.jobs.recover import recover
 from streaming import catalogue_log, sink
 from streaming.deployment_keeper import DeploymentKeeper
@@ -45,33 +46,40 @@ NOW = SystemClock().now_ms()
 class Running:
     """A sink, an updater, and visits that come as long as it is open."""
 
-    def __init__(self, broker: str, redis_url: str, root: Path) -> None:
+    def __init__(
+        self, broker: str, redis_url: str, root: Path, kafka: KafkaSettings = KAFKA, namespace: Namespace | None = None
+    ) -> None:
+        """namespace: what is in the home already, without anything in Redis."""
         self.home, self.redis_url = Home(root), redis_url
         self.client = redis.Redis.from_url(redis_url)
         self.online, self.state = OnlineStore(self.client, SETTINGS), BanditStore(self.client, SETTINGS)
-        self.log, self.writer = Log(KAFKA, broker), Writer(broker)
+        self.log, self.writer = Log(kafka, broker), Writer(broker)
         self.health = sink.new_health()
         self._stop, self._visited = threading.Event(), threading.Event()
-        namespace = Namespace(
+        self.log.create_topics()
+        self._events = kafka.events_topic
+        self.namespace = namespace or Namespace(
             id="r-1", release="r", log=self.log.log_id(), offsets=[0, 0], created=0, graph=Graph(4), base=NO_ROWS,
             starts=[Start(), Start()],
         )  # fmt: skip
-        namespace.save(self.home.namespaces)
-        self.namespace = namespace
-        self.online.deployment.activate(Active("r", "r-1"))
+        if namespace is None:
+            self.namespace.save(self.home.namespaces)
+            self.online.deployment.activate(Active("r", "r-1"))
+        else:
+            self._visited.set()
         keeper = DeploymentKeeper(root, SETTINGS.prefix, self.online, self.health)
         settings = LakeSettings(flush_seconds=0.05)
-        arguments = (KAFKA, broker, self.home.lake, self.online, settings, SystemClock(), self._stop, self.health)
+        arguments = (kafka, broker, self.home.lake, self.online, settings, SystemClock(), self._stop, self.health)
         self._threads = [
             threading.Thread(target=sink.run, args=(*arguments, keeper.step)),
             threading.Thread(target=self._visit),
         ]
         for thread in self._threads:
             thread.start()
-        self._threads.append(start_updater(KAFKA, broker, self.client, SETTINGS, root, self._stop))
+        self._threads.append(start_updater(kafka, broker, self.client, SETTINGS, root, self._stop))
 
     def append(self, event: Event) -> None:
-        self.writer.send("events", getattr(event, "user", None), encode([event])).result()
+        self.writer.send(self._events, getattr(event, "user", None), encode([event])).result()
 
     def end_visits(self) -> None:
         self._visited.set()
@@ -171,6 +179,58 @@ def test_what_was_learnt_is_the_same_as_before(running: Running) -> None:
     assert after.keys() == before.keys()
     for name, values in before.items():
         np.testing.assert_allclose(after[name], values, rtol=1e-9)
+
+
+def test_a_backup_restored_elsewhere_has_learnt_the_same_and_goes_on(
+    running: Running, broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """With another Redis, and a Kafka that has nothing."""
+    wait_until(lambda: len(running.sums()) > 0)
+    running.end_visits()
+    wait_until(running.folded_to_the_end)
+    wait_until(lambda: read_note(running.home.root, SETTINGS.prefix) is not None)
+    sink.drain(running.log, running.home.lake, SystemClock())
+    folder = tmp_path_factory.mktemp("backups") / "today"
+    made = backup(running.home, folder, NOW, with_secret=False)
+    before = running.sums()
+
+    elsewhere = Home(tmp_path_factory.mktemp("elsewhere") / "home")
+    assert restore(folder, elsewhere) == made
+    kafka = KafkaSettings(partitions=2, events_topic="elsewhere", catalogue_topic="elsewhere-items")
+    namespace = Namespace.load(elsewhere.namespaces, "r-1")
+    url = redis_url.removesuffix("/0") + "/1"
+    with contextlib.closing(Running(broker, url, elsewhere.root, kafka, namespace)) as there:
+        there.recover()
+        after = there.sums()
+        assert after.keys() == before.keys()
+        for name, values in before.items():
+            np.testing.assert_allclose(after[name], values, rtol=1e-9)
+        assert there.features("user 3").history == running.features("user 3").history
+        late = decision("user 3", SystemClock().now_ms(), ["c"])
+        there.append(late)
+        there.append(feedback(late, "c", event="late", received=late.time))
+        wait_until(lambda: any(name.startswith("c ") for name in there.sums()))
+
+
+def test_a_backup_is_whole_or_refused(running: Running, tmp_path_factory: pytest.TempPathFactory) -> None:
+    wait_until(lambda: read_note(running.home.root, SETTINGS.prefix) is not None)
+    wait_until(lambda: len(running.sums()) > 0)
+    sink.drain(running.log, running.home.lake, SystemClock())
+    folder, elsewhere = (
+        tmp_path_factory.mktemp("backups") / "today",
+        Home(tmp_path_factory.mktemp("elsewhere") / "home"),
+    )
+    backup(running.home, folder, NOW, with_secret=False)
+    with pytest.raises(InvalidInput, match="is there already"):
+        backup(running.home, folder, NOW, with_secret=False)
+    with pytest.raises(InvalidInput, match="is not empty"):
+        restore(folder, running.home)
+    with pytest.raises(InvalidInput, match="holds no backup"):
+        restore(folder.parent, elsewhere)
+    next(folder.rglob("*.parquet")).unlink()
+    with pytest.raises(Unavailable, match="files are missing or were changed"):
+        restore(folder, elsewhere)
+    assert not elsewhere.lake.exists()
 
 
 def test_what_redis_forgot_is_not_noted_over_what_it_knew(running: Running) -> None:
