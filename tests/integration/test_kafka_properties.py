@@ -100,6 +100,7 @@ def _settings(certificate: tuple[Path, Path, Path], **changes: str) -> KafkaSett
 def test_topics_are_made_written_and_read_over_tls(certificate: tuple[Path, Path, Path], broker: str) -> None:
     log = Log(_settings(certificate), broker)
     log.create_topics()
+    assert log.problems() == []
     place = log.append_everywhere(encode([Tick(time=5)]))
     with contextlib.closing(log.reader("events", {0: 0})) as reader:
         (record,) = list(reader.backlog())
