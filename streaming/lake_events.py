@@ -9,7 +9,7 @@ from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import LakeDamaged
 from feature_store.contracts.events import Event, Tick, event_time
 from streaming import lake_files
-from streaming.lake_files import EXPIRED, covered, files, partition_folder, partition_folders, stretches
+from streaming.lake_files import EXPIRED, covered, files, fitted, partition_folder, partition_folders, stretches
 from streaming.lake_rows import event_of
 
 
@@ -61,8 +61,10 @@ def learning_at(lake: Path, log_id: str, partition: int, offset: int) -> bool:
 def log_order(lake: Path) -> list[str]:
     """The logs that the lake has events of, in the order in which they began."""
     began: dict[str, int] = {}
-    for log, partition, _ in partition_folders(lake, "events"):
-        _, first = next(read_events(lake, log, partition, first_held(lake, log, partition)), (0, None))
+    for log, _, folder in partition_folders(lake, "events"):
+        held = (stretch for stretch in fitted(folder)[0] if stretch.held)  # damage matters to who reads on
+        first = next((row for stretch in held for row in lake_files.rows(stretch.path, EVENTS, 0)), None)
         if first is not None:
-            began[log] = min(began.get(log, event_time(first)), event_time(first))
+            time = event_time(event_of(first))
+            began[log] = min(began.get(log, time), time)
     return sorted(began, key=lambda log: began[log])

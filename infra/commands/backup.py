@@ -57,7 +57,7 @@ def restore(
     from infra.backup import restore as run
 
     settings = options(context).settings()
-    made = run(Home(settings.home), folder)
+    made = run(folder, Home(settings.home))
     secret = "" if made.secret else " Put the secret there, or set MATCHLOOP_SECRET."
     words = f"{made.files} files are in {settings.home}.{secret} Now `matchloop up`, and `matchloop recover`."
     show({"home": settings.home, "files": made.files, "secret": made.secret}, words, as_json)

@@ -37,7 +37,7 @@ class Metric(NamedTuple):
 
 def metrics() -> list[Metric]:
     """All of MatchLoop's, by process."""
-    found = []
+    found: list[Metric] = []
     for process, modules in PROCESSES.items():
         for name in modules:
             for value in vars(importlib.import_module(name)).values():

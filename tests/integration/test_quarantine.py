@@ -11,20 +11,25 @@ import redis
 from kafka.errors import OffsetOutOfRangeError
 
 from feature_store.bandit_state import BanditStore, Commit, Position
-from feature_store.contracts.events import Tick, encode
+from feature_store.contracts.columns import EVENTS
+from feature_store.contracts.events import Event, Tick, encode
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
-from feature_store.sums import NO_ROWS
+from feature_store.sums import NO_ROWS, N
 from infra.servers import LOOPBACK, free_port, http_answers, quarantined
 from infra.telemetry import serve_metrics
-from streaming import updater
+from streaming import kafka
 from streaming.health import Health
-from streaming.kafka import Log, Reader, Record, Writer
+from streaming.kafka import Log, PartitionsLost, Reader, Record, Writer
+from streaming.lake_files import partition_folder
+from streaming.lake_rows import row_of
 from streaming.settings import KafkaSettings
 from streaming.updater import QUARANTINED, new_health
 from tests.api_server import wait_until
+from tests.events import decision, feedback
+from tests.lakes import put
 from tests.updaters import start_updater
 
 _SECONDS = 120.0  # on a busy machine; a second when it is quiet
@@ -149,7 +154,7 @@ class _AsKafkaAnswers(Reader):
 def test_a_position_that_the_log_does_not_hold_stops_one_partition(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(updater, "Reader", _AsKafkaAnswers)
+    monkeypatch.setattr(kafka, "Reader", _AsKafkaAnswers)
     live = installation.namespace("live")
     beyond = Position(live.log, 1000)
     installation.state.commit(live.id, 1, None, Commit(beyond, [], 0, True, NO_ROWS, {}, []))
@@ -162,6 +167,44 @@ def test_a_position_that_the_log_does_not_hold_stops_one_partition(
     installation.state.drop(live.id, 1)
     installation.folds(live.id, 1)
     wait_until(lambda: not installation.reasons(), _SECONDS)
+
+
+class _ThreeAreGone(Reader):
+    """Apache Kafka's answer where retention has removed the first three records: the embedded broker keeps all."""
+
+    def poll(self, timeout_ms: int, max_records: int = 1000) -> list[Record]:
+        gone = {place: at for place in self._consumer.assignment() if (at := self._consumer.position(place)) < 3}
+        if gone:
+            lost = {place.partition: at for place, at in gone.items()}
+            raise PartitionsLost(lost, OffsetOutOfRangeError(gone))
+        return super().poll(timeout_ms, max_records)
+
+
+def test_where_the_log_begins_later_the_updater_goes_on_with_the_lake(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "Reader", _ThreeAreGone)
+    live = installation.namespace("live")
+    made = decision("u", 1_000, ["a"])
+    events: list[Event] = [made, feedback(made, "a", received=1_001), Tick(time=1_002)]
+    for partition in (0, 1):
+        for event in events:
+            installation.writer.send(installation.kafka.events_topic, None, encode([event]), partition).result()
+    rows = [{"offset": offset, "position": 0, **row_of(event)} for offset, event in enumerate(events)]
+    lake = partition_folder(installation.home / "lake" / "events", live.log, 0)
+    put(lake / "0-3.parquet", EVENTS, rows)
+    installation.start()
+    installation.folds(live.id, 0)
+    stored = installation.state.load(live.id, 0)
+    assert [stored.rows.items, stored.rows.values[:, N].max()] == [["a"], 1.0]
+    # The lake has nothing of the other: it waits for the sink, which then says that it is lost.
+    wait_until(lambda: (live.id, 1) in installation.reasons(), _SECONDS)
+    lost = partition_folder(installation.home / "lake" / "events", live.log, 1)
+    lost.mkdir(parents=True)
+    (lost / "0-3.lost").touch()
+    installation.folds(live.id, 1)
+    wait_until(lambda: not installation.reasons(), _SECONDS)
+    assert len(installation.state.load(live.id, 1).rows.item) == 0
 
 
 def test_a_gap_in_the_state_of_a_partition_stops_it_alone(installation: Installation) -> None:
