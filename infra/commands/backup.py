@@ -51,7 +51,7 @@ def restore(
 ) -> None:
     """Copy a backup into the home, which must be empty. Then start the servers, and run `matchloop recover`.
 
-    Example: `MATCHLOOP_HOME=/new matchloop restore /backups/2026-01-31`
+    Example: `matchloop restore /backups/2026-01-31`
     """
     from feature_store.home import Home
     from infra.backup import restore as run
