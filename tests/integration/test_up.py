@@ -60,8 +60,8 @@ class Home:
         return said
 
     def pids(self, **variables: str) -> dict[str, int]:
-        """The programs that run and work, with their process ids."""
-        return {p["name"]: p["pid"] for p in self.do("status", **variables)["programs"] if p["healthy"]}
+        """The programs that run, with their process ids; on a busy machine one may not answer at once."""
+        return {p["name"]: p["pid"] for p in self.do("status", **variables)["programs"] if p["pid"]}
 
 
 @pytest.fixture
