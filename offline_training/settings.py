@@ -140,7 +140,7 @@ class TrainingSettings(BaseModel):
         "is what the release expects of it.",
     )
     ensemble_keep: float = Field(
-        default=1.0, ge=0, le=1, description="Share kappa of the online trials that is kept at a change point."
+        default=0.25, ge=0, le=1, description="Share kappa of the online trials that is kept at a change point."
     )
 
     @model_validator(mode="after")
