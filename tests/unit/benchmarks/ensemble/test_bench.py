@@ -78,14 +78,14 @@ def test_a_tiny_world_from_data_to_picture(prepared: Prepared, tmp_path: Path, m
     settings = load().model_copy(update={"home": tmp_path, "training": SETTINGS})
     monkeypatch.setattr(bench, "load", lambda: settings)
     monkeypatch.setattr(bench, "TURNS", (1, 2))
-    monkeypatch.setattr(bench, "GRID", GRID[-2:])
+    monkeypatch.setattr(bench, "GRID", GRID[-3:-1])
     case = Case("small", DRIFT, lambda data, name: prepared.world, lambda data, name: prepared.world, tuning=False)
     monkeypatch.setattr(bench, "CASES", (case,))
     results, found = bench.run(tmp_path, 3, silent, **OPTIONS | {"grid": True, "out": tmp_path / "ensemble.png"})
     own = results["worlds"]["small/drift"]
     assert results["seeds"] == [3]
     names = ["offline-only", "default", "online-only", "initialise-once", "begin-anew", "rebuilt-graph"]
-    assert list(own["arms"]) == [*names, *(habit.name for habit in GRID[-2:])]
+    assert list(own["arms"]) == [*names, *(habit.name for habit in GRID[-3:-1])]
     assert own["ahead_of"]["default"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert own["ahead_of"]["omega-100-kappa-25"] == own["ahead_of"]["default"], "the default is one of the grid"
     assert len(set(own["releases"])) == 3
