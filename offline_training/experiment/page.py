@@ -114,9 +114,9 @@ def _over_time(report: ExperimentReport, name: str) -> Figure:
     axes.axhline(0, color="#5f6b7a", linewidth=1)
     axes.set_ylabel(f"% against {report.control}")
     axes.set_title(f"{words}: change so far, with the interval that holds at any look", fontsize=10)
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]  # matplotlib's
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # matplotlib's
     effects = [look.effect for look in report.looks if look.metric == name and look.effect is not None]
     last = [abs(bound) for one in effects[-len(effects) // 2 :] for bound in (one.low, one.high) if bound is not None]
     if last:
