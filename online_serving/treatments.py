@@ -79,11 +79,7 @@ def treatment(
     for variant in variants:
         serving = _overridden(serving, variant, "serving", variant.serving, SERVING)
         bandit = _overridden(bandit, variant, "bandit", variant.bandit, BANDIT)
-    if not serving.ranker and bandit.mode is not BanditMode.OFF:
-        raise InvalidInput(
-            f"{name}: serving.ranker is off and bandit.mode is {bandit.mode}: the bandit works on the ranker's "
-            'probabilities. Set bandit.mode = "off" as well.'
-        )
+    refuse_contradiction(name, serving, bandit)
     if serving.slate_size > serving.max_slate_size:
         raise InvalidInput(
             f"{name}: serving.slate_size {serving.slate_size} is more than serving.max_slate_size "
@@ -93,6 +89,15 @@ def treatment(
     learns = bandit.mode is not BanditMode.OFF
     pipeline = Pipeline(serving, bandit, stage)
     return Treatment(name, pipeline, serving.slate_size, serving.repeat_shown, learns, release)
+
+
+def refuse_contradiction(name: str, serving: ServingSettings, bandit: BanditSettings) -> None:
+    """Raises InvalidInput, naming what they are of, if both settings are good and do not go together."""
+    if not serving.ranker and bandit.mode is not BanditMode.OFF:
+        raise InvalidInput(
+            f"{name}: serving.ranker is off and bandit.mode is {bandit.mode}: the bandit works on the ranker's "
+            'probabilities. Set bandit.mode = "off" as well.'
+        )
 
 
 def bandit_of(variant: Variant, bandit: BanditSettings) -> BanditSettings:

@@ -97,14 +97,14 @@ def variance_removed(seed: int, tests: int, users: int) -> dict[str, float]:
 
 
 def split_alarms(seed: int, tests: int, users: int, shares: dict[str, float]) -> dict[str, float]:
-    """By name, the share of tests in which the check of the split, looked at all the time, raised its alarm. shares: of
-    the control in truth; half is due."""
+    """By name, the share of tests of so many planned users in which the check of the split, looked at all the time,
+    raised its alarm. shares: of the control in truth; half is due."""
     found = {}
     for place, (name, share) in enumerate(shares.items()):
         alarms = 0
         for number in range(tests):
             rng = np.random.default_rng([seed, 5, place, number])
             arrivals = (rng.random(users) >= share).astype(np.int64)
-            alarms += sample_ratio.always_valid_p(arrivals, [0.5, 0.5]) < sample_ratio.ALARM
+            alarms += sample_ratio.p_value(arrivals, [0.5, 0.5], users) < sample_ratio.ALARM
         found[name] = alarms / tests
     return found

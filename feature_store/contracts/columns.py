@@ -59,6 +59,7 @@ FOREIGN_LOG = pa.schema(
         pa.field("choices", pa.int32()),  # how many actions there were
         pa.field("target", pa.float64()),  # chance that another policy would have done the same
         pa.field("context", pa.list_(pa.float64()), nullable=False),
+        pa.field("category", pa.string()),  # of the action; absent in older files
     ]
 )
 

@@ -33,6 +33,12 @@ def import_data(
     rewards: Annotated[
         str | None, typer.Option(help="Of a log: the range of rewards, as LEAST..MOST; others are rejected.")
     ] = None,
+    propensity: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-9, max=1, help="Of a log without propensities: of every row, 0.5 of two letters at random."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Import interactions, items and users (Parquet or CSV) into the lake.
@@ -45,7 +51,8 @@ def import_data(
 
     With --as log, SOURCE is a log of decisions to evaluate policies on: a file, or a folder of parts. Columns are
     action, reward, propensity, and optionally decision, user, timestamp, position, candidates, target (the chance that
-    another policy would have done the same) and context (`--map context=age,country`).
+    another policy would have done the same), category (of the action) and context (`--map context=age,country`). Where
+    every row had the same chance, as in a test of letters sent at random, `--propensity` says it.
 
     Example: `matchloop import ./export --map user_id=customer --map item_id=sku --map timestamp=bought_at`
     """
@@ -57,7 +64,7 @@ def import_data(
     from offline_training.data.sources import Mapping
 
     if kind == "log":
-        _import_log(context, source, column or [], name, rewards, as_json)
+        _import_log(context, source, column or [], name, rewards, propensity, as_json)
         return
     if kind != "data":
         raise InvalidInput(f"--as {kind!r} is not a kind of data. Give data or log.")
@@ -70,7 +77,13 @@ def import_data(
 
 
 def _import_log(
-    context: typer.Context, source: Path, column: list[str], name: str, rewards: str | None, as_json: bool
+    context: typer.Context,
+    source: Path,
+    column: list[str],
+    name: str,
+    rewards: str | None,
+    propensity: float | None,
+    as_json: bool,
 ) -> None:
     from dataclasses import asdict
 
@@ -82,7 +95,7 @@ def _import_log(
     mapping, within = Mapping.parse(column, COLUMNS), None if rewards is None else reward_range("--rewards", rewards)
     with progress("Importing") as report:
         keyring = settings.keyring()
-        found = import_log(source, settings.home, name, keyring, mapping, within, SystemClock(), report)
+        found = import_log(source, settings.home, name, keyring, mapping, within, SystemClock(), report, propensity)
     words = f"{_words(f'log {name}', found)}\nNext: `matchloop replay --log {name} --candidate uniform`."
     show(asdict(found), words, as_json)
 

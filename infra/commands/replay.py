@@ -52,8 +52,8 @@ def replay(
     with the reason.
 
     A candidate is a TOML file: name, release, mode (off, explore, greedy) or baseline (frozen, popularity), and tables
-    [bandit], [serving] (candidates, cluster_candidates, list_candidates, fresh_candidates, repeat_shown) and [rules]
-    (exclude_items, exclude_categories). What it leaves out is as served.
+    [bandit], [serving] (what a variant of an experiment may set there, but for slate_size) and [rules] (exclude_items,
+    exclude_categories). What it leaves out is as served.
 
     Example: `matchloop replay --candidate bolder.toml --from 2026-01-24 --variant demo=online-matching`
     """

@@ -9,6 +9,7 @@ optionally
     position     from 1; without it 1
     candidates   how many actions there were to choose from, or the list of them
     target       the chance that another policy would have done the same
+    category     of the action, for estimates that share what is known of a category's actions
     context      columns with commas between: numbers as they are, texts hashed
 
 Rows are read in batches and checked whole columns at a time; memory holds a batch, and one number per row if decisions
@@ -45,6 +46,7 @@ COLUMNS = {
     "propensity": ("propensity", "pscore"),
     "candidates": ("candidates",),
     "target": ("target",),
+    "category": ("category",),
     "context": (),
 }
 _REQUIRED = ("action", "reward", "propensity")
@@ -63,15 +65,17 @@ def import_log(
     rewards: tuple[float, float] | None,
     clock: Clock,
     progress: Progress,
+    propensity: float | None = None,
 ) -> DatasetReport:
     """Writes the log at `source` (a file, or a directory of parts) to `<home>/lake/foreign/<name>/`, in place of an
-    older one of the name. User ids become keys. Rows that break a rule are left out, counted, and listed.
+    older one of the name. User ids become keys. Rows that break a rule are left out, counted, and listed. propensity:
+    of every row, where none is in the files: a third of a test that sent three letters at random.
 
     Raises InvalidInput for data that cannot be read as a whole, naming file, column and remedy, and Unavailable while
     another import runs.
     """
     files = find_sources(source)[INTERACTIONS] if source.is_file() else _parts(source)
-    columns = [_columns_of(file, mapping) for file in files]
+    columns = [_columns_of(file, mapping, propensity) for file in files]
     context = [part.strip() for part in mapping.columns.get("context", "").split(",") if part.strip()]
     lake = home / "lake"
     rejects, latest = Rejects(), clock.now_ms() + _AHEAD_MS
@@ -91,7 +95,7 @@ def import_log(
 
                 for batch in file.batches(list(dict.fromkeys(texts)), report):
                     with naming(file.path):
-                        table = _checked(batch, found, context, file, rejects, keyring, rewards, latest)
+                        table = _checked(batch, found, context, file, rejects, keyring, rewards, latest, propensity)
                     rejects.add_malformed(file.path, batch.malformed)
                     read += len(batch.table) + len(batch.malformed)
                     written += len(table)
@@ -140,9 +144,12 @@ def _parts(source: Path) -> list[SourceFile]:
     return [file for path in paths for file in find_sources(path)[INTERACTIONS]]
 
 
-def _columns_of(file: SourceFile, mapping: Mapping) -> dict[str, str]:
-    """Our column names -> the file's, but for the context. Raises InvalidInput if a required one is missing."""
-    found = {ours: file.require(ours, mapping) for ours in _REQUIRED}
+def _columns_of(file: SourceFile, mapping: Mapping, propensity: float | None) -> dict[str, str]:
+    """Our column names -> the file's, but for the context. Raises InvalidInput if a required one is missing, or is
+    there beside one propensity of all rows."""
+    if propensity is not None and (theirs := mapping.find("propensity", file.schema.names)):
+        raise InvalidInput(f"{file.path} has propensities in {theirs!r}: leave out --propensity, or the column.")
+    found = {ours: file.require(ours, mapping) for ours in _REQUIRED if ours != "propensity" or propensity is None}
     for ours in COLUMNS:
         if ours not in found and ours != "context" and (theirs := mapping.find(ours, file.schema.names)):
             found[ours] = theirs
@@ -163,6 +170,7 @@ def _checked(
     keyring: Keyring,
     rewards: tuple[float, float] | None,
     latest: int,
+    same_propensity: float | None,
 ) -> pa.Table:
     """The good rows in our form; the others go to rejects."""
     table, n = batch.table, len(batch.table)
@@ -176,9 +184,13 @@ def _checked(
         return found
 
     action = checks.ids(column("action"), columns["action"], verdict, from_csv=file.is_csv)
-    reward, propensity = number("reward"), number("propensity")
-    verdict.refuse(propensity <= 0, f"{columns['propensity']} is not above 0: whatever was shown had a chance")
-    verdict.refuse(propensity > 1, f"{columns['propensity']} is above 1")
+    reward = number("reward")
+    if same_propensity is None:
+        propensity = number("propensity")
+        verdict.refuse(propensity <= 0, f"{columns['propensity']} is not above 0: whatever was shown had a chance")
+        verdict.refuse(propensity > 1, f"{columns['propensity']} is above 1")
+    else:
+        propensity = np.full(n, same_propensity)
     if rewards is not None:
         least, most = rewards
         verdict.refuse((reward < least) | (reward > most), f"{columns['reward']} is outside {least:g}..{most:g}")
@@ -198,6 +210,9 @@ def _checked(
         chance = number("target")
         verdict.refuse((chance < 0) | (chance > 1), f"{columns['target']} is outside 0..1")
         target = pa.array(chance)
+    category = pa.nulls(n, pa.string())
+    if "category" in columns:
+        category = checks.ids(column("category"), columns["category"], verdict, from_csv=file.is_csv)
     choices = pa.nulls(n, pa.int32())
     if "candidates" in columns:
         choices = _choices(column("candidates"), columns["candidates"], verdict)
@@ -211,7 +226,7 @@ def _checked(
     rejects.add(file.path, batch.rows.filter(pc.invert(passed)), verdict.reasons)
     safe = np.where(verdict.passed, position, 1).astype(np.int32)
     parts = [user, time, action, pa.array(reward), pa.array(propensity), pa.array(safe), choices, target, features]
-    return pa.table([*parts, decision], schema=FOREIGN_LOG.append(_DECISION)).filter(passed)
+    return pa.table([*parts, category, decision], schema=FOREIGN_LOG.append(_DECISION)).filter(passed)
 
 
 def _keys(users: pa.StringArray, keyring: Keyring) -> pa.Array:

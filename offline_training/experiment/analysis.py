@@ -14,12 +14,14 @@ from offline_training.experiment import sample_ratio
 from offline_training.experiment.adjusted import always_valid_p, benjamini_hochberg, cuped, holm, relative, shrunk
 from offline_training.experiment.corpus import CorpusFigure, corpus
 from offline_training.experiment.metrics import METRICS, Metric
-from offline_training.experiment.outcomes import Outcomes
+from offline_training.experiment.outcomes import Outcomes, slates_before
 from offline_training.experiment.sample_ratio import SampleRatioCheck
 from offline_training.experiment.statistics import Interval, Ratio, always_valid, interval, ratio
 from offline_training.experiment.verdict import Verdict, judge
 
 _LOOKS = 20
+_SLATES_BEFORE = (0, 1, 3, 7, 15, 31)  # where the stretches of a user's time in an experiment begin
+_LEAST_USERS = 20  # of each variant in a stretch
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,16 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     shrunk: Interval  # drawn towards the mean of the slices
 
 
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """The metric that decides while users were as new to their variant: after so many slates of it."""
+
+    first: int  # slate, from 1
+    last: int | None  # None: all later ones
+    variant: str
+    users: int  # of the variant and the control
+    effect: Interval  # for one look
+
+
 class ExperimentReport(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known of an experiment at a time."""
 
@@ -87,6 +99,7 @@ class ExperimentReport(msgspec.Struct, frozen=True, kw_only=True):
     metrics: list[MetricReport]
     looks: list[Look]
     slices: list[Slice]
+    novelty: list[Stretch]
     corpus: list[CorpusFigure]
     sample_ratio: SampleRatioCheck
     left_out: dict[str, int]
@@ -120,6 +133,7 @@ def analyse(plan: Plan, found: Outcomes) -> ExperimentReport:
     checked = sample_ratio.check(
         arrivals,
         shares,
+        plan.planned_users,
         found.left_out,
         {} if latency is None else {one.variant: one.value.value for one in latency.figures},
     )
@@ -136,6 +150,7 @@ def analyse(plan: Plan, found: Outcomes) -> ExperimentReport:
         metrics=reports,
         looks=_looks(plan, found),
         slices=_slices(plan, arms),
+        novelty=_novelty(plan, found),
         corpus=corpus(found),
         sample_ratio=checked,
         left_out=dict(found.left_out),
@@ -233,7 +248,7 @@ def _looks(plan: Plan, found: Outcomes) -> list[Look]:
     times = np.sort(found.time)
     looks = []
     for time in np.unique(times[np.linspace(0, len(times) - 1, _LOOKS + 1).astype(np.int64)[1:]]):
-        arms = _arms(plan, found, found.sums(int(time)))
+        arms = _arms(plan, found, found.sums(found.time <= time))
         for name in (plan.metric, *plan.guardrails):
             metric = METRICS[name]
             if not _measured(metric, arms):
@@ -252,6 +267,32 @@ def _looks(plan: Plan, found: Outcomes) -> list[Look]:
                 for variant, one in ratios.items()
             ]
     return looks
+
+
+def _novelty(plan: Plan, found: Outcomes) -> list[Stretch]:
+    """An effect that is large at first and goes is curiosity; one that grows is learning. What users did before is left
+    in: the same users are compared with those of other stretches."""
+    before, metric = slates_before(found), METRICS[plan.metric]
+    confidence = 1 - (1 - plan.confidence) / max(1, len(plan.variants) - 1)
+    stretches = []
+    for first, after in zip(_SLATES_BEFORE, (*_SLATES_BEFORE[1:], None), strict=True):
+        within = (before >= first) & (True if after is None else before < after)
+        arms = _arms(plan, found, found.sums(within))
+        ratios = {name: one for name, one in _ratios(metric, arms).items() if len(one.influence) >= _LEAST_USERS}
+        if plan.control not in ratios or ratios[plan.control].value == 0:
+            continue
+        stretches += [
+            Stretch(
+                first=first + 1,
+                last=after,
+                variant=name,
+                users=len(one.influence) + len(ratios[plan.control].influence),
+                effect=interval(relative(one, ratios[plan.control]), confidence),
+            )
+            for name, one in ratios.items()
+            if name != plan.control
+        ]
+    return stretches
 
 
 def _slices(plan: Plan, arms: _Arms) -> list[Slice]:

@@ -53,10 +53,10 @@ class Outcomes:
     before: Sums  # reward, impressions, decisions of the same users before the experiment
     left_out: Mapping[str, int] = field(default_factory=dict)  # decisions, by why they do not count
 
-    def sums(self, until: int | None = None) -> dict[str, Float64]:
-        """By user, of decisions up to a time, ms since the epoch; users who have not come by then have zeros."""
+    def sums(self, made: Bool | None = None) -> dict[str, Float64]:
+        """By user, of the decisions (d,) that count, None: of all; users who have none of them have zeros."""
         u, d = len(self.users), len(self.user)
-        made = np.ones(d, dtype=np.bool_) if until is None else self.time <= until
+        made = np.ones(d, dtype=np.bool_) if made is None else made
         shown = made[self.decision]
         decision, user = self.decision[shown], self.user[self.decision[shown]]
         positives = np.bincount(decision, weights=self.positive[shown], minlength=d)
@@ -77,6 +77,16 @@ class Outcomes:
             "latency": by_user(self.user[timed], self.latency[timed]),
             "timed": by_user(self.user[timed]),
         }
+
+
+def slates_before(found: Outcomes) -> Int64:
+    """(d,) how many slates of the experiment a decision's user had met before it."""
+    order = np.lexsort((found.time, found.user))
+    users = found.user[order]
+    begins = np.flatnonzero(np.diff(users, prepend=-1))
+    before = np.empty(len(users), dtype=np.int64)
+    before[order] = np.arange(len(users)) - np.repeat(begins, np.diff(np.append(begins, len(users))))
+    return before
 
 
 def outcomes(lake: Path, logs: Sequence[str], experiment: Experiment, rewards: RewardSettings) -> Outcomes:

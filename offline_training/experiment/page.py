@@ -80,12 +80,14 @@ def page(report: ExperimentReport) -> str:
 
 
 def figures(report: ExperimentReport) -> Mapping[str, Figure]:
-    """Plots by file name: the change of each metric that was looked at again and again."""
-    return {
+    """Plots by file name: the change of each metric that was looked at again and again, and how the effect on users
+    changed as they got used to it."""
+    drawn = {
         f"{name}.png": _over_time(report, name)
         for name in dict.fromkeys(look.metric for look in report.looks)
         if any(look.effect is not None for look in report.looks if look.metric == name)
     }
+    return drawn | ({"novelty.png": _novelty(report)} if report.novelty else {})
 
 
 def percent(found: Interval) -> str:
@@ -124,6 +126,33 @@ def _over_time(report: ExperimentReport, name: str) -> Figure:
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False)
     return figure
+
+
+def _novelty(report: ExperimentReport) -> Figure:
+    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    names = list(dict.fromkeys((one.first, one.last) for one in report.novelty))
+    variants = list(dict.fromkeys(one.variant for one in report.novelty))
+    for place, variant in enumerate(variants):
+        found = [one for one in report.novelty if one.variant == variant and one.effect.low is not None]
+        at = [names.index((one.first, one.last)) + 0.08 * (place - (len(variants) - 1) / 2) for one in found]
+        values = [100 * one.effect.value for one in found]
+        below = [100 * (one.effect.value - (one.effect.low or 0.0)) for one in found]
+        axes.errorbar(at, values, yerr=below, fmt="o-", capsize=3, label=variant)
+    axes.axhline(0, color="#5f6b7a", linewidth=1)
+    axes.set_xticks(range(len(names)), [_slates(first, last) for first, last in names])
+    axes.set_xlabel("of a user's slates in the experiment")
+    axes.set_ylabel(f"% against {report.control}")
+    words = next(one.words for one in report.metrics if one.role == "primary")
+    axes.set_title(f"{words}: change as users get used to it, with intervals for one look", fontsize=10)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _slates(first: int, last: int | None) -> str:
+    if last is None:
+        return f"from {first} on"
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def _table(report: MetricReport) -> str:

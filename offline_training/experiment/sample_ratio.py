@@ -1,15 +1,18 @@
-"""Whether users fall on variants as they should: a test that may be looked at every day."""
+"""Whether users fall on variants as they should: a test that may be looked at every day, and looks closest at the users
+who were planned."""
 
 from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
+from scipy import stats
 from scipy.special import gammaln
 
 from feature_store.arrays import Int64
 
 ALARM = 0.01  # the chance that a sound experiment is ever stopped by the check
 _PRIOR_USERS = 5_000.0  # about as many users as a mismatch worth stopping for needs
+_PLANNED_LOOK = 0.8  # of the alarm's chance goes to one look at as many users as were planned
 
 
 class SampleRatioCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,20 +43,35 @@ def always_valid_p(arrivals: Int64, shares: Sequence[float]) -> float:
     return float(min(1.0, np.exp(-log_factor.max())))
 
 
+def p_value(arrivals: Int64, shares: Sequence[float], planned: int) -> float:
+    """Valid at all looks together, and sharpest at the planned number of users: the smaller of always_valid_p and of
+    Pearson's test of the first `planned` arrivals, each over its share of the alarm's chance (Bonferroni)."""
+    found = always_valid_p(arrivals, shares) / (1 - _PLANNED_LOOK)
+    if len(shares) > 1 and len(arrivals) >= planned:
+        due = planned * np.asarray(shares) / np.sum(shares)
+        fixed = stats.chisquare(np.bincount(arrivals[:planned], minlength=len(shares)), due).pvalue
+        found = min(found, float(fixed) / _PLANNED_LOOK)
+    return min(1.0, found)
+
+
 def check(
-    arrivals: Int64, shares: Mapping[str, float], left_out: Mapping[str, int], latency: Mapping[str, float]
+    arrivals: Int64,
+    shares: Mapping[str, float],
+    planned: int,
+    left_out: Mapping[str, int],
+    latency: Mapping[str, float],
 ) -> SampleRatioCheck:
-    """arrivals: as in always_valid_p, numbers in the order of the shares. left_out: see outcomes.Outcomes. latency: ms
-    per variant, empty if not measured."""
+    """arrivals: as in always_valid_p, numbers in the order of the shares. planned: users. left_out: see
+    outcomes.Outcomes. latency: ms per variant, empty if not measured."""
     names, counts = list(shares), np.bincount(arrivals, minlength=len(shares))
     expected = {name: len(arrivals) * share for name, share in shares.items()}
     observed = dict(zip(names, counts.tolist(), strict=True))
-    p_value = always_valid_p(arrivals, list(shares.values()))
-    broken = p_value < ALARM
+    found = p_value(arrivals, list(shares.values()), planned)
+    broken = found < ALARM
     return SampleRatioCheck(
         observed=observed,
         expected=expected,
-        p_value=p_value,
+        p_value=found,
         broken=broken,
         causes=_causes(observed, expected, left_out, latency) if broken else [],
     )

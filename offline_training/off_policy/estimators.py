@@ -27,7 +27,7 @@ did not see it, and q_pi = E_pi q, all but the item-position ones have one form,
 lambda is a weight and chosen by the data (slope.py); where it shrinks, an interval speaks of the variance and not of
 the bias. Under the item-position model, that a reward depends on nothing but the item and its position, IIPS weighs by
 marginals: Li et al., "Offline Evaluation of Ranking Policies with Click Models" (KDD 2018). What the pseudo-inverse
-assumes stands in weights.py, and so does MIPS, which is IPS on a log of categories.
+assumes stands in weights.py, and so does MIPS where both policies' chances are known: IPS on a log of categories.
 
 All values are rewards per impression. An estimator takes a log that check() lets pass, and returns the value with the
 linearised influence of each user, (users,), and how well the log overlaps with the evaluated policy.
@@ -78,7 +78,7 @@ class OffPolicyEvaluation(msgspec.Struct, frozen=True, kw_only=True):
     headline: str
     estimates: list[PolicyValue]
     propensity_alarm: str | None = None  # why the logged probabilities are not to be believed
-    bounds: Bounds | None = None  # None: the range of rewards is not known, or the log is of slates
+    bounds: Bounds | None = None  # None: the range of rewards is not known
 
     def read_first(self) -> PolicyValue:
         """The estimate that the headline names."""
@@ -177,6 +177,22 @@ def tuned(log: SlateLog, family: Shrinkage) -> tuple[Ratio, float]:
     return estimates[chosen], parameters[chosen]
 
 
+def marginalised(log: SlateLog) -> tuple[Ratio, Overlap]:
+    """MIPS: an impression weighs what those of its category weigh on average, E[w | category], which is the ratio of
+    the categories' chances (Saito and Joachims, section 3.2). Unbiased if an item acts through its category alone.
+    Raises InvalidInput for slates, and for a log without categories."""
+    if log.category is None or log.positions > 1:
+        raise InvalidInput("Marginalised weights need one item per decision, and its category.")
+    _, codes = np.unique(log.category, return_inverse=True)
+    weights, rewards, count = cumulative_weights(log)[:, 0], log.rewards[:, 0], np.bincount(codes)
+    weight, reward = (np.bincount(codes, weights=column) / count for column in (weights, rewards))
+    marginal = weight[codes]
+    value = float((marginal * rewards).mean())
+    # The mean weight of a category is an estimate, too: the last term is its influence.
+    influence = (marginal * rewards - value + (weights - marginal) * reward[codes]) / len(rewards)
+    return clustered(value, influence, log.users), overlap(log, marginal[:, None])
+
+
 Estimator = Callable[[SlateLog], tuple[Ratio, Overlap]]
 ESTIMATORS: dict[str, Estimator] = {
     "RIPS": rips,
@@ -184,6 +200,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "IIPS": iips,
     "IIPS, self-normalised": iips_normalised,
     "pseudo-inverse": pseudo_inverse,
+    "MIPS": marginalised,
     "direct method": direct_method,
     "doubly robust": doubly_robust,
     "doubly robust, self-normalised": doubly_robust_normalised,
@@ -191,7 +208,8 @@ ESTIMATORS: dict[str, Estimator] = {
 HEADLINE = "doubly robust, self-normalised"
 SECOND = "IIPS, self-normalised"  # assumes more, and needs less overlap: read first where the headline is refused
 _NEEDS_MARGINALS = {"IIPS", "IIPS, self-normalised", "pseudo-inverse"}
-_OF_ONE_POSITION = {"direct method"}
+_NEEDS_CATEGORY = {"MIPS"}
+_OF_ONE_POSITION = {"direct method", "MIPS"}
 
 
 def evaluate(
@@ -209,6 +227,8 @@ def evaluate(
             continue
         if name in _OF_ONE_POSITION and log.positions > 1:
             continue
+        if name in _NEEDS_CATEGORY and log.category is None:
+            continue
         found, support = estimator(log)
         estimates.append(PolicyValue(estimator=name, value=skewed_interval(found, confidence), overlap=support))
     support = estimates[0].overlap
@@ -222,25 +242,25 @@ def evaluate(
         headline=_headline(estimates),
         estimates=estimates,
         propensity_alarm=propensity_alarm(log),
-        bounds=None if reward_range is None or log.positions > 1 else bounds(log, *reward_range, confidence),
+        bounds=None if reward_range is None else bounds(log, *reward_range, confidence),
     )
 
 
 def bounds(log: SlateLog, least: float, most: float, confidence: float) -> Bounds:
-    """Bounds around the IPS estimate of a log of single decisions with rewards in [least, most]; the largest weight is
-    taken for the largest possible. Raises InvalidInput for a reward outside its range."""
-    weights = cumulative_weights(log)[:, 0]
-    rewards = log.rewards[:, 0]
+    """Bounds around the estimate of IPS, or RIPS, with rewards in [least, most]; the largest weight is taken for the
+    largest possible. Raises InvalidInput for a reward outside its range."""
+    weights = cumulative_weights(log)  # 0 where nothing was shown
+    rewards = log.rewards[log.present]
     if rewards.min() < least or rewards.max() > most:
         raise InvalidInput(
             f"Rewards lie in {rewards.min()}..{rewards.max()}, the range that was declared is {least}..{most}."
         )
     _, codes = np.unique(log.users, return_inverse=True)
-    visits = np.bincount(codes)
-    scale = visits.mean()  # a user's sum over this has the mean per decision
-    values = np.bincount(codes, weights=weights * (rewards - least)) / scale
-    upper = float(weights.max() * (most - least) * visits.max() / scale) or 1.0
-    shift = least * float(weights.mean())
+    shown = np.bincount(codes, weights=log.present.sum(axis=1))
+    scale = shown.mean()  # a user's sum over this has the mean per impression
+    values = np.bincount(codes, weights=(weights * (log.rewards - least)).sum(axis=1)) / scale
+    upper = float(weights.max() * (most - least) * shown.max() / scale) or 1.0
+    shift = least * float(weights.sum() / log.present.sum())
     found = [bound(values, upper, confidence) for bound in (empirical_bernstein, betting)]
     moved = [Interval(value=i.value + shift, low=_moved(i.low, shift), high=_moved(i.high, shift)) for i in found]
     return Bounds(empirical_bernstein=moved[0], betting=moved[1])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.arrays import Float64, Int64
@@ -32,6 +33,7 @@ class ForeignLog(NamedTuple):
     choices: Float64  # (n,) how many actions there were
     target: Float64 | None
     context: Float64  # (n, d)
+    category: Int64 | None = None  # (n,) number of the action's category
 
 
 def read_log(path: Path) -> ForeignLog:
@@ -60,6 +62,7 @@ def read_log(path: Path) -> ForeignLog:
         choices=table["choices"].to_numpy().astype(np.float64) if counted else np.full(n, float(len(names))),
         target=table["target"].to_numpy() if table["target"].null_count == 0 else None,
         context=flat.reshape(n, -1) if n else np.zeros((0, 0)),
+        category=_category(table),
     )
 
 
@@ -72,15 +75,25 @@ def value_of(log: ForeignLog, policy: str, reward_range: tuple[float, float] | N
     if policy == TARGET:
         if log.target is None:
             raise InvalidInput("The log holds no chances of another policy. Import it with `--map target=COLUMN`.")
-        return evaluate(single_decisions(log.users, log.rewards, log.target, log.propensity), reward_range=reward_range)
+        logged = single_decisions(log.users, log.rewards, log.target, log.propensity, category=log.category)
+        return evaluate(logged, reward_range=reward_range)
     chances, target = _constant(log, policy)
     model = model_target = None
     if len(np.unique(log.users)) >= FOLDS:
         fitted = cross_fitted(log.users, log.context, log.actions, log.rewards, len(log.names))
         model, model_target = fitted.of(log.actions), fitted.under_always(chances)
-    return evaluate(
-        single_decisions(log.users, log.rewards, target, log.propensity, model, model_target), reward_range=reward_range
+    logged = single_decisions(
+        log.users, log.rewards, target, log.propensity, model, model_target, category=log.category
     )
+    return evaluate(logged, reward_range=reward_range)
+
+
+def _category(table: pa.Table) -> Int64 | None:
+    if "category" not in table.column_names or table["category"].null_count:
+        return None
+    encoded = table["category"].combine_chunks().dictionary_encode()
+    found: Int64 = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
 
 
 def value_of_learner(log: ForeignLog, policy: str) -> Replayed:

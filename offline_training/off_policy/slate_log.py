@@ -36,6 +36,7 @@ class SlateLog(NamedTuple):
     target_marginal: Float64 | None = None  # (n, S) pi: chance of the item at its position, whatever was before
     logging_marginal: Float64 | None = None  # (n, S) the same of pi_0
     unsupported: Float64 | None = None  # (n, S) pi's chance of what pi_0 never puts there, given the slots before
+    category: Int64 | None = None  # (n,) number of the category of the item, in a log of single decisions
 
     @property
     def positions(self) -> int:
@@ -51,6 +52,7 @@ def single_decisions(
     model: Float64 | None = None,
     model_target: Float64 | None = None,
     unsupported: Float64 | None = None,
+    category: Int64 | None = None,
 ) -> SlateLog:
     """The log of an ordinary contextual bandit, one item shown per decision; all (n,). Without a model q is 0."""
     nothing = np.zeros(len(rewards))
@@ -63,6 +65,7 @@ def single_decisions(
         model=(nothing if model is None else model)[:, None],
         model_target=(nothing if model_target is None else model_target)[:, None],
         unsupported=None if unsupported is None else unsupported[:, None],
+        category=category,
     )
 
 

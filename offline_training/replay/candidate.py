@@ -6,7 +6,7 @@ mode = "explore"                 # off, explore or greedy
 baseline = "popularity"          # frozen or popularity, in place of a mode
 [bandit]                         # settings as in matchloop.toml: alpha, explore_share, form, ...
 explore_share = 0.2
-[serving]                        # candidates, cluster_candidates, list_candidates, fresh_candidates, repeat_shown
+[serving]                        # what a variant of an experiment may set: sources, ranker, category_boosts, ...
 list_candidates = 0
 [rules]                          # items and categories that are never shown
 exclude_categories = ["horror"]
@@ -22,9 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from feature_store.contracts.errors import InvalidInput
 from online_serving.pipeline.request import Filter
 from online_serving.settings import ServingSettings
+from online_serving.treatments import SERVING, refuse_contradiction
 from streaming.settings import BanditMode, BanditSettings
 
-SOURCES_AND_RULES = ("candidates", "cluster_candidates", "list_candidates", "fresh_candidates", "repeat_shown")
+_READ = sorted(SERVING - {"slate_size"})  # the size of a logged slate is what was asked for
 _EVERYTHING = {"candidates": 1_000_000, "cluster_candidates": 0, "list_candidates": 0, "fresh_candidates": 0}
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
@@ -60,15 +61,15 @@ class CandidateFile(BaseModel):
     mode: BanditMode | None = Field(default=None, description="off, explore or greedy; empty: as in the settings.")
     baseline: Baseline | None = Field(default=None, description="frozen or popularity.")
     bandit: dict[str, Any] = Field(default={}, description="Overrides of [bandit].")
-    serving: dict[str, Any] = Field(default={}, description="Overrides of the sources and of repeat_shown.")
+    serving: dict[str, Any] = Field(default={}, description="Overrides of [serving], as far as requests read it.")
     rules: Rules = Rules()
 
     @model_validator(mode="after")
     def _one_policy(self) -> Self:
         if self.mode is not None and self.baseline is not None:
             raise ValueError(f"mode {self.mode} and baseline {self.baseline} exclude each other")
-        if other := sorted(set(self.serving) - set(SOURCES_AND_RULES)):
-            raise ValueError(f"serving.{other[0]} is not read by a request: there are {', '.join(SOURCES_AND_RULES)}")
+        if other := sorted(set(self.serving) - set(_READ)):
+            raise ValueError(f"serving.{other[0]} is not read by a request: there are {', '.join(_READ)}")
         return self
 
 
@@ -108,11 +109,14 @@ def _made(file: CandidateFile, bandit: BanditSettings, serving: ServingSettings,
     mode = BanditMode.OFF if file.baseline is not None else file.mode
     learnt = bandit.model_dump() | ({} if mode is None else {"mode": mode})
     sources = {**serving.model_dump(), **(_EVERYTHING if popularity else {}), **file.serving}
+    tried = _checked(BanditSettings, {**learnt, **file.bandit}, source)
+    served = _checked(ServingSettings, sources, source)
+    refuse_contradiction(f"The candidate {source}", served, tried)
     return Candidate(
         name=file.name,
         release=file.release,
-        bandit=_checked(BanditSettings, {**learnt, **file.bandit}, source),
-        serving=_checked(ServingSettings, sources, source),
+        bandit=tried,
+        serving=served,
         exclude=file.rules.filter,
         by_popularity=popularity,
     )

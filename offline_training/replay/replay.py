@@ -123,7 +123,8 @@ def replay(
         builder.add(moment, weighed)
     progress(0.9, "estimating")
     log = builder.log(past.left_out)
-    return _result(candidate, stretch, log, past.left_out, len(wanted), (kept[0].time, kept[-1].time), reproduced)
+    ends, within = (kept[0].time, kept[-1].time), (settings.rewards.minimum, settings.rewards.maximum)
+    return _result(candidate, stretch, log, within, past.left_out, len(wanted), ends, reproduced)
 
 
 def weigh(candidate: Candidate, moment: Moment) -> Weighed:
@@ -183,12 +184,13 @@ def _result(
     candidate: Candidate,
     stretch: Stretch,
     log: SlateLog,
+    reward_range: tuple[float, float],
     left_out: dict[str, int],
     total: int,
     ends: tuple[int, int],
     reproduced: Reproduction,
 ) -> Replay:
-    evaluation = evaluate(log)
+    evaluation = evaluate(log, reward_range=reward_range)
     earned = on_policy(log)
     estimate, _ = ESTIMATORS[evaluation.headline](log)
     change = skewed_interval(paired_difference(estimate, earned), 0.95)

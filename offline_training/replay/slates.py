@@ -1,6 +1,7 @@
 """From replayed moments to the log that estimators read: chances of what was shown, under both policies."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,8 @@ class SlateLogBuilder:
             return values
 
         ones = {"logging", "logging_marginal"}
-        return SlateLog(users, present, **{name: padded(name, float(name in ones)) for name in self._columns})
+        columns: dict[str, Any] = {name: padded(name, float(name in ones)) for name in self._columns}
+        return SlateLog(users, present, **columns)
 
     def _marginals(self, moment: Moment, weighed: Weighed, slate: Int64) -> dict[str, Float64]:
         decision, s = moment.decision, len(slate)

@@ -51,7 +51,7 @@ def test_columns_by_their_own_names(tmp_path: Path) -> None:
     assert written.pop("decision") is None
     assert written == {
         "user": KEYRING.user_key("7"), "time": NOW, "action": "3", "reward": 1.0, "propensity": 0.25, "position": 2,
-        "choices": 3, "target": 0.75,
+        "choices": 3, "target": 0.75, "category": None,
     }  # fmt: skip
     assert context[0] == 30
     assert sorted(context[1:]) == [0.0] * 15 + [1.0]
@@ -107,6 +107,21 @@ def test_a_decision_that_comes_twice_counts_once_at_each_position(tmp_path: Path
     found, table = imported(tmp_path, rows)
     assert (found.read, found.accepted, found.duplicates) == (5, 3, 2)
     assert table["reward"].to_pylist() == [0.0, 1.0, 2.0]
+
+
+def test_letters_sent_at_random_have_one_propensity(tmp_path: Path) -> None:
+    """As Hillstrom's mail test has it: a segment, what came of it, and no word of chances."""
+    rows = [{"segment": name, "visit": visit, "kind": "mail"} for name, visit in (("men", 1), ("women", 0))]
+    source = tmp_path / "theirs.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), source)
+    mapping = Mapping.parse(("action=segment", "reward=visit", "category=kind"), COLUMNS)
+    import_log(source, tmp_path, "theirs", KEYRING, mapping, None, ManualClock(NOW), silent, propensity=1 / 3)
+    table = pq.read_table(log_file(tmp_path / "lake", "theirs"))
+    assert table["propensity"].to_pylist() == [1 / 3, 1 / 3]
+    assert table["category"].to_pylist() == ["mail", "mail"]
+    mapping = Mapping.parse(("action=segment", "reward=visit", "propensity=kind"), COLUMNS)
+    with pytest.raises(InvalidInput, match="has propensities in 'kind': leave out --propensity, or the column"):
+        import_log(source, tmp_path, "theirs", KEYRING, mapping, None, ManualClock(NOW), silent, propensity=1 / 3)
 
 
 def test_csv_in_parts(tmp_path: Path) -> None:

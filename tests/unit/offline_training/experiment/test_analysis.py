@@ -1,5 +1,6 @@
 """Verdicts on logs whose truth is known."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.experiments import Plan, Status, Variant
 from feature_store.definitions import DAY_MS
 from offline_training.experiment.analysis import ExperimentReport, analyse
-from offline_training.experiment.outcomes import Outcomes
+from offline_training.experiment.outcomes import Outcomes, slates_before
 from offline_training.experiment.page import figures, page
 from offline_training.experiment.planning import power
 from offline_training.experiment.tracking import ExperimentTracking
@@ -119,6 +120,23 @@ def test_what_users_did_before_sharpens_the_interval_and_makes_slices() -> None:
     assert len(sharp.slices) >= 2
 
 
+def test_an_effect_that_wears_off_is_seen_to() -> None:
+    """The treatment earns twice as much on a user's first slate, and the same on the others."""
+    made = found({"control": 0.2, "treatment": 0.2})
+    first, rng = slates_before(made) == 0, np.random.default_rng(1)
+    curious = first[made.decision] & (made.variant[made.user[made.decision]] == 1)
+    reward = np.where(curious, rng.random(len(curious)) < 0.4, made.reward).astype(np.float64)
+    known = analyse(PLAN, replace(made, reward=reward, positive=reward > 0))
+    assert [(one.first, one.last, one.variant) for one in known.novelty] == [(1, 1, "treatment"), (2, 3, "treatment")]
+    fresh, used = (one.effect for one in known.novelty)
+    assert fresh.low is not None
+    assert fresh.low < 1.0 < (fresh.high or 0)
+    assert used.low is not None
+    assert used.low < 0.0 < (used.high or 0)
+    assert "novelty.png" in figures(known)
+    assert "as users get used to it" in page(known)
+
+
 def test_looks_end_with_what_is_known_now() -> None:
     made = report({"control": 0.2, "treatment": 0.26})
     last = [look for look in made.looks if look.metric == "reward_per_impression" and look.variant == "treatment"][-1]
@@ -135,7 +153,12 @@ def test_the_page_begins_with_the_verdict_and_shows_what_was_left_out() -> None:
     assert html.index(made.verdict.sentence) < html.index("<h2>Numbers") < html.index("<svg")
     assert "More &amp; &lt;better&gt;." in html
     assert "3 logged twice" in html
-    assert set(figures(made)) == {"reward_per_impression.png", "latency_ms.png", "decisions_per_user.png"}
+    assert set(figures(made)) == {
+        "reward_per_impression.png",
+        "latency_ms.png",
+        "decisions_per_user.png",
+        "novelty.png",
+    }
 
 
 def test_a_plan_says_how_many_users_it_needs() -> None:

@@ -12,7 +12,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Event, Withdrawal
 from feature_store.contracts.experiments import Experiment, Variant, variant_in
 from offline_training.experiment.impressions import rewarded_decisions
-from offline_training.experiment.outcomes import BEFORE_MS, SKEW_MS, Outcomes, everybody, outcomes
+from offline_training.experiment.outcomes import BEFORE_MS, SKEW_MS, Outcomes, everybody, outcomes, slates_before
 from streaming.settings import Aggregation, RewardSettings
 from tests.experiment_log import LOG, decision, feedback, running, users_of, write_log
 
@@ -127,12 +127,18 @@ def test_sums_until_a_time(tmp_path: Path) -> None:
     other = decision("d3", CONTROL[1], "test=control", START + 9, ["a"])
     write_log(tmp_path, [[first, second, other, feedback("f", second, "a")]])
     found = read(tmp_path)
-    early, late = found.sums(START + 8), found.sums()
+    early, late = found.sums(found.time <= START + 8), found.sums()
     assert early["impressions"].tolist() == [2, 0]
     assert early["users"].tolist() == [1, 0]
     assert late["impressions"].tolist() == [3, 1]
     assert late["different_items"].tolist() == [2, 1]
     assert late["reward"].tolist() == [1, 0]
+
+
+def test_slates_before_are_counted_by_user(tmp_path: Path) -> None:
+    made = [decision(f"d{n}", CONTROL[user], "test=control", START + n, ["a"]) for n, user in enumerate((0, 1, 0, 0))]
+    write_log(tmp_path, [made])
+    assert slates_before(read(tmp_path)).tolist() == [0, 0, 1, 2]
 
 
 def test_a_user_of_two_logs_is_one(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from offline_training.experiment.sample_ratio import ALARM, always_valid_p, check
+from offline_training.experiment.sample_ratio import ALARM, always_valid_p, check, p_value
 
 SHARES = {"a": 0.5, "b": 0.5}
 
@@ -25,6 +25,17 @@ def test_a_split_that_is_off_is_found_and_stays_found() -> None:
     assert always_valid_p(later, [0.5, 0.5]) < ALARM
 
 
+def test_one_percent_of_fifty_thousand_planned_users_is_found() -> None:
+    found = sum(p_value(arrivals(seed, 50_000, 0.51), [0.5, 0.5], 50_000) < ALARM for seed in range(100))
+    assert found >= 89  # of 95 due; 89 or fewer by chance in one of a hundred
+    sound = sum(p_value(arrivals(seed, 5_000, 0.5), [0.5, 0.5], 4_000) < ALARM for seed in range(300))
+    assert sound <= 9
+    # By hand: 60 of 100 where 50 are due is a chi-square of 4, whose p is 0.0455, over four fifths.
+    split = np.repeat([0, 1], [60, 40])
+    assert p_value(split, [0.5, 0.5], 100) == pytest.approx(0.0455 / 0.8, rel=1e-3)
+    assert p_value(split, [0.5, 0.5], 101) == pytest.approx(1.0)  # not planned yet, and nothing at any look
+
+
 def test_the_bayes_factor_by_hand() -> None:
     # Prior Dirichlet(2500, 2500); both users in a: B = 2500 2501 / (5000 5001) / (1/2)^2.
     assert always_valid_p(np.zeros(2, dtype=np.int64), [1, 1]) == pytest.approx(1 / (2501 / 5001 * 2))
@@ -33,7 +44,7 @@ def test_the_bayes_factor_by_hand() -> None:
 
 def test_causes_name_what_is_odd() -> None:
     users = arrivals(0, 4_000, 0.7)
-    found = check(users, SHARES, {"moved": 7, "unknown_variant": 0, "out_of_time": 2}, {"a": 1.0, "b": 9.0})
+    found = check(users, SHARES, 4_000, {"moved": 7, "unknown_variant": 0, "out_of_time": 2}, {"a": 1.0, "b": 9.0})
     assert found.broken
     assert found.observed == {"a": int((users == 0).sum()), "b": int((users == 1).sum())}
     assert found.expected == {"a": 2_000, "b": 2_000}
@@ -44,6 +55,6 @@ def test_causes_name_what_is_odd() -> None:
         "b is slow (9.0 ms against",
     ):
         assert part in words
-    nobody = check(np.zeros(2_000, dtype=np.int64), SHARES, {}, {})
+    nobody = check(np.zeros(2_000, dtype=np.int64), SHARES, 4_000, {}, {})
     assert nobody.causes[0].startswith("nobody met b")
-    assert check(arrivals(0, 400, 0.5), SHARES, {"moved": 7}, {}).causes == []
+    assert check(arrivals(0, 400, 0.5), SHARES, 4_000, {"moved": 7}, {}).causes == []

@@ -33,6 +33,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> ForeignLog:
         pa.nulls(n, pa.int32()),
         pa.array(np.where(action == 1, 1.0, 0.0)),
         pa.array([[value] for value in age]),
+        pa.array(["letter", "letter", "nothing"]).take(pa.array(action)),
     ]
     pq.write_table(pa.table(columns, schema=FOREIGN_LOG), path)
     return read_log(path)
@@ -51,6 +52,7 @@ def test_values(log: ForeignLog, policy: str, truth: float) -> None:
             assert estimate.value.high is not None
             assert estimate.value.low - 0.01 <= truth <= estimate.value.high + 0.01, estimate.estimator
     assert found.bounds is not None
+    assert "MIPS" in {one.estimator for one in found.estimates}
 
 
 def test_a_model_of_the_context_narrows_the_interval(log: ForeignLog) -> None:

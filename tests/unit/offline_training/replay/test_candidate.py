@@ -33,6 +33,7 @@ def test_overrides(tmp_path: Path) -> None:
         form = "published"
         [serving]
         cluster_candidates = 0
+        category_boosts = { comedy = 2.0 }
         [rules]
         exclude_items = ["i1"]
         exclude_categories = ["horror"]
@@ -40,6 +41,7 @@ def test_overrides(tmp_path: Path) -> None:
     )
     assert (found.bandit.form, found.bandit.explore_share) == (ScoreForm.PUBLISHED, 0.3)
     assert (found.serving.cluster_candidates, found.serving.candidates) == (0, 50)
+    assert found.serving.category_boosts == {"comedy": 2.0}
     assert found.exclude == Filter(("i1",), ("horror",))
     assert found.bandit.mode is BanditMode.GREEDY
 
@@ -63,6 +65,7 @@ def test_a_release_by_its_id() -> None:
         ("[bandit]\nalpha = -1", "alpha cannot be -1"),
         ("[bandit]\nalhpa = 1", "alhpa cannot be 1"),
         ("[serving]\nport = 80", "serving.port is not read by a request"),
+        ("[serving]\nranker = false", "serving.ranker is off and bandit.mode is explore"),
         ('mode = "sometimes"', "mode cannot be 'sometimes'"),
         ('mode = "off"\nbaseline = "frozen"', "mode off and baseline frozen exclude each other"),
         ("name = ", "cannot be read"),
