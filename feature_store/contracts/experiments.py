@@ -3,9 +3,10 @@
 The same functions assign in serving and in analysis. A user's point in a layer falls into one of BUCKETS buckets; an
 experiment claims buckets of its layer and never gives one back while it runs, so that a ramp moves nobody who was in.
 Which variant it is says another point, salted with the experiment's name: the users of a bucket are dealt anew by every
-experiment that has it. Layers are independent of each other, and nobody is in two experiments of one layer, which is
-therefore the group whose experiments exclude each other (Tang et al., "Overlapping Experiment Infrastructure", KDD
-2010, section 4).
+experiment that has it. Traffic that moves to better variants moves with the ramps: users who come in with one are dealt
+by its chances, and keep what they met. Layers are independent of each other, and nobody is in two experiments of one
+layer, which is therefore the group whose experiments exclude each other (Tang et al., "Overlapping Experiment
+Infrastructure", KDD 2010, section 4).
 """
 
 import hashlib
@@ -58,6 +59,10 @@ class Plan(BaseModel):
         default={},
         description="Users who meet a variant whatever their bucket, and count in no report: user = variant.",
     )
+    allocation: Literal["fixed", "thompson"] = Field(
+        default="fixed",
+        description="How each ramp deals those who come in: by the weights, or by the chance that a variant is best.",
+    )
     metric: str = Field(default="reward_per_impression", description="What decides.")
     guardrails: tuple[str, ...] = Field(default=(), description="Metrics that must not get worse.")
     minimum_effect: float = Field(default=0.05, gt=0, description="Smallest change worth knowing of, as a share.")
@@ -88,9 +93,12 @@ class Plan(BaseModel):
 
     def variant_of(self, user: str) -> Variant:
         """The variant of a user key, should the user be in: the same in every process, for ever."""
-        point = _point(self.name, user) * sum(variant.weight for variant in self.variants)
-        for variant in self.variants:
-            point -= variant.weight
+        return self._dealt(user, [variant.weight for variant in self.variants])
+
+    def _dealt(self, user: str, weights: Sequence[float]) -> Variant:
+        point = _point(self.name, user) * sum(weights)
+        for variant, weight in zip(self.variants, weights, strict=True):
+            point -= weight
             if point < 0:
                 return variant
         return self.variants[-1]
@@ -109,6 +117,8 @@ class Ramp(NamedTuple):
 
     time: int  # ms since the epoch
     share: float
+    buckets: frozenset[int] = frozenset()  # that came in with it, where they are dealt by weights of their own
+    weights: tuple[float, ...] = ()  # of the variants, for these; empty: the plan's
 
 
 class Experiment(Plan):
@@ -130,6 +140,22 @@ class Experiment(Plan):
     def started(self) -> int | None:
         """When the first users came in, ms since the epoch."""
         return self.ramps[0].time if self.ramps else None
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether some users were dealt by other weights than the plan's."""
+        return any(ramp.weights for ramp in self.ramps)
+
+    def chances(self, user: str) -> tuple[float, ...]:
+        """With which chances a user key met the variants, in their order."""
+        number = bucket(self.layer, user) if self.adaptive else -1
+        weights = next((ramp.weights for ramp in self.ramps if number in ramp.buckets), ())
+        weights = weights or tuple(variant.weight for variant in self.variants)
+        return tuple(weight / sum(weights) for weight in weights)
+
+    def variant_of(self, user: str) -> Variant:
+        """As in a plan; a user who came in with a ramp of weights of its own is dealt by these."""
+        return self._dealt(user, self.chances(user)) if self.adaptive else super().variant_of(user)
 
     def assign(self, user: str) -> Variant | None:
         """The variant that a user key meets while nothing but its bucket counts; None: the user is not in."""

@@ -104,16 +104,28 @@ def start(context: typer.Context, name: Name, share: Share, as_json: Json = Fals
 def ramp(context: typer.Context, name: Name, share: Share, as_json: Json = False) -> None:
     """Let more users in. Whoever was in stays, with the same variant.
 
+    With allocation = "thompson" in its file those who come in are dealt by the chance that each variant is best, as far
+    as the log tells by now; every variant keeps a fifth of an equal share.
+
     Example: `matchloop experiment ramp wider 0.5`
     """
     from feature_store.contracts.clock import SystemClock
+    from feature_store.rewriting import reading
     from infra.site import site
+    from offline_training.experiment.allocation import thompson
     from offline_training.experiment.lifecycle import ramp as run
+    from offline_training.experiment.outcomes import outcomes
 
     settings = options(context).connected_settings()
     with site(settings) as at:
-        found = run(at, name, share, _base(settings), SystemClock().now_ms())
-    show(_shown(found), _standing(found), as_json)
+        grows, weights = at.online.experiments.read().named(name), None
+        if grows.allocation == "thompson":
+            with reading(settings.home):
+                known = outcomes(settings.home / "lake", _logs(settings), grows, settings.rewards)
+            weights = thompson(grows, known)
+        found = run(at, name, share, _base(settings), SystemClock().now_ms(), weights)
+    dealt = ", ".join(f"{variant} {chance:.1%}" for variant, chance in (weights or {}).items())
+    show(_shown(found), _standing(found) + (f" Who comes in is dealt: {dealt}." if dealt else ""), as_json)
 
 
 def stop(context: typer.Context, name: Name, as_json: Json = False) -> None:
@@ -255,7 +267,8 @@ def _base(settings: "Settings") -> "Base":
 
 def _shown(experiment: "Experiment") -> dict[str, object]:
     """As JSON has it; buckets and keys of testers are nobody's business."""
-    values = experiment.model_dump(mode="json", exclude={"buckets", "testers"})
+    values = experiment.model_dump(mode="json", exclude={"buckets", "testers", "ramps"})
+    values["ramps"] = [(one.time, one.share, one.weights) for one in experiment.ramps]
     return values | {"share": experiment.share, "started": experiment.started, "testers": len(experiment.testers)}
 
 

@@ -11,27 +11,38 @@ from feature_store.arrays import Float64
 from offline_training.experiment.statistics import Ratio, difference
 
 
-def cuped(arms: Mapping[str, Ratio], covariates: Mapping[str, Float64]) -> tuple[dict[str, Ratio], float]:
+def cuped(
+    arms: Mapping[str, Ratio], covariates: Mapping[str, Float64], weights: Mapping[str, Float64] | None = None
+) -> tuple[dict[str, Ratio], float]:
     """The arms' ratios with what users did before the experiment taken out, and the share of the variance of a
     difference that is gone.
 
-    covariates: by arm, (u, k), row by row as the ratio's users. theta is that of Deng, Xu, Kohavi and Walker,
+    covariates: by arm, (u, k), row by row as the ratio's users. weights: by arm, (u,), what the ratio's sums are
+    multiplied with; None: 1. theta is that of Deng, Xu, Kohavi and Walker,
     "Improving the Sensitivity of Online Controlled Experiments by Utilizing Pre-Experiment Data" (WSDM 2013), section
     3.3, on the linearised metric z_i = u f_i (f: influence), within arms: theta = S_xx^-1 S_xz, both summed over arms.
     Then R_a - theta' (x-bar_a - x-bar), where x-bar is over all users.
     """
     names = list(arms)
-    centred = {name: covariates[name] - covariates[name].mean(axis=0) for name in names}
+    counted = {name: np.ones(len(covariates[name])) if weights is None else weights[name] for name in names}
+    means = {name: np.average(covariates[name], axis=0, weights=counted[name]) for name in names}
+    centred = {
+        name: (covariates[name] - means[name]) * (counted[name] / counted[name].mean())[:, None] for name in names
+    }
     z = {name: arms[name].influence * len(arms[name].influence) for name in names}
     s_xx = sum(centred[name].T @ centred[name] for name in names)
     s_xz = sum(centred[name].T @ z[name] for name in names)
     theta = np.linalg.lstsq(np.atleast_2d(s_xx), np.atleast_1d(s_xz), rcond=1e-9)[0]
-    overall = np.concatenate([covariates[name] for name in names]).mean(axis=0)
+    overall = np.average(
+        np.concatenate([covariates[name] for name in names]),
+        axis=0,
+        weights=np.concatenate([counted[name] for name in names]),
+    )
     adjusted, before, after = {}, 0.0, 0.0
     for name in names:
         users = len(z[name])
         influence = (z[name] - centred[name] @ theta) / users
-        moved = float(theta @ (covariates[name].mean(axis=0) - overall))
+        moved = float(theta @ (means[name] - overall))
         error = math.sqrt(users / (users - 1) * float(influence @ influence)) if users > 1 else math.inf
         degrees = max(users - 1.0 - np.atleast_2d(s_xx).shape[0], 0.0)
         adjusted[name] = Ratio(arms[name].value - moved, error, degrees, influence)

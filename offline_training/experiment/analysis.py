@@ -109,7 +109,8 @@ class ExperimentReport(msgspec.Struct, frozen=True, kw_only=True):
 class _Arms(NamedTuple):
     """What the variants' users did: sums by user, and who is in which."""
 
-    sums: Mapping[str, Float64]
+    sums: Mapping[str, Float64]  # times what each user counts
+    weights: Float64  # (u,) what each user counts: the planned chance of the variant over the one that it was met with
     rows: Mapping[str, Bool]  # by variant
     covariates: Float64  # (u, k) from before; k may be 0
 
@@ -128,7 +129,8 @@ def analyse(plan: Plan, found: Outcomes) -> ExperimentReport:
     )
     first = np.full(len(found.users), np.iinfo(np.int64).max)
     np.minimum.at(first, found.user, found.time)
-    arrivals = found.variant[np.argsort(first, kind="stable")]
+    order = np.argsort(first, kind="stable")
+    arrivals = found.variant[order]
     latency = next((one for one in reports if one.name == "latency_ms"), None)
     checked = sample_ratio.check(
         arrivals,
@@ -136,6 +138,7 @@ def analyse(plan: Plan, found: Outcomes) -> ExperimentReport:
         plan.planned_users,
         found.left_out,
         {} if latency is None else {one.variant: one.value.value for one in latency.figures},
+        None if found.chances is None else found.chances[order],
     )
     users = len(found.users)
     return ExperimentReport(
@@ -167,14 +170,32 @@ def estimates(metric: Metric, arms: Mapping[str, Mapping[str, Float64]]) -> dict
     }
 
 
+def weights_of(plan: Plan, found: Outcomes) -> Float64:
+    """(u,) what users count where ramps dealt them with different chances: inverse propensity weights, under which each
+    variant's users are as all users are, whenever they came in."""
+    if found.chances is None:
+        return np.ones(len(found.users))
+    shares = np.array(list(plan.shares().values()))[found.variant]
+    weights: Float64 = shares / found.chances[np.arange(len(found.users)), found.variant]
+    return weights
+
+
+def weighted_arms(plan: Plan, found: Outcomes) -> dict[str, dict[str, Float64]]:
+    """By variant that somebody met, the sums of its users, times what they count."""
+    arms = _arms(plan, found, found.sums())
+    return {name: {key: column[rows] for key, column in arms.sums.items()} for name, rows in arms.rows.items()}
+
+
 def _arms(plan: Plan, found: Outcomes, sums: Mapping[str, Float64]) -> _Arms:
+    weights = weights_of(plan, found)
+    sums = {name: column * weights for name, column in sums.items()}
     here = sums["users"] > 0
     rows = {name: (found.variant == k) & here for k, name in enumerate(found.variants)}
     before = np.stack([found.before[name] for name in ("reward", "impressions", "decisions")], axis=1)
     known = before[:, 2] > 0
     covariates = np.column_stack([before, known]) if known.any() else before[:, :0]
     names = [variant.name for variant in plan.variants]
-    return _Arms(sums, {name: rows[name] for name in names if rows[name].any()}, covariates)
+    return _Arms(sums, weights, {name: rows[name] for name in names if rows[name].any()}, covariates)
 
 
 def _measured(metric: Metric, arms: _Arms) -> bool:
@@ -216,7 +237,8 @@ def _effects(plan: Plan, ratios: Mapping[str, Ratio], arms: _Arms) -> list[Effec
             continue
         pair, removed = {one: ratios[one] for one in (name, plan.control)}, 0.0
         if arms.covariates.shape[1]:
-            pair, removed = cuped(pair, {one: arms.covariates[arms.rows[one]] for one in pair})
+            covariates, weights = ({one: of[arms.rows[one]] for one in pair} for of in (arms.covariates, arms.weights))
+            pair, removed = cuped(pair, covariates, weights)
         change = relative(pair[name], pair[plan.control])
         effects.append(
             Effect(

@@ -73,14 +73,17 @@ def start(site: Site, name: str, share: float, base: Base, now_ms: int) -> Exper
     return site.online.experiments.change(name, made)
 
 
-def ramp(site: Site, name: str, share: float, base: Base, now_ms: int) -> Experiment:
-    """Lets more users in; whoever was in stays, with the same variant."""
+def ramp(
+    site: Site, name: str, share: float, base: Base, now_ms: int, weights: Mapping[str, float] | None = None
+) -> Experiment:
+    """Lets more users in; whoever was in stays, with the same variant. weights: of each variant, for those who come in;
+    None: the plan's."""
 
     def made(known: dict[str, Experiment]) -> Experiment:
         experiment = named(known, name)
         if experiment.status is not Status.RUNNING:
             raise InvalidInput(f"Experiment {name!r} is {experiment.status}, and only a running one grows.")
-        return _grown(experiment, share, known, base, now_ms)
+        return _grown(experiment, share, known, base, now_ms, weights)
 
     return site.online.experiments.change(name, made)
 
@@ -98,11 +101,20 @@ def stop(site: Site, name: str, now_ms: int) -> Experiment:
 
 
 def _grown(
-    experiment: Experiment, share: float, known: Mapping[str, Experiment], base: Base, now_ms: int
+    experiment: Experiment,
+    share: float,
+    known: Mapping[str, Experiment],
+    base: Base,
+    now_ms: int,
+    weights: Mapping[str, float] | None = None,
 ) -> Experiment:
     _check(experiment, known, base)
     grown = claim(experiment, share, known.values())
-    return grown.model_copy(update={"ramps": (*experiment.ramps, Ramp(now_ms, share))})
+    step = Ramp(now_ms, share)
+    if weights is not None:
+        dealt = tuple(weights[variant.name] for variant in experiment.variants)
+        step = Ramp(now_ms, share, grown.buckets - experiment.buckets, dealt)
+    return grown.model_copy(update={"ramps": (*experiment.ramps, step)})
 
 
 def _check(experiment: Experiment, known: Mapping[str, Experiment], base: Base) -> None:

@@ -4,7 +4,7 @@ Decisions and feedback are joined as offline_training/experiment/impressions.py 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +52,7 @@ class Outcomes:
     positive: Bool  # (n,)
     before: Sums  # reward, impressions, decisions of the same users before the experiment
     left_out: Mapping[str, int] = field(default_factory=dict)  # decisions, by why they do not count
+    chances: Float64 | None = None  # (u, variants) with which each user met each variant; None: the plan's shares
 
     def sums(self, made: Bool | None = None) -> dict[str, Float64]:
         """By user, of the decisions (d,) that count, None: of all; users who have none of them have zeros."""
@@ -104,6 +105,9 @@ def outcomes(lake: Path, logs: Sequence[str], experiment: Experiment, rewards: R
     found = _read(lake, logs, admit, names, experiment.started or 0, rewards)
     if not len(found.users):
         raise InvalidInput(f"The lake {lake} has no decision on users of experiment {experiment.name!r}. Did it start?")
+    if experiment.adaptive:
+        chances = np.array([experiment.chances(user) for user in found.users.to_pylist()])
+        return replace(found, chances=chances)
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import gammaln
 
-from feature_store.arrays import Int64
+from feature_store.arrays import Float64, Int64
 
 ALARM = 0.01  # the chance that a sound experiment is ever stopped by the check
 _PRIOR_USERS = 5_000.0  # about as many users as a mismatch worth stopping for needs
@@ -60,13 +60,19 @@ def check(
     planned: int,
     left_out: Mapping[str, int],
     latency: Mapping[str, float],
+    chances: Float64 | None = None,
 ) -> SampleRatioCheck:
     """arrivals: as in always_valid_p, numbers in the order of the shares. planned: users. left_out: see
-    outcomes.Outcomes. latency: ms per variant, empty if not measured."""
+    outcomes.Outcomes. latency: ms per variant, empty if not measured. chances (u, variants): with which they came,
+    where these are not the shares; users with the same chances are checked together."""
     names, counts = list(shares), np.bincount(arrivals, minlength=len(shares))
-    expected = {name: len(arrivals) * share for name, share in shares.items()}
+    if chances is None:
+        chances = np.tile(np.array(list(shares.values())), (len(arrivals), 1))
+    expected = dict(zip(names, chances.sum(axis=0).tolist(), strict=True))
     observed = dict(zip(names, counts.tolist(), strict=True))
-    found = p_value(arrivals, list(shares.values()), planned)
+    alike, group = np.unique(chances, axis=0, return_inverse=True)
+    by_group = [p_value(arrivals[group == number], row.tolist(), planned) for number, row in enumerate(alike)]
+    found = min(1.0, len(alike) * min(by_group, default=1.0))
     broken = found < ALARM
     return SampleRatioCheck(
         observed=observed,

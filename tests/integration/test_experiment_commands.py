@@ -24,7 +24,7 @@ bandit = { alpha = 2.0 }
 
 @pytest.fixture
 def home(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    variables = {"HOME": str(tmp_path), "REDIS_URL": redis_url, "REDIS_PREFIX": "experiment-commands"}
+    variables = {"HOME": str(tmp_path), "REDIS_URL": redis_url, "REDIS_PREFIX": tmp_path.name}
     for name, value in variables.items():
         monkeypatch.setenv(f"MATCHLOOP_{name}", value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -65,3 +65,15 @@ def test_from_a_file_to_a_verdict(home: Path) -> None:
     needed = answer("plan", str(home / "wider.toml"))
     assert needed["users_at_any_look"] > needed["users"] > 0
     assert answer("stop", "wider")["status"] == "stopped"
+
+
+def test_traffic_moves_to_the_better_variant_with_a_ramp(home: Path) -> None:
+    (home / "wider.toml").write_text('allocation = "thompson"\n' + FILE)
+    answer("create", str(home / "wider.toml"))
+    answer("start", "wider", "0.5")
+    write_log(home / "lake", [log_of(int(time.time() * 1000))])
+    grown = answer("ramp", "wider", "1.0")
+    assert [share for _, share, _ in grown["ramps"]] == [0.5, 1.0]
+    assert grown["ramps"][-1][2] == pytest.approx([0.1, 0.9], abs=0.01)  # `wide` is better, `now` keeps a fifth
+    report = answer("report", "wider")  # of a log in which nobody was dealt so
+    assert report["left_out"]["moved"] > 20
