@@ -33,7 +33,7 @@ from online_serving.schemas import (
 from online_serving.state import Current
 from online_serving.users import Users
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
+ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorAnswer, "description": "The body is too large."},
     422: {"model": ErrorAnswer, "description": "A field breaks a rule; details name field, value and rule."},
     503: {"model": ErrorAnswer, "description": "A part of the system does not answer. Try again."},
@@ -84,7 +84,7 @@ def routes(services: Services) -> APIRouter:
         "/v1/recommendations",
         tags=["recommendations"],
         summary="Recommend items to a user",
-        responses={200: {"model": RecommendationAnswer}, **_ERRORS},
+        responses={200: {"model": RecommendationAnswer}, **ERRORS},
         openapi_extra=body(RecommendationRequest),
     )
     async def recommend(request: Request) -> Response:
@@ -99,7 +99,7 @@ def routes(services: Services) -> APIRouter:
         status_code=202,
         responses={
             202: {"model": FeedbackAnswer},
-            **_ERRORS,
+            **ERRORS,
             404: {
                 "model": FeedbackErrorAnswer,
                 "description": "No event of the batch belongs to a decision made here.",
@@ -126,7 +126,7 @@ def routes(services: Services) -> APIRouter:
         "/v1/items/{id:identity}",
         tags=["catalogue"],
         summary="Create or replace an item",
-        responses={200: {"model": StoredItem}, 201: {"model": StoredItem}, **_ERRORS},
+        responses={200: {"model": StoredItem}, 201: {"model": StoredItem}, **ERRORS},
         openapi_extra=body(ItemBody),
     )
     async def put_item(request: Request, id: Identity) -> Response:  # noqa: A002 - the name in the path
@@ -137,7 +137,7 @@ def routes(services: Services) -> APIRouter:
         "/v1/items/{id:identity}",
         tags=["catalogue"],
         summary="Read an item",
-        responses={200: {"model": ServedItem}, **_ERRORS, **_NOT_FOUND},
+        responses={200: {"model": ServedItem}, **ERRORS, **_NOT_FOUND},
     )
     async def get_item(id: Identity) -> Response:  # noqa: A002
         item = await services.catalogue.get(_identity(id))
@@ -148,7 +148,7 @@ def routes(services: Services) -> APIRouter:
         tags=["catalogue"],
         summary="Delete an item",
         status_code=204,
-        responses={**_ERRORS, **_NOT_FOUND},
+        responses={**ERRORS, **_NOT_FOUND},
     )
     async def delete_item(id: Identity) -> Response:  # noqa: A002
         await services.catalogue.delete(_identity(id))
@@ -159,7 +159,7 @@ def routes(services: Services) -> APIRouter:
         tags=["catalogue"],
         summary="Create or replace many items",
         description="Of items with the same id the last one counts.",
-        responses={200: {"model": ItemsAnswer}, **_ERRORS},
+        responses={200: {"model": ItemsAnswer}, **ERRORS},
         openapi_extra=body(ItemsRequest),
     )
     async def put_items(request: Request) -> Response:
@@ -171,7 +171,7 @@ def routes(services: Services) -> APIRouter:
         tags=["users"],
         summary="Replace what is known about a user",
         status_code=204,
-        responses=_ERRORS,
+        responses=ERRORS,
         openapi_extra=body(UserBody),
     )
     async def put_user(request: Request, id: Identity) -> Response:  # noqa: A002
@@ -182,7 +182,7 @@ def routes(services: Services) -> APIRouter:
         "/v1/users/{id:identity}",
         tags=["users"],
         summary="Read what is stored of a user",
-        responses={200: {"model": StoredUser}, **_ERRORS, **_NOT_FOUND},
+        responses={200: {"model": StoredUser}, **ERRORS, **_NOT_FOUND},
     )
     async def get_user(id: Identity) -> Response:  # noqa: A002
         held = await services.users.get(_identity(id))
@@ -195,7 +195,7 @@ def routes(services: Services) -> APIRouter:
         description="Profile, history and shown items are gone at once, from training with the next retrain, and from "
         "lake and namespaces when they are rewritten, within `lake.forget_within_days`.",
         status_code=204,
-        responses=_ERRORS,
+        responses=ERRORS,
     )
     async def erase_user(id: Identity) -> Response:  # noqa: A002
         await services.users.erase(_identity(id))

@@ -27,6 +27,8 @@ from online_serving.loop_lag import measuring_lag
 from online_serving.openapi import describe
 from online_serving.operation import operation
 from online_serving.overload import InFlightLimit
+from online_serving.pages.pages import pages
+from online_serving.previews import previews
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
 from online_serving.serving_followers import blocking_client
@@ -66,7 +68,9 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
     )
     app.state.services = services
     app.include_router(routes(services))
+    app.include_router(previews(services))
     app.include_router(operation(services, key))
+    app.include_router(pages(config))
     add_error_handlers(app)
     describe(app, config)
     app.add_middleware(InFlightLimit, limit=config.serving.max_in_flight)

@@ -9,8 +9,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from online_serving.errors import error_answer
 
 OPEN = frozenset({"/healthz", "/readyz"})  # for probes that cannot send a key
-_DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+# For people: a browser asks its user for the key.
+_PAGES = frozenset({"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+_FILES = "/pages/"
 _AUTHORISATION = b"authorization"
+_PAGE = b"x-matchloop-page"
 
 
 class ApiKey:
@@ -36,8 +39,9 @@ class ApiKey:
 
 
 class KeyRequired:
-    """Refuses requests without the key. The documentation accepts what a browser asks its user for; nothing else does:
-    a browser also sends it with requests that other sites make it send."""
+    """Refuses requests without the key. Pages accept what a browser asks its user for, and so do the routes that they
+    call, with a header that marks these calls: a browser sends it with what other sites make it ask for, too, and that
+    cannot have the header."""
 
     def __init__(self, app: ASGIApp, key: ApiKey) -> None:
         self._app = app
@@ -45,18 +49,21 @@ class KeyRequired:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        documentation = scope["type"] == "http" and scope["path"] in _DOCUMENTATION
-        if (
-            scope["type"] != "http"
-            or scope["path"] in OPEN
-            or self._key.sent_with(scope)
-            or (documentation and self._key.sent_by_browser(scope))
-        ):
+        if scope["type"] != "http" or scope["path"] in OPEN or self._allowed(scope):
             await self._app(scope, receive, send)
             return
         response = error_answer(401, "unauthorised", "Send `Authorization: Bearer KEY` with the serving.api_key.")
-        response.headers["WWW-Authenticate"] = 'Basic realm="MatchLoop"' if documentation else "Bearer"
+        response.headers["WWW-Authenticate"] = 'Basic realm="MatchLoop"' if _is_page(scope) else "Bearer"
         await response(scope, receive, send)
+
+    def _allowed(self, scope: Scope) -> bool:
+        from_browser = _is_page(scope) or any(name == _PAGE for name, _ in scope["headers"])
+        return self._key.sent_with(scope) or (from_browser and self._key.sent_by_browser(scope))
+
+
+def _is_page(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path in _PAGES or path.startswith(_FILES)
 
 
 def _credentials(scope: Scope, scheme: bytes) -> bytes:

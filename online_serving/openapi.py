@@ -15,12 +15,21 @@ from online_serving.schemas import (
     FeedbackRequest,
     ItemBody,
     ItemsRequest,
+    PreviewRequest,
     RecommendationRequest,
     UserBody,
 )
 
 _REFERENCE = "#/components/schemas/{model}"
-_BODIES: list[type[BaseModel]] = [RecommendationRequest, FeedbackRequest, ItemBody, ItemsRequest, UserBody, ErrorAnswer]
+_BODIES: list[type[BaseModel]] = [
+    RecommendationRequest,
+    PreviewRequest,
+    FeedbackRequest,
+    ItemBody,
+    ItemsRequest,
+    UserBody,
+    ErrorAnswer,
+]
 _KEY = "key"
 
 
@@ -46,7 +55,8 @@ def _described(app: FastAPI, config: ServerConfig) -> dict[str, Any]:
     _, bodies = models_json_schema([(model, "validation") for model in _BODIES], ref_template=_REFERENCE)
     models = schema["components"]["schemas"]
     models |= bodies["$defs"]
-    models["RecommendationRequest"]["properties"]["slate_size"]["anyOf"][0]["maximum"] = config.serving.max_slate_size
+    for model in ("RecommendationRequest", "PreviewRequest"):
+        models[model]["properties"]["slate_size"]["anyOf"][0]["maximum"] = config.serving.max_slate_size
     models["FeedbackEvent"]["properties"]["type"]["enum"] = sorted(config.rewards.weights)
     with_key = config.serving.api_key is not None
     if with_key:

@@ -20,9 +20,10 @@ from online_serving import metrics
 from online_serving.decisions import DecisionAppender, Provenance, build
 from online_serving.errors import broken_rule
 from online_serving.experiments import Treated
+from online_serving.pipeline.explore import Levels
 from online_serving.pipeline.pipeline import unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
-from online_serving.schemas import FilterBody, RecommendationRequest
+from online_serving.schemas import FilterBody, PreviewRequest, RecommendationRequest
 from online_serving.settings import ServingSettings
 from online_serving.shadow import Asked, Shadow
 from online_serving.state import Current
@@ -89,6 +90,30 @@ class Recommender:
         async with self._locks.holding(user):
             return await self._decide(user, treatment, current, request, body.explain, began)
 
+    async def preview(self, body: PreviewRequest) -> dict[str, Any]:
+        """The content of a schemas.PreviewAnswer: what is estimated best now. It is no decision, and leaves no trace.
+        Raises as answer does."""
+        user = self._keyring.user_key(body.user_id)
+        treatment, current = self._treated.of(user)
+        degraded: list[str] = []
+        features = await self._features(user, degraded)
+        if body.repeat_shown:
+            features = features._replace(shown=NOBODY.shown)
+        state, now = current.state, self._clock.now_ms()
+        request = replace(self._request(body, treatment.slate_size), time=now)
+        pipeline, table = treatment.pipeline.greedy(), state.parameters.table(now)
+        found = pipeline.recommend(state.snapshot, table, request, features, self._rng)
+        content = {
+            "variant": treatment.label,
+            "release": state.active.release,
+            "degraded": degraded,
+            "parameter_offsets": state.parameters.offsets,
+            "items": _items(found),
+        }
+        if not body.explain:
+            return content
+        return _explained(content, found, pipeline.levels(state.snapshot, table, found, request.slate_size))
+
     async def _decide(
         self, user: str, treatment: Treatment, current: Current, request: Request, explain: bool, began: float
     ) -> dict[str, Any]:
@@ -98,9 +123,11 @@ class Recommender:
         made_with = Provenance(*state.active, state.parameters.offsets, treatment.label, treatment.learns)
         now = self._clock.now_ms()
         request = replace(request, time=now)
-        recommendation = treatment.pipeline.recommend(
-            state.snapshot, state.parameters.table(now), request, features, self._rng
-        )
+        table = state.parameters.table(now)
+        recommendation = treatment.pipeline.recommend(state.snapshot, table, request, features, self._rng)
+        levels = None
+        if explain:  # now: the table changes with what is learnt meanwhile
+            levels = treatment.pipeline.levels(state.snapshot, table, recommendation, request.slate_size)
         decision_id = self._keyring.decision_id(user, now)
         sampled = self._rng.random() < self._settings.candidate_log_share
         took = (time.perf_counter() - began) * 1000
@@ -109,7 +136,7 @@ class Recommender:
         if not logged:
             degraded.append("log")
             decision_id = self._keyring.decision_id(user, now, logged=False)
-            recommendation = unexplored(recommendation, request.slate_size)
+            recommendation, levels = unexplored(recommendation, request.slate_size), None
         elif self._shadow is not None:
             champion = state.active.release
             self._shadow.offer(
@@ -126,11 +153,9 @@ class Recommender:
             "logged": logged,
             "degraded": degraded,
             "parameter_offsets": made_with.offsets,
-            "items": _items(recommendation, explain),
+            "items": _items(recommendation),
         }
-        if explain:
-            content["rules"] = recommendation.rules
-        return content
+        return _explained(content, recommendation, levels) if explain else content
 
     def _request(self, body: RecommendationRequest, slate_size: int) -> Request:
         size = slate_size if body.slate_size is None else body.slate_size
@@ -169,8 +194,8 @@ def _filter(body: FilterBody) -> Filter:
     return Filter(tuple(body.items), tuple(body.categories))
 
 
-def _items(r: Recommendation, explain: bool) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = [
+def _items(r: Recommendation) -> list[dict[str, Any]]:
+    return [
         {
             "id": r.items[i],
             "position": i + 1,
@@ -180,16 +205,26 @@ def _items(r: Recommendation, explain: bool) -> list[dict[str, Any]]:
         }
         for i in range(r.shown)
     ]
-    if explain:
-        for i, item in enumerate(items):
-            item["explanation"] = {
-                "predicted": r.predicted[i],
-                "mean": r.mean[i],
-                "bonus": r.bonus[i],
-                "clusters": {
-                    str(cluster): weight
-                    for k, (cluster, weight) in enumerate(zip(r.clusters, r.weights, strict=True))
-                    if r.edges[i] >> k & 1
-                },
-            }
-    return items
+
+
+def _explained(content: dict[str, Any], r: Recommendation, levels: Levels | None) -> dict[str, Any]:
+    """The content of an answer with what led to each item, and what the rules took out."""
+    for i, item in enumerate(content["items"]):
+        connected = [k for k in range(len(r.clusters)) if r.edges[i] >> k & 1]
+        item["explanation"] = {
+            "predicted": r.predicted[i],
+            "mean": r.mean[i],
+            "bonus": r.bonus[i],
+            "clusters": {str(r.clusters[k]): r.weights[k] for k in connected},
+            "levels": levels
+            and {
+                "group": float(levels.group[i]),
+                "item": float(levels.item[i]),
+                "edges": {str(r.clusters[k]): float(levels.edges[k, i]) for k in connected},
+                "deviation": float(levels.deviation[i]),
+                "trials": float(levels.trials[i]),
+                "reward": float(levels.reward[i]),
+            },
+        }
+    content["rules"] = r.rules
+    return content

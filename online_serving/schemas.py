@@ -69,6 +69,15 @@ class RecommendationRequest(_Body):
     explain: bool = Field(default=False, description="Adds what led to each item.")
 
 
+class PreviewRequest(RecommendationRequest):
+    """What would be recommended, and under which rules."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "42", "slate_size": 5, "only": ["50"]}]})
+
+    explain: bool = Field(default=True, description="Adds what led to each item.")
+    repeat_shown: bool = Field(default=False, description="Items that were shown to the user before are wanted, too.")
+
+
 class FeedbackEvent(_Body):
     """One thing that a user did with one item of a decision."""
 
@@ -131,6 +140,17 @@ class UserBody(_Body):
     attributes: Attributes = {}
 
 
+class LevelsOfEstimate(BaseModel):
+    """How the estimate comes about. Each level has what is before it in it, the last one is the mean."""
+
+    group: float = Field(description="What items earn that are predicted like this one.")
+    item: float = Field(description="With what the item itself has earned of everybody.")
+    edges: dict[str, float] = Field(description="By cluster of the user: with what it has earned there alone.")
+    deviation: float = Field(description="Standard deviation of the mean.")
+    trials: float = Field(description="How often it was shown with a known outcome; what fades counts less.")
+    reward: float = Field(description="What it earned in these trials.")
+
+
 class Explanation(BaseModel):
     """Why an item is where it is."""
 
@@ -138,6 +158,7 @@ class Explanation(BaseModel):
     mean: float = Field(description="The policy's estimate of the reward.")
     bonus: float = Field(description="The policy's exploration bonus; 0: it does not explore the item.")
     clusters: dict[str, float] = Field(description="Weights of the user's clusters that the item is connected to.")
+    levels: LevelsOfEstimate | None = Field(description="null: the log was slow, and the prediction alone decided.")
 
 
 class RecommendedItem(BaseModel):
@@ -151,20 +172,25 @@ class RecommendedItem(BaseModel):
     explanation: Explanation | None = None
 
 
-class RecommendationAnswer(BaseModel):
-    """A slate."""
+class PreviewAnswer(BaseModel):
+    """A slate that nobody is shown."""
 
-    decision_id: str = Field(description="Send it back with feedback.")
     variant: str
     release: str
-    logged: bool = Field(
-        description="False: the log was slow: answered without exploration. Feedback on it is kept as an interaction, "
-        "and teaches the bandit nothing."
-    )
     degraded: list[str] = Field(description="Parts that did not answer in time and were done without.")
     parameter_offsets: list[int] = Field(description="Per partition, the first log offset not learnt from yet.")
     items: list[RecommendedItem]
     rules: dict[str, int] | None = Field(default=None, description="With explain: items that each rule took out.")
+
+
+class RecommendationAnswer(PreviewAnswer):
+    """A slate."""
+
+    decision_id: str = Field(description="Send it back with feedback.")
+    logged: bool = Field(
+        description="False: the log was slow: answered without exploration. Feedback on it is kept as an interaction, "
+        "and teaches the bandit nothing."
+    )
 
 
 class EventStatus(BaseModel):

@@ -37,6 +37,14 @@ class ServingSettings(BaseModel):
         default=True,
         description="Whether /docs, /redoc and /openapi.json are served; a browser asks for the api_key as password.",
     )
+    playground: bool = Field(
+        default=False,
+        description="Whether / is a page on which people try what the API recommends, and see it learn: from real "
+        "feedback, so keep it to those who may give it. A browser asks for the api_key as password.",
+    )
+    playground_users: tuple[str, ...] = Field(
+        default=(), description="User ids that the playground offers; any other can be typed in."
+    )
     drain_seconds: float = Field(
         default=2.0,
         ge=0,

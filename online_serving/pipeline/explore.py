@@ -1,5 +1,7 @@
 """From estimates to a slate: the last stage, the only random one. Nothing reorders after it."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from feature_store.arrays import Bool, Float64, Int64
@@ -7,6 +9,18 @@ from feature_store.sums import EXPECTED, REWARD, REWARD_SQ, N
 from streaming.bandit.diag_linucb import Estimate, Table, score
 from streaming.bandit.exploration import Exploration, Slate, choose_slate
 from streaming.settings import BanditMode, BanditSettings
+
+
+class Levels(NamedTuple):
+    """How estimates of items (n,) come about, level by level; each has what is before it in it."""
+
+    group: Float64  # (n,) what known, or new, items with such predictions earn
+    item: Float64  # (n,) with what the item earned of everybody
+    mean: Float64  # (n,) with what it earned in the user's clusters
+    edges: Float64  # (K, n) with what it earned in one of them alone
+    deviation: Float64  # (n,) the standard deviation of the mean
+    trials: Float64  # (n,) resolved trials of the item
+    reward: Float64  # (n,) what they earned
 
 
 def estimate(
@@ -25,6 +39,33 @@ def estimate(
     view = score(settings, clusters, weights, candidates, predicted, table)
     items = table.items[candidates] / table.trial_weight
     return view._replace(bonus=view.bonus * worth_exploring(settings, predicted, items))
+
+
+def levels(
+    settings: BanditSettings, clusters: Int64, weights: Float64, items: Int64, predicted: Float64, table: Table
+) -> Levels:
+    """What `estimate` thinks of items (n,) with predictions (n,), taken apart: the same score, of tables of which some
+    is not there."""
+    own = table.items[items] / table.trial_weight
+    if settings.mode is BanditMode.OFF:
+        edges, deviation = np.tile(predicted, (len(clusters), 1)), np.zeros(len(items))
+        return Levels(predicted, predicted, predicted, edges, deviation, own[:, N], own[:, REWARD])
+    a_deviation = settings.model_copy(update={"alpha": 1.0})
+
+    def scored(first: int, last: int, table: Table) -> Estimate:
+        return score(a_deviation, clusters[first:last], weights[first:last], items, predicted, table)
+
+    nothing = table._replace(items=np.zeros(table.items.shape))  # memory that nobody touches is none
+    whole = scored(0, len(clusters), table)
+    return Levels(
+        group=scored(0, 0, nothing).mean,
+        item=scored(0, 0, table).mean,
+        mean=whole.mean,
+        edges=np.stack([scored(k, k + 1, table).mean for k in range(len(clusters))]),
+        deviation=whole.bonus,
+        trials=own[:, N],
+        reward=own[:, REWARD],
+    )
 
 
 def worth_exploring(settings: BanditSettings, predicted: Float64, items: Float64) -> Bool:

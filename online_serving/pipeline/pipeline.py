@@ -16,7 +16,7 @@ from feature_store.arrays import Float64, Int64
 from feature_store.shown import ShownItems
 from online_serving.allowed import Allowed
 from online_serving.pipeline import candidates as retrieve
-from online_serving.pipeline.explore import draw, estimate, exploration
+from online_serving.pipeline.explore import Levels, draw, estimate, exploration, levels
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user, nearness
 from online_serving.pipeline.request import Recommendation, Request, Uint8, UserFeatures
 from online_serving.pipeline.rules import allowed_items, boosts
@@ -113,6 +113,31 @@ class Pipeline:
         found = self._found(snapshot, table, request, user, shown, predict)
         view = self._estimate(snapshot, table, user, found)
         return Weighed(found.candidates, view, exploration(self._bandit, request.surface))
+
+    def greedy(self) -> "Pipeline":
+        """The same without exploration, and without its stages being entered: the best by their estimates."""
+        if self._bandit.mode is not BanditMode.EXPLORE:
+            return self.untimed()
+        return Pipeline(self._serving, self._bandit.model_copy(update={"mode": BanditMode.GREEDY}))
+
+    def levels(self, snapshot: Snapshot, table: Table, recommendation: Recommendation, slate_size: int) -> Levels:
+        """How the estimates of a slate come about that was drawn from these. slate_size: what was asked for."""
+        r = recommendation
+        compared = np.array(r.candidate_predicted)
+        if self._bandit.mode is not BanditMode.OFF:
+            compared = steepened(compared, snapshot.manifest.steepness, slate_size)
+        place = {item: i for i, item in enumerate(r.candidates)}
+        clusters, weights = np.array(r.clusters, np.int64), np.array(r.weights)
+        items = snapshot.graph.positions(r.slate)
+        found = levels(self._bandit, clusters, weights, items, compared[[place[item] for item in r.slate]], table)
+        factors = boosts(snapshot, items, self._serving)
+        return found._replace(
+            group=found.group * factors,
+            item=found.item * factors,
+            mean=found.mean * factors,
+            edges=found.edges * factors,
+            deviation=found.deviation * factors,
+        )
 
     def _found(
         self,

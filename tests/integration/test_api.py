@@ -98,6 +98,34 @@ def test_an_answer_is_what_the_log_holds(api: httpx.Client, installation: Instal
     assert "log" not in decision.user
 
 
+def test_a_preview_is_what_is_best_and_leaves_no_trace(api: httpx.Client, installation: Installation) -> None:
+    def preview(**more: Any) -> dict[str, Any]:
+        found = api.post("/v1/recommendations:preview", json={"user_id": "previewed", "slate_size": 4, **more})
+        assert found.status_code == 200, found.text
+        answer: dict[str, Any] = found.json()
+        return answer
+
+    logged = len([e for e in events(installation) if isinstance(e, Decision)])
+    first = preview()
+    assert ids(preview()) == ids(first)
+    scores = [item["score"] for item in first["items"]]
+    assert scores == sorted(scores, reverse=True)
+    for item in first["items"]:
+        levels, clusters = item["explanation"]["levels"], item["explanation"]["clusters"]
+        assert levels["edges"].keys() == clusters.keys()
+        assert levels["deviation"] > 0
+    assert len([e for e in events(installation) if isinstance(e, Decision)]) == logged
+    assert api.get("/v1/users/previewed").status_code == 404
+
+    shown = recommend_logged(api, "previewed", only=ids(first), slate_size=1)
+    assert ids(shown)[0] not in ids(preview())
+    assert ids(preview(repeat_shown=True)) == ids(first)
+    nothing = preview(exclude=[item.id for item in CATALOGUE], repeat_shown=True)
+    assert nothing["items"] == []
+    assert nothing["rules"]["excluded"] >= len(CATALOGUE) - 1  # another test may have deleted the first
+    assert "explanation" not in preview(explain=False)["items"][0]
+
+
 def test_nothing_is_shown_twice_and_the_end_is_an_empty_slate(api: httpx.Client) -> None:
     seen: list[str] = []
     while slate := ids(recommend(api, "twice", slate_size=7)):

@@ -178,6 +178,9 @@ def test_behind_a_key_a_browser_reads_the_documentation_with_the_key_as_password
             assert client.get(path, auth=("whoever", "sesame:1")).status_code == 200
             assert client.get(path, headers={"Authorization": "Bearer sesame:1"}).status_code == 200
         assert client.get("/v1/items/i1", auth=("whoever", "sesame:1")).status_code == 401, "other sites could use it"
+        ours = {"x-matchloop-page": "1"}  # what other sites cannot have a browser send
+        assert client.get("/v1/items/i1", auth=("whoever", "sesame:1"), headers=ours).status_code == 404
+        assert client.get("/v1/items/i1", headers=ours).status_code == 401
 
 
 def test_the_documentation_can_be_switched_off(broker: str, redis_url: str, tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def test_bodies_are_described_with_examples(described: dict[str, Any]) -> None:
 
 def test_limits_that_are_settings_are_described(described: dict[str, Any]) -> None:
     models = described["components"]["schemas"]
-    assert models["RecommendationRequest"]["properties"]["slate_size"]["anyOf"][0]["maximum"] == 7
+    for model in ("RecommendationRequest", "PreviewRequest"):
+        assert models[model]["properties"]["slate_size"]["anyOf"][0]["maximum"] == 7
     declared = ["click", "dislike", "like", "purchase", "view", "watch"]
     assert models["FeedbackEvent"]["properties"]["type"]["enum"] == declared
     (identity,) = described["paths"]["/v1/items/{id}"]["put"]["parameters"]

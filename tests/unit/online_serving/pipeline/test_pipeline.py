@@ -380,3 +380,25 @@ def test_boosts_multiply_estimates_and_predictions_stay(snapshot: Snapshot, para
     for item, mean in before.items():
         assert after[item] == pytest.approx(mean * (3.0 if item in members else 1.0))
     assert raised.mean[: raised.shown] == sorted(raised.mean[: raised.shown], reverse=True)
+
+
+def test_levels_of_a_slate_end_in_its_estimates(snapshot: Snapshot, parameters: Parameters) -> None:
+    serving = SERVING.model_copy(update={"category_boosts": {"drama": 1.5}})
+    steep = replace(snapshot, manifest=msgspec.structs.replace(snapshot.manifest, steepness=1.5))
+    pipeline, request = Pipeline(serving, BANDIT), Request(8)
+    r = pipeline.recommend(steep, parameters.table(0), request, NOBODY, np.random.default_rng(3))
+    found = pipeline.levels(steep, parameters.table(0), r, request.slate_size)
+    assert found.mean == pytest.approx(r.mean[: r.shown])
+    explored = np.array(r.bonus[: r.shown]) > 0
+    assert explored.any()
+    assert (found.deviation * BANDIT.alpha)[explored] == pytest.approx(np.array(r.bonus[: r.shown])[explored])
+
+
+def test_the_greedy_pipeline_has_the_best_first(snapshot: Snapshot, parameters: Parameters) -> None:
+    bold = BANDIT.model_copy(update={"explore_share": 1.0})
+    pipeline = Pipeline(SERVING, bold).greedy()
+    r = pipeline.recommend(snapshot, parameters.table(0), Request(8), NOBODY, np.random.default_rng(3))
+    assert r.mean[: r.shown] == sorted(r.mean[: r.shown], reverse=True)
+    off = Pipeline(SERVING, BANDIT.model_copy(update={"mode": BanditMode.OFF})).greedy()
+    by_prediction = off.recommend(snapshot, parameters.table(0), Request(8), NOBODY, np.random.default_rng(3))
+    assert by_prediction.mean == by_prediction.predicted

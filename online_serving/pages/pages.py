@@ -1,0 +1,70 @@
+"""The pages for people: HTML, a style sheet and JavaScript, without a build step. They call the API as any client does.
+
+They load nothing from elsewhere and run nothing that is not a file of theirs: `_POLICY` has the browser see to it. What
+the API says is put into the page as text, never as HTML.
+"""
+
+import hashlib
+import html
+from importlib import resources
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from online_serving.config import ServerConfig
+from streaming.settings import VIEW
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_LIKES, _DISLIKES = ("like", "click", "purchase"), ("dislike", "skip")  # event types, the best name first
+
+
+def pages(config: ServerConfig) -> APIRouter:
+    """The pages that the settings ask for, and the files that they load."""
+    router = APIRouter(include_in_schema=False)
+    files = resources.files("online_serving.pages") / "static"
+    if config.serving.playground:
+        _serve(router, "/", (files / "playground.html").read_text("utf-8"), "text/html", _playground(config))
+    for file in sorted(files.iterdir(), key=lambda file: file.name):
+        suffix = file.name[file.name.rfind(".") :]
+        if config.serving.playground and suffix in _TYPES:
+            _serve(router, f"/pages/{file.name}", file.read_text("utf-8"), _TYPES[suffix])
+    return router
+
+
+def _playground(config: ServerConfig) -> dict[str, Any]:
+    """What the page cannot ask the API."""
+    weights, bandit = config.rewards.weights, config.bandit
+    return {
+        "users": config.serving.playground_users,
+        "slate_size": config.serving.slate_size,
+        "previewed": config.serving.max_slate_size,
+        "like": next((name for name in _LIKES if weights.get(name, 0) > 0), None),
+        "dislike": next((name for name in _DISLIKES if weights.get(name, 1) <= 0), None),
+        "view": VIEW if VIEW in weights else None,
+        "surfaces": {"default": bandit.explore_share, **bandit.explore_share_by_surface},
+    }
+
+
+def _serve(router: APIRouter, path: str, text: str, media_type: str, settings: dict[str, Any] | None = None) -> None:
+    if settings is not None:
+        text = text.replace("{settings}", html.escape(orjson.dumps(settings).decode()))
+    content = text.encode()
+    tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+
+    @router.get(path)
+    async def page(request: Request) -> Response:
+        headers = {**_HEADERS, "ETag": tag}
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(content, headers=headers, media_type=media_type)

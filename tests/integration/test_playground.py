@@ -1,0 +1,245 @@
+"""The playground in a real browser: what people see, with the mouse, the keyboard and on a phone."""
+
+import contextlib
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from feature_store.contracts.catalogue import Item
+from infra.benchmarks.small_release import items
+from tests.api_server import Installation, running, wait_until
+from tests.updaters import start_updater
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e '.[dev]'")
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, expect, sync_playwright  # noqa: E402 - if it is there
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+HOSTILE = Item(id="<b>\"&'/?#%", title="<img src=x onerror=alert(1)>", categories=["<script>alert(2)</script>"])
+CATALOGUE = [*items(60), HOSTILE]
+PATIENCE_MS = 60_000  # of a busy machine
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as started:
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def installation(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "playground") as made:
+        made.online.catalogue.add(CATALOGUE)
+        made.online.deployment.activate(made.release(CATALOGUE))
+        stop = threading.Event()
+        updater = start_updater(
+            made.kafka, made.broker, made.client, made.redis_settings, made.home, stop, group="playground"
+        )
+        yield made
+        stop.set()
+        updater.join()
+
+
+@pytest.fixture(scope="module")
+def api(installation: Installation) -> Iterator[httpx.Client]:
+    config = installation.config(playground=True, playground_users=("Ada", "<i>Ben</i>"))
+    with running(config) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def opened(browser: Browser, url: httpx.URL | str, **options: object) -> Iterator[Page]:
+    """A page of the playground with its first slate. Whatever the browser complains about fails the test."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})  # type: ignore[arg-type]
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    complaints: list[str] = []
+
+    def hear(said: ConsoleMessage) -> None:
+        of_somebody_unknown = "/v1/users/" in said.location["url"]  # there is nothing of them to be read
+        if said.type in ("error", "warning") and not of_somebody_unknown:
+            complaints.append(said.text)
+
+    def answer(dialog: Dialog) -> None:
+        complaints.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", hear)
+    page.on("dialog", answer)
+    try:
+        page.goto(str(url))
+        expect(page.locator("#now .card")).to_have_count(5, timeout=PATIENCE_MS)
+        yield page
+        assert not complaints
+    finally:
+        context.close()
+
+
+def news(page: Page, words: str) -> None:
+    expect(page.get_by_role("status").first).to_contain_text(re.compile(words), timeout=PATIENCE_MS)
+
+
+def titles(page: Page, slate: str) -> list[str]:
+    return page.locator(f"#{slate} h3").all_inner_texts()
+
+
+def test_a_click_is_learnt_and_the_next_slate_comes_beside_the_one_before(browser: Browser, api: httpx.Client) -> None:
+    with opened(browser, api.base_url) as page:
+        first = titles(page, "now")
+        page.get_by_role("button", name=f"Like: {first[0]}", exact=True).click()
+        news(page, rf"Learnt \d+\.\d\d s after your click\. {first[0]}: \d+\.\d % before, \d+\.\d % now\.")
+        expect(page.locator("#before .card")).to_have_count(5, timeout=PATIENCE_MS)
+        assert titles(page, "before") == first
+        assert not set(titles(page, "now")) & set(first)
+        before, now = map(float, re.findall(r"(\d+\.\d) %", page.locator("#news").inner_text()))
+        assert now > before, "the user likes such items, and so did somebody like them"
+        liked = page.get_by_role("button", name=f"Like: {first[0]}", exact=True)
+        expect(liked).to_have_attribute("aria-pressed", "true")
+        expect(liked).to_be_disabled()
+        expect(page.locator("#moved li").first).to_contain_text("→")
+        expect(page.locator("#chart svg")).to_have_attribute(
+            "aria-label", re.compile(f"Estimate of {first[0]}.*%, .*%")
+        )
+        expect(page.locator("#now .rules")).to_contain_text("5 shown to you before")
+
+
+def test_why_shows_every_level_with_its_uncertainty(browser: Browser, api: httpx.Client) -> None:
+    with opened(browser, api.base_url) as page:
+        page.get_by_text("Why?").first.click()
+        rows = page.locator("details.why").first.locator("tr")
+        for number, words in enumerate(("model predicts", "predicted so earn", "item earned", "people like you")):
+            expect(rows.nth(number)).to_contain_text(words)
+        expect(rows.nth(3)).to_contain_text("±")
+        expect(rows.nth(4)).to_contain_text(re.compile(r"Group \d \(\d+ % of you\)"))
+
+
+def test_titles_and_ids_that_are_html_are_text(browser: Browser, api: httpx.Client) -> None:
+    with opened(browser, api.base_url) as page:
+        others = [item.id for item in CATALOGUE if item.id != HOSTILE.id]
+        page.route("**/v1/recommendations", lambda route: route.continue_(
+            post_data={**route.request.post_data_json, "exclude": others}
+        ))  # fmt: skip
+        page.get_by_role("button", name="Be nobody").click()
+        expect(page.locator("#now h3")).to_have_text([HOSTILE.title], timeout=PATIENCE_MS)
+        page.get_by_role("button", name=f"Like: {HOSTILE.title}", exact=True).click()
+        news(page, "Learnt")
+        expect(page.locator("#now .card, #before .card")).to_have_count(1)
+        assert page.locator("main img").count() == 0
+        assert page.locator("script").count() == 1
+        page.get_by_text("Exploration and rules").click()
+        expect(page.get_by_label(HOSTILE.categories[0])).to_be_visible()
+        assert page.locator("#users option").nth(1).get_attribute("value") == "<i>Ben</i>"
+
+
+def test_with_the_keyboard_alone(browser: Browser, api: httpx.Client) -> None:
+    with opened(browser, api.base_url) as page:
+        focused = page.locator(":focus")
+
+        def tab_to(words: str) -> None:
+            for _ in range(60):
+                page.keyboard.press("Tab")
+                name = focused.evaluate(
+                    "e => e.getAttribute('aria-label') || e.labels?.[0]?.textContent || e.textContent"
+                )
+                outline = focused.evaluate("e => getComputedStyle(e).outlineStyle")
+                assert outline != "none", f"the focus on {name!r} cannot be seen"
+                if name.startswith(words):
+                    return
+            raise AssertionError(f"tabbing does not lead to {words!r}")
+
+        tab_to("Skip to the slate")
+        page.keyboard.press("Enter")
+        tab_to("Like: ")
+        page.keyboard.press("Enter")
+        news(page, "Learnt")
+        expect(page.locator("#before .card")).to_have_count(5, timeout=PATIENCE_MS)
+        expect(page.locator("#now .card").first.get_by_role("button").first).to_be_focused()
+        tab_to("Why?")
+        page.keyboard.press("Space")
+        expect(page.locator("#now details.why").first).to_have_attribute("open", "")
+        tab_to("Title")
+        page.keyboard.type("Typed in")
+        tab_to("Categories")
+        page.keyboard.type("drama, space")
+        page.keyboard.press("Enter")
+        expect(page.locator("#added")).to_contain_text(re.compile(r"Typed in could be recommended after \d"))
+        tab_to("Remove it again")
+        page.keyboard.press("Enter")
+        expect(page.locator("#added")).to_contain_text("is gone again")
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_on_a_phone_nothing_is_wider_than_the_page(browser: Browser, api: httpx.Client, scheme: str) -> None:
+    phone = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "has_touch": True, "is_mobile": True}
+    with opened(browser, api.base_url, **phone) as page:
+        for summary in page.locator("summary").all():
+            summary.tap()
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        red, *_ = map(
+            int, re.findall(r"\d+", page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor"))
+        )
+        assert (red < 128) == (scheme == "dark")
+        for button in page.locator("#now .acts button").all():
+            box = button.bounding_box()
+            assert box is not None
+            assert box["height"] >= 32, "a thumb has to hit it"
+
+
+def test_what_is_left_out_and_how_much_is_explored_is_chosen(browser: Browser, api: httpx.Client) -> None:
+    with opened(browser, api.base_url) as page:
+        page.get_by_text("Exploration and rules").click()
+        expect(page.get_by_label("default: 10 % of places")).to_be_checked()
+        for category in ("drama", "space"):
+            box = page.get_by_label(category, exact=True)
+            if box.count():
+                box.check()
+                expect(page.locator("#now .rules")).to_contain_text("left out by you", timeout=PATIENCE_MS)
+        wait_until(lambda: {"drama", "space"}.isdisjoint(page.locator("#now .card p").all_inner_texts()))
+
+
+def test_the_pages_load_nothing_from_elsewhere_and_are_cached(api: httpx.Client) -> None:
+    page = api.get("/")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    loaded = re.findall(r'(?:src|href)="(/[^"]*)"', page.text)
+    assert len(loaded) >= 4
+    for path in loaded:
+        found = api.get(path)
+        assert found.status_code == 200, path
+        if path.startswith("/pages/"):
+            assert found.headers["x-content-type-options"] == "nosniff"
+            assert "http" not in found.text.replace("http://www.w3.org", ""), path
+            assert api.get(path, headers={"if-none-match": found.headers["etag"]}).status_code == 304
+    assert not re.search(r"<script(?![^>]*src=)|\son\w+=|style=", page.text), "nothing in line"
+
+
+def test_there_is_no_page_unless_it_is_asked_for(installation: Installation) -> None:
+    with running(installation.config(), ready=False) as client:
+        assert client.get("/").status_code == 404
+        assert client.get("/pages/playground.js").status_code == 404
+
+
+def test_behind_a_key_the_browser_asks_for_it(browser: Browser, installation: Installation) -> None:
+    with running(installation.config(playground=True, api_key="sesame")) as client:
+        assert client.get("/").headers["www-authenticate"].startswith("Basic ")
+        assert client.get("/pages/playground.js").status_code == 401
+        with opened(browser, client.base_url, http_credentials={"username": "me", "password": "sesame"}) as page:
+            page.get_by_role("button", name="Like: ").first.click()
+            news(page, "Learnt")
+        wrong = browser.new_context(http_credentials={"username": "me", "password": "wrong"})
+        with contextlib.suppress(Error):  # Chromium gives the request up
+            refused = wrong.new_page().goto(str(client.base_url))
+            assert refused is not None
+            assert refused.status == 401
+        wrong.close()
