@@ -21,7 +21,7 @@ import msgspec
 import psutil
 import redis
 
-from feature_store.contracts.errors import Unavailable
+from feature_store.contracts.errors import UNREADABLE, Unavailable
 from feature_store.renewal import Renewal
 from feature_store.settings import RedisSettings
 
@@ -145,5 +145,5 @@ def _words(held: bytes) -> str:
 def _decoded(held: bytes) -> Owner | None:
     try:
         return msgspec.json.decode(held, type=Owner)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from feature_store.contracts.errors import LakeDamaged
+from feature_store.contracts.errors import UNREADABLE, LakeDamaged
 from feature_store.durable import write_file
 
 HELD, LOST, EXPIRED = ".parquet", ".lost", ".expired"
@@ -126,7 +126,7 @@ def read_ticks(folder: Path) -> Ticks | None:
         return msgspec.json.decode((folder / _TICKS).read_bytes(), type=Ticks)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise LakeDamaged(f"{folder / _TICKS} cannot be read ({error}). Remove it: the sink writes it anew.") from None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from feature_store.contracts.errors import ReleaseRefused
+from feature_store.contracts.errors import UNREADABLE, ReleaseRefused
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -59,7 +59,7 @@ def read_manifest(directory: Path) -> Manifest:
         manifest = _decode(content)
     except (FileNotFoundError, NotADirectoryError):
         raise ReleaseRefused(f"There is no release at {directory}. Run `matchloop train`.") from None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ReleaseRefused(f"{path} is not a release manifest: {error}. Train again, or restore a backup.") from None
     if manifest.schema != SCHEMA_VERSION:
         raise ReleaseRefused(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from feature_store.contracts.errors import ReleaseRefused
+from feature_store.contracts.errors import UNREADABLE, ReleaseRefused
 from feature_store.contracts.manifest import Manifest
 from feature_store.durable import write_file
 from offline_training.evaluation.comparison import NDCG, Comparison
@@ -55,7 +55,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise ReleaseRefused(f"{path} is not a verdict: {error}. Delete it.") from None
 
 

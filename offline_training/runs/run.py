@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 import redis
 
-from feature_store.contracts.errors import InvalidInput, MatchLoopError, ReleaseRefused, Unavailable
+from feature_store.contracts.errors import UNREADABLE, InvalidInput, MatchLoopError, ReleaseRefused, Unavailable
 from feature_store.durable import write_file
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ def read(path: Path, of: type[T]) -> T:
     """What a file of a run says. Raises FileNotFoundError if it is not there, and InvalidInput if it is damaged."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=of)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise InvalidInput(
             f"{path} is damaged: {error}. Remove it, or the whole run that it is of: what serves does not need it, and "
             "the next training begins anew."
