@@ -16,7 +16,7 @@ SmallDataset = Annotated[str, typer.Option(help="ml-100k or ml-1m.")]
 
 def register(bench: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (bandit, ensemble, experiment, graph, lists, ope, pay, regret, retrieval):
+    for command in (bandit, ensemble, experiment, graph, lists, ope, pay, regret, retrieval, start):
         bench.command()(command)
 
 
@@ -217,6 +217,33 @@ def retrieval(
         "retrieval",
         seed,
         lambda report: run(data, seed, report, dataset=dataset, models=models, seeds=seeds, out=out),
+        check,
+        as_json,
+        rows,
+    )
+
+
+def start(
+    dataset: SmallDataset = "ml-100k",
+    users: Annotated[
+        int | None, typer.Option(min=100, help="Of the data set, evenly over all; else all of them.")
+    ] = None,
+    retrains: Annotated[int, typer.Option(min=1, max=2, help="One after the other, each with a tenth more.")] = 2,
+    data: Data = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what retrains that go on from the champion's weights cost and keep, beside retrains from nothing.
+
+    Example: `matchloop bench start --dataset ml-1m --users 1500 --data DIR`
+    """
+    from benchmarks.start.bench import rows, run
+
+    present(
+        "start",
+        seed,
+        lambda report: run(data, seed, report, dataset=dataset, users=users, retrains=retrains),
         check,
         as_json,
         rows,

@@ -60,12 +60,27 @@ class Loss(StrEnum):
     CORRECTED_IN_BATCH = "corrected_in_batch"
 
 
+class Start(StrEnum):
+    """What the weights of a retrain begin as."""
+
+    SCRATCH = "scratch"
+    CHAMPION = "champion"  # those of the release that serves
+
+
 class TrainingSettings(BaseModel):
     """The two-stage model and the graph."""
 
     model_config = _strict
 
     seed: int = Field(default=0, description="Seed of everything random in training.")
+    start: Start = Field(
+        default=Start.SCRATCH,
+        description="What the towers and the ranker of a retrain begin as: scratch, or the champion's weights, which "
+        "takes `champion_epochs` instead of `epochs` and keeps the form of the champion's ranker.",
+    )
+    champion_epochs: int = Field(
+        default=2, ge=1, description="Passes of the two-tower model that begins as the champion's."
+    )
     positive_value: dict[str, float] = Field(
         default={"rating": 4.0},
         description="Value from which an interaction is positive, by type; other types are positive above 0.",

@@ -54,29 +54,41 @@ class Halfway:
 
 
 def train_models(
-    data: TrainingData, checkpoints: Path, settings: TrainingSettings, progress: Progress, keep: Keep = at_once
+    data: TrainingData,
+    checkpoints: Path,
+    settings: TrainingSettings,
+    progress: Progress,
+    keep: Keep = at_once,
+    start: State | None = None,
 ) -> Trained:
     """The towers are first trained on what came before the validation window. With their vectors, and item features of
     then, the ranker learns from the window, as it will serve: on vectors that do not know the answer. Then the towers
     take the window in.
 
-    checkpoints: a folder; a training that was killed goes on from what it holds. keep: is given the state of each
+    start: what towers and ranker begin as (warm_start.warm_start), None: nothing. checkpoints: a folder; a training
+    that was killed goes on from what it holds. keep: is given the state of each
     model when it is done, `towers`, `ranker`, `lists` and `newest`. Raises InvalidInput if there is too little to
     learn from.
     """
-    halfway = train_until_validation(data, checkpoints, settings, section(progress, 0.0, 0.65), keep)
-    return finish_training(data, halfway, settings, section(progress, 0.65, 1.0), keep)
+    halfway = train_until_validation(data, checkpoints, settings, section(progress, 0.0, 0.65), keep, start)
+    return finish_training(data, halfway, settings, section(progress, 0.65, 1.0), keep, start)
 
 
 def train_until_validation(
-    data: TrainingData, checkpoints: Path, settings: TrainingSettings, progress: Progress, keep: Keep = at_once
+    data: TrainingData,
+    checkpoints: Path,
+    settings: TrainingSettings,
+    progress: Progress,
+    keep: Keep = at_once,
+    start: State | None = None,
 ) -> Halfway:
     """The first step of train_models: everything that must not know the validation window's outcomes."""
     before = data.sequences.before(data.validation_time)
     fitting = section(progress, 0.0, 0.9)
 
     def fitted() -> State:
-        return fit_two_tower(data.catalogue, data.sequences, before, settings, fitting, checkpoints).state()
+        towers = None if start is None else start["towers"]
+        return fit_two_tower(data.catalogue, data.sequences, before, settings, fitting, checkpoints, towers).state()
 
     towers = Fitted.of(keep("towers", fitted), data.catalogue, settings)
 
@@ -97,14 +109,19 @@ def train_until_validation(
 
 
 def finish_training(
-    data: TrainingData, halfway: Halfway, settings: TrainingSettings, progress: Progress, keep: Keep = at_once
+    data: TrainingData,
+    halfway: Halfway,
+    settings: TrainingSettings,
+    progress: Progress,
+    keep: Keep = at_once,
+    start: State | None = None,
 ) -> Trained:
     """The second step of train_models. halfway.towers are trained further, in place."""
     towers, before = halfway.towers, halfway.before
 
     def ranked() -> State:
         quality = evaluate_retrieval(towers.model, data.catalogue, data.sequences, before, settings.recent_days)
-        fitted = fit_ranker(halfway.rows(), settings.dimensions, settings, section(progress, 0.0, 0.55))
+        fitted = fit_ranker(halfway.rows(), settings.dimensions, settings, section(progress, 0.0, 0.55), start)
         shown = {"impressions": float(halfway.rows().shown.sum())}
         return fitted.state() | {"of_training": quality | shown}
 

@@ -28,6 +28,13 @@ Override = Annotated[
     str | None,
     typer.Option(help="Why to train and serve although data has shrunk or the gate speaks against it; it is kept."),
 ]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="Of a retrain: begin from scratch, or as the weights of the champion; else as training.start says.",
+    ),
+]
 Excluded = Annotated[Path | None, typer.Option(help="File of item ids, one per line, whose imported data is left out.")]
 
 
@@ -43,8 +50,9 @@ Example: `matchloop train --until 2026-01-31`
 """
 _RETRAIN = """Train a new release from the lake, including what happened online, and swap it in under traffic.
 
-The new release's bandit starts from what the old one has learnt (V1D3). One training at a time: a second one says
-whose is under way.
+The new release's bandit starts from what the old one has learnt (V1D3). With `--from champion` its models begin as
+those of the old one, too: a fraction of the passes, and the gate judges it alike. One training at a time: a second one
+says whose is under way.
 
 What was interrupted within the last day goes on when the same is asked for again, from the lake as it was then:
 runs/ of the home has its steps.
@@ -63,6 +71,7 @@ def run(
     context: typer.Context,
     until: Until = None,
     exclude_items: Excluded = None,
+    start: From = None,
     fresh: Fresh = False,
     stale: Stale = False,
     override: Override = None,
@@ -76,7 +85,7 @@ def run(
     from offline_training.jobs.train import train
 
     called = str(context.info_name)
-    settings = options(context).connected_settings()
+    settings = _beginning(options(context).connected_settings(), called, start)
     left_out = _lines(exclude_items)
     with (
         telling_of_failures(settings.notify, str(settings.home)),
@@ -86,6 +95,19 @@ def run(
         result = (train if called == "train" else retrain)(job, report)
     _tell(settings, result)
     _show(result, as_json)
+
+
+def _beginning(settings: "Settings", called: str, start: str | None) -> "Settings":
+    """The settings with what a retrain is to begin as. Raises InvalidInput for what there is not."""
+    from feature_store.contracts.errors import InvalidInput
+    from offline_training.settings import Start
+
+    if start is None:
+        return settings
+    if start not in set(Start) or called == "train":
+        raise InvalidInput(f"--from {start!r}: a retrain begins from {' or '.join(Start)}, and a first training anew.")
+    training = settings.training.model_copy(update={"start": Start(start)})
+    return settings.model_copy(update={"training": training})
 
 
 def _milliseconds(time: datetime | None) -> int | None:

@@ -27,7 +27,7 @@ from offline_training.promotion.releases import Site
 from offline_training.runs.run import Inputs, Run
 from offline_training.runs.runs import begin, interrupted
 from offline_training.runs.version import code_version
-from offline_training.settings import SparkSettings, TrainingSettings
+from offline_training.settings import SparkSettings, Start, TrainingSettings
 from streaming.settings import RewardSettings
 
 logger = logging.getLogger(__name__)
@@ -146,6 +146,7 @@ def _inputs(job: TrainJob, name: str, parent: Active | None) -> Inputs:
         excluded=sorted(job.exclude_items),
         settings=hashlib.sha256(msgspec.json.encode(read, order="deterministic")).hexdigest()[:16],
         seed=job.training.seed,
+        start=job.training.start if name == "retrain" else Start.SCRATCH,
         code=code_version(),
         log=job.log,
         partitions=job.partitions,

@@ -15,7 +15,9 @@ from offline_training.jobs.steps import evaluated, finish, namespace_of, read_un
 from offline_training.progress import Progress, section
 from offline_training.retrieval.dataset import Impressions, read_impressions
 from offline_training.runs.runs import SETS
+from offline_training.settings import Start
 from offline_training.train_models import Trained
+from offline_training.warm_start import weights_of
 from online_serving.snapshot import Snapshot
 from streaming.log_reader import LogReader
 from streaming.open_decisions import repartitioned, translate
@@ -31,16 +33,19 @@ def retrain(job: TrainJob, progress: Progress) -> TrainResult:
     namespace was made, all that the lake has of the earlier logs goes into the base. A retrain that was interrupted
     goes on, from the lake as it was then.
 
-    Raises as train does, and ReleaseRefused if nothing serves yet.
+    With training.start = champion the models begin as the weights of what serves (warm_start.py); all else is the same.
+
+    Raises as train does, and ReleaseRefused if nothing serves yet, or the champion's weights cannot be gone on from.
     """
     active = job.online.deployment.active()
     if active is None:
         raise ReleaseRefused("There is no release to retrain from. Run `matchloop train` first.")
     with run_of(job, "retrain", active) as run:
         parent = _usable_parent(job, str(run.manifest.inputs.parent_namespace))
+        champion = weights_of(job.home.runs, parent.release) if job.training.start is Start.CHAMPION else None
         progress(0.0, "reading the lake")
         read = read_until(job, run, lambda lake: _ends(job, parent, lake))
-        trained = train_on(job, run, section(progress, 0.0, 0.8))
+        trained = train_on(job, run, section(progress, 0.0, 0.8), champion)
         release = release_of(job, run, trained)
         progress(0.8, "measuring the release")
         metrics = evaluated(job, run, trained, release)

@@ -38,6 +38,7 @@ from offline_training.runs.runs import NAMESPACE, RELEASE, SETS, all_runs
 from offline_training.runs.watermark import Frozen, freeze
 from offline_training.train_models import State, Trained, train_models
 from offline_training.training_data import read_training_data
+from offline_training.warm_start import warm_start
 from online_serving.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -115,8 +116,8 @@ def read_until(job: TrainJob, run: Run, ends: Callable[[Path], Sequence[Sequence
     return run.step("lake", Watermark, frozen)
 
 
-def train_on(job: TrainJob, run: Run, progress: Progress) -> Trained:
-    """Training sets of the frozen lake, and models of these."""
+def train_on(job: TrainJob, run: Run, progress: Progress, champion: Run | None = None) -> Trained:
+    """Training sets of the frozen lake, and models of these. champion: the run whose weights they begin as."""
     sets = run.folder / SETS
 
     def made() -> Sets:
@@ -141,7 +142,8 @@ def train_on(job: TrainJob, run: Run, progress: Progress) -> Trained:
     run.step(SETS, Sets, made)
     shutil.rmtree(run.folder / _LAKE, ignore_errors=True)
     data = read_training_data(sets, job.training)
-    return train_models(data, run.folder / "checkpoints", job.training, section(progress, 0.5, 1.0), kept)
+    start = None if champion is None else kept("start", lambda: warm_start(champion, data, job.training))
+    return train_models(data, run.folder / "checkpoints", job.training, section(progress, 0.5, 1.0), kept, start)
 
 
 def _expect_the_data(job: TrainJob, run: Run, summary: TrainingSetSummary) -> None:

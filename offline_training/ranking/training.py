@@ -83,8 +83,18 @@ class FittedRanker:
         return cls(ranker, state["losses"], state["metrics"], state["curve"].numpy())
 
 
-def fit_ranker(rows: RankerRows, dimensions: int, settings: TrainingSettings, progress: Progress) -> FittedRanker:
+def fit_ranker(
+    rows: RankerRows,
+    dimensions: int,
+    settings: TrainingSettings,
+    progress: Progress,
+    start: Mapping[str, Any] | None = None,
+) -> FittedRanker:
     """Chooses, blends, calibrates and fits a ranker.
+
+    start: `form` and `ranker` of FittedRanker.state; then the form is given, and the fit on everybody goes on from
+    these weights in one pass. Predictions of held-back users come from fits that begin from nothing all the same, for
+    the weights may know these users.
 
     The forms are cross-fitted over users (FOLDS), and the richer one is chosen if on held-back users it has a lower
     log-loss by more than STANDARD_ERRORS of the difference between users: with a thousand moments a sum of the features
@@ -100,18 +110,22 @@ def fit_ranker(rows: RankerRows, dimensions: int, settings: TrainingSettings, pr
     """
     everybody = np.ones(len(rows), np.bool_)
     people = np.unique(rows.user)
+    forms = list(Form) if start is None else [Form(start["form"])]
     if len(people) < 2:
-        ranker, losses = _fit(rows, everybody, dimensions, Form.LINEAR, settings, progress)
+        ranker, losses = _fit(rows, everybody, dimensions, forms[0], settings, progress, start)
         return FittedRanker(ranker, losses, {}, np.zeros((0, 3)))
     fold_of = np.zeros(int(people.max()) + 1, dtype=np.int64)
     fold_of[np.random.default_rng(settings.seed).permutation(people)] = np.arange(len(people)) % FOLDS
     fold = fold_of[rows.user]
     fits = [
-        _cross_fit(rows, fold, form, dimensions, settings, section(progress, 0.3 * form, 0.3 * (form + 1)))
-        for form in Form
+        _cross_fit(
+            *(rows, fold, form, dimensions, settings),
+            section(progress, 0.9 * place / len(forms), 0.9 * (place + 1) / len(forms)),
+        )
+        for place, form in enumerate(forms)
     ]
     best = reduce(lambda present, richer: richer if _is_better(richer, present) else present, fits)
-    ranker, losses = _fit(rows, everybody, dimensions, best.form, settings, section(progress, 0.9, 1.0))
+    ranker, losses = _fit(rows, everybody, dimensions, best.form, settings, section(progress, 0.9, 1.0), start)
     affinity = rows.features[:, AFFINITY].astype(np.float64)
     share = choose_share(rows, best.logits, affinity / settings.temperature)
     scores = blended(share, best.logits, affinity / settings.temperature)
@@ -221,6 +235,7 @@ def _fit(
     form: Form,
     settings: TrainingSettings,
     progress: Progress,
+    start: Mapping[str, Any] | None = None,
 ) -> tuple[Ranker, list[float]]:
     features = torch.from_numpy(rows.features[chosen])
     weight = rows.weight[chosen]
@@ -231,6 +246,9 @@ def _fit(
         odds = np.clip(np.average(targets, axis=0, weights=weight) if len(weight) else 0.5, 1e-4, 1 - 1e-4)
         with torch.no_grad():
             ranker.heads.bias.copy_(torch.as_tensor(np.log(odds / (1 - odds))))
+        if start is not None:
+            learnt = dict(ranker.named_parameters())
+            ranker.load_state_dict({name: tensor for name, tensor in start["ranker"].items() if name in learnt}, False)
     ranker.standardise(features)
     weight = weight / weight.mean()
     place = torch.from_numpy(rows.place[chosen])
@@ -239,7 +257,7 @@ def _fit(
     losses = fit(
         RankingTask(ranker),
         lambda epoch: TensorBatches(tensors, size, settings.seed + epoch),
-        epochs=settings.ranker_epochs,
+        epochs=settings.ranker_epochs if start is None else 1,
         seed=settings.seed,
         progress=progress,
         label="ranker",

@@ -37,6 +37,7 @@ MAX_SCORES = 5_000_000  # users times items that the trust in popularity is fitt
 FEW = 0.3  # positives from which on an item's popularity counts
 PERIODS = 64  # of training: how popular items are lately is counted anew in each
 WEIGHT_DECAY = 1e-2
+_WARM_PACE = 0.5  # of the learning rate, where training goes on from weights
 
 Batch = tuple[torch.Tensor, ...]
 
@@ -224,9 +225,11 @@ def fit_two_tower(
     settings: TrainingSettings,
     progress: Progress,
     checkpoints: Path | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
 ) -> Fitted:
     """Stage 1: `settings.epochs` passes over the first until[u] events of every user; with settings.drift then one that
-    leans to the newest of them, and the trust in popularity is fitted to what came after them.
+    leans to the newest of them, and the trust in popularity is fitted to what came after them. start: a state of the
+    model that knows nothing of what came after them; then it is `settings.champion_epochs` passes, at half the pace.
 
     checkpoints: a folder; a training of the same data with the same settings that was killed goes on from what it left
     there, and ends with the same model. Raises InvalidInput if there is nothing to predict.
@@ -239,12 +242,15 @@ def fit_two_tower(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = TwoTower(catalogue.tokens, settings)
+    epochs, pace = (settings.epochs, 1.0) if start is None else (settings.champion_epochs, _WARM_PACE)
+    if start is not None:
+        model.load_state_dict(start)
     _mark_trained(model, sequences.item[known])
-    share = settings.epochs / (settings.epochs + 1)
+    share = epochs / (epochs + 1)
     everything = np.ones(len(sequences.item), np.float32)
     first, last = section(progress, 0.0, share), section(progress, share, 1.0)
     folder = None if checkpoints is None else checkpoints / _fingerprint(catalogue, sequences, until, settings)
-    losses = _train(model, sequences, until, everything, settings, settings.epochs, 1.0, first, folder)
+    losses = _train(model, sequences, until, everything, settings, epochs, pace, first, folder)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -41,6 +41,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     parent_release: str | None  # what served when it began
     parent_namespace: str | None
+    start: str = "scratch"  # what the models began as: settings.Start
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from offline_training.progress import Progress, silent
 from offline_training.runs.run import End, Run
 from offline_training.runs.runs import all_runs, published
 from offline_training.runs.version import code_version
+from offline_training.settings import Start
 from tests.integration.conftest import Serving
 from tests.tiny_job import Notes, TinyJob, tiny_job
 from tests.tiny_sets import write_sets
@@ -35,6 +36,7 @@ STEPS = [
     "lake", "training_sets", "towers", "ranker", "lists", "newest", "release", "evaluation", "namespace", "register",
     "promote",
 ]  # fmt: skip
+FROM_CHAMPION = [*STEPS[:2], "start", *STEPS[2:]]
 ROOT = Path(__file__).parents[2]
 
 
@@ -53,9 +55,9 @@ class Begun(NamedTuple):
     base: Sums
 
 
-def killing(step: str) -> Callable[[], None]:
+def killing(step: str, steps: Sequence[str] = STEPS) -> Callable[[], None]:
     """A check that is asked before each step, and kills before this one."""
-    asked = iter(STEPS)
+    asked = iter(steps)
 
     def check() -> None:
         if next(asked) == step:
@@ -335,3 +337,41 @@ def test_a_release_that_the_gate_refuses_is_not_tried_again(begun: Begun, instal
     assert ended is not None
     assert ended.outcome == "refused"
     assert begins_anew(installation, installation.job())
+
+
+def from_champion(job: TinyJob) -> TinyJob:
+    return dataclasses.replace(job, training=job.training.model_copy(update={"start": Start.CHAMPION}))
+
+
+def test_a_retrain_goes_on_from_the_champions_weights(
+    serving: Serving, installation: Installation, redis_url: str, tmp_path: Path
+) -> None:
+    """Killed while it fits the ranker it ends with the release of one that was not; what it began as is recorded."""
+    job = from_champion(installation.job())
+    with pytest.raises(Killed):
+        retrain(from_champion(installation.job(killing("ranker", FROM_CHAMPION))), silent)
+    made = retrain(job, silent)
+    run = installation.runs()[-1]
+    assert [step.name for step in run.steps()] == FROM_CHAMPION
+    assert isinstance(job.registry, Notes)
+    assert job.registry.recorded[0]["inputs"]["start"] == "champion"
+
+    other = Installation(tmp_path / "other", redis_url, f"{installation.prefix[-30:]}other")
+    serving(other.home, other.prefix)
+    assert retrain(from_champion(other.job()), silent).release == made.release
+
+
+def test_weights_that_are_gone_or_know_too_much_are_refused(installation: Installation) -> None:
+    champion = installation.runs()[0]
+    with pytest.raises(Killed):  # one from nothing is not gone on with
+        retrain(installation.job(killing("towers")), silent)
+    assert begins_anew(installation, from_champion(installation.job()))
+    summary = TrainingSetSummary.load(champion.folder / "training_sets")
+    dataclasses.replace(summary, validation_time=summary.validation_time + 1).save(champion.folder / "training_sets")
+    with pytest.raises(ReleaseRefused, match=r"it knows the answers\. `matchloop retrain --from scratch`"):
+        retrain(from_champion(installation.job()), silent)
+    (champion.folder / "towers.pt").unlink()
+    with pytest.raises(
+        ReleaseRefused, match=r"The weights of release .* are not in .* `matchloop retrain --from scratch`"
+    ):
+        retrain(from_champion(installation.job()), silent)
