@@ -17,6 +17,7 @@ from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
 from online_serving.schemas import (
     ErrorAnswer,
+    EventsRequest,
     FeedbackAnswer,
     FeedbackErrorAnswer,
     FeedbackRequest,
@@ -39,6 +40,11 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorAnswer, "description": "A part of the system does not answer. Try again."},
 }
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer, "description": "No item with this id."}}
+
+_UNACKNOWLEDGED: dict[str, Any] = {
+    "model": FeedbackErrorAnswer,
+    "description": "Events were not acknowledged: send those again. Without a list of events: send all.",
+}
 
 # The length is described here and checked by _identity: a broken rule is answered as one of a body.
 Identity = Annotated[str, Path(json_schema_extra={"minLength": 1, "maxLength": MAX_ID_CHARACTERS})]
@@ -76,6 +82,14 @@ def _identity(value: str) -> str:
     return value
 
 
+def _taken(events: list[dict[str, Any]]) -> Response:
+    """The answer to events, with their statuses."""
+    if any(event["status"] == UNACKNOWLEDGED for event in events):
+        message = "Some events were not acknowledged by the log. Send those again."
+        return answer({"error": "unavailable", "message": message, "events": events}, 503)
+    return answer({"events": events}, 202)
+
+
 def routes(services: Services) -> APIRouter:
     """All routes of the API."""
     api = APIRouter()
@@ -104,23 +118,30 @@ def routes(services: Services) -> APIRouter:
                 "model": FeedbackErrorAnswer,
                 "description": "No event of the batch belongs to a decision made here.",
             },
-            503: {
-                "model": FeedbackErrorAnswer,
-                "description": "Events were not acknowledged: send those again. Without a list of events: send all.",
-            },
+            503: _UNACKNOWLEDGED,
         },
         openapi_extra=body(FeedbackRequest),
     )
-    async def feed_back(request: Request) -> Response:
+    async def send_feedback(request: Request) -> Response:
         events = await services.feedback.take(await read(request, FeedbackRequest))
-        found = [event["status"] for event in events]
-        if UNACKNOWLEDGED in found:
-            message = "Some events were not acknowledged by the log. Send those again."
-            return answer({"error": "unavailable", "message": message, "events": events}, 503)
-        if all(status == REJECTED for status in found):
+        if all(event["status"] == REJECTED for event in events):
             message = "No event belongs to a decision made here. " + events[0]["reason"]
             return answer({"error": "unknown_decision", "message": message, "events": events}, 404)
-        return answer({"events": events}, 202)
+        return _taken(events)
+
+    @api.post(
+        "/v1/events",
+        tags=["recommendations"],
+        summary="Say what users did, wherever they found the items",
+        description="Purchases, plays and ratings that belong to no recommendation. They are in the user's history "
+        "within a second and in the next training, and the bandit takes none of them for a trial. "
+        "Answered as feedback is.",
+        status_code=202,
+        responses={202: {"model": FeedbackAnswer}, **ERRORS, 503: _UNACKNOWLEDGED},
+        openapi_extra=body(EventsRequest),
+    )
+    async def send_events(request: Request) -> Response:
+        return _taken(await services.feedback.take_events(await read(request, EventsRequest)))
 
     @api.put(
         "/v1/items/{id:identity}",

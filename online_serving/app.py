@@ -65,6 +65,7 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
         docs_url="/docs" if documented else None,
         redoc_url="/redoc" if documented else None,
         openapi_url="/openapi.json" if documented else None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
     app.include_router(routes(services))

@@ -12,6 +12,7 @@ from online_serving.auth import OPEN
 from online_serving.config import ServerConfig
 from online_serving.schemas import (
     ErrorAnswer,
+    EventsRequest,
     FeedbackRequest,
     ItemBody,
     ItemsRequest,
@@ -22,12 +23,7 @@ from online_serving.schemas import (
 
 _REFERENCE = "#/components/schemas/{model}"
 _BODIES: list[type[BaseModel]] = [
-    RecommendationRequest,
-    PreviewRequest,
-    FeedbackRequest,
-    ItemBody,
-    ItemsRequest,
-    UserBody,
+    *(RecommendationRequest, PreviewRequest, FeedbackRequest, EventsRequest, ItemBody, ItemsRequest, UserBody),
     ErrorAnswer,
 ]
 _KEY = "key"
@@ -57,7 +53,8 @@ def _described(app: FastAPI, config: ServerConfig) -> dict[str, Any]:
     models |= bodies["$defs"]
     for model in ("RecommendationRequest", "PreviewRequest"):
         models[model]["properties"]["slate_size"]["anyOf"][0]["maximum"] = config.serving.max_slate_size
-    models["FeedbackEvent"]["properties"]["type"]["enum"] = sorted(config.rewards.weights)
+    for event in ("FeedbackEvent", "UserEvent"):
+        models[event]["properties"]["type"]["enum"] = sorted(config.rewards.weights)
     with_key = config.serving.api_key is not None
     if with_key:
         schema["components"]["securitySchemes"] = {_KEY: {"type": "http", "scheme": "bearer"}}

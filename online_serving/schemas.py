@@ -78,10 +78,9 @@ class PreviewRequest(RecommendationRequest):
     repeat_shown: bool = Field(default=False, description="Items that were shown to the user before are wanted, too.")
 
 
-class FeedbackEvent(_Body):
-    """One thing that a user did with one item of a decision."""
+class _Event(_Body):
+    """One thing that a user did with one item."""
 
-    decision_id: Annotated[str, Field(min_length=1, max_length=500)]
     item_id: Id
     type: Name = Field(description="One of the types declared in the settings: view, click, ...")
     value: float = Field(
@@ -95,6 +94,19 @@ class FeedbackEvent(_Body):
     event_id: Id = Field(description="Your id of the event: sent twice, it counts once.")
 
 
+class FeedbackEvent(_Event):
+    """One thing that a user did with one item of a decision."""
+
+    decision_id: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class UserEvent(_Event):
+    """One thing that a user did with one item, wherever they found it."""
+
+    user_id: Id = Field(description="Your id of the user. Unknown users are accepted, and visitors without an account.")
+    session_id: Id | None = Field(default=None, description="Your id of the visit. It is kept in the lake.")
+
+
 class FeedbackRequest(_Body):
     """A batch of events, of one user or of many."""
 
@@ -105,6 +117,18 @@ class FeedbackRequest(_Body):
     )
 
     events: list[FeedbackEvent] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class EventsRequest(_Body):
+    """A batch of events that belong to no recommendation, of one user or of many."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"events": [{"user_id": "42", "item_id": "50", "type": "purchase", "event_id": "order-7"}]}]
+        }
+    )
+
+    events: list[UserEvent] = Field(min_length=1, max_length=MAX_EVENTS)
 
 
 class ItemBody(_Body):
@@ -274,6 +298,6 @@ class ErrorAnswer(BaseModel):
 
 
 class FeedbackErrorAnswer(ErrorAnswer):
-    """Feedback that was not taken, or not all of it."""
+    """Events that were not taken, or not all of it."""
 
     events: list[EventStatus] | None = Field(default=None, description="One status per event, in the order sent.")

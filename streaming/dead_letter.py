@@ -195,7 +195,7 @@ def _events(letter: Letter, now: int) -> list[Event]:
 
 def _closed(event: Event, before: float) -> bool:
     named = read_decision_id(event.decision) if isinstance(event, Feedback) else None
-    return named is not None and named.time <= before
+    return named is not None and not named.is_none and named.time <= before
 
 
 def _cut(letter: Letter) -> Letter:

@@ -13,6 +13,7 @@ What happens to an event, each counted in `outcomes`:
     profile     what is known about a user: for the online store
     erased      a user's erasure: their open decisions close at once, their trials without feedback are taken back
     unlogged    feedback on an answer that went out although the log had not taken its decision: only remembered
+    interaction an event that belongs to no decision: only remembered
     duplicate   a decision that is open, or an event id that its decision has had already
     late        a decision, or feedback on one, whose window has closed
     dead        cannot be processed: see _problem
@@ -46,7 +47,7 @@ from streaming.bandit.rewards import is_positive, reward
 from streaming.bandit.slates import expected, steepened
 from streaming.bandit.update import Shares
 from streaming.faults import fault
-from streaming.open_decisions import OpenDecision, nothing_shown, pack, take_in, translated, unpack, unresolved_of
+from streaming.open_decisions import OpenDecision, absent, pack, take_in, translated, unpack, unresolved_of
 from streaming.settings import VIEW, RewardSettings
 
 _QUOTED = 100  # characters of what a client sent
@@ -216,9 +217,9 @@ class Fold:
         finds its id taken."""
         if withdrawal.decision not in self._open:
             named = read_decision_id(withdrawal.decision)
-            if named is not None and self._in_window(named.time):
+            if named is not None and (held := absent(named, withdrawal.time, self.stream_time, self._window)):
                 self.outcomes["withdrawn"] += 1
-                self._open_decision(withdrawal.decision, nothing_shown(named.user, min(named.time, withdrawal.time)))
+                self._open_decision(withdrawal.decision, held)
             return
         self.outcomes["withdrawn"] += 1
         decision = self._close(withdrawal.decision)
@@ -245,8 +246,8 @@ class Fold:
     def _feed_back(self, feedback: Feedback) -> None:
         named, decision = read_decision_id(feedback.decision), self._open.get(feedback.decision)
         logged = named is None or named.logged
-        if named is not None and not logged and decision is None and self._in_window(named.time):
-            decision = nothing_shown(named.user, min(named.time, feedback.received))  # that the log knows of
+        if named is not None and not logged and decision is None:
+            decision = absent(named, feedback.received, self.stream_time, self._window)
         if problem := self._problem(feedback, named, decision):
             self._reject(feedback, problem)
             return
@@ -270,7 +271,7 @@ class Fold:
         if logged:
             self._resolve(decision, i, reward(self._settings, decision.events[i]))
         else:
-            self.outcomes["unlogged"] += 1
+            self.outcomes["interaction" if named is not None and named.is_none else "unlogged"] += 1
 
     def _problem(self, feedback: Feedback, named: DecisionRef | None, decision: OpenDecision | None) -> str | None:
         """Why feedback cannot be processed. Signatures were checked before it came into the log; here an id is believed
@@ -322,8 +323,8 @@ class Fold:
     def _close_windows(self) -> None:
         """A trial without an event resolves as silence, unless the client reports views and reported none for it."""
         while self._closing and self._closing[0][0] + self._window <= self.stream_time:
-            _, name = heapq.heappop(self._closing)
-            if name not in self._open:  # withdrawn, or its user erased
+            time, name = heapq.heappop(self._closing)
+            if name not in self._open or self._open[name].time != time:  # withdrawn, its user erased, or opened anew
                 continue
             decision = self._close(name)
             client_reports_views = any(kind == VIEW for events in decision.events.values() for kind, _ in events)

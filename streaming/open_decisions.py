@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 import numpy as np
 
-from feature_store.contracts.identity import Masks
+from feature_store.contracts.identity import DecisionRef, Masks
 from feature_store.graph import Graph
 from feature_store.namespace import Start
 from feature_store.translation import Translation
@@ -43,6 +43,14 @@ def nothing_shown(user: str, time: int) -> OpenDecision:
     return OpenDecision(
         user=user, time=time, learns=False, clusters=[], weights=[], items=[], predicted=[], edges=[], rewards=[]
     )
+
+
+def absent(named: DecisionRef, known: int, now: int, window: int) -> OpenDecision | None:
+    """What stands for a decision that the log does not have (yet), None: its window (ms) has closed. known: when it was
+    heard of (ms). now: stream time. What belongs to no decision has a window of its own, from now on."""
+    if named.is_none:
+        return nothing_shown(named.user, now)
+    return nothing_shown(named.user, min(named.time, known)) if named.time + window > now else None
 
 
 def unresolved_of(decision: OpenDecision) -> list[int]:

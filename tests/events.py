@@ -64,3 +64,21 @@ def feedback(
     """Feedback on an item of a decision, a second later unless said otherwise."""
     at = of.time + 1000 if received is None else received
     return Feedback(id=event, decision=of.id, user=of.user, item=item, type=kind, value=value, time=at, received=at)
+
+
+def interaction(
+    user_id: str, item: str, kind: str = "purchase", *, event: str = "e", received: int, value: float = 1.0
+) -> Feedback:
+    """An event that belongs to no decision."""
+    user = KEYRING.user_key(user_id)
+    return Feedback(
+        id=event,
+        decision=KEYRING.no_decision_id(user, event),
+        user=user,
+        item=item,
+        type=kind,
+        value=value,
+        time=received,
+        received=received,
+        session="visit",
+    )

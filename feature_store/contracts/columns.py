@@ -105,6 +105,7 @@ EVENTS = pa.schema(
         pa.field("type", pa.string()),
         pa.field("value", pa.float64()),
         pa.field("received", pa.int64()),
+        pa.field("session", pa.string()),
         # switch
         pa.field("learning", pa.bool_()),
         # profile

@@ -67,16 +67,17 @@ class Decision(SlateColumns, frozen=True, tag="decision", tag_field="kind", kw_o
 
 
 class Feedback(msgspec.Struct, frozen=True, tag="feedback", tag_field="kind", kw_only=True):
-    """One thing a user did with one item of a decision."""
+    """One thing a user did with one item, of a decision or of none."""
 
     id: str  # the client's event id: the same id for the same decision counts once
-    decision: str
+    decision: str  # what identity.Keyring.no_decision_id makes, if it belongs to none
     user: str
     item: str
     type: str
     value: float
     time: Milliseconds  # as the client says
     received: Milliseconds  # the server's clock
+    session: str | None = None  # the client's, of an event that belongs to no decision
 
 
 class Withdrawal(msgspec.Struct, frozen=True, tag="withdrawal", tag_field="kind", kw_only=True):

@@ -3,7 +3,7 @@
 A user key is a keyed hash: logs and lake carry it instead of the user's id. A decision id carries the user key and the
 time of the decision under a signature, so that feedback is routed to the right partition, and a forged id is refused,
 without a look-up. It also says whether the log was to have the decision: feedback on one that it has not is told by
-its id.
+its id, and so is an event that belongs to none.
 """
 
 import base64
@@ -30,6 +30,7 @@ ID_CHARACTERS = 54  # of a decision id
 UNLOGGED = (
     1 << 47
 )  # in the time of a decision id: the highest bit of the time, which times do not need (events.Milliseconds)
+NO_TIME = 0  # of the decision that an event belongs to, if it belongs to none
 
 
 class DecisionRef(NamedTuple):
@@ -38,6 +39,11 @@ class DecisionRef(NamedTuple):
     user: str
     time: int
     logged: bool = True  # False: it was answered although the log had not taken it
+
+    @property
+    def is_none(self) -> bool:
+        """Whether there was no decision at all: the id stands for an event that belongs to no recommendation."""
+        return not self.logged and self.time == NO_TIME
 
 
 class Keyring:
@@ -70,6 +76,12 @@ class Keyring:
         if len(body) != _BODY_BYTES:
             raise InvalidInput(f"{user!r} is not a user key: expected 22 characters made by Keyring.user_key.")
         return _encode(body + self._sign(body))
+
+    def no_decision_id(self, user: str, event_id: str) -> str:
+        """What stands in the place of a decision id with an event of the user key that belongs to no recommendation:
+        the same for the same event, so that it counts once."""
+        nonce = hashlib.blake2b(event_id.encode(), digest_size=_NONCE_BYTES, key=self._decision_key).digest()
+        return self.decision_id(user, NO_TIME, nonce, logged=False)
 
     def open_decision_id(self, decision_id: str) -> DecisionRef:
         """Reads an id made by decision_id. Raises ForgedDecision for anything else."""

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
 from feature_store.contracts.events import MAX_VALUE
-from feature_store.contracts.identity import ID_CHARACTERS, MASKED, UNLOGGED
+from feature_store.contracts.identity import ID_CHARACTERS, MASKED, NO_TIME, UNLOGGED
 from feature_store.definitions import NEGATIVE, POSITIVE
 from offline_training.data.lake import parquet_files
 from streaming.settings import VIEW, Aggregation, RewardSettings
@@ -47,7 +47,7 @@ def impressions_from_log(spark: SparkSession, lake: Path, rewards: RewardSetting
     The reward of an item without feedback is `rewards.silence`. But in the decisions of a client that reports views,
     items that it reported nothing of were not seen: they are no impressions, and are left out. So are decisions that
     were withdrawn: nobody saw them; and those of nobody any more (identity.MASKED). An answer that is not in the log
-    has events and no items.
+    has events and no items; so has an event that belongs to none.
     """
     events = lake / "events"
     if not parquet_files(events):
@@ -93,21 +93,21 @@ def _rows(log: DataFrame, rewards: RewardSettings) -> DataFrame:
 
 
 def _named() -> tuple[Column, Column, Column]:
-    """What a decision id says, as contracts.identity.read_decision_id has it: user, time, and whether the log has not
-    taken the decision."""
+    """What a decision id says, as contracts.identity.read_decision_id has it: user, time (null, if there was none at
+    all), and whether the log has not taken the decision."""
     raw = F.unbase64(F.translate("decision", "-_", "+/"))
     user = F.translate(F.rtrim(F.base64(F.substring(raw, 1, 16)), F.lit("=")), "+/", "-_")
     time = F.conv(F.hex(F.substring(raw, 17, 6)), 16, 10).cast("bigint")
     is_one = F.length("decision") == ID_CHARACTERS
-    return user, time.bitwiseAND(~UNLOGGED), is_one & (time >= UNLOGGED)
+    return user, F.nullif(time.bitwiseAND(~UNLOGGED), F.lit(NO_TIME)), is_one & (time >= UNLOGGED)
 
 
-def _nothing_shown() -> Column:
-    """The decision behind an answer that the log does not have."""
+def _nothing_shown(received: Column) -> Column:
+    """The decision behind an answer that the log does not have, or behind events that belong to none."""
     user, time, _ = _named()
     return F.struct(
         user.alias("user"),
-        time.alias("time"),
+        F.coalesce(time, received).alias("time"),
         F.lit(None).cast("string").alias("variant"),
         *(F.array().cast(f"array<{kind}>").alias(name) for name, kind in zip(HISTORY, _HISTORY_TYPES, strict=True)),
         F.array().cast("array<string>").alias("profile"),
@@ -141,7 +141,7 @@ def _counted(rows: DataFrame, rewards: RewardSettings) -> DataFrame:
                 # The decision is first, so every event sees what it is about without a second reading of the log.
                 "items": F.first("made.items").over(in_order),
                 "theirs": F.col("user") == F.coalesce(F.first("made.user").over(in_order), user),
-                "time": F.coalesce(F.first("made.time").over(in_order), time),
+                "time": F.coalesce(F.first("made.time").over(in_order), time, "received"),
                 "withdrawn": F.bool_or("withdrawn").over(Window.partitionBy(*_DECISION)),
             }
         )
@@ -172,6 +172,7 @@ def _outcomes(counted: DataFrame, rewards: RewardSettings) -> DataFrame:
         .groupBy(*_DECISION, "item")
         .agg(
             F.first("made", ignorenulls=True).alias("made"),
+            F.min("received").alias("received"),
             _cut(final, rewards).alias("reward"),
             F.collect_list(F.when(F.col("item").isNotNull() & ~F.col("view"), event)).alias("events"),
             F.bool_or("view").alias("view"),
@@ -179,7 +180,7 @@ def _outcomes(counted: DataFrame, rewards: RewardSettings) -> DataFrame:
     )
     outcome = F.when(F.col("item").isNotNull(), F.struct("item", "reward"))
     return by_item.groupBy(*_DECISION).agg(
-        F.coalesce(F.first("made", ignorenulls=True), _nothing_shown()).alias("made"),
+        F.coalesce(F.first("made", ignorenulls=True), _nothing_shown(F.min("received"))).alias("made"),
         F.map_from_entries(F.collect_list(outcome)).alias("outcomes"),
         F.flatten(F.collect_list("events")).alias("events"),
         F.coalesce(F.bool_or("view"), F.lit(False)).alias("views"),

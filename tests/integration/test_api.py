@@ -181,6 +181,29 @@ def test_feedback_on_a_decision_not_made_here(api: httpx.Client) -> None:
     assert [status["status"] for status in response.json()["events"]] == ["rejected", "accepted"]
 
 
+def test_events_that_belong_to_no_recommendation_are_in_the_log_once_each(
+    api: httpx.Client, installation: Installation
+) -> None:
+    bought = {"user_id": "buyer", "item_id": "i1", "type": "purchase", "value": 2, "time": 5, "event_id": "order"}
+    played = {"user_id": "another", "item_id": "elsewhere", "type": "watch", "event_id": "order", "session_id": "s"}
+    for _ in range(2):
+        response = api.post("/v1/events", json={"events": [bought, played]})
+        assert response.status_code == 202
+        assert [status["status"] for status in response.json()["events"]] == ["accepted", "accepted"]
+    keys = [Keyring(SECRET).user_key(user) for user in ("buyer", "another")]
+    told = [e for e in events(installation) if isinstance(e, Feedback) and e.user in keys]
+    assert len({e.decision for e in told}) == 2  # sent again under the same id
+    assert {(e.user, e.item, e.type, e.value, e.session) for e in told} == {
+        (keys[0], "i1", "purchase", 2.0, None),
+        (keys[1], "elsewhere", "watch", 1.0, "s"),
+    }
+    assert {e.time for e in told if e.item == "i1"} == {5}
+
+    refused = api.post("/v1/events", json={"events": [{**bought, "type": "sneeze"}]})
+    assert refused.status_code == 422
+    assert refused.json()["details"][0]["field"] == "events.0.type"
+
+
 def test_an_undeclared_event_type_is_refused_with_the_declared_ones(api: httpx.Client) -> None:
     event = {"decision_id": "d", "item_id": "i", "type": "sneeze", "event_id": "e"}
     response = api.post("/v1/feedback", json={"events": [event]})
@@ -303,12 +326,16 @@ def test_feedback_changes_what_is_served_within_a_second_or_so(installation: Ins
             before = answer["items"][0]["explanation"]
             sent = {"decision_id": answer["decision_id"], "item_id": "i9", "type": "click", "event_id": "e"}
             (status,) = api.post("/v1/feedback", json={"events": [sent]}).json()["events"]
+            bought = {"user_id": "learner", "item_id": "i8", "type": "purchase", "event_id": "e"}
+            (status,) = api.post("/v1/events", json={"events": [bought]}).json()["events"]
             wait_until(lambda: api.get("/readyz").json()["offsets"][status["partition"]] > status["offset"])
+            known = api.get("/v1/users/learner").json()["history"]
             (item,) = recommend(api, "another", slate_size=1, only=["i9"], explain=True)["items"]
             after = item["explanation"]
         finally:
             stop.set()
             learning.join()
+    assert known == 2  # what was clicked, and what was bought
     assert after["predicted"] == before["predicted"]  # both users are unknown: the offline model sees no difference
     assert after["mean"] > before["mean"]
     assert after["bonus"] != before["bonus"]

@@ -32,7 +32,7 @@ from streaming.log_reader import LogReader
 from streaming.replay import replay_partition
 from streaming.settings import RewardSettings
 from tests.api_server import wait_until
-from tests.events import KEYRING, decision, feedback, unlogged
+from tests.events import KEYRING, decision, feedback, interaction, unlogged
 from tests.lakes import put
 
 REWARDS = RewardSettings(window_seconds=60)
@@ -104,6 +104,8 @@ def random_log(dice: random.Random, length: int) -> list[Event]:
             case 5 if number % 3 == 0:
                 one = unlogged(user, now, nonce=(number // 9).to_bytes(8, "big"))
                 events.append(feedback(one, "c", received=now + 10))
+            case 5:
+                events.append(interaction(user, "c", event=f"order {number % 7}", received=now + 1))
             case _ if made:
                 about = dice.choice(made[-6:])
                 told = feedback(about, dice.choice("ab"), dice.choice(["click", "view"]), event=f"event {number % 9}",

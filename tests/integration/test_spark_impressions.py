@@ -9,13 +9,13 @@ import pytest
 from pyspark.sql import SparkSession
 
 from feature_store.contracts import columns
-from feature_store.contracts.events import Event, Feedback, Tick, Withdrawal
+from feature_store.contracts.events import Erasure, Event, Feedback, Tick, Withdrawal
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import NO_ROWS
 from streaming.fold import Fold
 from streaming.settings import Aggregation, RewardSettings
-from tests.events import decision, feedback, unlogged
+from tests.events import KEYRING, decision, feedback, interaction, unlogged
 from tests.lakes import put, put_log
 from tests.training_sets import build, known_before, put_ratings, read
 
@@ -138,6 +138,31 @@ def test_feedback_on_an_answer_that_is_not_in_the_log_is_an_interaction_and_no_i
     assert (summary.interactions, summary.positives) == (2 + 3, 2 + 2)
 
 
+def test_events_that_belong_to_no_decision_are_interactions_and_no_impressions(spark: SparkSession, lake: Path) -> None:
+    """... once each, however late they are sent again, and none from before their user's erasure."""
+    put_ratings(lake, ("u", "x", 5, 1), ("u", "y", 5, 2))
+    shown = decision("u", 1_000, ["a"])
+    put_log(
+        lake,
+        shown,
+        interaction("u", "b", event="1", received=2_500),
+        interaction("u", "b", event="1", received=99_000),  # sent again
+        interaction("u", "c", "view", event="2", received=2_600),
+        interaction("u", "x" * 257, event="3", received=2_600),
+        interaction("u", "d", "undeclared", event="4", received=2_600),
+        interaction("v", "e", event="1", received=3_000),
+        Erasure(user=KEYRING.user_key("v"), time=4_000),
+        interaction("v", "f", "dislike", event="2", received=5_000),
+    )
+    out, summary = build(spark, lake)
+    assert read(out, "impressions", "decision").keys() == {shown.id}
+    users = read(out, "users", "user")
+    bought, disliked = users[shown.user], users[KEYRING.user_key("v")]
+    assert (bought["items"], bought["kinds"], bought["times"]) == (["b"], ["purchase+"], [2_500])
+    assert (disliked["items"], disliked["kinds"], disliked["times"]) == (["f"], ["dislike-"], [5_000])
+    assert (summary.interactions, summary.positives) == (2 + 2, 2 + 1)
+
+
 @pytest.mark.parametrize("aggregation", list(Aggregation))
 def test_what_is_trained_on_is_what_the_bandit_learnt(
     spark: SparkSession, lake: Path, aggregation: Aggregation
@@ -170,6 +195,11 @@ def test_what_is_trained_on_is_what_the_bandit_learnt(
                     value=float(rng.choice([0.5, 1.0, 2.0])),
                 )
             )
+        value = float(rng.choice([0.5, 1.0]))
+        order = interaction(
+            f"user{n % 5}", "bought", "buy", event=str(n % 40), received=shown.time + 5_000, value=value
+        )
+        events.append(order)
     events.sort(key=lambda event: event.received if isinstance(event, Feedback) else event.time)
     put_ratings(lake, ("u", "x", 5, 1), ("u", "y", 5, 2))
     put_log(lake, *events)

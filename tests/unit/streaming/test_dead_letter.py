@@ -8,7 +8,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Event, Tick, encode
 from streaming.dead_letter import MAX_BYTES, Letter, _cut, by_reason, decode, pending, plan_retry
 from streaming.kafka import Record
-from tests.events import decision, feedback
+from tests.events import decision, feedback, interaction
 
 D = decision("ada", 1000, ["a"])
 CLOCK = ManualClock(50_000)
@@ -76,6 +76,7 @@ def test_whole_events_and_records_readable_by_now_are_retried_and_nothing_else()
 
 def test_feedback_that_will_be_late_is_counted() -> None:
     letters = [_letter(1, feedback(D, "a")), _letter(2, feedback(decision("ada", 20_000, ["a"]), "a")), _letter(3, D)]
+    letters.append(_letter(4, interaction("ada", "a", received=0)))  # belongs to no decision: never late
     assert plan_retry(letters, 49, CLOCK).late == 1
     assert plan_retry(letters, 50, CLOCK).late == 0
 

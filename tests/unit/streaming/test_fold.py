@@ -31,7 +31,7 @@ from feature_store.translation import Translation
 from streaming.fold import Fold
 from streaming.open_decisions import translate
 from streaming.settings import Aggregation, RewardSettings
-from tests.events import decision, feedback, unlogged
+from tests.events import KEYRING, decision, feedback, interaction, unlogged
 from tests.rows import by_name
 
 REWARDS = RewardSettings(window_seconds=60)
@@ -524,6 +524,44 @@ def test_an_unlogged_answer_is_its_user_s_alone() -> None:
     fold = _fold(msgspec.structs.replace(feedback(answer, "a"), user=decision("bob", 0, []).user))
     assert fold.outcomes == {"dead": 1}
     assert fold.take().history == []
+
+
+def test_events_that_belong_to_no_decision_are_history_and_no_trial() -> None:
+    events: list[Event] = [
+        decision("ada", 0, ["a"]),
+        interaction("ada", "a", event="order", received=2_000),
+        interaction("ada", "a", event="order", received=3_000),  # sent again
+        interaction("bob", "a", event="order", received=3_000),
+        interaction("ada", "a", "view", event="look", received=4_000),
+        interaction("ada", "b", "dislike", event="no", received=5_000),
+    ]
+    fold = _fold(*events)
+    assert fold.outcomes == {"decision": 1, "interaction": 4, "duplicate": 1}
+    changes = fold.take()
+    ada, bob = KEYRING.user_key("ada"), KEYRING.user_key("bob")
+    assert changes.history == [
+        (ada, HistoryEvent("a", "purchase+", 2_000)),
+        (bob, HistoryEvent("a", "purchase+", 3_000)),
+        (ada, HistoryEvent("b", "dislike-", 5_000)),
+    ]
+    assert by_name(changes.rows).keys() == {":a", "0:a"}  # of the decision
+    assert fold.take_dead() == []
+
+
+def test_an_event_that_belongs_to_no_decision_is_remembered_for_a_window_and_never_late() -> None:
+    early = interaction("ada", "a", received=1_000)
+    before = _fold(Tick(time=100_000), early)  # another host's clock is ahead
+    after = Fold(NAMESPACE, REWARDS, before.start())
+    after.apply([early, Tick(time=160_000)])
+    assert before.outcomes == {"interaction": 1}
+    assert after.outcomes == {"duplicate": 1}
+    assert after.open_decisions == 0
+
+
+def test_an_event_sent_again_after_an_erasure_is_remembered_for_a_window_of_its_own() -> None:
+    first, again, once_more = (interaction("ada", "a", received=at) for at in (0, 50_000, 100_000))
+    fold = _fold(first, Erasure(user=first.user, time=1_000), again, Tick(time=61_000), once_more)
+    assert fold.outcomes == {"interaction": 2, "erased": 1, "duplicate": 1}
 
 
 @pytest.mark.parametrize("first", ["decision", "withdrawal"])

@@ -15,7 +15,7 @@ from feature_store.sums import NO_ROWS
 from streaming.kafka import Record
 from streaming.partition import PartitionUpdater
 from streaming.settings import RewardSettings
-from tests.events import KEYRING, decision, feedback, unlogged
+from tests.events import KEYRING, decision, feedback, interaction, unlogged
 
 ROOT = Path(__file__).parents[3]
 NOW, WINDOW = 1_700_000_000_000, 60_000
@@ -27,6 +27,7 @@ SILENT = decision("ada", NOW, ["a"], learns=False)
 CLICK = feedback(D, "a", received=NOW + 1)
 RECENT, OLD = (KEYRING.decision_id(D.user, time, b"forged!!")[:-8] + "AAAAAAAA" for time in (NOW, 1))
 UNLOGGED = feedback(unlogged("ada", NOW), "anything", received=NOW + 1)
+BOUGHT = interaction("ada", "anything", received=NOW)
 WITHDRAWAL = Withdrawal(decision=D.id, user=D.user, time=NOW)
 AHEAD = decision("eve", NOW + 86_400_000, ["a"])
 CLOSE = Tick(time=NOW + WINDOW)
@@ -71,6 +72,12 @@ EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
     "an event id that such an answer has had already": ([UNLOGGED], UNLOGGED),
     "feedback on such an answer, received after its window has closed": ([UNLOGGED, CLOSE], UNLOGGED),
     "such feedback on an item with an impossible id": ([], msgspec.structs.replace(UNLOGGED, item="x" * 257)),
+    "an event that belongs to no decision": ([D], BOUGHT),
+    "the same event again, within a window": ([BOUGHT], msgspec.structs.replace(BOUGHT, received=NOW + 1)),
+    "the same event again, later: training counts it once": ([BOUGHT, CLOSE], BOUGHT),
+    "such an event of another user, of an undeclared type, or on an item with an impossible id": (
+        [], msgspec.structs.replace(BOUGHT, type="poem"),
+    ),
     "feedback on a decision that the log does not have, or made up to look recent": (
         [D], _changed(decision=RECENT),
     ),

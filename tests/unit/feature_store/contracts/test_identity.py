@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.contracts.errors import ForgedDecision, InvalidInput
-from feature_store.contracts.identity import DecisionRef, Keyring, load_or_create_secret, read_decision_id
+from feature_store.contracts.identity import DecisionRef, Keyring, Masks, load_or_create_secret, read_decision_id
 
 KEYRING = Keyring(b"0123456789abcdef")
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -27,9 +27,21 @@ def test_an_id_says_whether_the_log_has_its_decision_and_old_ids_mean_that_it_ha
     user, nonce = KEYRING.user_key("ada"), b"12345678"
     unlogged = KEYRING.decision_id(user, 1_700_000_000_000, nonce, logged=False)
     assert KEYRING.open_decision_id(unlogged) == DecisionRef(user, 1_700_000_000_000, logged=False)
+    assert not KEYRING.open_decision_id(unlogged).is_none
     assert read_decision_id(unlogged) == DecisionRef(user, 1_700_000_000_000, logged=False)
     before = "OXgkoLxoJKbO3iCYQQA5MQGLz-VoADEyMzQ1Njc4bqoUbju7jMC_VA"  # made before ids said so
     assert KEYRING.open_decision_id(before) == DecisionRef(user, 1_700_000_000_000, logged=True)
+
+
+def test_an_event_that_belongs_to_no_decision_has_one_id_of_its_own() -> None:
+    ada, bob = KEYRING.user_key("ada"), KEYRING.user_key("bob")
+    order = KEYRING.no_decision_id(ada, "order")
+    assert order == KEYRING.no_decision_id(ada, "order")
+    assert len({order, KEYRING.no_decision_id(ada, "another"), KEYRING.no_decision_id(bob, "order")}) == 3
+    assert KEYRING.open_decision_id(order).is_none
+    assert KEYRING.open_decision_id(order).user == ada
+    masked = Masks(b"thrown away").decision(order)
+    assert read_decision_id(masked) == DecisionRef(Masks(b"thrown away").user(ada), 0, logged=False)
 
 
 @given(st.integers(0, 53), st.sampled_from(ALPHABET))
