@@ -34,6 +34,7 @@ class Shown(NamedTuple):
         return found
 
 
+NOTHING_SHOWN = Shown(b"")
 ShownItems = frozenset[str] | Shown  # by id where they are known, as in a replay
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from feature_store.definitions import DAY_MS, HistoryEvent
 from feature_store.settings import RedisSettings
-from feature_store.shown import ENTRY_BYTES, Shown, ShownItems, day, pack
+from feature_store.shown import ENTRY_BYTES, NOTHING_SHOWN, Shown, ShownItems, day, pack
 
 _BETWEEN = "\0"  # of item, kind and time: below every other character, so that Redis orders ties by item, then by kind
 
@@ -33,7 +33,7 @@ class UserFeatures(NamedTuple):
     shown: ShownItems  # not to show again
 
 
-NOBODY = UserFeatures([], [], Shown(b""))
+NOBODY = UserFeatures([], [], NOTHING_SHOWN)
 
 DAY_SECONDS = DAY_MS // 1000
 

@@ -3,12 +3,13 @@ own (slower) way; it routes and documents."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec.structs import asdict
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
 from online_serving.bodies import answer, read
+from online_serving.browsing import Browsing
 from online_serving.catalogue import Catalogue
 from online_serving.errors import broken_rule
 from online_serving.feedback import REJECTED, UNACKNOWLEDGED, FeedbackIntake
@@ -16,6 +17,8 @@ from online_serving.openapi import body
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
 from online_serving.schemas import (
+    BrowsingAnswer,
+    BrowsingQuery,
     ErrorAnswer,
     EventsRequest,
     FeedbackAnswer,
@@ -26,6 +29,8 @@ from online_serving.schemas import (
     ItemsRequest,
     RecommendationAnswer,
     RecommendationRequest,
+    RecommendationsAnswer,
+    RecommendationsRequest,
     ServedItem,
     StoredItem,
     StoredUser,
@@ -39,6 +44,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     422: {"model": ErrorAnswer, "description": "A field breaks a rule; details name field, value and rule."},
     503: {"model": ErrorAnswer, "description": "A part of the system does not answer. Try again."},
 }
+_UNREAD = {status: said for status, said in ERRORS.items() if status != 413}  # of what has no body
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer, "description": "No item with this id."}}
 
 _UNACKNOWLEDGED: dict[str, Any] = {
@@ -64,6 +70,7 @@ class Services:
 
     current: Current
     recommender: Recommender
+    browsing: Browsing
     feedback: FeedbackIntake
     catalogue: Catalogue
     users: Users
@@ -93,7 +100,14 @@ def _taken(events: list[dict[str, Any]]) -> Response:
 def routes(services: Services) -> APIRouter:
     """All routes of the API."""
     api = APIRouter()
+    _add_recommending(api, services)
+    _add_events(api, services)
+    _add_items(api, services)
+    _add_users(api, services)
+    return api
 
+
+def _add_recommending(api: APIRouter, services: Services) -> None:
     @api.post(
         "/v1/recommendations",
         tags=["recommendations"],
@@ -104,6 +118,20 @@ def routes(services: Services) -> APIRouter:
     async def recommend(request: Request) -> Response:
         return answer(await services.recommender.answer(await read(request, RecommendationRequest)))
 
+    @api.post(
+        "/v1/recommendations:batch",
+        tags=["recommendations"],
+        summary="Recommend items to several users",
+        description="As that many requests, for mails and pages with several slates.",
+        responses={200: {"model": RecommendationsAnswer}, **ERRORS},
+        openapi_extra=body(RecommendationsRequest),
+    )
+    async def recommend_many(request: Request) -> Response:
+        asked = await read(request, RecommendationsRequest)
+        return answer({"answers": await services.recommender.answer_all(asked.requests)})
+
+
+def _add_events(api: APIRouter, services: Services) -> None:
     @api.post(
         "/v1/feedback",
         tags=["recommendations"],
@@ -142,6 +170,33 @@ def routes(services: Services) -> APIRouter:
     )
     async def send_events(request: Request) -> Response:
         return _taken(await services.feedback.take_events(await read(request, EventsRequest)))
+
+
+def _add_items(api: APIRouter, services: Services) -> None:
+    @api.get(
+        "/v1/popular",
+        tags=["recommendations"],
+        summary="The items that most people liked of late",
+        responses={200: {"model": BrowsingAnswer}, **_UNREAD},
+    )
+    async def list_popular(query: Annotated[BrowsingQuery, Query()]) -> Response:
+        return answer(await services.browsing.popular(query))
+
+    @api.get(
+        "/v1/items/{id:identity}/similar",
+        tags=["recommendations"],
+        summary="Items like one",
+        description="Those that people went to from it, and then those whose vectors are near.",
+        responses={200: {"model": BrowsingAnswer}, **_UNREAD, **_NOT_FOUND},
+    )
+    async def list_similar(
+        request: Request,
+        id: Identity,  # noqa: A002 - the name in the path
+        query: Annotated[BrowsingQuery, Query()],
+    ) -> Response:
+        if not request.scope["raw_path"].endswith(b"/similar"):  # the end of an id, with its slash encoded
+            return await get_item(f"{id}/similar")
+        return answer(await services.browsing.similar(_identity(id), query))
 
     @api.put(
         "/v1/items/{id:identity}",
@@ -187,6 +242,8 @@ def routes(services: Services) -> APIRouter:
         created, replaced = await services.catalogue.put_all(await read(request, ItemsRequest))
         return answer({"created": created, "replaced": replaced})
 
+
+def _add_users(api: APIRouter, services: Services) -> None:
     @api.put(
         "/v1/users/{id:identity}",
         tags=["users"],
@@ -221,5 +278,3 @@ def routes(services: Services) -> APIRouter:
     async def erase_user(id: Identity) -> Response:  # noqa: A002
         await services.users.erase(_identity(id))
         return Response(status_code=204)
-
-    return api

@@ -16,9 +16,11 @@ from feature_store.online.store import ASYNC_CONNECTIONS, AsyncOnlineStore
 from online_serving import metrics
 from online_serving.api import Services, routes
 from online_serving.auth import ApiKey, KeyRequired
+from online_serving.browsing import Browsing
 from online_serving.catalogue import Catalogue
 from online_serving.config import ServerConfig
 from online_serving.decisions import DecisionAppender
+from online_serving.descriptions import Descriptions
 from online_serving.errors import add_error_handlers
 from online_serving.event_log import EventLog
 from online_serving.feedback import FeedbackIntake
@@ -119,6 +121,7 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
             np.random.default_rng(config.seed),
             shadow,
         )
+        services.browsing = Browsing(services.current, Descriptions(online.catalogue), config.serving)
         services.feedback = FeedbackIntake(keyring, log, config.serving, config.rewards, clock)
         services.catalogue = Catalogue(online, log, config.serving, clock)
         services.users = Users(online, log, keyring, config.serving, clock)

@@ -6,7 +6,7 @@ import orjson
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 
-from online_serving.errors import BodyTooLarge, BrokenRules, shortened
+from online_serving.errors import BodyTooLarge, BrokenRules, broken_detail
 from online_serving.schemas import MAX_BODY_BYTES
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -23,16 +23,8 @@ async def read(request: Request, model: type[Body]) -> Body:
     try:
         return model.model_validate_json(b"".join(chunks))
     except ValidationError as error:
-        raise BrokenRules(
-            [
-                {
-                    "field": ".".join(str(part) for part in problem["loc"]) or "body",
-                    "value": shortened(problem["input"]),
-                    "rule": problem["msg"],
-                }
-                for problem in error.errors(include_url=False, include_context=False)
-            ]
-        ) from None
+        problems = error.errors(include_url=False, include_context=False)
+        raise BrokenRules([broken_detail(problem) for problem in problems]) from None
 
 
 def answer(content: Any, status: int = 200) -> Response:

@@ -1,10 +1,12 @@
 """What is wrong with a request, and the answers that say so: JSON, with what to do, and never a stack trace."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -41,6 +43,12 @@ def broken_rule(field: str, value: Any, rule: str) -> BrokenRules:
     return BrokenRules([{"field": field, "value": shortened(value), "rule": rule}])
 
 
+def broken_detail(problem: Mapping[str, Any], skip: int = 0) -> dict[str, Any]:
+    """What pydantic says of one field, as a schemas.BrokenRule. skip: of its location, parts that are no field."""
+    field = ".".join(str(part) for part in problem["loc"][skip:]) or "body"
+    return {"field": field, "value": shortened(problem["input"]), "rule": problem["msg"]}
+
+
 def error_content(code: str, message: str, details: list[dict[str, Any]] | None = None) -> bytes:
     """A schemas.ErrorAnswer as JSON."""
     content: dict[str, Any] = {"error": code, "message": message}
@@ -72,6 +80,11 @@ def add_error_handlers(app: FastAPI) -> None:
         status, code = next((s, c) for kind, s, c in statuses if isinstance(error, kind))
         return error_answer(status, code, str(error), getattr(error, "details", None))
 
+    async def on_broken_query(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        broken = BrokenRules([broken_detail(problem, skip=1) for problem in error.errors()])
+        return await on_our_error(_, broken)
+
     async def on_http_error(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         code, detail = ("not_found", "There is nothing here") if status == 404 else ("refused", f"{error}")
@@ -90,6 +103,7 @@ def add_error_handlers(app: FastAPI) -> None:
         return error_answer(500, "failed", "The server failed on this request; its log says why.")
 
     app.add_exception_handler(MatchLoopError, on_our_error)
+    app.add_exception_handler(RequestValidationError, on_broken_query)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(Exception, on_bug)

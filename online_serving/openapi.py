@@ -18,13 +18,14 @@ from online_serving.schemas import (
     ItemsRequest,
     PreviewRequest,
     RecommendationRequest,
+    RecommendationsRequest,
     UserBody,
 )
 
 _REFERENCE = "#/components/schemas/{model}"
 _BODIES: list[type[BaseModel]] = [
-    *(RecommendationRequest, PreviewRequest, FeedbackRequest, EventsRequest, ItemBody, ItemsRequest, UserBody),
-    ErrorAnswer,
+    *(RecommendationRequest, PreviewRequest, RecommendationsRequest, FeedbackRequest, EventsRequest),
+    *(ItemBody, ItemsRequest, UserBody, ErrorAnswer),
 ]
 _KEY = "key"
 

@@ -15,21 +15,25 @@ from feature_store.contracts.catalogue import attribute_tokens
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.identity import Keyring
 from feature_store.online.store import AsyncOnlineStore
+from feature_store.shown import ENTRY_BYTES, Shown, pack
 from feature_store.user_features import NOBODY, UserFeatures
 from online_serving import metrics
 from online_serving.decisions import DecisionAppender, Provenance, build
+from online_serving.descriptions import Descriptions
 from online_serving.errors import broken_rule
 from online_serving.experiments import Treated
 from online_serving.pipeline.explore import Levels
 from online_serving.pipeline.pipeline import unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
-from online_serving.schemas import FilterBody, PreviewRequest, RecommendationRequest
+from online_serving.schemas import MAX_NAMED_ITEMS, FilterBody, PreviewRequest, RecommendationRequest
 from online_serving.settings import ServingSettings
 from online_serving.shadow import Asked, Shadow
 from online_serving.state import Current
 from online_serving.treatments import Treatment
 
 _log = logging.getLogger(__name__)
+
+_AT_ONCE = 16  # requests of a batch: others get their turns
 
 
 class UserLocks:
@@ -72,6 +76,7 @@ class Recommender:
         self._treated = treated
         self._keyring = keyring
         self._online = online
+        self._descriptions = Descriptions(online.catalogue)
         self._decisions = decisions
         self._settings = settings
         self._clock = clock
@@ -88,7 +93,17 @@ class Recommender:
         request = self._request(body, treatment.slate_size)
         metrics.DECISIONS.labels(treatment.label).inc()
         async with self._locks.holding(user):
-            return await self._decide(user, treatment, current, request, body.explain, began)
+            content = await self._decide(user, treatment, current, request, body.explain, began)
+        return await self._described(content, body)
+
+    async def answer_all(self, bodies: Sequence[RecommendationRequest]) -> list[dict[str, Any]]:
+        """The answers to requests, in their order. Raises as answer does, before anything is answered."""
+        for number, body in enumerate(bodies):
+            self._check_size(body, f"requests.{number}.")
+        answers: list[dict[str, Any]] = []
+        for first in range(0, len(bodies), _AT_ONCE):
+            answers += await asyncio.gather(*map(self.answer, bodies[first : first + _AT_ONCE]))
+        return answers
 
     async def preview(self, body: PreviewRequest) -> dict[str, Any]:
         """The content of a schemas.PreviewAnswer: what is estimated best now. It is no decision, and leaves no trace.
@@ -110,9 +125,16 @@ class Recommender:
             "parameter_offsets": state.parameters.offsets,
             "items": _items(found),
         }
-        if not body.explain:
-            return content
-        return _explained(content, found, pipeline.levels(state.snapshot, table, found, request.slate_size))
+        if body.explain:
+            _explained(content, found, pipeline.levels(state.snapshot, table, found, request.slate_size))
+        return await self._described(content, body)
+
+    async def _described(self, content: dict[str, Any], body: RecommendationRequest) -> dict[str, Any]:
+        """The content of an answer with what the request wants to know of its items."""
+        if not await self._descriptions.add(content["items"], body.with_):
+            content["degraded"].append("descriptions")
+            metrics.DEGRADED.labels("descriptions").inc()
+        return content
 
     async def _decide(
         self, user: str, treatment: Treatment, current: Current, request: Request, explain: bool, began: float
@@ -154,21 +176,25 @@ class Recommender:
             "degraded": degraded,
             "parameter_offsets": made_with.offsets,
             "items": _items(recommendation),
+            "next": _next(request, recommendation, now),
         }
         return _explained(content, recommendation, levels) if explain else content
 
     def _request(self, body: RecommendationRequest, slate_size: int) -> Request:
-        size = slate_size if body.slate_size is None else body.slate_size
-        if size > self._settings.max_slate_size:
-            rule = f"at most serving.max_slate_size = {self._settings.max_slate_size}"
-            raise broken_rule("slate_size", size, rule)
+        self._check_size(body)
         return Request(
-            slate_size=size,
+            slate_size=slate_size if body.slate_size is None else body.slate_size,
             exclude=_filter(body.exclude),
             only=None if body.only is None else _filter(body.only),
             context=tuple(attribute_tokens(body.context)),
             surface=body.surface,
+            before=Shown(bytes.fromhex(body.cursor)),
         )
+
+    def _check_size(self, body: RecommendationRequest, where: str = "") -> None:
+        if body.slate_size is not None and body.slate_size > self._settings.max_slate_size:
+            rule = f"at most serving.max_slate_size = {self._settings.max_slate_size}"
+            raise broken_rule(f"{where}slate_size", body.slate_size, rule)
 
     async def _features(self, user: str, degraded: list[str]) -> UserFeatures:
         try:
@@ -192,6 +218,14 @@ class Recommender:
 
 def _filter(body: FilterBody) -> Filter:
     return Filter(tuple(body.items), tuple(body.categories))
+
+
+def _next(request: Request, recommendation: Recommendation, now: int) -> str | None:
+    """The cursor behind the slate, None if the rules left no more, or a cursor would hold too many items."""
+    packed = request.before.packed + pack((item, now) for item in recommendation.slate)
+    if recommendation.shown < request.slate_size or len(packed) > MAX_NAMED_ITEMS * ENTRY_BYTES:
+        return None
+    return packed.hex()
 
 
 def _items(r: Recommendation) -> list[dict[str, Any]]:

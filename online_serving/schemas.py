@@ -6,12 +6,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MAX_ID_CHARACTERS, MAX_TITLE_CHARACTERS
 from feature_store.contracts.events import MAX_VALUE
+from feature_store.shown import ENTRY_BYTES
 from online_serving.pipeline.candidates import SOURCE_NAMES
 
 MAX_BODY_BYTES = 1_000_000
 MAX_NAMED_ITEMS = 5_000
 MAX_EVENTS = 1_000
 MAX_ITEMS = 1_000
+MAX_REQUESTS = 100
 _MAX_TEXT = 1_000
 _INT64 = 2**63
 
@@ -29,6 +31,10 @@ Integer = Annotated[int, Field(ge=-_INT64, lt=_INT64)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Attributes = Annotated[dict[Name, bool | Integer | Number | Text], Field(max_length=MAX_ATTRIBUTES)]
 Milliseconds = Annotated[int, Field(ge=0, lt=2**47, description="Milliseconds since the epoch, UTC."), _Whole]
+
+
+Wanted = Annotated[list[Name], Field(max_length=MAX_ATTRIBUTES)]
+_WITH = "What else to say of each item: `title`, `categories`, and names of attributes."
 
 
 class _Body(BaseModel):
@@ -53,7 +59,11 @@ class RecommendationRequest(_Body):
     """Whom to recommend to, and under which rules."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"user_id": "42", "slate_size": 5, "surface": "home", "explain": True}]}
+        json_schema_extra={
+            "examples": [
+                {"user_id": "42", "slate_size": 5, "surface": "home", "with": ["title", "year"], "explain": True}
+            ]
+        },
     )
 
     user_id: Id = Field(description="Your id of the user. Unknown users are accepted.")
@@ -66,6 +76,13 @@ class RecommendationRequest(_Body):
     )
     exclude: FilterField = Field(default=FilterBody(), description="Never these: item ids, or items and categories.")
     only: FilterField | None = Field(default=None, description="Nothing but these: item ids, or items and categories.")
+    with_: Wanted = Field(default=[], alias="with", description=_WITH)
+    cursor: str = Field(
+        default="",
+        pattern=f"^([0-9a-f]{{{2 * ENTRY_BYTES}}})*$",
+        max_length=2 * ENTRY_BYTES * MAX_NAMED_ITEMS,
+        description="`next` of an earlier answer: nothing comes again that it and the ones before it showed.",
+    )
     explain: bool = Field(default=False, description="Adds what led to each item.")
 
 
@@ -76,6 +93,23 @@ class PreviewRequest(RecommendationRequest):
 
     explain: bool = Field(default=True, description="Adds what led to each item.")
     repeat_shown: bool = Field(default=False, description="Items that were shown to the user before are wanted, too.")
+
+
+class RecommendationsRequest(_Body):
+    """Several requests at once, of one user or of many."""
+
+    requests: list[RecommendationRequest] = Field(min_length=1, max_length=MAX_REQUESTS)
+
+
+class BrowsingQuery(BaseModel):
+    """Which items to look up, and how many."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int | None = Field(default=None, ge=1, description="Items wanted; the server's default if left out.")
+    category: list[Name] = Field(default=[], max_length=MAX_CATEGORIES, description="Nothing but these.")
+    exclude: list[Id] = Field(default=[], max_length=MAX_CATEGORIES, description="Ids of items: never these.")
+    with_: Wanted = Field(default=[], alias="with", description=_WITH)
 
 
 class _Event(_Body):
@@ -175,6 +209,23 @@ class LevelsOfEstimate(BaseModel):
     reward: float = Field(description="What it earned in these trials.")
 
 
+class DescribedItem(BaseModel):
+    """An item, and what was asked for of it."""
+
+    id: str
+    title: str | None = None
+    categories: list[str] | None = None
+    attributes: dict[str, bool | int | float | str] | None = None
+
+
+class BrowsingAnswer(BaseModel):
+    """Items that were looked up, the best first. Nothing is learnt from them: what users do with them are events."""
+
+    release: str
+    degraded: list[str] = Field(description="Parts that did not answer in time and were done without.")
+    items: list[DescribedItem]
+
+
 class Explanation(BaseModel):
     """Why an item is where it is."""
 
@@ -185,10 +236,9 @@ class Explanation(BaseModel):
     levels: LevelsOfEstimate | None = Field(description="null: the log was slow, and the prediction alone decided.")
 
 
-class RecommendedItem(BaseModel):
+class RecommendedItem(DescribedItem):
     """One item of a slate."""
 
-    id: str
     position: int = Field(description="1 is the first.")
     score: float = Field(description="The policy's estimate of the reward.")
     source: str = Field(description=f"What found the item: {', '.join(SOURCE_NAMES)}; several are joined by +.")
@@ -215,6 +265,13 @@ class RecommendationAnswer(PreviewAnswer):
         description="False: the log was slow: answered without exploration. Feedback on it is kept as an interaction, "
         "and teaches the bandit nothing."
     )
+    next: str | None = Field(description="The cursor of the next page; null: there is no more.")
+
+
+class RecommendationsAnswer(BaseModel):
+    """One answer per request, in the order sent."""
+
+    answers: list[RecommendationAnswer]
 
 
 class EventStatus(BaseModel):

@@ -14,7 +14,14 @@ from feature_store.arrays import Bool, Float32, Int64
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.manifest import Manifest, open_release
-from feature_store.definitions import ITEM_FEATURES, ITEM_TOKENS, UNKNOWN_ITEM, features_hash, token_ids
+from feature_store.definitions import (
+    ITEM_FEATURES,
+    ITEM_TOKENS,
+    RECENT_POPULARITY,
+    UNKNOWN_ITEM,
+    features_hash,
+    token_ids,
+)
 from feature_store.graph import Graph
 from feature_store.growing import GrowingRows
 from feature_store.shown import DigestIndex, Shown
@@ -26,7 +33,9 @@ from online_serving.people import People
 from online_serving.release_files import Contents, read_contents
 from online_serving.towers import Towers
 
-_KNOWN = [feature.name for feature in ITEM_FEATURES].index("known")
+_FEATURE_NAMES = [feature.name for feature in ITEM_FEATURES]
+_KNOWN, _POPULARITY = map(_FEATURE_NAMES.index, ("known", "popularity"))
+_RECENT = _FEATURE_NAMES.index(RECENT_POPULARITY.name)
 
 CatalogueChange = tuple[str, Item | None]  # item id, None: deleted
 
@@ -68,6 +77,7 @@ class Snapshot:
     available: Bool  # (size,) in the catalogue and available
     categories: Mapping[str, Int64]  # positions of the items of each category, ascending
     unknown: Int64  # positions of the items that training knew nothing of, oldest first
+    popular: Int64  # positions of the release's items: those that most people liked of late first
     people: People
     _growing: _Growing = field(repr=False)
     _version: int = 0
@@ -102,6 +112,7 @@ class Snapshot:
             available=np.full(len(ids), catalogue is None),
             categories={},
             unknown=growing.unknown.rows,
+            popular=by_popularity(item_features),
             people=People(
                 towers,
                 contents.centroids,
@@ -191,6 +202,13 @@ class Snapshot:
             available=np.append(self.available, np.ones(len(items), dtype=np.bool_)),
             unknown=growing.unknown.rows,
         )
+
+
+def by_popularity(item_features: Float32) -> Int64:
+    """The order of n items with these features (n, len(ITEM_FEATURES)) in which those come first that most people liked
+    of late, of equals those that most people ever liked."""
+    order: Int64 = np.lexsort((-item_features[:, _POPULARITY], -item_features[:, _RECENT]))
+    return order
 
 
 def _regrouped(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from feature_store.contracts.events import SlateColumns
 from feature_store.definitions import HistoryEvent
-from feature_store.shown import ShownItems
+from feature_store.shown import NOTHING_SHOWN, Shown, ShownItems
 
 Uint8 = NDArray[np.uint8]
 
@@ -42,6 +42,7 @@ class Request:
     slate_size: int
     exclude: Filter = Filter()
     only: Filter | None = None  # None: no such rule
+    before: Shown = NOTHING_SHOWN  # the items of earlier pages
     context: tuple[str, ...] = ()  # tokens of what the request says about the user
     surface: str = "default"  # where the slate will be shown
     time: int | None = None  # ms since the epoch; None: when the release was made, and nothing of it is stale

@@ -28,6 +28,8 @@ def allowed_items(
             hits["shown_before"] = left.leave_out(snapshot.positions(shown))
         if request.exclude != Filter():
             hits["excluded"] = left.leave_out(_members(snapshot, request.exclude))
+        if request.before.packed:
+            hits["earlier_pages"] = left.leave_out(snapshot.positions(request.before))
         if request.only is None:
             yield left.allowed, hits
             return

@@ -51,6 +51,14 @@ def test_bodies_are_described_with_examples(described: dict[str, Any]) -> None:
     assert "FilterBody" in described["components"]["schemas"]
 
 
+def test_operations_have_stable_names(described: dict[str, Any]) -> None:
+    assert sorted(operation["operationId"] for _, _, operation in operations(described)) == [
+        *("delete_item", "erase_user", "get_item", "get_user", "healthz", "list_popular", "list_similar"),
+        *("parameters", "preview", "prometheus", "put_item", "put_items", "put_user", "readyz", "recommend"),
+        *("recommend_many", "send_events", "send_feedback"),
+    ]
+
+
 def test_limits_that_are_settings_are_described(described: dict[str, Any]) -> None:
     models = described["components"]["schemas"]
     for model in ("RecommendationRequest", "PreviewRequest"):
@@ -84,7 +92,9 @@ def test_a_wrong_method_is_answered_with_all_methods_of_the_path(api: httpx.Clie
     for path, methods in described["paths"].items():
         answer = api.patch(path.replace("{id}", "x"), json={})
         assert answer.status_code == 405
-        assert answer.headers["Allow"] == ", ".join(sorted(method.upper() for method in methods))
+        # What looks like a part of an item may be the end of an id.
+        found = described["paths"]["/v1/items/{id}"] if path.startswith("/v1/items/") else methods
+        assert answer.headers["Allow"] == ", ".join(sorted(method.upper() for method in found))
 
 
 def test_every_operation_describes_what_is_refused_before_it(described: dict[str, Any]) -> None:
@@ -99,12 +109,24 @@ def _number(whole: int, as_float: bool) -> int | float:
     return float(whole) if as_float and abs(whole) < 2**53 else whole
 
 
+def _examples(schema: dict[str, Any]) -> list[Any]:
+    """Of a field whose language JSON Schema cannot describe."""
+    return [] if "properties" in schema else schema.get("examples", [])
+
+
+def _texts(schema: dict[str, Any]) -> st.SearchStrategy[str]:
+    if "pattern" in schema:
+        return st.from_regex(schema["pattern"], fullmatch=True)
+    letters = st.characters(codec="utf-8")
+    return st.text(letters, min_size=schema.get("minLength", 0), max_size=schema.get("maxLength"))
+
+
 def values(schema: dict[str, Any], models: dict[str, Any]) -> st.SearchStrategy[Any]:
     """What fits a schema, as far as the schemas of our bodies go."""
     if "$ref" in schema:
         return values(models[schema["$ref"].rpartition("/")[2]], models)
-    if "enum" in schema:
-        return st.sampled_from(schema["enum"])
+    if chosen := schema.get("enum") or _examples(schema):
+        return st.sampled_from(chosen)
     if "anyOf" in schema:
         return st.one_of(*(values(option, models) for option in schema["anyOf"]))
     match schema["type"]:
@@ -119,8 +141,7 @@ def values(schema: dict[str, Any], models: dict[str, Any]) -> st.SearchStrategy[
         case "number":
             return st.floats(schema.get("minimum"), schema.get("maximum"), allow_nan=False, allow_infinity=False)
         case "string":
-            letters = st.characters(codec="utf-8")
-            return st.text(letters, min_size=schema.get("minLength", 0), max_size=schema.get("maxLength"))
+            return _texts(schema)
         case "array":
             inner = values(schema["items"], models)
             return st.lists(inner, min_size=schema.get("minItems", 0), max_size=min(schema.get("maxItems", 3), 3))
