@@ -91,8 +91,12 @@ class Leaving:
 
     def among(self, positions: Int64) -> Int64:
         """Those of these items that are allowed: each once, ascending."""
-        named: Int64 = np.unique(positions)
-        return named[self._mask[named]]
+        return self.still(np.unique(positions))
+
+    def still(self, positions: Int64) -> Int64:
+        """Those of these items that are allowed, in their order."""
+        allowed: Int64 = positions[self._mask[positions]]
+        return allowed
 
     @property
     def allowed(self) -> Allowed:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from online_serving.descriptions import Descriptions
-from online_serving.errors import NotFound, broken_rule
+from online_serving.errors import NotFound, broken_rule, check_filter
 from online_serving.pipeline.browsing import popular, similar
 from online_serving.pipeline.request import Filter, Request
 from online_serving.schemas import BrowsingQuery
@@ -39,8 +39,9 @@ class Browsing:
         count, most = query.count or self._settings.slate_size, self._settings.max_slate_size
         if count > most:
             raise broken_rule("count", count, f"at most serving.max_slate_size = {most}")
+        check_filter(query.filter)
         only = Filter(categories=tuple(query.category)) if query.category else None
-        return Request(slate_size=count, exclude=Filter(exclude), only=only)
+        return Request(slate_size=count, exclude=Filter(exclude), only=only, where=query.filter)
 
     async def _answer(self, state: ServingState, found: list[str], query: BrowsingQuery) -> dict[str, Any]:
         items: list[dict[str, Any]] = [{"id": item} for item in found]

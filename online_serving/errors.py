@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from feature_store.contracts.errors import ForgedDecision, InvalidInput, MatchLoopError, Unavailable
+from online_serving.expressions import BrokenExpression, parse
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,15 @@ class BrokenRules(InvalidInput):
 def broken_rule(field: str, value: Any, rule: str) -> BrokenRules:
     """One broken rule."""
     return BrokenRules([{"field": field, "value": shortened(value), "rule": rule}])
+
+
+def check_filter(expression: str | None, where: str = "") -> None:
+    """Raises BrokenRules for a filter that cannot be read. where: in front of the field's name."""
+    try:
+        if expression is not None:
+            parse(expression)
+    except BrokenExpression as error:
+        raise broken_rule(f"{where}filter", expression, str(error)) from None
 
 
 def broken_detail(problem: Mapping[str, Any], skip: int = 0) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from feature_store.user_features import NOBODY, UserFeatures
 from online_serving import metrics
 from online_serving.decisions import DecisionAppender, Provenance, build
 from online_serving.descriptions import Descriptions
-from online_serving.errors import broken_rule
+from online_serving.errors import broken_rule, check_filter
 from online_serving.experiments import Treated
 from online_serving.pipeline.explore import Levels
 from online_serving.pipeline.pipeline import unexplored
@@ -99,7 +99,7 @@ class Recommender:
     async def answer_all(self, bodies: Sequence[RecommendationRequest]) -> list[dict[str, Any]]:
         """The answers to requests, in their order. Raises as answer does, before anything is answered."""
         for number, body in enumerate(bodies):
-            self._check_size(body, f"requests.{number}.")
+            self._check(body, f"requests.{number}.")
         answers: list[dict[str, Any]] = []
         for first in range(0, len(bodies), _AT_ONCE):
             answers += await asyncio.gather(*map(self.answer, bodies[first : first + _AT_ONCE]))
@@ -181,17 +181,19 @@ class Recommender:
         return _explained(content, recommendation, levels) if explain else content
 
     def _request(self, body: RecommendationRequest, slate_size: int) -> Request:
-        self._check_size(body)
+        self._check(body)
         return Request(
             slate_size=slate_size if body.slate_size is None else body.slate_size,
             exclude=_filter(body.exclude),
             only=None if body.only is None else _filter(body.only),
             context=tuple(attribute_tokens(body.context)),
             surface=body.surface,
+            where=body.filter,
             before=Shown(bytes.fromhex(body.cursor)),
         )
 
-    def _check_size(self, body: RecommendationRequest, where: str = "") -> None:
+    def _check(self, body: RecommendationRequest, where: str = "") -> None:
+        check_filter(body.filter, where)
         if body.slate_size is not None and body.slate_size > self._settings.max_slate_size:
             rule = f"at most serving.max_slate_size = {self._settings.max_slate_size}"
             raise broken_rule(f"{where}slate_size", body.slate_size, rule)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MAX_ID_CHARACTERS, MAX_TITLE_CHARACTERS
 from feature_store.contracts.events import MAX_VALUE
 from feature_store.shown import ENTRY_BYTES
+from online_serving.expressions import MAX_CHARACTERS
 from online_serving.pipeline.candidates import SOURCE_NAMES
 
 MAX_BODY_BYTES = 1_000_000
@@ -54,6 +55,18 @@ def _list_means_items(value: Any) -> Any:
 
 FilterField = Annotated[FilterBody, BeforeValidator(_list_means_items, json_schema_input_type=FilterBody | list[Id])]
 
+Expression = Annotated[
+    str | None,
+    Field(
+        max_length=MAX_CHARACTERS,
+        description='Nothing but what this describes: `price < 20 and (category in ["shoes", "hats"] or has(label))`, '
+        "with `<`, `<=`, `>`, `>=`, `==`, `!=`, `in`, `not in`, `and`, `or`, `not` and `has(name)` over categories and "
+        'attributes; `attributes["list price"]` where a name is no word. No comparison holds for items without the '
+        "attribute.",
+        examples=['price < 20 and category in ["shoes", "hats"]'],
+    ),
+]
+
 
 class RecommendationRequest(_Body):
     """Whom to recommend to, and under which rules."""
@@ -76,6 +89,7 @@ class RecommendationRequest(_Body):
     )
     exclude: FilterField = Field(default=FilterBody(), description="Never these: item ids, or items and categories.")
     only: FilterField | None = Field(default=None, description="Nothing but these: item ids, or items and categories.")
+    filter: Expression = None
     with_: Wanted = Field(default=[], alias="with", description=_WITH)
     cursor: str = Field(
         default="",
@@ -109,6 +123,7 @@ class BrowsingQuery(BaseModel):
     count: int | None = Field(default=None, ge=1, description="Items wanted; the server's default if left out.")
     category: list[Name] = Field(default=[], max_length=MAX_CATEGORIES, description="Nothing but these.")
     exclude: list[Id] = Field(default=[], max_length=MAX_CATEGORIES, description="Ids of items: never these.")
+    filter: Expression = None
     with_: Wanted = Field(default=[], alias="with", description=_WITH)
 
 

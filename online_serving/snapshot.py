@@ -7,6 +7,7 @@ keeps reading it undisturbed. Swapping is assigning one reference.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from feature_store.graph import Graph
 from feature_store.growing import GrowingRows
 from feature_store.shown import DigestIndex, Shown
 from online_serving.allowed import Masks
+from online_serving.attributes import Attributes
+from online_serving.expressions import Columns, parse
 from online_serving.item_index import ItemIndex
 from online_serving.item_lists import ItemLists
 from online_serving.joining import clusters_for, cutoffs, tastes
@@ -33,11 +36,26 @@ from online_serving.people import People
 from online_serving.release_files import Contents, read_contents
 from online_serving.towers import Towers
 
+_MATCHES_KEPT = 32
+
 _FEATURE_NAMES = [feature.name for feature in ITEM_FEATURES]
 _KNOWN, _POPULARITY = map(_FEATURE_NAMES.index, ("known", "popularity"))
 _RECENT = _FEATURE_NAMES.index(RECENT_POPULARITY.name)
 
 CatalogueChange = tuple[str, Item | None]  # item id, None: deleted
+
+
+class Matches(NamedTuple):
+    """Which items an expression describes: the fewer of those that it does, or does not."""
+
+    positions: Int64  # ascending
+    described: bool
+
+    @classmethod
+    def of(cls, mask: Bool) -> "Matches":
+        """Of a mask (size,)."""
+        described = 2 * int(np.count_nonzero(mask)) <= len(mask)
+        return cls(np.flatnonzero(mask if described else ~mask), described)
 
 
 class _Growing:
@@ -79,12 +97,15 @@ class Snapshot:
     unknown: Int64  # positions of the items that training knew nothing of, oldest first
     popular: Int64  # positions of the release's items: those that most people liked of late first
     people: People
+    attributes: Attributes
     _growing: _Growing = field(repr=False)
     _version: int = 0
     masks: Masks = field(init=False, repr=False)  # of what is available
+    _matches: dict[str, Matches] = field(init=False, repr=False)  # by expression, the last to be asked for last
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "masks", Masks(self.available))
+        object.__setattr__(self, "_matches", {})
 
     @classmethod
     def load(cls, releases: Path, release: str, catalogue: Iterable[Item] | None = None) -> "Snapshot":
@@ -120,6 +141,7 @@ class Snapshot:
                 manifest.active_clusters,
                 manifest.context_temperature,
             ),
+            attributes=Attributes(),
             _growing=growing,
         )
         return snapshot if catalogue is None else snapshot.with_items((item.id, item) for item in catalogue)
@@ -139,6 +161,17 @@ class Snapshot:
             return self._growing.digests.positions(items.digests(), self.size)
         found = self.graph.positions(items)
         return found[found >= 0]
+
+    def matching(self, expression: str) -> Matches:
+        """The items that a filter expression describes; those of the last _MATCHES_KEPT are remembered. Raises
+        BrokenExpression."""
+        found = self._matches.pop(expression, None)
+        if found is None:
+            found = Matches.of(parse(expression)(Columns(self.attributes, self.categories, self.size)))
+            while len(self._matches) >= _MATCHES_KEPT:
+                self._matches.pop(next(iter(self._matches)), None)
+        self._matches[expression] = found
+        return found
 
     def with_items(self, changes: Iterable[CatalogueChange]) -> "Snapshot":
         """The snapshot after changes of the catalogue; this one stays as it is.
@@ -162,8 +195,13 @@ class Snapshot:
         available = snapshot.available.copy()
         available[positions] = [item is not None and item.available for item in known.values()]
         growing.newest += 1
-        categories = _regrouped(growing, self.categories, known, positions)
-        return replace(snapshot, available=available, categories=categories, _version=growing.newest)
+        return replace(
+            snapshot,
+            available=available,
+            categories=_regrouped(growing, self.categories, known, positions),
+            attributes=self.attributes.with_items(zip(positions.tolist(), known.values(), strict=True)),
+            _version=growing.newest,
+        )
 
     def _embedded(self, items: Sequence[Item]) -> Float32:
         """(n, d) vectors of items that training has not seen, from their content."""

@@ -42,6 +42,7 @@ class Request:
     slate_size: int
     exclude: Filter = Filter()
     only: Filter | None = None  # None: no such rule
+    where: str | None = None  # a filter expression: nothing but what it describes
     before: Shown = NOTHING_SHOWN  # the items of earlier pages
     context: tuple[str, ...] = ()  # tokens of what the request says about the user
     surface: str = "default"  # where the slate will be shown

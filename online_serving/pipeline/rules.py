@@ -30,11 +30,22 @@ def allowed_items(
             hits["excluded"] = left.leave_out(_members(snapshot, request.exclude))
         if request.before.packed:
             hits["earlier_pages"] = left.leave_out(snapshot.positions(request.before))
-        if request.only is None:
+        named: Int64 | None = None  # if the request says what it wants
+        if request.where is not None:
+            matches = snapshot.matching(request.where)
+            if matches.described:
+                named = left.still(matches.positions)
+                hits["filtered"] = left.allowed.left - len(named)
+            else:
+                hits["filtered"] = left.leave_out(matches.positions)
+        if request.only is not None:
+            before = left.allowed.left if named is None else len(named)
+            wanted = left.among(_members(snapshot, request.only))
+            named = wanted if named is None else np.intersect1d(named, wanted, assume_unique=True)
+            hits["not_in_only"] = before - len(named)
+        if named is None:
             yield left.allowed, hits
             return
-        named = left.among(_members(snapshot, request.only))
-        hits["not_in_only"] = left.allowed.left - len(named)
         with snapshot.masks.only(named) as allowed:
             yield allowed, hits
 

@@ -102,6 +102,26 @@ def test_popular_items_come_in_their_order(api: httpx.Client) -> None:
     assert ids(api.get("/v1/popular", params={"category": "of nothing"})) == []
 
 
+def test_filters_over_attributes(api: httpx.Client) -> None:
+    described = 'hd and 1990 <= year < 2000 or category == "drama"'
+    asked = {"user_id": "picky", "filter": described, "slate_size": 50, "explain": True}
+    answer = api.post("/v1/recommendations", json=asked).json()
+    assert {item["id"] for item in answer["items"]} == {f"i{n}" for n in range(0, 60, 3) if n != 6} | {"i5"}
+    assert answer["rules"]["filtered"] == 19  # of 39 that may be shown, a year or a category says so of 20
+    assert ids(api.get("/v1/popular", params={"filter": described, "count": 3})) == ["i0", "i3", "i5"]
+    assert set(ids(api.get("/v1/items/i0/similar", params={"filter": "has(year)"}))) == {"i5"}
+
+    batch = {"requests": [asked, {**asked, "filter": "year <"}]}
+    for refused, field in (
+        (api.post("/v1/recommendations", json={**asked, "filter": "year <"}), "filter"),
+        (api.post("/v1/recommendations:batch", json=batch), "requests.1.filter"),
+        (api.get("/v1/popular", params={"filter": "year <"}), "filter"),
+    ):
+        assert refused.status_code == 422
+        (detail,) = refused.json()["details"]
+        assert detail == {"field": field, "value": "year <", "rule": "line 1, column 7: invalid syntax"}
+
+
 @pytest.mark.parametrize(
     ("query", "field"), [({"count": 0}, "count"), ({"count": 101}, "count"), ({"size": 3}, "size")]
 )

@@ -96,6 +96,27 @@ def test_content_of_a_trained_item_does_not_move_it(snapshot: Snapshot) -> None:
     assert changed.categories["noir"].tolist() == [3]
 
 
+def test_a_filter_sees_items_as_each_snapshot_has_them(snapshot: Snapshot) -> None:
+    def described(by: Snapshot) -> list[str]:
+        matches = by.matching("price < 10")
+        assert by.matching("price < 10") is matches
+        places = matches.positions if matches.described else np.setdiff1d(np.arange(by.size), matches.positions)
+        return by.graph.ids(places.tolist())
+
+    cheap = snapshot.with_items([(n, Item(id=n, attributes={"price": 5})) for n in ("i3", "new")])
+    dear = cheap.with_items([("i3", Item(id="i3", attributes={"price": 50})), ("i4", Item(id="i4"))])
+    assert [described(by) for by in (snapshot, cheap, dear)] == [[], ["i3", "new"], ["new"]]
+    gone = dear.with_items([("new", None)])
+    assert described(gone) == []
+
+
+def test_no_more_than_some_filters_are_remembered(snapshot: Snapshot) -> None:
+    first = snapshot.matching("price < 0")
+    for number in range(1, 40):
+        assert len(snapshot.matching(f"price < {number}").positions) == 0
+    assert snapshot.matching("price < 0") is not first
+
+
 def test_only_the_newest_snapshot_can_be_changed(snapshot: Snapshot) -> None:
     snapshot.with_items([("a", Item(id="a", title="A"))])
     with pytest.raises(InvalidInput, match="changed already"):

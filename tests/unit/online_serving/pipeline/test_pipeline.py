@@ -1,5 +1,6 @@
 """The pipeline on a small genuine release."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -219,6 +220,27 @@ def test_only_named_items_and_only_a_category(snapshot: Snapshot, parameters: Pa
     assert set(noir.slate) == {f"n{k}" for k in range(8)}
 
 
+@pytest.mark.parametrize(
+    ("where", "numbers"),
+    [
+        ('category == "drama"', range(0, 60, 3)),  # the fewer are those described
+        ('category != "drama"', [n for n in range(60) if n % 3]),  # ... or those not described
+        ('category == "nothing"', []),
+    ],
+)
+def test_a_filter_goes_with_the_other_rules(
+    snapshot: Snapshot, parameters: Parameters, where: str, numbers: Sequence[int]
+) -> None:
+    by_rules = {f"i{n}" for n in numbers}
+    comedy_or_some = Filter(items=("i0", "i2", "i3"), categories=("comedy",))
+    r = recommend(snapshot, parameters, Request(60, where=where, exclude=Filter(items=("i3",)), only=comedy_or_some))
+    assert set(r.slate) == {f"i{n}" for n in (0, 2, *range(1, 60, 3))} & by_rules
+    assert snapshot.size - sum(r.rules.values()) == len(r.candidates) == len(r.slate)
+    alone = recommend(snapshot, parameters, Request(60, where=where, exclude=Filter(categories=("noir",))))
+    assert set(alone.slate) == by_rules
+    assert snapshot.size - sum(alone.rules.values()) == len(by_rules)
+
+
 def test_lists_of_what_was_liked_are_a_source(tmp_path: Path, parameters: Parameters) -> None:
     listed = Snapshot.load(tmp_path, build_release(tmp_path, catalogue=CATALOGUE, list_length=3), CATALOGUE)
     few = SERVING.model_copy(update={"candidates": 1, "cluster_candidates": 0, "list_candidates": 4})
@@ -258,11 +280,12 @@ def test_the_same_seed_gives_the_same_slate(snapshot: Snapshot, parameters: Para
     assert one == two
 
 
-def test_logged_probabilities_are_frequencies(snapshot: Snapshot, parameters: Parameters) -> None:
+@pytest.mark.parametrize("where", [None, 'category in ["noir", "drama"]'])
+def test_logged_probabilities_are_frequencies(snapshot: Snapshot, parameters: Parameters, where: str | None) -> None:
     first: dict[str, list[float]] = {}
     runs = 400
     for seed in range(runs):
-        r = recommend(snapshot, parameters, Request(1), seed=seed)
+        r = recommend(snapshot, parameters, Request(1, where=where), seed=seed)
         first.setdefault(r.items[0], []).append(r.probabilities[0])
     for probabilities in first.values():
         p = probabilities[0]
