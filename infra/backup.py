@@ -16,9 +16,9 @@ from feature_store.rewriting import undisturbed
 from offline_training.runs.watermark import freeze
 
 _MANIFEST = "backup.json"
-_KEY_FILE = "secret"
+_KEY_FILE, _API_KEYS = "secret", "keys.json"  # the latter are hashed
 # Beside the lake. What one host's servers keep, caches and logs are left out.
-_FOLDERS = ("releases", "namespaces", "runs", "verdicts", "deployment", "experiments")
+_FOLDERS = ("releases", "namespaces", "runs", "verdicts", "deployment", "experiments", "audit")
 
 
 class Backup(msgspec.Struct, frozen=True):
@@ -45,8 +45,9 @@ def backup(home: Home, target: Path, now: int, with_secret: bool) -> Backup:
         for name in _FOLDERS:
             if (source := home.root / name).is_dir():
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns(".*", "*.part"))
-        if with_secret and (home.root / _KEY_FILE).exists():
-            shutil.copy2(home.root / _KEY_FILE, folder / _KEY_FILE)
+        for name in (_API_KEYS, _KEY_FILE) if with_secret else (_API_KEYS,):
+            if (home.root / name).exists():
+                shutil.copy2(home.root / name, folder / name)
         made = _described(folder, now)
         write_file(folder / _MANIFEST, msgspec.json.encode(made))
     return made
@@ -68,8 +69,8 @@ def restore(source: Path, home: Home) -> Backup:
         if entry.is_dir():
             with whole_folder(home.root / entry.name) as folder:
                 shutil.copytree(entry, folder, dirs_exist_ok=True)
-        elif entry.name == _KEY_FILE:
-            shutil.copy2(entry, home.root / _KEY_FILE)
+        elif entry.name in (_KEY_FILE, _API_KEYS):
+            shutil.copy2(entry, home.root / entry.name)
     to_disk(home.root)
     return noted
 

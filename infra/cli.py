@@ -20,6 +20,7 @@ from infra.commands import (
     experiment,
     features,
     gc,
+    keys,
     lake,
     learning,
     online,
@@ -51,7 +52,7 @@ app = typer.Typer(
 )
 for module in (
     *(demo, stack, data, lake, training, release, replay, gc, backup, recover, online, experiment, learning, state),
-    *(features, users, deadletter, bench, doctor, settings, processes),
+    *(features, users, keys, deadletter, bench, doctor, settings, processes),
 ):
     module.register(app)
 

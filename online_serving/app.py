@@ -15,7 +15,8 @@ from feature_store.contracts.identity import Keyring
 from feature_store.online.store import ASYNC_CONNECTIONS, AsyncOnlineStore
 from online_serving import metrics
 from online_serving.api import Services, routes
-from online_serving.auth import ApiKey, KeyRequired
+from online_serving.audit import AuditLog, without_user_ids
+from online_serving.auth import KeyRequired
 from online_serving.browsing import Browsing
 from online_serving.catalogue import Catalogue
 from online_serving.config import ServerConfig
@@ -25,6 +26,7 @@ from online_serving.errors import add_error_handlers
 from online_serving.event_log import EventLog
 from online_serving.feedback import FeedbackIntake
 from online_serving.following import Following
+from online_serving.keys import Key, Keys
 from online_serving.loop_lag import measuring_lag
 from online_serving.openapi import describe
 from online_serving.operation import operation
@@ -49,15 +51,18 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
 
     `state.services` of the application is what its routes call.
     """
-    services = Services()
-    secret = config.serving.api_key
-    key = None if secret is None else ApiKey(secret.get_secret_value())
+    services, clock = Services(), clock or SystemClock()
+    keys, audit = Keys.of_settings(config.serving, config.home, clock), AuditLog(config.home, clock)
     documented = config.serving.docs
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with _running(config, services, clock or SystemClock()):
+        async with _running(config, services, clock):
             yield
+
+    def noted(key: Key, method: str, path: str, status: int) -> None:
+        what = f"{method} {without_user_ids(path, Keyring(config.secret))}"
+        audit.note(f"key {key.id} ({key.name})", what, status)
 
     app = FastAPI(
         title="MatchLoop",
@@ -72,13 +77,12 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
     app.state.services = services
     app.include_router(routes(services))
     app.include_router(previews(services))
-    app.include_router(operation(services, key))
+    app.include_router(operation(services, keys))
     app.include_router(pages(config))
     add_error_handlers(app)
-    describe(app, config)
+    describe(app, config, keys)
     app.add_middleware(InFlightLimit, limit=config.serving.max_in_flight)
-    if key is not None:
-        app.add_middleware(KeyRequired, key=key)
+    app.add_middleware(KeyRequired, known=keys, rate=config.serving.rate_limit, audit=noted)
     app.add_middleware(metrics.Measured)
     return app
 

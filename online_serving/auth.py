@@ -1,12 +1,18 @@
-"""The API key, which stands before every request. Plain ASGI: it costs microseconds."""
+"""API keys, which stand before every request: who sends it, whether they may, and how often. Plain ASGI: it costs
+microseconds."""
 
 import base64
 import binascii
-import hmac
+import math
+import time
+from collections.abc import Callable
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+import limits
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from online_serving import keys
 from online_serving.errors import error_answer
+from online_serving.keys import Key, Keys
 
 OPEN = frozenset({"/healthz", "/readyz"})  # for probes that cannot send a key
 # For people: a browser asks its user for the key.
@@ -14,51 +20,117 @@ _PAGES = frozenset({"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.j
 _FILES = "/pages/"
 _AUTHORISATION = b"authorization"
 _PAGE = b"x-matchloop-page"
+_READS = frozenset({"GET", "HEAD"})
+
+Audit = Callable[[Key, str, str, int], None]  # is told: key, method, path, status
+_CHANGES = frozenset({keys.Scope.CATALOGUE, keys.Scope.ADMIN})
 
 
-class ApiKey:
-    """The key that clients send as `Authorization: Bearer KEY`."""
+def scopes_for(method: str, path: str) -> frozenset[keys.Scope]:
+    """The scopes of which a request needs one; `admin` always does."""
+    if path.startswith(("/v1/recommendations", "/v1/popular")):
+        return frozenset({keys.Scope.RECOMMEND})
+    if path.startswith("/v1/items"):
+        reads = {keys.Scope.RECOMMEND} if method in _READS else set()
+        return frozenset({keys.Scope.CATALOGUE, *reads})
+    if path in ("/v1/feedback", "/v1/events") or (method == "PUT" and path.startswith("/v1/users/")):
+        return frozenset({keys.Scope.FEEDBACK})
+    return frozenset({keys.Scope.ADMIN})
 
-    def __init__(self, key: str) -> None:
-        self._key = key.encode()
 
-    def sent_with(self, scope: Scope) -> bool:
-        """Whether the request carries the key."""
-        return self._is(_credentials(scope, b"bearer"))
+def caller(known: Keys, scope: Scope) -> Key | None:
+    """Whose key the request carries as `Authorization: Bearer KEY`."""
+    return known.of(_credentials(scope, b"bearer"))
 
-    def sent_by_browser(self, scope: Scope) -> bool:
-        """Whether the request carries the key as the password of HTTP Basic authentication, with any user name."""
-        try:
-            _, _, password = base64.b64decode(_credentials(scope, b"basic"), validate=True).partition(b":")
-        except binascii.Error:
-            return False
-        return self._is(password)
 
-    def _is(self, given: bytes) -> bool:
-        return hmac.compare_digest(given, self._key)
+def _caller_by_browser(known: Keys, scope: Scope) -> Key | None:
+    """Whose key the request carries as the password of HTTP Basic authentication, with any user name."""
+    try:
+        _, _, password = base64.b64decode(_credentials(scope, b"basic"), validate=True).partition(b":")
+    except binascii.Error:
+        return None
+    return known.of(password)
 
 
 class KeyRequired:
-    """Refuses requests without the key. Pages accept what a browser asks its user for, and so do the routes that they
-    call, with a header that marks these calls: a browser sends it with what other sites make it ask for, too, and that
-    cannot have the header."""
+    """Refuses requests without a key that may do what they ask for, or that come too often. Pages accept what a browser
+    asks its user for, and so do the routes that they call, with a header that marks these calls: a browser sends it
+    with what other sites make it ask for, too, and that cannot have the header."""
 
-    def __init__(self, app: ASGIApp, key: ApiKey) -> None:
+    def __init__(self, app: ASGIApp, known: Keys, rate: str | None, audit: Audit) -> None:
+        """rate: of keys that have none of their own, as `100/second`; None: no limit. audit: is told of every request
+        that would change the catalogue, or what only admins may."""
         self._app = app
-        self._key = key
+        self._known = known
+        self._rates = Rates(rate)
+        self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or scope["path"] in OPEN or self._allowed(scope):
+        if scope["type"] != "http" or scope["path"] in OPEN or not self._known.required:
             await self._app(scope, receive, send)
             return
-        response = error_answer(401, "unauthorised", "Send `Authorization: Bearer KEY` with the serving.api_key.")
-        response.headers["WWW-Authenticate"] = 'Basic realm="MatchLoop"' if _is_page(scope) else "Bearer"
-        await response(scope, receive, send)
+        page = _is_page(scope)
+        from_browser = page or any(name == _PAGE for name, _ in scope["headers"])
+        key = caller(self._known, scope) or (_caller_by_browser(self._known, scope) if from_browser else None)
+        if key is None:
+            response = error_answer(401, "unauthorised", "Send `Authorization: Bearer KEY` with a key of this API.")
+            response.headers["WWW-Authenticate"] = 'Basic realm="MatchLoop"' if page else "Bearer"
+            await response(scope, receive, send)
+            return
+        await self._answer(key, page, scope, receive, send)
 
-    def _allowed(self, scope: Scope) -> bool:
-        from_browser = _is_page(scope) or any(name == _PAGE for name, _ in scope["headers"])
-        return self._key.sent_with(scope) or (from_browser and self._key.sent_by_browser(scope))
+    async def _answer(self, key: Key, page: bool, scope: Scope, receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+        wanted = scopes_for(method, path)
+        audited = method not in _READS and wanted <= _CHANGES
+        status = 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            if not (page or any(key.may(one) for one in wanted)):
+                names = " or ".join(sorted(wanted))
+                refused = f"Key {key.id} has the scopes {', '.join(key.scopes)}; this needs {names}."
+                await error_answer(403, "forbidden", refused)(scope, receive, noting)
+            elif (seconds := self._rates.wait(key)) is not None:
+                refused = f"Key {key.id} has sent more than {self._rates.of(key)}. Try again in {seconds} s."
+                response = error_answer(429, "too_many_requests", refused)
+                response.headers["Retry-After"] = str(seconds)
+                await response(scope, receive, noting)
+            else:
+                await self._app(scope, receive, noting if audited else send)
+        finally:
+            if audited:
+                self._audit(key, method, path, status)
+
+
+class Rates:
+    """How often each key may ask this process."""
+
+    def __init__(self, rate: str | None) -> None:
+        """rate: of keys that have none of their own."""
+        self._rate = rate
+        self._parsed: dict[str, limits.RateLimitItem] = {}
+        self._windows = limits.strategies.SlidingWindowCounterRateLimiter(limits.storage.MemoryStorage())
+
+    def of(self, key: Key) -> str | None:
+        """The key's limit, None if it has none."""
+        return key.rate or self._rate
+
+    def wait(self, key: Key) -> int | None:
+        """Counts a request of the key; the seconds to wait if it is one too many."""
+        rate = self.of(key)
+        if rate is None:
+            return None
+        limit = self._parsed.get(rate) or self._parsed.setdefault(rate, limits.parse(rate))
+        if self._windows.hit(limit, key.id):
+            return None
+        return max(1, math.ceil(self._windows.get_window_stats(limit, key.id).reset_time - time.time()))
 
 
 def _is_page(scope: Scope) -> bool:

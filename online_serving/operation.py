@@ -6,18 +6,21 @@ answers from the first moment on: while a release loads, too.
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import Scope as HttpScope
 
 from online_serving.api import Services
-from online_serving.auth import ApiKey
+from online_serving.auth import caller
 from online_serving.bodies import answer
 from online_serving.errors import add_error_handlers
+from online_serving.keys import Keys, Scope
 from online_serving.schemas import ErrorAnswer, ParametersAnswer, ReadyAnswer
 
 _RETRY_AFTER = {"Retry-After": "1"}
 
 
-def operation(services: Services, key: ApiKey | None) -> APIRouter:
-    """The routes. With a key, /readyz says no more than yes or no to whoever does not send it."""
+def operation(services: Services, keys: Keys | None) -> APIRouter:
+    """The routes. Where keys are required, /readyz says no more than yes or no to whoever does not send that of an
+    admin."""
     api = APIRouter(tags=["operation"])
 
     @api.get("/healthz", summary="Whether the process runs")
@@ -27,12 +30,12 @@ def operation(services: Services, key: ApiKey | None) -> APIRouter:
     @api.get(
         "/readyz",
         summary="Whether the process should get requests",
-        description="Callers with the API key are told why not, what serves, and how far it has learnt.",
+        description="Callers with an admin's key are told why not, what serves, and how far it has learnt.",
         responses={200: {"model": ReadyAnswer}, 503: {"model": ReadyAnswer, "description": "Not ready."}},
     )
     async def readyz(request: Request) -> Response:
         ready, content = await services.ready()
-        if key is not None and not key.sent_with(request.scope):
+        if keys is not None and keys.required and not _is_admin(keys, request.scope):
             content = {"ready": ready}
         elif not ready:
             content = {"error": "not_ready", "message": " ".join(content["problems"].values()), **content}
@@ -58,6 +61,11 @@ def operation(services: Services, key: ApiKey | None) -> APIRouter:
         return answer({**state.active._asdict(), "offsets": state.parameters.offsets})
 
     return api
+
+
+def _is_admin(keys: Keys, scope: HttpScope) -> bool:
+    key = caller(keys, scope)
+    return key is not None and key.may(Scope.ADMIN)
 
 
 def operations(services: Services) -> FastAPI:

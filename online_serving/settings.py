@@ -1,9 +1,11 @@
 """Settings of the HTTP API and the request pipeline."""
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+RATE = r"^[1-9][0-9]{0,8}/(second|minute|hour|day)$"
 Boost = Annotated[float, Field(gt=0, le=100)]
 
 
@@ -12,7 +14,7 @@ class ServingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on. Off loopback an api_key is required.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on. Off loopback a key is required.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port; 0 or a busy one: the stack chooses a free one.")
     workers: int = Field(
         default=1,
@@ -21,7 +23,20 @@ class ServingSettings(BaseModel):
         description="API processes that the stack starts; they share the port. "
         "Each joins it when its release is loaded.",
     )
-    api_key: SecretStr | None = Field(default=None, description="Clients send it as `Authorization: Bearer KEY`.")
+    api_key: SecretStr | None = Field(
+        default=None, description="A key for everything. Clients send it as `Authorization: Bearer KEY`."
+    )
+    keys_file: Path | None = Field(
+        default=None,
+        description="Further keys, each for some of it: see `matchloop keys`; empty: <home>/keys.json, if it is there. "
+        "A process sees within a second that it has changed.",
+    )
+    rate_limit: str | None = Field(
+        default=None,
+        pattern=RATE,
+        description="Requests that a process takes with one key, such as 100/second; more are answered 429. Keys may "
+        "have limits of their own.",
+    )
     request_seconds: float = Field(
         default=10.0,
         gt=0,
@@ -97,9 +112,10 @@ class ServingSettings(BaseModel):
 
     @model_validator(mode="after")
     def _key_off_loopback(self) -> Self:
-        if self.host not in ("127.0.0.1", "::1", "localhost") and self.api_key is None:
+        without = self.api_key is None and self.keys_file is None
+        if without and self.host not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError(
-                f"serving.host {self.host!r} is not loopback and serving.api_key is empty. "
+                f"serving.host {self.host!r} is not loopback, and serving.api_key and serving.keys_file are empty. "
                 "Set MATCHLOOP_SERVING_API_KEY, or listen on 127.0.0.1 behind your own gateway"
             )
         return self
