@@ -44,13 +44,13 @@ def broken_rule(field: str, value: Any, rule: str) -> BrokenRules:
     return BrokenRules([{"field": field, "value": shortened(value), "rule": rule}])
 
 
-def check_filter(expression: str | None, where: str = "") -> None:
-    """Raises BrokenRules for a filter that cannot be read. where: in front of the field's name."""
+def check_filter(expression: str | None, field: str = "filter") -> None:
+    """Raises BrokenRules for a filter that cannot be read."""
     try:
         if expression is not None:
             parse(expression)
     except BrokenExpression as error:
-        raise broken_rule(f"{where}filter", expression, str(error)) from None
+        raise broken_rule(field, expression, str(error)) from None
 
 
 def broken_detail(problem: Mapping[str, Any], skip: int = 0) -> dict[str, Any]:

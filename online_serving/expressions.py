@@ -66,6 +66,12 @@ def parse(text: str) -> Test:
     return _Compiler(text).test(tree.body)
 
 
+def both(one: str | None, other: str | None) -> str | None:
+    """The expression that holds where both of these do, None: everywhere. Each is to have been read by itself."""
+    given = [text for text in (one, other) if text is not None]
+    return " and ".join(f"({text}\n)" for text in given) if len(given) > 1 else next(iter(given), None)
+
+
 def _broken(text: str, line: int, offset: int, reason: str) -> BrokenExpression:
     """line: of the text without the space around it, from 1. offset: in the line, from 0; -1: at its end."""
     place = offset if offset >= 0 else len(text.strip().split("\n")[line - 1])

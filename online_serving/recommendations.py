@@ -22,17 +22,19 @@ from online_serving.decisions import DecisionAppender, Provenance, build
 from online_serving.descriptions import Descriptions
 from online_serving.errors import broken_rule, check_filter
 from online_serving.experiments import Treated
+from online_serving.expressions import both
 from online_serving.pipeline.explore import Levels
 from online_serving.pipeline.pipeline import unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.schemas import MAX_NAMED_ITEMS, FilterBody, PreviewRequest, RecommendationRequest
-from online_serving.settings import ServingSettings
+from online_serving.settings import ServingSettings, Surface
 from online_serving.shadow import Asked, Shadow
 from online_serving.state import Current
 from online_serving.treatments import Treatment
 
 _log = logging.getLogger(__name__)
 
+_NO_PRESET = Surface()
 _AT_ONCE = 16  # requests of a batch: others get their turns
 
 
@@ -126,7 +128,7 @@ class Recommender:
             "items": _items(found),
         }
         if body.explain:
-            _explained(content, found, pipeline.levels(state.snapshot, table, found, request.slate_size))
+            _explained(content, found, pipeline.levels(state.snapshot, table, request, found))
         return await self._described(content, body)
 
     async def _described(self, content: dict[str, Any], body: RecommendationRequest) -> dict[str, Any]:
@@ -149,7 +151,7 @@ class Recommender:
         recommendation = treatment.pipeline.recommend(state.snapshot, table, request, features, self._rng)
         levels = None
         if explain:  # now: the table changes with what is learnt meanwhile
-            levels = treatment.pipeline.levels(state.snapshot, table, recommendation, request.slate_size)
+            levels = treatment.pipeline.levels(state.snapshot, table, request, recommendation)
         decision_id = self._keyring.decision_id(user, now)
         sampled = self._rng.random() < self._settings.candidate_log_share
         took = (time.perf_counter() - began) * 1000
@@ -182,18 +184,22 @@ class Recommender:
 
     def _request(self, body: RecommendationRequest, slate_size: int) -> Request:
         self._check(body)
+        preset = self._settings.surfaces.get(body.surface, _NO_PRESET)
         return Request(
-            slate_size=slate_size if body.slate_size is None else body.slate_size,
+            slate_size=body.slate_size or preset.slate_size or slate_size,
             exclude=_filter(body.exclude),
             only=None if body.only is None else _filter(body.only),
             context=tuple(attribute_tokens(body.context)),
             surface=body.surface,
-            where=body.filter,
+            where=both(preset.filter, body.filter),
+            boosts=tuple((preset.boosts | body.boosts).items()),
             before=Shown(bytes.fromhex(body.cursor)),
         )
 
     def _check(self, body: RecommendationRequest, where: str = "") -> None:
-        check_filter(body.filter, where)
+        check_filter(body.filter, f"{where}filter")
+        for expression in body.boosts:
+            check_filter(expression, f"{where}boosts")
         if body.slate_size is not None and body.slate_size > self._settings.max_slate_size:
             rule = f"at most serving.max_slate_size = {self._settings.max_slate_size}"
             raise broken_rule(f"{where}slate_size", body.slate_size, rule)

@@ -9,6 +9,7 @@ from feature_store.contracts.events import MAX_VALUE
 from feature_store.shown import ENTRY_BYTES
 from online_serving.expressions import MAX_CHARACTERS
 from online_serving.pipeline.candidates import SOURCE_NAMES
+from online_serving.settings import Boost
 
 MAX_BODY_BYTES = 1_000_000
 MAX_NAMED_ITEMS = 5_000
@@ -55,6 +56,8 @@ def _list_means_items(value: Any) -> Any:
 
 FilterField = Annotated[FilterBody, BeforeValidator(_list_means_items, json_schema_input_type=FilterBody | list[Id])]
 
+_EXPRESSIONS = ['price < 20 and category in ["shoes", "hats"]']
+_MAX_BOOSTS = 10
 Expression = Annotated[
     str | None,
     Field(
@@ -63,7 +66,7 @@ Expression = Annotated[
         "with `<`, `<=`, `>`, `>=`, `==`, `!=`, `in`, `not in`, `and`, `or`, `not` and `has(name)` over categories and "
         'attributes; `attributes["list price"]` where a name is no word. No comparison holds for items without the '
         "attribute.",
-        examples=['price < 20 and category in ["shoes", "hats"]'],
+        examples=_EXPRESSIONS,
     ),
 ]
 
@@ -90,6 +93,12 @@ class RecommendationRequest(_Body):
     exclude: FilterField = Field(default=FilterBody(), description="Never these: item ids, or items and categories.")
     only: FilterField | None = Field(default=None, description="Nothing but these: item ids, or items and categories.")
     filter: Expression = None
+    boosts: dict[Annotated[str, Field(max_length=MAX_CHARACTERS, examples=_EXPRESSIONS)], Boost] = Field(
+        default={},
+        max_length=_MAX_BOOSTS,
+        description='What estimates are multiplied by of items that a filter describes: {"has(label)": 1.5}. Before '
+        "exploration: the probabilities are those of the boosted order.",
+    )
     with_: Wanted = Field(default=[], alias="with", description=_WITH)
     cursor: str = Field(
         default="",

@@ -9,6 +9,27 @@ RATE = r"^[1-9][0-9]{0,8}/(second|minute|hour|day)$"
 Boost = Annotated[float, Field(gt=0, le=100)]
 
 
+class Surface(BaseModel):
+    """What requests for a surface mean where they say nothing themselves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slate_size: int | None = Field(default=None, ge=1, le=500)
+    filter: str | None = None  # goes with the request's own
+    boosts: dict[str, Boost] = {}  # the request's own go before those of the same expression
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        from online_serving.expressions import BrokenExpression, parse
+
+        for expression in (*self.boosts, *([] if self.filter is None else [self.filter])):
+            try:
+                parse(expression)
+            except BrokenExpression as error:
+                raise ValueError(f"{expression!r} is no filter expression: {error}") from None
+        return self
+
+
 class ServingSettings(BaseModel):
     """How requests are answered."""
 
@@ -90,6 +111,11 @@ class ServingSettings(BaseModel):
     category_boosts: dict[str, Boost] = Field(
         default={}, description="Estimates of items of these categories are multiplied by so much: {drama = 1.2}."
     )
+    surfaces: dict[str, Surface] = Field(
+        default={},
+        description="What requests for a surface mean: {mail = {slate_size = 3, filter = 'price < 50', "
+        "boosts = {'has(label)' = 1.5}}}. A request's own slate size and boosts go before; its filter goes with it.",
+    )
     decision_deadline_ms: float = Field(
         default=150.0,
         gt=0,
@@ -109,6 +135,16 @@ class ServingSettings(BaseModel):
         description="Share of one core that a process gives to a release that answers unseen: see `release shadow`.",
     )
     repeat_shown: bool = Field(default=False, description="Whether an item may be shown to the same user again.")
+
+    @model_validator(mode="after")
+    def _surfaces_fit(self) -> Self:
+        for name, surface in self.surfaces.items():
+            if (surface.slate_size or 0) > self.max_slate_size:
+                raise ValueError(
+                    f"serving.surfaces.{name}.slate_size {surface.slate_size} is more than serving.max_slate_size "
+                    f"{self.max_slate_size}. Ask for less, or raise the limit"
+                )
+        return self
 
     @model_validator(mode="after")
     def _key_off_loopback(self) -> Self:

@@ -52,10 +52,18 @@ class Matches(NamedTuple):
     described: bool
 
     @classmethod
-    def of(cls, mask: Bool) -> "Matches":
+    def found(cls, mask: Bool) -> "Matches":
         """Of a mask (size,)."""
         described = 2 * int(np.count_nonzero(mask)) <= len(mask)
         return cls(np.flatnonzero(mask if described else ~mask), described)
+
+    def of(self, items: Int64) -> Bool:
+        """(n,) whether the expression describes items (n,)."""
+        place = np.searchsorted(self.positions, items)
+        inside = place < len(self.positions)
+        inside[inside] = self.positions[place[inside]] == items[inside]
+        found: Bool = inside if self.described else ~inside
+        return found
 
 
 class _Growing:
@@ -167,7 +175,7 @@ class Snapshot:
         BrokenExpression."""
         found = self._matches.pop(expression, None)
         if found is None:
-            found = Matches.of(parse(expression)(Columns(self.attributes, self.categories, self.size)))
+            found = Matches.found(parse(expression)(Columns(self.attributes, self.categories, self.size)))
             while len(self._matches) >= _MATCHES_KEPT:
                 self._matches.pop(next(iter(self._matches)), None)
         self._matches[expression] = found

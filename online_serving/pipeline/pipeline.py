@@ -95,7 +95,7 @@ class Pipeline:
         show again."""
         found = self._found(snapshot, table, request, user, shown, predict)
         with self._stage("explore"):
-            view = self._estimate(snapshot, table, user, found)
+            view = self._estimate(snapshot, table, request, user, found)
             slate = draw(self._bandit, request.surface, view, request.slate_size, rng)
         with self._stage("columns"):
             return _columns(snapshot, user, found, view, slate)
@@ -111,7 +111,7 @@ class Pipeline:
     ) -> Weighed:
         """What recommend_to would draw a slate from, and how: for the chances of slates that another policy drew."""
         found = self._found(snapshot, table, request, user, shown, predict)
-        view = self._estimate(snapshot, table, user, found)
+        view = self._estimate(snapshot, table, request, user, found)
         return Weighed(found.candidates, view, exploration(self._bandit, request.surface))
 
     def greedy(self) -> "Pipeline":
@@ -120,17 +120,17 @@ class Pipeline:
             return self.untimed()
         return Pipeline(self._serving, self._bandit.model_copy(update={"mode": BanditMode.GREEDY}))
 
-    def levels(self, snapshot: Snapshot, table: Table, recommendation: Recommendation, slate_size: int) -> Levels:
-        """How the estimates of a slate come about that was drawn from these. slate_size: what was asked for."""
+    def levels(self, snapshot: Snapshot, table: Table, request: Request, recommendation: Recommendation) -> Levels:
+        """How the estimates of a slate come about that was drawn from these."""
         r = recommendation
         compared = np.array(r.candidate_predicted)
         if self._bandit.mode is not BanditMode.OFF:
-            compared = steepened(compared, snapshot.manifest.steepness, slate_size)
+            compared = steepened(compared, snapshot.manifest.steepness, request.slate_size)
         place = {item: i for i, item in enumerate(r.candidates)}
         clusters, weights = np.array(r.clusters, np.int64), np.array(r.weights)
         items = snapshot.graph.positions(r.slate)
         found = levels(self._bandit, clusters, weights, items, compared[[place[item] for item in r.slate]], table)
-        factors = boosts(snapshot, items, self._serving)
+        factors = boosts(snapshot, items, request, self._serving)
         return found._replace(
             group=found.group * factors,
             item=found.item * factors,
@@ -158,12 +158,14 @@ class Pipeline:
         compared = steepened(predicted, snapshot.manifest.steepness, request.slate_size)
         return _Found(candidates, sources, predicted, compared, hits)
 
-    def _estimate(self, snapshot: Snapshot, table: Table, user: EncodedUser, found: _Found) -> Estimate:
+    def _estimate(
+        self, snapshot: Snapshot, table: Table, request: Request, user: EncodedUser, found: _Found
+    ) -> Estimate:
         predicted = found.predicted if self._bandit.mode is BanditMode.OFF else found.compared
         view = estimate(self._bandit, user.clusters, user.weights, found.candidates, predicted, table)
-        if not self._serving.category_boosts:
+        if not (self._serving.category_boosts or request.boosts):
             return view
-        factors = boosts(snapshot, found.candidates, self._serving)
+        factors = boosts(snapshot, found.candidates, request, self._serving)
         return view._replace(mean=view.mean * factors, bonus=view.bonus * factors)
 
     def _candidates(

@@ -43,6 +43,7 @@ class Request:
     exclude: Filter = Filter()
     only: Filter | None = None  # None: no such rule
     where: str | None = None  # a filter expression: nothing but what it describes
+    boosts: tuple[tuple[str, float], ...] = ()  # filter expressions, and what they multiply estimates by
     before: Shown = NOTHING_SHOWN  # the items of earlier pages
     context: tuple[str, ...] = ()  # tokens of what the request says about the user
     surface: str = "default"  # where the slate will be shown

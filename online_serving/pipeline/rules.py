@@ -50,14 +50,16 @@ def allowed_items(
             yield allowed, hits
 
 
-def boosts(snapshot: Snapshot, candidates: Int64, settings: ServingSettings) -> Float64:
+def boosts(snapshot: Snapshot, candidates: Int64, request: Request, settings: ServingSettings) -> Float64:
     """(n,) what the estimates of candidates (n,), ascending positions, are multiplied by: the product over their
-    categories."""
+    categories, and over what the request says."""
     factors = np.ones(len(candidates))
     for category, boost in settings.category_boosts.items():
         members = snapshot.categories.get(category)
         if members is not None:
             factors[np.isin(candidates, members, assume_unique=True)] *= boost
+    for where, boost in request.boosts:
+        factors[snapshot.matching(where).of(candidates)] *= boost
     return factors
 
 

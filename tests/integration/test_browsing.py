@@ -1,12 +1,14 @@
 """Titles with items, pages, batches, similar and popular items, over HTTP."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 
 from feature_store.contracts.catalogue import Item
 from infra.benchmarks.small_release import items
+from online_serving.settings import Surface
 from tests.api_server import Installation, running, wait_until
 
 CATALOGUE = items(60)
@@ -19,7 +21,9 @@ def api(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -
     with Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "browsing") as installation:
         installation.online.catalogue.add(CATALOGUE)
         installation.online.deployment.activate(installation.release(CATALOGUE, list_length=4))
-        with running(installation.config(excluded_categories=("comedy",), repeat_shown=True)) as client:
+        mail = Surface(slate_size=3, filter='category == "drama"', boosts={"has(year)": 9.0})
+        config = installation.config(excluded_categories=("comedy",), repeat_shown=True, surfaces={"mail": mail})
+        with running(config) as client:
             yield client
 
 
@@ -120,6 +124,27 @@ def test_filters_over_attributes(api: httpx.Client) -> None:
         assert refused.status_code == 422
         (detail,) = refused.json()["details"]
         assert detail == {"field": field, "value": "year <", "rule": "line 1, column 7: invalid syntax"}
+
+
+def test_a_surface_stands_for_what_requests_do_not_say(api: httpx.Client) -> None:
+    def asking(**said: object) -> dict[str, Any]:
+        found: dict[str, Any] = api.post("/v1/recommendations", json={"user_id": "s", "explain": True, **said}).json()
+        return found
+
+    mail = asking(surface="mail")
+    assert [int(item["id"][1:]) % 3 for item in mail["items"]] == [0, 0, 0]
+    assert [item["id"] for item in asking(surface="mail", slate_size=50, filter="has(year)")["items"]] == []
+    alone = {"only": ["i5", "i8"], "slate_size": 2}
+    plain, boosted = (
+        {item["id"]: item["score"] for item in asking(**alone, **said)["items"]}
+        for said in ({}, {"boosts": {"has(year)": 0.01}})
+    )
+    assert boosted["i5"] == pytest.approx(plain["i5"] * 0.01)
+    assert boosted["i8"] == pytest.approx(plain["i8"])
+    refused = api.post("/v1/recommendations", json={"user_id": "s", "boosts": {"year <": 2}})
+    assert refused.json()["details"] == [
+        {"field": "boosts", "value": "year <", "rule": "line 1, column 7: invalid syntax"}
+    ]
 
 
 @pytest.mark.parametrize(

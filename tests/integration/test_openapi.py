@@ -139,7 +139,9 @@ def values(schema: dict[str, Any], models: dict[str, Any]) -> st.SearchStrategy[
             whole = st.integers(schema.get("minimum"), min(below | {schema.get("maximum", 2**63 - 1)}))
             return st.builds(_number, whole, st.booleans())
         case "number":
-            return st.floats(schema.get("minimum"), schema.get("maximum"), allow_nan=False, allow_infinity=False)
+            least, most, above = schema.get("minimum"), schema.get("maximum"), schema.get("exclusiveMinimum")
+            bounds = (least if above is None else above, most)
+            return st.floats(*bounds, exclude_min=above is not None, allow_nan=False, allow_infinity=False)
         case "string":
             return _texts(schema)
         case "array":

@@ -101,6 +101,11 @@ def test_an_empty_text_is_no_value(elsewhere: Path, monkeypatch: pytest.MonkeyPa
     [
         ("[kafka\n", "matchloop.toml is not valid: Expected ']'"),
         ("[kafka]\npartitons = 3\n", r"no setting 'kafka.partitons' \(from matchloop.toml\). .* kafka.partitions\?"),
+        (
+            "[serving.surfaces.mail]\nfilter = 'price <'\n",
+            r"'price <' is no filter expression: line 1, column 8: invalid",
+        ),
+        ("[serving.surfaces.mail]\nslate_size = 101\n", r"mail.slate_size 101 is more than serving.max_slate_size 100"),
         ("[zoo]\n", r"no setting 'zoo' \(from matchloop.toml\)"),
         ("kafka = 3\n", r"Setting kafka is 3 \(from matchloop.toml\)"),
         ("[kafka]\npartitions = 0\n", r"kafka.partitions is 0 \(from matchloop.toml\): .* greater than or equal to 1"),

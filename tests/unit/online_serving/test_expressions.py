@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from feature_store.contracts.catalogue import Item
 from online_serving.attributes import Attributes
-from online_serving.expressions import BrokenExpression, Columns, parse
+from online_serving.expressions import BrokenExpression, Columns, both, parse
 
 ITEMS = [
     Item(id="shirt", categories=["shirts", "sale"], attributes={"price": 20, "brand": "Ä & O", "new": True}),
@@ -101,6 +101,21 @@ def test_what_cannot_be_read_is_refused_with_its_place(expression: str, message:
     with pytest.raises(BrokenExpression) as refused:
         parse(expression)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (None, None, {"shirt", "hat", "odd", "bare"}),
+        ("has(price)", None, {"shirt", "hat", "odd"}),
+        (None, "has(price)", {"shirt", "hat", "odd"}),
+        ("new or has(price) # a word", 'price == 20 or category == "sale"', {"shirt"}),
+    ],
+)
+def test_two_expressions_hold_together(one: str | None, other: str | None, expected: set[str]) -> None:
+    joined = both(one, other)
+    found = [True] * 4 if joined is None else parse(joined)(columns(ITEMS))
+    assert {item.id for item, described in zip(ITEMS, found, strict=True) if described} == expected
 
 
 VALUES = st.one_of(st.booleans(), st.integers(-3, 3), st.sampled_from([0.5, -1.5]), st.sampled_from(["a", "b", "1"]))

@@ -106,6 +106,11 @@ def test_a_filter_sees_items_as_each_snapshot_has_them(snapshot: Snapshot) -> No
     cheap = snapshot.with_items([(n, Item(id=n, attributes={"price": 5})) for n in ("i3", "new")])
     dear = cheap.with_items([("i3", Item(id="i3", attributes={"price": 50})), ("i4", Item(id="i4"))])
     assert [described(by) for by in (snapshot, cheap, dear)] == [[], ["i3", "new"], ["new"]]
+    for by in (snapshot, cheap, dear):
+        for expression in ("price < 10", "not price < 10"):
+            wanted = ["i4", "i3", *(["new"] if by is not snapshot else [])]
+            found = by.matching(expression).of(by.positions(wanted))
+            assert found.tolist() == [(item in described(by)) == (expression == "price < 10") for item in wanted]
     gone = dear.with_items([("new", None)])
     assert described(gone) == []
 

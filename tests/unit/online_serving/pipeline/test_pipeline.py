@@ -389,13 +389,18 @@ def test_excluded_categories_are_never_shown(snapshot: Snapshot, parameters: Par
     assert ruled.rules["excluded_categories"] == len(members)
 
 
-def test_boosts_multiply_estimates_and_predictions_stay(snapshot: Snapshot, parameters: Parameters) -> None:
+@pytest.mark.parametrize("by_request", [False, True])
+def test_boosts_multiply_estimates_and_predictions_stay(
+    snapshot: Snapshot, parameters: Parameters, by_request: bool
+) -> None:
     named = max(snapshot.categories, key=lambda name: len(snapshot.categories[name]))
     members = set(snapshot.graph.ids(snapshot.categories[named].tolist()))
     boosted = SERVING.model_copy(update={"category_boosts": {named: 3.0, "zoo": 2.0}})
+    boosts = ((f'category == "{named}"', 1.5), (f'not category != "{named}"', 2.0), ('category == "zoo"', 2.0))
+    with_boosts = (Request(60, boosts=boosts), SERVING) if by_request else (Request(60), boosted)
     free, raised = (
-        recommend(snapshot, parameters, Request(60), mode=BanditMode.GREEDY, serving=serving)
-        for serving in (SERVING, boosted)
+        recommend(snapshot, parameters, request, mode=BanditMode.GREEDY, serving=serving)
+        for request, serving in ((Request(60), SERVING), with_boosts)
     )
     assert free.candidate_predicted == raised.candidate_predicted
     before, after = (dict(zip(r.items, r.mean, strict=True)) for r in (free, raised))
@@ -408,9 +413,9 @@ def test_boosts_multiply_estimates_and_predictions_stay(snapshot: Snapshot, para
 def test_levels_of_a_slate_end_in_its_estimates(snapshot: Snapshot, parameters: Parameters) -> None:
     serving = SERVING.model_copy(update={"category_boosts": {"drama": 1.5}})
     steep = replace(snapshot, manifest=msgspec.structs.replace(snapshot.manifest, steepness=1.5))
-    pipeline, request = Pipeline(serving, BANDIT), Request(8)
+    pipeline, request = Pipeline(serving, BANDIT), Request(8, boosts=(('category == "comedy"', 2.0),))
     r = pipeline.recommend(steep, parameters.table(0), request, NOBODY, np.random.default_rng(3))
-    found = pipeline.levels(steep, parameters.table(0), r, request.slate_size)
+    found = pipeline.levels(steep, parameters.table(0), request, r)
     assert found.mean == pytest.approx(r.mean[: r.shown])
     explored = np.array(r.bonus[: r.shown]) > 0
     assert explored.any()
