@@ -1,6 +1,6 @@
 # MatchLoop. `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock clean FORCE
+.PHONY: help setup quick demo test check lock clean FORCE
 
 # The stamp holds where the environment was made: one that was moved or copied is installed anew.
 STAMP := .venv/.installed
@@ -18,6 +18,9 @@ setup: $(STAMP) ## Make .venv and install the locked versions (PYTHON=... choose
 $(STAMP): pyproject.toml infra/constraints.txt infra/install.sh
 	@PYTHON='$(PYTHON)' sh infra/install.sh
 	@pwd > $(STAMP)
+
+quick: setup ## Start the playground on made-up data: no training, half a minute
+	@.venv/bin/python -m infra.cli demo --quick $(ARGS)
 
 demo: setup ## Run the whole loop on MovieLens-100K (ARGS="--keep" leaves it running)
 	@.venv/bin/python -m infra.cli demo $(ARGS)

@@ -2,10 +2,9 @@
 
 Import -> stack -> release 1 -> visitors over HTTP, each with a twin in every variant, while new items enter and release
 2 is trained from what was learnt and swapped in -> report. Everything is real and lives in a home directory of its own,
-`<home>/demo`, which begins empty (downloads and earlier MLflow runs are kept).
+`<home>/demo` (`infra/demo_home.py`).
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-import msgspec
 
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unavailable
@@ -46,7 +44,6 @@ from offline_training.simulation.twins import share_histories, twin_ids
 from offline_training.simulation.world import World, withheld_items
 from streaming.settings import BanditMode
 
-_KEPT = ("cache", "mlflow")
 _TRAIN_SHARE = 0.8  # of the time span; what comes later are the visitors' tastes
 _WITHHELD_SHARE = 0.15  # of the items
 _ARRIVALS_UNTIL = 0.6  # of the visits
@@ -62,6 +59,7 @@ EXPERIMENT = Plan(
         Variant(name=GREEDY, bandit={"mode": BanditMode.GREEDY}),
         Variant(name=MATCHING, bandit={"mode": BanditMode.EXPLORE}),
     ),
+    testers={"Ada": MATCHING, "Ben": MATCHING, "Cleo": GREEDY, "Dev": FROZEN},  # for the playground; they count nowhere
 )
 
 Stage = Callable[[str], AbstractContextManager[Progress]]
@@ -76,18 +74,19 @@ class Outcome(NamedTuple):
     api: str
 
 
-def demo_settings(settings: Settings, home: Path) -> Settings:
-    """The settings of a run: those given, with a home of its own."""
-    values = settings.revealed()
-    values["home"] = str(home)
-    return Settings(**values)
-
-
-def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, pace: float, stage: Stage) -> Outcome:
+def run_loop(
+    stack: Stack,
+    settings: Settings,
+    data: Path | None,
+    visits: int,
+    pace: float,
+    stage: Stage,
+    announce: Callable[[str], None],
+) -> Outcome:
     """Runs the whole loop on a stack that was not started yet, and leaves it running.
 
     settings: from demo_settings. data: a directory in the import format; None: MovieLens-100K. visits: how many
-    recommendations are asked for, at most `pace` a second.
+    recommendations are asked for, at most `pace` a second. announce: is told the API's address when it answers.
     """
     seconds: dict[str, float] = {}
     clock, lake, keyring = SystemClock(), settings.home / "lake", settings.keyring()
@@ -124,6 +123,7 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         api = stack.endpoints.api
         if api is None:
             raise Unavailable("The API has no address. `matchloop status` names its log.")
+    announce(api)
 
     secret = live.serving.api_key
     key = secret.get_secret_value() if secret else None
@@ -181,20 +181,6 @@ def run_loop(stack: Stack, settings: Settings, data: Path | None, visits: int, p
         progress(0.8, "logging to MLflow")
         log_to_mlflow(report, page, mlflow_uri(live), live.mlflow.experiment)
     return Outcome(report, page, live, api)
-
-
-def begin_anew(settings: Settings) -> Path:
-    """Empties the home of earlier runs, but for downloads and MLflow, and writes the run's settings into it: the file
-    for MATCHLOOP_CONFIG, by which other commands find the run."""
-    home = settings.home
-    for path in home.iterdir() if home.is_dir() else ():
-        if path.name not in _KEPT:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    home.mkdir(parents=True, exist_ok=True)
-    config = home / "settings.json"
-    config.touch(mode=0o600)
-    config.write_bytes(msgspec.json.encode(settings.revealed()))
-    return config
 
 
 def _serving(url: str, api_key: str | None) -> str | None:

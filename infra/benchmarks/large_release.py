@@ -15,7 +15,7 @@ from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from infra.benchmarks.large_graph import EDGES_PER_CLUSTER, Size, all_rows, build_graph
-from infra.benchmarks.small_release import item_features, write_release
+from infra.benchmarks.small_release import item_features, token_embedding, write_release
 from infra.connections import event_log, redis_client
 from infra.settings import Settings
 from offline_training.release.index import EXACT_UP_TO
@@ -57,7 +57,8 @@ def publish(settings: Settings, items: int, seed: int, kind: Kind = Kind()) -> I
     tokens = np.tile(token_ids([], ITEM_TOKENS), (items, 1))  # serving embeds live items only
     table = ItemTable(graph.items, vectors, item_features(items))
     contents = Contents(table, _unit(rng.standard_normal((size.clusters, DIMENSIONS), np.float32)), graph, index)
-    release = write_release(settings.home / "releases", contents, tokens, rng, *kind[:2], models=kind.models)
+    embedding = token_embedding(DIMENSIONS, rng)
+    release = write_release(settings.home / "releases", contents, tokens, embedding, *kind[:2], models=kind.models)
     base, found = all_rows(graph, rng), []
     for number in range(2):
         namespace = Namespace(

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from infra.benchmarks.bench import Goal
-from infra.demo import VISITS, VISITS_PER_SECOND, begin_anew, demo_settings, run_loop
+from infra.demo import EXPERIMENT, VISITS, VISITS_PER_SECOND, run_loop
+from infra.demo_home import begin_anew, demo_settings
 from infra.settings import load
 from infra.stack import Stack
 from offline_training.progress import Progress
@@ -32,11 +33,11 @@ def run(data: Path | None, seed: int, progress: Progress) -> tuple[dict[str, Any
     with tempfile.TemporaryDirectory(prefix="matchloop-loop-", ignore_cleanup_errors=True) as home:
         given = load()
         training = given.training.model_copy(update={"seed": seed})
-        settings = demo_settings(given.model_copy(update={"training": training}), Path(home))
+        settings = demo_settings(given.model_copy(update={"training": training}), Path(home), EXPERIMENT.testers)
         begin_anew(settings)
         source = None if data is None else data / DATA_SET
         with Stack(settings) as stack:
-            report = run_loop(stack, settings, source, VISITS, VISITS_PER_SECOND, stage).report
+            report = run_loop(stack, settings, source, VISITS, VISITS_PER_SECOND, stage, lambda _: None).report
     measured = figures(report)
     return {"figures": measured, "report": msgspec.to_builtins(report)}, [
         _goal("state_equals_replay", measured["state_equals_replay"], 1.0, "", "higher"),

@@ -76,7 +76,15 @@ def build_release(
     graph = Graph.build(names, nearest.ravel().astype(np.int64), cluster, clusters)
     tokens = np.array([token_ids(item.tokens(), ITEM_TOKENS) for item in catalogue])
     contents = Contents(ItemTable(names, vectors, item_features(len(names))), centroids, graph, index)
-    return write_release(releases, contents, tokens, rng, active_clusters, history_length, list_length)
+    embedding = token_embedding(dimensions, rng)
+    return write_release(releases, contents, tokens, embedding, active_clusters, history_length, list_length)
+
+
+def token_embedding(dimensions: int, rng: np.random.Generator) -> Float32:
+    """(TOKEN_BUCKETS + 1, dimensions) what the towers of a release embed tokens as: anything."""
+    embedding = rng.standard_normal((TOKEN_BUCKETS + 1, dimensions)).astype(np.float32)
+    embedding[0] = 0
+    return embedding
 
 
 def item_features(count: int) -> Float32:
@@ -91,20 +99,22 @@ def write_release(
     releases: Path,
     contents: Contents,
     tokens: Int64,
-    rng: np.random.Generator,
+    embedding: Float32,
     active_clusters: int = 3,
     history_length: int = 5,
     list_length: int = 0,
     models: Callable[[Path], None] | None = None,
+    ranker: tuple[float, float, float] = (2.0, 0.2, -2.0),
 ) -> str:
-    """Writes a sealed release and returns its id. tokens (I, ITEM_TOKENS): of the items' content; rng: draws what
-    tokens are embedded as. models: writes models and item lists into a directory, instead of those above."""
+    """Writes a sealed release and returns its id. tokens (I, ITEM_TOKENS): of the items' content; embedding: from
+    token_embedding. models: writes models and item lists into a directory, instead of those above. ranker: what it
+    multiplies affinity and popularity with, and adds."""
     (count, dimensions), clusters = contents.items.vectors.shape, len(contents.centroids)
     draft = releases / ".draft"
     draft.mkdir(parents=True)
     write_contents(draft, contents, tokens)
     if models is None:
-        _write_models(draft, count, dimensions, rng, history_length, list_length)
+        _write_models(draft, count, embedding, history_length, list_length, ranker)
     else:
         models(draft)
     manifest = Manifest(
@@ -125,13 +135,17 @@ def write_release(
 
 
 def _write_models(
-    draft: Path, count: int, dimensions: int, rng: np.random.Generator, history_length: int, list_length: int
+    draft: Path,
+    count: int,
+    embedding: Float32,
+    history_length: int,
+    list_length: int,
+    ranker: tuple[float, float, float],
 ) -> None:
-    embedding = rng.standard_normal((TOKEN_BUCKETS + 1, dimensions)).astype(np.float32)
-    embedding[0] = 0
+    dimensions = embedding.shape[1]
     onnx.save(_user_tower(embedding, history_length), draft / USER_TOWER)
     onnx.save(_item_tower(embedding), draft / ITEM_TOWER)
-    onnx.save(_ranker(dimensions), draft / RANKER)
+    onnx.save(_ranker(dimensions, *ranker), draft / RANKER)
     if list_length:
         following = np.arange(count)[:, None] + np.arange(1, list_length + 1)
         following[following >= count] = -1
@@ -202,10 +216,10 @@ def _item_tower(embedding: Float32) -> onnx.ModelProto:
     return _model(nodes, inputs, helper.make_tensor_value_info("vector", _FLOAT, ["batch", dimensions]), constants)
 
 
-def _ranker(dimensions: int) -> onnx.ModelProto:
+def _ranker(dimensions: int, affinity: float, popularity: float, added: float) -> onnx.ModelProto:
     names = [feature.name for feature in RANKER_FEATURES]
     weights = np.zeros((len(names) + dimensions, 1), dtype=np.float32)
-    weights[names.index("affinity")], weights[names.index("popularity")] = 2.0, 0.2
+    weights[names.index("affinity")], weights[names.index("popularity")] = affinity, popularity
     nodes = [
         helper.make_node("MatMul", ["features", "weights"], ["weighed"]),
         helper.make_node("Add", ["weighed", "bias"], ["biased"]),
@@ -213,7 +227,7 @@ def _ranker(dimensions: int) -> onnx.ModelProto:
         helper.make_node("Squeeze", ["column", "axis1"], ["probability"]),
     ]
     inputs = [helper.make_tensor_value_info("features", _FLOAT, ["n", len(names) + dimensions])]
-    constants = {"weights": weights, "bias": np.array([-2], dtype=np.float32), "axis1": np.array([1])}
+    constants = {"weights": weights, "bias": np.array([added], dtype=np.float32), "axis1": np.array([1])}
     return _model(nodes, inputs, helper.make_tensor_value_info("probability", _FLOAT, ["n"]), constants)
 
 

@@ -88,13 +88,14 @@ def loop_metrics(
 
     new_items: those that entered the catalogue during the experiment. planned_users: see
     experiment.confidence_sequence. seed: of the rollouts behind the item-position estimators. people: user key ->
-    person, where a person is a user of several variants; None: all users are strangers. Raises InvalidInput for a log
-    in which nobody is in the experiment.
+    person, where a person is a user of several variants, and nobody else counts; None: all users are strangers. Raises
+    InvalidInput for a log in which nobody is in the experiment.
     """
     decisions = [
         replace(decision, variant=variant)
         for decision in rewarded_decisions(lake, logs, rewards)
         if (variant := variant_in(decision.variant, experiment.name)) is not None
+        and (people is None or decision.user in people)
     ]
     if not decisions:
         raise InvalidInput(f"The lake {lake} has no decision on users of experiment {experiment.name!r}. Did it start?")

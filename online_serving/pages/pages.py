@@ -26,6 +26,7 @@ _HEADERS = {
     "Cache-Control": "no-cache",
 }
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_SLATE = 6  # items: two slates fit beside each other
 _LIKES, _DISLIKES = ("like", "click", "purchase"), ("dislike", "skip")  # event types, the best name first
 
 
@@ -47,12 +48,16 @@ def _playground(config: ServerConfig) -> dict[str, Any]:
     weights, bandit = config.rewards.weights, config.bandit
     return {
         "users": config.serving.playground_users,
-        "slate_size": config.serving.slate_size,
+        "slate_size": min(config.serving.slate_size, _SLATE),
         "previewed": config.serving.max_slate_size,
         "like": next((name for name in _LIKES if weights.get(name, 0) > 0), None),
         "dislike": next((name for name in _DISLIKES if weights.get(name, 1) <= 0), None),
         "view": VIEW if VIEW in weights else None,
-        "surfaces": {"default": bandit.explore_share, **bandit.explore_share_by_surface},
+        "docs": config.serving.docs,
+        "surfaces": {
+            name: bandit.share_on(name)
+            for name in ("default", *config.serving.surfaces, *bandit.explore_share_by_surface)
+        },
     }
 
 

@@ -79,7 +79,7 @@ async function next() {
     const seen = state.now.items.filter((item) => !state.now.done.has(item.id)).map((item) => eventOf(state.now, item.id, settings.view));
     if (seen.length) await call("POST", "/v1/feedback", { events: seen });
   }
-  const slate = await call("POST", "/v1/recommendations", { ...common(), explain: true });
+  const slate = await call("POST", "/v1/recommendations", { ...common(), slate_size: settings.slate_size, explain: true });
   if (turn !== state.turn) return;
   if (state.now) state.before = state.now;
   state.now = { ...slate, done: new Map() };
@@ -245,7 +245,7 @@ function why(item, highest) {
     );
   const rows = [
     row("The model predicts", predicted, "model"),
-    row("Items predicted so earn", levels.group, "group"),
+    row("Such items earn", levels.group, "group"),
     row("This item earned", levels.item, "own"),
     row("With people like you", item.score, "people", levels.deviation),
   ];
@@ -315,18 +315,19 @@ function chart(id) {
   const track = tracks.get(id) ?? [];
   const [width, height, left] = [320, 130, 44];
   const most = Math.max(...track.map((point) => point.mean + point.deviation), 0.01);
+  const least = Math.max(Math.min(...track.map((point) => point.mean - point.deviation)), 0);
   const last = Math.max(state.clicks, 1);
   const x = (point) => left + ((width - left - 8) * point.clicks) / last;
-  const y = (share) => 6 + (height - 30) * (1 - Math.max(share, 0) / most);
+  const y = (share) => 6 + ((height - 30) * (most - Math.max(share, least))) / (most - least || 1);
   const around = [...track.map((point) => [x(point), y(point.mean + point.deviation)]), ...track.toReversed().map((point) => [x(point), y(point.mean - point.deviation)])];
   const words = `Estimate of ${nameOf(id)} over your clicks: ${track.map((point) => percent(point.mean)).join(", ")}.`;
   byId("chart").replaceChildren(
     svg(
       "svg",
       { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words },
-      svg("line", { class: "axis", x1: left, x2: width, y1: y(0), y2: y(0) }),
+      svg("line", { class: "axis", x1: left, x2: width, y1: y(least), y2: y(least) }),
       svg("text", { x: 0, y: y(most) + 8 }, percent(most)),
-      svg("text", { x: 0, y: y(0) }, "0 %"),
+      svg("text", { x: 0, y: y(least) }, percent(least)),
       svg("text", { x: left, y: height - 6 }, "before you clicked"),
       svg("text", { x: width, y: height - 6, "text-anchor": "end" }, state.clicks ? `after click ${state.clicks}` : ""),
       svg("polygon", { class: "band", points: around.map((at) => at.join()).join(" ") }),
@@ -372,6 +373,7 @@ async function attempt(work) {
 
 const nobody = () => `visitor-${Math.random().toString(36).slice(2, 8)}`;
 
+document.querySelector('a[href="/docs"]').hidden = !settings.docs;
 byId("users").append(...settings.users.map((value) => element("option", { value })));
 byId("surfaces").append(
   ...Object.entries(settings.surfaces).map(([surface, share]) =>

@@ -187,7 +187,8 @@ def test_a_whole_loop(tmp_path: Path) -> None:
         events.append(decision(f"d{n}", f"u{n % 30}", f"test={variant}", n * SECOND, items, 2, mean))
         liked = [k for k in range(2) if rng.random() < 0.5]
         events += [feedback(f"e{k}", f"d{n}", f"i{k}", "like", 1, n * SECOND, f"u{n % 30}") for k in liked]
-    write(tmp_path, 0, [events])
+    stranger = decision("d60", "stranger", "test=greedy", 30 * SECOND, ["i0"], 1, [0.4])
+    write(tmp_path, 0, [[*events, stranger]])
     found = loop_metrics(
         tmp_path,
         ["L"],
