@@ -86,11 +86,15 @@ def train_until_validation(
     before = data.sequences.before(data.validation_time)
     fitting = section(progress, 0.0, 0.9)
 
-    def fitted() -> State:
+    def trained() -> State:
         towers = None if start is None else start["towers"]
-        return fit_two_tower(data.catalogue, data.sequences, before, settings, fitting, checkpoints, towers).state()
+        shown = data.impressions.before(data.validation_time)
+        fitted = fit_two_tower(
+            data.catalogue, data.sequences, before, settings, fitting, checkpoints, towers, impressions=shown
+        )
+        return fitted.state()
 
-    towers = Fitted.of(keep("towers", fitted), data.catalogue, settings)
+    towers = Fitted.of(keep("towers", trained), data.catalogue, settings)
 
     @cache
     def rows() -> RankerRows:
@@ -132,7 +136,8 @@ def finish_training(
         return {} if lists is None else lists.state()
 
     def newest() -> State:
-        return {"model": finish_two_tower(towers, data.sequences, settings, section(progress, 0.7, 1.0)).state_dict()}
+        part = section(progress, 0.7, 1.0)
+        return {"model": finish_two_tower(towers, data.sequences, settings, part, data.impressions).state_dict()}
 
     state = keep("ranker", ranked)
     ranker = FittedRanker.of(state, settings.dimensions)

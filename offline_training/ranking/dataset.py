@@ -107,7 +107,8 @@ class _Builder:
     def add(self, asked: _Query, outcome: _Outcome, new: bool, shown: bool) -> None:
         if not len(outcome.items):
             return
-        vectors, numbers = (self.content_vectors, self.unknown) if new else (self.vectors, self.item_features)
+        vectors = self.content_vectors if new and not shown else self.vectors
+        numbers = self.unknown if new else self.item_features
         features = ranker_features(
             asked.vector,
             self.vectors[asked.liked],

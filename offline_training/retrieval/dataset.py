@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,8 @@ from feature_store.arrays import Bool, Float32, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import ITEM_FEATURES, POSITIVE, USER_TOKENS, gap_buckets, kind_id, token_ids
 from offline_training.retrieval.sequences import Histories, Sequences
+
+Kind = TypeVar("Kind", bound="np.generic[Any]")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,33 @@ class Impressions:
     places: list[Int64]
     clicked: list[Bool]
     rewards: list[Float64]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @cached_property
+    def flat(self) -> tuple[Int64, Int64]:
+        """(decision (m,), item (m,)) of everything that was shown."""
+        decision = np.repeat(np.arange(len(self)), [len(items) for items in self.items])
+        return decision, np.concatenate([np.zeros(0, np.int64), *self.items])
+
+    def before(self, moment: int) -> "Impressions":
+        """Of decisions made before a moment (ms)."""
+        rows = np.flatnonzero(self.time < moment)
+
+        def of(column: list[NDArray[Kind]]) -> list[NDArray[Kind]]:
+            return [column[row] for row in rows]
+
+        return Impressions(
+            user=[self.user[row] for row in rows],
+            time=self.time[rows],
+            profile=self.profile[rows],
+            histories=self.histories.take(rows),
+            items=of(self.items),
+            places=of(self.places),
+            clicked=of(self.clicked),
+            rewards=of(self.rewards),
+        )
 
     @classmethod
     def none(cls) -> "Impressions":

@@ -18,13 +18,14 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import DAY_MS
 from offline_training.fitting import FittingTask, fit
 from offline_training.progress import Progress, section
-from offline_training.retrieval.dataset import Catalogue
+from offline_training.retrieval.dataset import Catalogue, Impressions
 from offline_training.retrieval.losses import (
     StreamingFrequency,
     corrected_in_batch_softmax,
     full_softmax,
     in_batch_softmax,
 )
+from offline_training.retrieval.popularity import beyond_expected, popularity, unasked, without_silences
 from offline_training.retrieval.sequences import Sequences, Windows, batches, targets
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import Loss, TrainingSettings
@@ -34,66 +35,11 @@ BATCH_PLACES = 2_048  # places of one in-batch softmax
 ID_DROPOUT = 0.1  # items embedded by content alone, so that content alone gives a sensible vector
 PROFILE_DROPOUT = 0.1
 MAX_SCORES = 5_000_000  # users times items that the trust in popularity is fitted on
-FEW = 0.3  # positives from which on an item's popularity counts
-PERIODS = 64  # of training: how popular items are lately is counted anew in each
 WEIGHT_DECAY = 1e-2
 _WARM_PACE = 0.5  # of the learning rate, where training goes on from weights
+NOTHING_SHOWN = Impressions.none()
 
 Batch = tuple[torch.Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Popularity:
-    """How popular items were in the periods of training: level (I, P), period (n,) that of each event; level_now (I,):
-    after the last event.
-
-    A level is ln(1 + n / FEW), where n counts the positives before the period, each exp(-age / recent_days), with ages
-    without silences.
-    """
-
-    level: Float32
-    period: Int64
-    level_now: Float32
-
-
-def without_silences(time: Int64, longest: float) -> Int64:
-    """The times (n,) on a clock that stands still in silences: of the time between two events that follow each other,
-    no more than `longest` days count. What was imported may be years older than the first live event, and is all that
-    there is to know when that comes."""
-    order = np.argsort(time, kind="stable")
-    passed = np.minimum(np.diff(time[order], prepend=time[order[:1]]), int(longest * DAY_MS))
-    found = np.empty_like(time)
-    found[order] = np.cumsum(passed)
-    return found
-
-
-def popularity(sequences: Sequences, known: Bool, items: int, settings: TrainingSettings) -> Popularity:
-    """Counts the known (n,) positives, in PERIODS periods of about equally many. All zeros without
-    settings.drift: then items do not differ."""
-    counted = np.flatnonzero(known & sequences.positive)
-    level = np.zeros((items, PERIODS), np.float32)
-    if not settings.drift:
-        return Popularity(level[:, :1], np.zeros(len(sequences.item), np.int64), level[:, 0])
-    clock = without_silences(sequences.time, settings.recent_days)
-    counted = counted[np.argsort(clock[counted], kind="stable")]
-    time, item = clock[counted], sequences.item[counted]
-    begins = time[np.arange(PERIODS) * len(time) // PERIODS]
-    count, since, read = np.zeros(items), begins[0], 0
-
-    def before(moment: int) -> Float32:
-        nonlocal count, since, read
-        end = int(np.searchsorted(time, moment))
-        fresh = np.exp((time[read:end] - moment) / (settings.recent_days * DAY_MS))
-        count = count * np.exp((since - moment) / (settings.recent_days * DAY_MS))
-        count += np.bincount(item[read:end], fresh, items)
-        since, read = moment, end
-        found: Float32 = np.log1p(count / FEW).astype(np.float32)
-        return found
-
-    for number, moment in enumerate(begins.tolist()):
-        level[:, number] = before(moment)
-    period = np.maximum(np.searchsorted(begins, clock, side="right") - 1, 0)
-    return Popularity(level, period, before(int(time[-1]) + 1))
 
 
 class WindowBatches:
@@ -226,13 +172,15 @@ def fit_two_tower(
     progress: Progress,
     checkpoints: Path | None = None,
     start: Mapping[str, torch.Tensor] | None = None,
+    impressions: Impressions = NOTHING_SHOWN,
 ) -> Fitted:
     """Stage 1: `settings.epochs` passes over the first until[u] events of every user; with settings.drift then one that
     leans to the newest of them, and the trust in popularity is fitted to what came after them. start: a state of the
     model that knows nothing of what came after them; then it is `settings.champion_epochs` passes, at half the pace.
 
     checkpoints: a folder; a training of the same data with the same settings that was killed goes on from what it left
-    there, and ends with the same model. Raises InvalidInput if there is nothing to predict.
+    there, and ends with the same model. impressions: what was shown until then. Raises InvalidInput if there is nothing
+    to predict.
     """
     known = sequences.among_first(until)
     if not (known & sequences.positive).any():
@@ -249,17 +197,19 @@ def fit_two_tower(
     share = epochs / (epochs + 1)
     everything = np.ones(len(sequences.item), np.float32)
     first, last = section(progress, 0.0, share), section(progress, share, 1.0)
-    folder = None if checkpoints is None else checkpoints / _fingerprint(catalogue, sequences, until, settings)
-    losses = _train(model, sequences, until, everything, settings, epochs, pace, first, folder)
+    chosen = unasked(sequences, impressions)
+    folder = None if checkpoints is None else checkpoints / _fingerprint(catalogue, sequences, until, chosen, settings)
+    losses = _train(model, sequences, until, chosen, everything, settings, epochs, pace, first, folder)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     if settings.drift:
-        losses += _newest_pass(model, sequences, until, settings, last)
+        losses += _newest_pass(model, sequences, until, chosen, settings, last)
         trust = fit_trust(model, sequences, until, settings)
         for tensor in (model.user_tower.trust, base["user_tower.trust"]):
             tensor.fill_(trust)
     expect_of_unknown(model)
+    judge_shown(model, impressions, settings)
     return Fitted(model, base, losses)
 
 
@@ -296,35 +246,55 @@ def fit_trust(model: TwoTower, sequences: Sequences, until: Int64, settings: Tra
     return float(b / a)
 
 
-def finish_two_tower(fitted: Fitted, sequences: Sequences, settings: TrainingSettings, progress: Progress) -> TwoTower:
+def finish_two_tower(
+    fitted: Fitted,
+    sequences: Sequences,
+    settings: TrainingSettings,
+    progress: Progress,
+    impressions: Impressions = NOTHING_SHOWN,
+) -> TwoTower:
     """Stage 2: from stage 1's base, the pass that leans to the newest events, now with the validation window among
-    them. Returns fitted.model, changed in place."""
+    them, and with all impressions. Returns fitted.model, changed in place."""
     fitted.model.load_state_dict(fitted.base)
     _mark_trained(fitted.model, sequences.item)
-    _newest_pass(fitted.model, sequences, np.diff(sequences.start), settings, progress)
+    chosen = unasked(sequences, impressions)
+    _newest_pass(fitted.model, sequences, np.diff(sequences.start), chosen, settings, progress)
     expect_of_unknown(fitted.model)
+    judge_shown(fitted.model, impressions, settings)
     return fitted.model
 
 
 @torch.no_grad()
 def expect_of_unknown(model: TwoTower) -> None:
-    """Sets how popular an item is taken to be that training did not know: it may be like any of those it knew.
+    """Counts from how popular an item is taken to be that training did not know: it may be like any of those it knew.
 
     A level x weighs exp(w x) in the softmax, w being its weight in the users' vectors; the mean of that over the known
-    items is what an unknown one weighs.
+    items is what an unknown one weighs. It becomes 0: so levels, and what the ranker makes of them, mean the same
+    whether much or little has happened lately.
     """
     level = model.item_tower.popularity
     weight = (model.user_tower.trust * torch.nn.functional.softplus(model.user_tower.crowd)).double()
     known = weight * level[model.ids[model.ids > 0]]
-    level[0] = (torch.logsumexp(known, 0) - np.log(len(known))) / weight
+    level -= ((torch.logsumexp(known, 0) - np.log(len(known))) / weight).float()
+    level[model.ids == 0] = 0.0
 
 
-def _fingerprint(catalogue: Catalogue, sequences: Sequences, until: Int64, settings: TrainingSettings) -> str:
+@torch.no_grad()
+def judge_shown(model: TwoTower, impressions: Impressions, settings: TrainingSettings) -> None:
+    """Moves how popular items are by what came of them where they were shown; also of those that nobody has liked."""
+    if settings.drift:
+        level = model.item_tower.popularity[1:]
+        level += torch.from_numpy(beyond_expected(impressions, level.double().numpy(), settings)).float()
+
+
+def _fingerprint(
+    catalogue: Catalogue, sequences: Sequences, until: Int64, chosen: Bool, settings: TrainingSettings
+) -> str:
     """Names a training: another for other data or settings."""
     digest = hashlib.sha256(settings.model_dump_json().encode())
     digest.update(repr(sequences.kinds).encode())
     columns = (sequences.start, sequences.item, sequences.kind, sequences.positive, sequences.time, sequences.visible)
-    for column in (catalogue.tokens, *columns, sequences.profile, until):
+    for column in (catalogue.tokens, *columns, sequences.profile, until, chosen):
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()[:16]
 
@@ -338,7 +308,12 @@ def _mark_trained(model: TwoTower, items: Int64) -> None:
 
 
 def _newest_pass(
-    model: TwoTower, sequences: Sequences, until: Int64, settings: TrainingSettings, progress: Progress
+    model: TwoTower,
+    sequences: Sequences,
+    until: Int64,
+    chosen: Bool,
+    settings: TrainingSettings,
+    progress: Progress,
 ) -> list[float]:
     """One pass in which, with settings.drift, an event counts exp(-age / (2 recent_days)).
 
@@ -349,13 +324,14 @@ def _newest_pass(
     clock = without_silences(sequences.time, settings.recent_days)
     age = np.maximum(clock[known].max(initial=0) - clock, 0) / DAY_MS
     weight = np.exp(-age / (2 * settings.recent_days) * settings.drift).astype(np.float32)
-    return _train(model, sequences, until, weight, settings, 1, 0.5, progress, None)
+    return _train(model, sequences, until, chosen, weight, settings, 1, 0.5, progress, None)
 
 
 def _train(
     model: TwoTower,
     sequences: Sequences,
     until: Int64,
+    chosen: Bool,
     weight: Float32,
     settings: TrainingSettings,
     epochs: int,
@@ -363,8 +339,9 @@ def _train(
     progress: Progress,
     checkpoints: Path | None,
 ) -> list[float]:
+    """chosen (n,): events that count for how popular items are."""
     items = len(model.tokens) - 1
-    lately = popularity(sequences, sequences.among_first(until), items, settings)
+    lately = popularity(sequences, sequences.among_first(until) & chosen, items, settings)
     count = np.bincount(sequences.item, minlength=items)
 
     def make(epoch: int) -> WindowBatches:

@@ -44,7 +44,8 @@ class ItemTower(nn.Module):
     """id (B,) with 0 for unknown, tokens (B, ITEM_TOKENS) -> vectors (B, d): a unit vector of taste (d - 1), and how
     popular the item is lately, times the temperature of the softmax.
 
-    popularity (I + 1,): as of the end of training, in its first place what is expected of an unknown item.
+    popularity (I + 1,): of the catalogue's items as of the end of training, and in its first place what is expected of
+    any other.
     """
 
     popularity: torch.Tensor
@@ -215,7 +216,15 @@ class TwoTower(nn.Module):
             tokens = self.tokens[start : start + _BATCH]
             ids = self.ids[start : start + _BATCH]
             blocks.append(self.item_tower(torch.zeros_like(ids) if content_only else ids, tokens))
-        return torch.cat(blocks).numpy()
+        vectors = torch.cat(blocks).numpy()
+        return vectors if content_only else self.with_popularity(vectors)
+
+    @torch.no_grad()
+    def with_popularity(self, vectors: Float32) -> Float32:
+        """Vectors (I, d) of the catalogue with each item's own popularity in their last place: it is known of items,
+        too, that have no id."""
+        own = (self.item_tower.temperature * self.item_tower.popularity[1:]).numpy()
+        return np.concatenate([vectors[:, :-1], own[:, None]], axis=1)
 
     @torch.no_grad()
     def user_vectors(self, vectors: Float32, histories: Histories, profile: Int64) -> Float32:

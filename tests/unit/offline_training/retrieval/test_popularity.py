@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from feature_store.definitions import USER_TOKENS
-from offline_training.retrieval.training import expect_of_unknown, fit_trust, popularity, without_silences
+from offline_training.retrieval.dataset import Impressions, profile_ids
+from offline_training.retrieval.popularity import beyond_expected, popularity, unasked, without_silences
+from offline_training.retrieval.sequences import Histories
+from offline_training.retrieval.training import expect_of_unknown, fit_trust, judge_shown
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import Trained
 from tests.unit.offline_training.retrieval.test_sequences import sequences_of
@@ -43,6 +46,63 @@ def test_years_in_which_nothing_happened_do_not_make_what_was_before_forgotten()
     assert lately.level_now == pytest.approx(np.log1p(count / 0.3), rel=1e-5)
 
 
+def shown(*decisions: tuple[str, int, list[int], list[float]]) -> Impressions:
+    """Each decision's user, second, items, and their rewards."""
+    empty = np.zeros((len(decisions), 1), np.int64)
+    return Impressions(
+        user=[user for user, *_ in decisions],
+        time=np.array([1000 * second for _, second, *_ in decisions], np.int64),
+        profile=profile_ids([[]] * len(decisions)),
+        histories=Histories(empty, empty, empty, empty[:, 0], empty.astype(np.bool_)),
+        items=[np.array(items, np.int64) for _, _, items, _ in decisions],
+        places=[np.arange(len(items)) for _, _, items, _ in decisions],
+        clicked=[np.array(rewards) > 0 for *_, rewards in decisions],
+        rewards=[np.array(rewards) for *_, rewards in decisions],
+    )
+
+
+def test_what_somebody_was_shown_they_did_not_choose_unasked() -> None:
+    sequences = sequences_of([(0, 1), (1, 5), (2, 9)], [(1, 5), (3, 20)])
+    slates = shown(("u0", 3, [1, 0], [1, 0]), ("u9", 4, [2, 3], [0, 0]), ("u1", 20, [3], [1]), ("u0", 30, [2], [0]))
+    # u0 liked 0 before it was shown to them, 1 after; 2 was shown to them later. u1 was not shown 1.
+    assert unasked(sequences, slates).tolist() == [True, False, True, True, False]
+    assert unasked(sequences, slates.before(20_000)).tolist() == [True, False, True, True, True]
+    assert unasked(sequences, Impressions.none()).all()
+
+
+def test_what_was_liked_where_it_was_shown_is_held_against_the_rest_of_the_slate() -> None:
+    # Item 0 weighs three times what 1 and 2 do: of one like it is to earn 3/4 beside one of them, 3/5 beside both.
+    level = np.array([np.log(3), 0, 0, 0])
+    slates = shown(("a", 0, [0, 1], [0, 1]), ("b", 0, [0, 1, 2], [1, 1, 0]), ("c", 0, [0, 2], [0, 0]), ("d", 0, [], []))
+    earned = beyond_expected(slates, level, TrainingSettings())
+    wanted = [3 / 4 + 2 * 3 / 5, 1 / 4 + 2 / 5, 2 / 5, 0]
+    assert earned == pytest.approx(np.log([11 / (10 + wanted[0]), 12 / (10 + wanted[1]), 10 / (10 + wanted[2]), 1]))
+    assert not beyond_expected(Impressions.none(), level, TrainingSettings()).any()
+
+
+def test_what_was_shown_long_ago_counts_less() -> None:
+    slates = shown(("a", 0, [0, 1], [1, 0]), ("b", 6 * DAY, [1, 2], [0, 0]))
+    earned = beyond_expected(slates, np.zeros(3), TrainingSettings(recent_days=6))
+    one = np.exp(-1)
+    assert earned == pytest.approx(np.log([(10 + one) / (10 + one / 2), 10 / (10 + one / 2), 1]))
+
+
+def test_where_everything_was_shown_items_are_as_popular_as_they_proved(trained: Trained) -> None:
+    sequences = sequences_of([(0, 5)], [(0, 5)])
+    slates = shown(("u0", 3, [1, 0], [0, 1]), ("u1", 4, [1, 0], [0, 1]))
+    lately = popularity(sequences, unasked(sequences, slates), 40, TrainingSettings())
+    assert not lately.level.any()
+    assert not lately.level_now.any()
+    model = deepcopy(trained.two_tower)
+    model.item_tower.popularity.zero_()
+    model.ids[2] = 0  # item 1 has no id, and was shown all the same
+    judge_shown(model, slates, TrainingSettings())
+    temperature = model.item_tower.temperature
+    assert model.item_vectors()[:3, -1] == pytest.approx(
+        [temperature * np.log(12 / 11), temperature * np.log(10 / 11), 0]
+    )
+
+
 def test_without_drift_items_do_not_differ() -> None:
     sequences = sequences_of([(0, 0), (0, DAY)])
     lately = popularity(sequences, np.ones(2, np.bool_), 2, TrainingSettings(drift=False))
@@ -54,7 +114,11 @@ def test_an_item_is_as_popular_as_at_the_end_of_training(trained: Trained, setti
     vectors = trained.two_tower.item_vectors()
     age = (trained.sequences.time.max() - trained.sequences.time) / (1000 * DAY)
     liked = np.bincount(trained.sequences.item, np.exp(-age / settings.recent_days), 40)
-    assert vectors[:, -1] == pytest.approx(settings.temperature * np.log1p(liked / 0.3), rel=1e-4)
+    counted, known = np.log1p(liked / 0.3), liked > 0
+    # All of them are counted from what an unknown item is taken to be.
+    expected = settings.temperature * (counted - counted[0]) + vectors[0, -1]
+    assert vectors[known, -1] == pytest.approx(expected[known], rel=1e-4, abs=1e-6)
+    assert known[0]
 
 
 def test_an_unknown_item_weighs_in_a_softmax_what_known_ones_do_on_average(trained: Trained) -> None:
@@ -64,10 +128,11 @@ def test_an_unknown_item_weighs_in_a_softmax_what_known_ones_do_on_average(train
     nobody = sequences_of([(0, 0)]).histories(np.array([0]), np.array([0]), model.history_length)
     weight = model.user_vectors(model.item_vectors(), nobody, np.zeros((1, USER_TOKENS), np.int64))[0, -1]
     expect_of_unknown(model)
-    unknown = model.item_tower.popularity[0].item()
-    assert np.exp(weight * unknown) == pytest.approx(np.exp(weight * np.arange(30) / 10).mean(), rel=1e-5)
-    temperature = model.item_tower.temperature
-    assert model.item_vectors(content_only=True)[:, -1] == pytest.approx([temperature * unknown] * 40)
+    known = model.item_tower.popularity[1:31].numpy()
+    assert np.diff(known) == pytest.approx([0.1] * 29, rel=1e-4)
+    assert np.exp(weight * known).mean() == pytest.approx(1, rel=1e-5), "a level of 0 weighs 1"
+    assert not model.item_vectors()[30:, -1].any()
+    assert not model.item_vectors(content_only=True)[:, -1].any()
 
 
 def test_trust_is_what_later_positives_ask_for(trained: Trained, settings: TrainingSettings) -> None:
