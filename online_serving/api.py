@@ -26,6 +26,8 @@ from online_serving.schemas import (
     FeedbackRequest,
     ItemBody,
     ItemsAnswer,
+    ItemsPage,
+    ItemsQuery,
     ItemsRequest,
     RecommendationAnswer,
     RecommendationRequest,
@@ -208,6 +210,16 @@ def _add_items(api: APIRouter, services: Services) -> None:
     async def put_item(request: Request, id: Identity) -> Response:  # noqa: A002 - the name in the path
         item, created = await services.catalogue.put(_identity(id), await read(request, ItemBody))
         return answer(asdict(item), 201 if created else 200)
+
+    @api.get(
+        "/v1/items",
+        tags=["catalogue"],
+        summary="List the items, page by page",
+        responses={200: {"model": ItemsPage}, **_UNREAD},
+    )
+    async def list_items(query: Annotated[ItemsQuery, Query()]) -> Response:
+        items, behind = await services.catalogue.page(query.cursor, query.count)
+        return answer({"items": [asdict(item) for item in items], "next": str(behind) if behind else None})
 
     @api.get(
         "/v1/items/{id:identity}",

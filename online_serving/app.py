@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import redis.asyncio
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from feature_store.contracts.clock import Clock, SystemClock
 from feature_store.contracts.identity import Keyring
@@ -83,6 +84,15 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
     describe(app, config, keys)
     app.add_middleware(InFlightLimit, limit=config.serving.max_in_flight)
     app.add_middleware(KeyRequired, known=keys, rate=config.serving.rate_limit, audit=noted)
+    if config.serving.cors_origins:
+        # Not the header that marks calls of our own pages: they are answered by the key that a browser remembers.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.serving.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
     app.add_middleware(metrics.Measured)
     return app
 

@@ -21,6 +21,9 @@ class Kind(Enum):
     FLAG = (np.int8, -1)  # 0 or 1
 
 
+_KINDS = {str: Kind.TEXT, bool: Kind.FLAG, int: Kind.NUMBER, float: Kind.NUMBER}
+
+
 class _Key(NamedTuple):
     name: str
     kind: Kind
@@ -38,10 +41,7 @@ class Attributes:
     def with_items(self, changed: Iterable[tuple[int, Item | None]]) -> "Attributes":
         """After changes of the items at these positions, None: deleted. Only columns that change are copied."""
         entries = dict(changed)
-        values: dict[_Key, dict[int, float | int]] = {}
-        for position, item in entries.items():
-            for name, value in item.attributes.items() if item else ():
-                values.setdefault(_Key(name, kind_of(value)), {})[position] = self._coded(name, value)
+        values = self._values(entries)
         columns = dict(self._columns)
         places = np.fromiter(entries, np.int64, len(entries))
         for key, column in self._columns.items():
@@ -49,11 +49,25 @@ class Attributes:
             if key in values or present(column[held], key.kind).any():
                 columns[key] = column.copy()
                 columns[key][held] = key.kind.value[1]
-        for key, found in values.items():
-            at = np.fromiter(found, np.int64, len(found))
-            columns[key] = _grown(columns.get(key), key.kind, int(at.max()) + 1)
-            columns[key][at] = list(found.values())
+        for key, (at, found) in values.items():
+            columns[key] = _grown(columns.get(key), key.kind, max(at) + 1)
+            columns[key][at] = found
         return Attributes(columns, self._codes)
+
+    def _values(self, entries: Mapping[int, Item | None]) -> dict[_Key, tuple[list[int], list[float | int]]]:
+        """By attribute and kind: positions, and the values there; of texts the codes."""
+        found: dict[tuple[str, type], tuple[list[int], list[float | int]]] = {}
+        for position, item in entries.items():
+            for name, value in item.attributes.items() if item else ():
+                at, values = found.setdefault((name, type(value)), ([], []))
+                at.append(position)
+                values.append(self._code(name, value) if isinstance(value, str) else value)
+        by_kind: dict[_Key, tuple[list[int], list[float | int]]] = {}
+        for (name, kind), (at, values) in found.items():  # whole numbers and others are of one kind
+            both = by_kind.setdefault(_Key(name, _KINDS[kind]), ([], []))
+            both[0].extend(at)
+            both[1].extend(values)
+        return by_kind
 
     def numbers(self, name: str, size: int) -> Float64:
         """(size,) values, NaN where an item has no number of this name."""
@@ -77,25 +91,17 @@ class Attributes:
         """(size,) whether an item has a value of this name, of any kind."""
         found = np.zeros(size, np.bool_)
         for kind in Kind:
-            found |= present(self._column(name, kind, size), kind)
+            if _Key(name, kind) in self._columns:
+                found |= present(self._column(name, kind, size), kind)
         return found
 
     def _column(self, name: str, kind: Kind, size: int) -> Any:
         column = self._columns.get(_Key(name, kind))
         return column if column is not None and len(column) == size else _grown(column, kind, size)[:size]
 
-    def _coded(self, name: str, value: str | int | float | bool) -> float | int:
-        if not isinstance(value, str):
-            return value
+    def _code(self, name: str, text: str) -> int:
         codes = self._codes.setdefault(name, {})
-        return codes.setdefault(value, len(codes))
-
-
-def kind_of(value: str | int | float | bool) -> Kind:
-    """A truth value is no number."""
-    if isinstance(value, str):
-        return Kind.TEXT
-    return Kind.FLAG if isinstance(value, bool) else Kind.NUMBER
+        return codes.setdefault(text, len(codes))
 
 
 def present(column: Column, kind: Kind) -> Bool:

@@ -56,6 +56,13 @@ class Catalogue:
             raise item
         return item
 
+    async def page(self, cursor: int, count: int) -> tuple[list[Item], int]:
+        """About so many items, and the cursor behind them, 0: there are no more. Entries that cannot be read are passed
+        over."""
+        with redis_answers():
+            behind, found = await self._online.catalogue.page(cursor, count)
+        return [item for item in found if isinstance(item, Item)], behind
+
     async def delete(self, identity: str) -> None:
         """Raises NotFound."""
         await self._find(identity)

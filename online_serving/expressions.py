@@ -18,6 +18,7 @@ from feature_store.contracts.errors import InvalidInput
 from online_serving.attributes import Attributes
 
 MAX_CHARACTERS = 1_000
+_FEW = 16
 
 Value = str | int | float | bool
 
@@ -200,12 +201,20 @@ def _one_of(name: str, values: Sequence[Value], negated: bool) -> Test:
         attributes, size = columns.attributes, columns.size
         found = attributes.is_one_of(name, texts, size)
         if numbers:
-            found |= np.isin(attributes.numbers(name, size), numbers)
+            found |= _is_one_of(attributes.numbers(name, size), numbers)
         if flags:
-            found |= np.isin(attributes.flags(name, size), flags)
+            found |= _is_one_of(attributes.flags(name, size), flags)
         return attributes.has(name, size) & ~found if negated else found
 
     return test
+
+
+def _is_one_of(column: Any, values: Sequence[float]) -> Bool:
+    """(size,) as np.isin, without sorting the column for a few values."""
+    if len(values) > _FEW:
+        found: Bool = np.isin(column, values)
+        return found
+    return functools.reduce(np.logical_or, [column == value for value in values])
 
 
 def _in_categories(names: Sequence[str], negated: bool) -> Test:

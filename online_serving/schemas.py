@@ -344,6 +344,22 @@ class ServedItem(StoredItem):
     servable: bool = Field(description="In the snapshot that answers requests, and available.")
 
 
+class ItemsQuery(BaseModel):
+    """Where to go on in the catalogue."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(default=100, ge=1, le=MAX_ITEMS, description="About how many items; it may be more or fewer.")
+    cursor: int = Field(default=0, ge=0, lt=2**64, description="`next` of the page before.")
+
+
+class ItemsPage(BaseModel):
+    """Some items of the catalogue, in no particular order. One may come twice while the catalogue changes."""
+
+    items: list[StoredItem]
+    next: str | None = Field(description="The cursor of the next page; null: there is no more.")
+
+
 class StoredUser(BaseModel):
     """What is stored of a user. The log and the lake hold what it was made from, under a pseudonym."""
 

@@ -58,6 +58,11 @@ class ServingSettings(BaseModel):
         description="Requests that a process takes with one key, such as 100/second; more are answered 429. Keys may "
         "have limits of their own.",
     )
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/]+)$")], ...] = Field(
+        default=(),
+        description="Origins whose pages may call the API from a browser, such as https://shop.example: with a key for "
+        "recommend and feedback alone, since everybody can read it there.",
+    )
     request_seconds: float = Field(
         default=10.0,
         gt=0,

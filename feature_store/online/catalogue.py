@@ -86,6 +86,13 @@ class AsyncOnlineCatalogue:
             values = await self._redis.hmget(self._keys.catalogue, items)
         return [_item_or_none(*entry) for entry in zip(items, values, strict=True)]
 
+    async def page(self, cursor: int, count: int) -> tuple[int, list[Item | UnreadableItem]]:
+        """About so many items, in no particular order, and the cursor behind them, 0: there are no more. Begins with
+        cursor 0. What is there all the while comes at least once."""
+        async with self._turns.one():
+            behind, values = await self._redis.hscan(self._keys.catalogue, cursor, count=count)
+        return int(behind), [_item(name.decode(errors="replace"), value) for name, value in values.items()]
+
     async def write(self, log: str, changes: Sequence[ItemChange]) -> None:
         """Takes over changes that the log holds, and announces them. What a later record of the same log has written
         already stays, so that every order of calls ends in the same entries. log: the id of the catalogue's log."""

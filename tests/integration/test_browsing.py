@@ -1,6 +1,7 @@
 """Titles with items, pages, batches, similar and popular items, over HTTP."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -145,6 +146,22 @@ def test_a_surface_stands_for_what_requests_do_not_say(api: httpx.Client) -> Non
     assert refused.json()["details"] == [
         {"field": "boosts", "value": "year <", "rule": "line 1, column 7: invalid syntax"}
     ]
+
+
+def test_the_catalogue_is_listed_page_by_page(broker: str, redis_url: str, tmp_path: Path) -> None:
+    catalogue = items(700)  # more than Redis keeps in one piece
+    with Installation(broker, redis_url, tmp_path, "listed") as installation:
+        installation.online.catalogue.add(catalogue)
+        with running(installation.config(), ready=False) as api:
+            found: list[dict[str, Any]] = []
+            pages = 0
+            cursor: str | None = "0"
+            while cursor is not None:
+                page = api.get("/v1/items", params={"cursor": cursor, "count": 100}).json()
+                found, cursor, pages = [*found, *page["items"]], page["next"], pages + 1
+            assert {item["id"]: item["title"] for item in found} == {item.id: item.title for item in catalogue}
+            assert pages > 3
+            assert api.get("/v1/items", params={"cursor": "-1"}).status_code == 422
 
 
 @pytest.mark.parametrize(

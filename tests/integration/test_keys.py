@@ -72,6 +72,26 @@ def test_a_key_may_do_what_its_scopes_say_and_is_followed(installation: Installa
     ]  # fmt: skip
 
 
+def test_pages_of_named_origins_may_call_the_api(installation: Installation) -> None:
+    _, secret = KeyFile(installation.home / "keys.json").create("page", [Scope.RECOMMEND], 0)
+    with running(installation.config(cors_origins=("https://shop.example",))) as api:
+        asking = {"Access-Control-Request-Method": "POST"}
+
+        def preflight(origin: str, header: str) -> httpx.Response:
+            headers = {**asking, "Origin": origin, "Access-Control-Request-Headers": header}
+            return api.options("/v1/recommendations", headers=headers)
+
+        allowed = preflight("https://shop.example", "authorization")
+        assert (allowed.status_code, allowed.headers["Access-Control-Allow-Origin"]) == (200, "https://shop.example")
+        assert preflight("https://shop.example", "x-matchloop-page").status_code == 400
+        assert "Access-Control-Allow-Origin" not in preflight("https://elsewhere.example", "authorization").headers
+        for key, status in ((secret, 200), ("wrong", 401)):
+            headers = {**sending(key), "Origin": "https://shop.example"}
+            answer = api.post("/v1/recommendations", json=ASKED, headers=headers)
+            assert answer.status_code == status
+            assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+
+
 def test_too_many_requests_are_refused_until_they_are_fewer(installation: Installation) -> None:
     file = KeyFile(installation.home / "apart.json")
     _, slow = file.create("slow", [Scope.RECOMMEND], 0, rate="2/day")

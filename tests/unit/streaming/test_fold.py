@@ -418,7 +418,7 @@ def test_what_is_corrected_or_taken_back_is_what_was_added() -> None:
 # Laws
 
 NAMESPACES = st.sampled_from([NAMESPACE, FADING])
-ACTION = st.sampled_from(["click", "view", "erase", "come back"])
+ACTION = st.sampled_from(["elsewhere", "click", "view", "erase", "come back"])
 STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), ACTION, st.integers(0, 9)), max_size=30)
 
 
@@ -436,6 +436,8 @@ def _log(steps: Sequence[tuple[int, int, str, int]]) -> list[Event]:
         elif action == "come back":
             decisions[u] = decided(u, place)
             events.append(decisions[u])
+        elif action == "elsewhere":
+            events.append(interaction(f"user {u}", "abc"[i], event=str(e), received=decisions[u].time))
         else:
             events.append(feedback(decisions[u], "abc"[i], action, event=str(e)))
     return events
@@ -445,7 +447,7 @@ def _log(steps: Sequence[tuple[int, int, str, int]]) -> list[Event]:
 def test_stopping_and_going_on_from_the_stored_state_changes_nothing(
     steps: list[tuple[int, int, str, int]], batch: int, namespace: Namespace
 ) -> None:
-    events = [*_log(steps), Tick(time=64_000)]
+    events = [*_log(steps), Tick(time=65_000)]
     whole = _fold(*events, namespace=namespace)
     stored, opened, stream_time = Sums(), dict[str, bytes](), 0
     for start in range(0, len(events), batch):
