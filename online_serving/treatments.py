@@ -12,6 +12,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.experiments import Assigned, Assignment, Experiment, Status, Variant, assigned_in, label
+from online_serving.corpus import Corpus, Parts
 from online_serving.pipeline.pipeline import Pipeline, Stage
 from online_serving.settings import ServingSettings
 from streaming.settings import BanditMode, BanditSettings
@@ -59,11 +60,14 @@ class Treatments:
                 f"The variants of {len(layers)} layers can meet in {count} ways, which is more than {_MOST}. Put "
                 "experiments on one layer, or stop some."
             )
+        parting = next((one for one in running if one.unit == "item"), None)
+        parts = None if parting is None else Parts(parting)
         self._by_assigned: dict[tuple[Assigned, ...], Treatment] = {}
         for met in itertools.product(*layers):
             assigned = tuple(one for one, _ in filter(None, met))
             variants = [variant for _, variant in filter(None, met)]
-            self._by_assigned[assigned] = treatment(label(assigned), variants, serving, bandit, stage)
+            corpus = None if parts is None or parting is None else Corpus(parts, _number(parting, assigned))
+            self._by_assigned[assigned] = treatment(label(assigned), variants, serving, bandit, stage, corpus)
         self.releases = frozenset(one.release for one in self._by_assigned.values() if one.release is not None)
 
     def of(self, user: str) -> Treatment:
@@ -72,10 +76,15 @@ class Treatments:
 
 
 def treatment(
-    name: str, variants: Sequence[Variant], serving: ServingSettings, bandit: BanditSettings, stage: Stage
+    name: str,
+    variants: Sequence[Variant],
+    serving: ServingSettings,
+    bandit: BanditSettings,
+    stage: Stage,
+    corpus: Corpus | None = None,
 ) -> Treatment:
-    """What users get who meet all these variants. Raises InvalidInput if a setting does not exist, has a wrong value,
-    or is none that a request reads."""
+    """What users get who meet all these variants. corpus: their part of the catalogue, None: all of it. Raises
+    InvalidInput if a setting does not exist, has a wrong value, or is none that a request reads."""
     for variant in variants:
         serving = _overridden(serving, variant, "serving", variant.serving, SERVING)
         bandit = _overridden(bandit, variant, "bandit", variant.bandit, BANDIT)
@@ -87,7 +96,7 @@ def treatment(
         )
     release = next((variant.release for variant in variants if variant.release is not None), None)
     learns = bandit.mode is not BanditMode.OFF
-    pipeline = Pipeline(serving, bandit, stage)
+    pipeline = Pipeline(serving, bandit, stage, corpus)
     return Treatment(name, pipeline, serving.slate_size, serving.repeat_shown, learns, release)
 
 
@@ -121,8 +130,10 @@ def settings_of(
 
 
 def refuse_overlaps(running: Sequence[Experiment]) -> None:
-    """Raises InvalidInput if experiments of different layers change the same setting: what would their common users
-    get?"""
+    """Raises InvalidInput if experiments of different layers change the same setting, or two part the catalogue: what
+    would their common users get?"""
+    if len(parting := [one.name for one in running if one.unit == "item"]) > 1:
+        raise InvalidInput(f"Experiments {' and '.join(parting)} both part the catalogue. Stop one of them first.")
     owners: dict[str, Experiment] = {}
     for experiment in running:
         for setting in set().union(*(variant.changed() for variant in experiment.variants)):
@@ -132,6 +143,12 @@ def refuse_overlaps(running: Sequence[Experiment]) -> None:
                     f"Experiments {owner.name!r} and {experiment.name!r} both change {setting}, on layers "
                     f"{owner.layer!r} and {experiment.layer!r}. Put them on one layer, where they share no user."
                 )
+
+
+def _number(experiment: Experiment, assigned: Sequence[Assigned]) -> int:
+    """Of the variant of an experiment that is among what was assigned, -1 if none is."""
+    met = next((one.variant for one in assigned if one.experiment == experiment.name), None)
+    return next((n for n, variant in enumerate(experiment.variants) if variant.name == met), -1)
 
 
 def _choices(experiments: Iterable[Experiment]) -> Iterable[tuple[Assigned, Variant] | None]:

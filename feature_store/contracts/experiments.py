@@ -7,9 +7,15 @@ experiment that has it. Traffic that moves to better variants moves with the ram
 by its chances, and keep what they met. Layers are independent of each other, and nobody is in two experiments of one
 layer, which is therefore the group whose experiments exclude each other (Tang et al., "Overlapping Experiment
 Infrastructure", KDD 2010, section 4).
+
+An experiment whose unit is the item parts the catalogue as well, by the same weights: users of a variant are shown its
+items alone, and nobody else is. What they find out about an item is then the variant's doing, which a split of the
+users cannot show, as all variants fill one corpus (co-diverted tests: Su et al., "Long-Term Value of Exploration", WSDM
+2024).
 """
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -52,7 +58,11 @@ class Plan(BaseModel):
 
     name: Name = Field(description="Name; salts the assignment, and is never used again.")
     hypothesis: str = Field(default="", max_length=2_000, description="What is expected, and why.")
-    unit: Literal["user"] = Field(default="user", description="Who is assigned.")
+    unit: Literal["user", "item"] = Field(
+        default="user",
+        description="What is assigned: users, or items as well, so that users of a variant see its part of the "
+        "catalogue alone and what it does to items can be told.",
+    )
     layer: Name = Field(default="default", description="Experiments on one layer share no user.")
     variants: tuple[Variant, ...] = Field(min_length=2, max_length=20, description="The arms, the control first.")
     testers: Mapping[str, str] = Field(
@@ -102,6 +112,12 @@ class Plan(BaseModel):
             if point < 0:
                 return variant
         return self.variants[-1]
+
+    @model_validator(mode="after")
+    def _a_parted_catalogue_stays_parted(self) -> Self:
+        if self.unit == "item" and self.allocation != "fixed":
+            raise ValueError(f"experiment {self.name!r} parts the catalogue: its weights stay as they are (fixed)")
+        return self
 
 
 class Status(StrEnum):
@@ -156,6 +172,15 @@ class Experiment(Plan):
     def variant_of(self, user: str) -> Variant:
         """As in a plan; a user who came in with a ramp of weights of its own is dealt by these."""
         return self._dealt(user, self.chances(user)) if self.adaptive else super().variant_of(user)
+
+    def corpus(self, item: str) -> int:
+        """The number of the variant whose users alone are shown an item; -1: the item is for everybody else. An item
+        comes in at a share that is its own, and stays with its variant."""
+        into, which = _points(f"corpus\0{self.name}", item)
+        if into >= self.share:
+            return -1
+        ends = itertools.accumulate(self.shares().values())
+        return next((number for number, end in enumerate(ends) if which < end), len(self.variants) - 1)
 
     def assign(self, user: str) -> Variant | None:
         """The variant that a user key meets while nothing but its bucket counts; None: the user is not in."""
@@ -262,3 +287,8 @@ def variant_in(text: str, experiment: str) -> str | None:
 def _point(salt: str, user: str) -> float:
     digest = hashlib.blake2b(f"{salt}\0{user}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
+
+
+def _points(salt: str, item: str) -> tuple[float, float]:
+    digest = hashlib.blake2b(f"{salt}\0{item}".encode(), digest_size=16).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64, int.from_bytes(digest[8:], "big") / 2**64

@@ -62,6 +62,8 @@ def create(context: typer.Context, file: File, as_json: Json = False) -> None:
     """Make an experiment from a file; it assigns nobody until it is started.
 
     A variant changes what a request reads: a release, and settings of [serving] and [bandit]. The first is the control.
+    unit = "item" parts the catalogue among the variants, too, and tells what each does to its items; allocation =
+    "thompson" has ramps move traffic to better variants.
 
     Example: `matchloop experiment create wider.toml` with
 
@@ -201,7 +203,9 @@ def report(
     from feature_store.online.store import OnlineStore
     from feature_store.rewriting import reading
     from infra.connections import redis_client
-    from offline_training.experiment.analysis import analyse
+    from offline_training.data.lake import catalogue_items
+    from offline_training.experiment.analysis import analyse, with_parts
+    from offline_training.experiment.codiverted import parts
     from offline_training.experiment.outcomes import outcomes
     from offline_training.experiment.page import page
 
@@ -211,7 +215,10 @@ def report(
         with redis_client(settings) as client:
             found = OnlineStore(client, settings.redis).experiments.read().named(name)
         with reading(settings.home):
-            made = analyse(found, outcomes(settings.home / "lake", _logs(settings), found, settings.rewards))
+            met = outcomes(settings.home / "lake", _logs(settings), found, settings.rewards)
+            made = analyse(found, met)
+            if found.unit == "item":
+                made = with_parts(made, parts(found, met, catalogue_items(settings.home / "lake")))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, page(made).encode())
         show(made, f"{_in_words(made)}\n\nPage: {path}\n{_tracked(settings, found, made)}", as_json)

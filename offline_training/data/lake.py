@@ -93,6 +93,13 @@ def catalogue_changes(lake: Path) -> tuple[list[Item], list[CatalogueChange]]:
     return imported, [CatalogueChange(row["time"], row["item"], None if row["deleted"] else _item(row)) for row in rows]
 
 
+def catalogue_items(lake: Path) -> set[str]:
+    """Ids of the items that there are now, those that only interactions name included."""
+    described = read_catalogue(lake)
+    there = {name for name, item in described.items() if item is not None}
+    return there | (interacted_items(lake) - described.keys())
+
+
 def imported_rows(lake: Path) -> int:
     """How many interactions were imported, by the files' footers."""
     return sum(pq.read_metadata(file).num_rows for file in parquet_files(lake / "interactions"))

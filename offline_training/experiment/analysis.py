@@ -12,12 +12,13 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.experiments import Plan
 from offline_training.experiment import sample_ratio
 from offline_training.experiment.adjusted import always_valid_p, benjamini_hochberg, cuped, holm, relative, shrunk
+from offline_training.experiment.codiverted import Part
 from offline_training.experiment.corpus import CorpusFigure, corpus
 from offline_training.experiment.metrics import METRICS, Metric
 from offline_training.experiment.outcomes import Outcomes, slates_before
 from offline_training.experiment.sample_ratio import SampleRatioCheck
 from offline_training.experiment.statistics import Interval, Ratio, always_valid, interval, ratio
-from offline_training.experiment.verdict import Verdict, judge
+from offline_training.experiment.verdict import Answer, Verdict, judge, judge_parts
 
 _LOOKS = 20
 _SLATES_BEFORE = (0, 1, 3, 7, 15, 31)  # where the stretches of a user's time in an experiment begin
@@ -104,6 +105,7 @@ class ExperimentReport(msgspec.Struct, frozen=True, kw_only=True):
     sample_ratio: SampleRatioCheck
     left_out: dict[str, int]
     confidence: float
+    parts: list[Part] = []  # where the catalogue was parted, too
 
 
 class _Arms(NamedTuple):
@@ -159,6 +161,15 @@ def analyse(plan: Plan, found: Outcomes) -> ExperimentReport:
         left_out=dict(found.left_out),
         confidence=plan.confidence,
     )
+
+
+def with_parts(report: ExperimentReport, found: list[Part]) -> ExperimentReport:
+    """The report of an experiment that parted the catalogue: its verdict is about the items, unless the split is broken
+    or a guardrail got worse."""
+    verdict = report.verdict
+    if verdict.answer not in (Answer.BROKEN, Answer.HARM):
+        verdict = judge_parts(found)
+    return msgspec.structs.replace(report, parts=found, verdict=verdict)
 
 
 def estimates(metric: Metric, arms: Mapping[str, Mapping[str, Float64]]) -> dict[str, Ratio]:

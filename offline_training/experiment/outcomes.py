@@ -52,6 +52,7 @@ class Outcomes:
     positive: Bool  # (n,)
     before: Sums  # reward, impressions, decisions of the same users before the experiment
     left_out: Mapping[str, int] = field(default_factory=dict)  # decisions, by why they do not count
+    items: pa.Array | None = None  # ids of the numbered items
     chances: Float64 | None = None  # (u, variants) with which each user met each variant; None: the plan's shares
 
     def sums(self, made: Bool | None = None) -> dict[str, Float64]:
@@ -194,6 +195,7 @@ def _read(
             np.int64
         ),
         item=items.indices.to_numpy().astype(np.int64),
+        items=items.dictionary,
         reward=reward,
         positive=reward >= rewards.positive,
         before={

@@ -30,7 +30,7 @@ small,.dim{{color:#5f6b7a}}svg{{max-width:100%;height:auto}}</style></head><body
 holds however often the page is looked at; "planned" only for one look at {planned} users. What users did before the
 experiment is taken out where it is known. p-values hold at any look, and take into account how many comparisons there
 are.</p>
-{slices}{corpus}
+{parts}{slices}{corpus}
 <h2>Over time</h2>{plots}
 {left_out}
 </body></html>
@@ -72,6 +72,7 @@ def page(report: ExperimentReport) -> str:
         tables=tables,
         confidence=f"{report.confidence:.0%}",
         planned=f"{report.planned_users:,}",
+        parts=_parts(report),
         slices=_slices(report),
         corpus=_corpus(report),
         plots="".join(map(_svg, figures(report).values())),
@@ -121,7 +122,7 @@ def _over_time(report: ExperimentReport, name: str) -> Figure:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # matplotlib's
     effects = [look.effect for look in report.looks if look.metric == name and look.effect is not None]
     last = [abs(bound) for one in effects[-len(effects) // 2 :] for bound in (one.low, one.high) if bound is not None]
-    if last:
+    if any(last):
         axes.set_ylim(-130 * max(last), 130 * max(last))  # the first looks would squeeze the others
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False)
@@ -194,6 +195,29 @@ def _slices(report: ExperimentReport) -> str:
         f"<h2>Among whom</h2><table><tr>{head}</tr>{''.join(rows)}</table><p class='dim'>Small slices swing by chance: "
         "the last column draws them towards each other as far as their differences may be noise.</p>"
     )
+
+
+def _parts(report: ExperimentReport) -> str:
+    if not report.parts:
+        return ""
+    names = ("variant", "items of its own", "shown at all", "that people found", "change")
+    head = "".join(f"<th>{name}</th>" for name in names)
+    rows = "".join(
+        f'<tr><td>{escape(one.variant)}</td><td class="n">{one.items:,}</td><td class="n">{_share(one.shown)}</td>'
+        f'<td class="n">{_share(one.discoverable)}</td>'
+        f'<td class="n">{"" if one.change is None else percent(one.change)}</td></tr>'
+        for one in report.parts
+    )
+    return (
+        f"<h2>What became of the items</h2><table><tr>{head}</tr>{rows}</table><p class='dim'>The catalogue was parted "
+        f"as the users were: each variant had items that nobody else saw. Found: more than {MORE_THAN} positive "
+        f"interactions within the last {WITHIN_DAYS:g} days. Intervals are for one look, over items and users both. "
+        "What the numbers above owe to which items a variant had, their intervals do not know.</p>"
+    )
+
+
+def _share(found: Interval) -> str:
+    return f"{found.value:.1%} [{found.low:.1%}, {found.high:.1%}]"
 
 
 def _corpus(report: ExperimentReport) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from feature_store.contracts.experiments import Plan
+from offline_training.experiment.codiverted import Part
 from offline_training.experiment.sample_ratio import SampleRatioCheck
 from offline_training.experiment.statistics import Interval
 
@@ -92,6 +93,27 @@ def _of_primary(plan: Plan, primary: "MetricReport", users: int) -> Verdict:
     left = f"{users:,} of {plan.planned_users:,} planned users" if users < plan.planned_users else f"{users:,} users"
     return Verdict(
         answer=Answer.OPEN, variant=None, sentence=f"Not known yet, after {left}: {best.variant} is at {by} {what}."
+    )
+
+
+def judge_parts(parts: Sequence[Part]) -> Verdict:
+    """Of an experiment that parted the catalogue, at one planned look: whether a variant's part was found more of."""
+    control, *others = parts
+    best = max(others, key=lambda one: one.discoverable.value)
+    sizes = f"{best.discoverable.value:.1%} of its items against {control.discoverable.value:.1%}"
+    by = "" if best.change is None else f", {_percent(best.change)}"
+    if best.change is not None and best.change.excludes_zero:
+        more = best.change.value > 0
+        words = "lets people find more" if more else "lets people find less"
+        return Verdict(
+            answer=Answer.BETTER if more else Answer.WORSE,
+            variant=best.variant,
+            sentence=f"{best.variant} {words} of the catalogue than {control.variant}: {sizes}{by}.",
+        )
+    return Verdict(
+        answer=Answer.OPEN,
+        variant=None,
+        sentence=f"Not known yet what the variants do to the catalogue: with {best.variant} people found {sizes}{by}.",
     )
 
 

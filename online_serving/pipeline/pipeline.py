@@ -15,6 +15,7 @@ import numpy as np
 from feature_store.arrays import Float64, Int64
 from feature_store.shown import ShownItems
 from online_serving.allowed import Allowed
+from online_serving.corpus import Corpus
 from online_serving.pipeline import candidates as retrieve
 from online_serving.pipeline.explore import Levels, draw, estimate, exploration, levels
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user, nearness
@@ -48,16 +49,24 @@ class _Found(NamedTuple):
 
 
 class Pipeline:
-    """Answers requests. Holds settings only. stage: entered around each stage with its name, to time it, say."""
+    """Answers requests. Holds settings only. stage: entered around each stage with its name, to time it, say. corpus:
+    the part of the catalogue that it answers from, None: all of it."""
 
-    def __init__(self, serving: ServingSettings, bandit: BanditSettings, stage: Stage = nullcontext) -> None:
+    def __init__(
+        self,
+        serving: ServingSettings,
+        bandit: BanditSettings,
+        stage: Stage = nullcontext,
+        corpus: Corpus | None = None,
+    ) -> None:
         self._serving = serving
         self._bandit = bandit
         self._stage = stage
+        self._corpus = corpus
 
     def untimed(self) -> "Pipeline":
         """The same without its stages being entered."""
-        return Pipeline(self._serving, self._bandit)
+        return Pipeline(self._serving, self._bandit, corpus=self._corpus)
 
     def recommend(
         self,
@@ -150,7 +159,7 @@ class Pipeline:
     ) -> _Found:
         with contextlib.ExitStack() as answered:
             with self._stage("rules"):
-                rules = allowed_items(snapshot, request, shown, self._serving)
+                rules = allowed_items(snapshot, request, shown, self._serving, self._corpus)
                 allowed, hits = answered.enter_context(rules)
             with self._stage("candidates"):
                 candidates, sources = self._candidates(snapshot, table, request, user, allowed)

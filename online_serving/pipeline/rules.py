@@ -8,6 +8,7 @@ import numpy as np
 from feature_store.arrays import Float64, Int64
 from feature_store.shown import ShownItems
 from online_serving.allowed import Allowed
+from online_serving.corpus import Corpus
 from online_serving.pipeline.request import Filter, Request
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
@@ -15,12 +16,14 @@ from online_serving.snapshot import Snapshot
 
 @contextmanager
 def allowed_items(
-    snapshot: Snapshot, request: Request, shown: ShownItems, settings: ServingSettings
+    snapshot: Snapshot, request: Request, shown: ShownItems, settings: ServingSettings, corpus: Corpus | None = None
 ) -> Iterator[tuple[Allowed, dict[str, int]]]:
     """Which items may be recommended, for as long as the context is open, and how many items each rule took out of
-    those before it."""
+    those before it. corpus: the user's part of the catalogue, None: all of it."""
     with snapshot.masks.lent() as left:
         hits = {"unavailable": snapshot.size - snapshot.masks.count}
+        if corpus is not None:
+            hits["of_another_variant"] = left.leave_out(corpus.excluded(snapshot))
         if settings.excluded_categories:
             excluded = _members(snapshot, Filter(categories=settings.excluded_categories))
             hits["excluded_categories"] = left.leave_out(excluded)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from feature_store.contracts.columns import ITEMS
 from feature_store.contracts.events import Event
 from feature_store.contracts.experiments import Experiment, Variant
 from tests.command_line import matchloop
-from tests.experiment_log import decision, feedback, write_log
+from tests.experiment_log import decision, feedback, running, write_log
+from tests.lakes import put
 
 FILE = """
 name = "wider"
@@ -77,3 +79,28 @@ def test_traffic_moves_to_the_better_variant_with_a_ramp(home: Path) -> None:
     assert grown["ramps"][-1][2] == pytest.approx([0.1, 0.9], abs=0.01)  # `wide` is better, `now` keeps a fifth
     report = answer("report", "wider")  # of a log in which nobody was dealt so
     assert report["left_out"]["moved"] > 20
+
+
+def test_a_test_that_parts_the_catalogue_is_about_the_items(home: Path) -> None:
+    (home / "wider.toml").write_text('unit = "item"\n' + FILE)
+    answer("create", str(home / "wider.toml"))
+    answer("start", "wider", "1.0")
+    parted = running("wider", unit="item", variants=(Variant(name="now"), Variant(name="wide")))
+    items = [f"i{n}" for n in range(100)]
+    put(
+        home / "lake" / "items" / "items.parquet",
+        ITEMS,
+        [{"item": item, "title": item, "attributes": "{}"} for item in items],
+    )
+    own = [[item for item in items if parted.corpus(item) == number] for number in (0, 1)]
+    now, events = int(time.time() * 1000), list[Event]()
+    for n in range(400):  # `now` shows three of its items, `wide` goes through all of them
+        number = int(parted.variant_of(f"u{n}").name == "wide")
+        shown = own[number][:3] if not number else [own[number][(3 * n + k) % len(own[number])] for k in range(3)]
+        made = decision(f"d{n}", f"u{n}", f"wider={('now', 'wide')[number]}", now + n, shown)
+        events += [made, *(feedback(f"f{n}-{item}", made, item) for item in shown)]
+    write_log(home / "lake", [events])
+    report = answer("report", "wider")
+    assert (report["verdict"]["answer"], report["verdict"]["variant"]) == ("better", "wide")
+    assert [part["items"] for part in report["parts"]] == [len(part) for part in own]
+    assert report["parts"][0]["discoverable"]["value"] == pytest.approx(3 / len(own[0]))

@@ -10,7 +10,13 @@ import pytest
 from feature_store.contracts import columns
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import InvalidInput
-from offline_training.data.lake import imported_rows, interacted_items, read_catalogue, time_at_share
+from offline_training.data.lake import (
+    catalogue_items,
+    imported_rows,
+    interacted_items,
+    read_catalogue,
+    time_at_share,
+)
 
 
 def put(path: Path, schema: pa.Schema, *rows: dict[str, Any]) -> None:
@@ -62,6 +68,8 @@ def test_the_newest_change_of_the_catalogue_counts(tmp_path: Path) -> None:
         "back": "again",
         "new": "live",
     }
+    put(tmp_path / "interactions" / "a.parquet", columns.INTERACTIONS, interaction(1))
+    assert catalogue_items(tmp_path) == {"kept", "changed", "back", "new", "i"}
     assert catalogue["kept"] == Item(id="kept", title="imported", categories=["c"], attributes={"year": 1999})
 
 
