@@ -8,6 +8,7 @@ becomes arithmetic on columns. A comparison holds for items that have the attrib
 import ast
 import functools
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -75,9 +76,14 @@ def both(one: str | None, other: str | None) -> str | None:
 
 def _broken(text: str, line: int, offset: int, reason: str) -> BrokenExpression:
     """line: of the text without the space around it, from 1. offset: in the line, from 0; -1: at its end."""
-    place = offset if offset >= 0 else len(text.strip().split("\n")[line - 1])
+    place = offset if offset >= 0 else len(_lines(text)[line - 1])
     before = len(text) - len(text.lstrip()) if line == 1 else 0
     return BrokenExpression(f"line {line}, column {before + place + 1}: {reason}")
+
+
+def _lines(text: str) -> list[str]:
+    """As Python tells lines apart."""
+    return re.split(r"\r\n|\r|\n", text.strip())
 
 
 class _Compiler:
@@ -162,7 +168,7 @@ class _Compiler:
         return value
 
     def _broken(self, node: ast.expr, reason: str) -> BrokenExpression:
-        line = self._text.strip().split("\n")[node.lineno - 1]
+        line = _lines(self._text)[node.lineno - 1]
         before = line.encode()[: node.col_offset].decode()
         return _broken(self._text, node.lineno, len(before), reason)
 

@@ -90,6 +90,7 @@ def test_expressions(expression: str, expected: set[str]) -> None:
         ("__import__('os').system('true')", "line 1, column 1: expected a comparison"),
         ("[x for x in price]", "line 1, column 1: expected a comparison"),
         ("(price < 1\nand 3)", "line 2, column 5: "),
+        ("#\r\n1\r", "line 2, column 1: expected a comparison"),
         (" price < 1 and", "line 1, column 15: invalid syntax"),
         ("a < 1; b < 2", "line 1, column 6: invalid syntax"),
         ("(" * 300 + "a" + ")" * 300, "too many nested parentheses"),
@@ -102,6 +103,46 @@ def test_what_cannot_be_read_is_refused_with_its_place(expression: str, message:
     with pytest.raises(BrokenExpression) as refused:
         parse(expression)
     assert message in str(refused.value)
+
+
+WORDS = [
+    "price",
+    "category",
+    "attributes",
+    "has",
+    "(",
+    ")",
+    "[",
+    "]",
+    "'",
+    '"',
+    ",",
+    "<",
+    "==",
+    "in",
+    "not",
+    "and",
+    "or",
+]
+TEXTS = st.lists(
+    st.one_of(st.sampled_from([*WORDS, "1", "-", " ", "\r", "\n", "#", "\\", "é", ":=", "lambda"]), st.text())
+)
+
+
+@given(TEXTS.map(" ".join))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        described = parse(text)(columns(ITEMS))
+    except BrokenExpression:
+        return
+    assert described.shape == (4,)
+
+
+@pytest.mark.parametrize(
+    "nested", ["(price < 9 or " * 60 + "new" + ")" * 60, "not " * 249 + "new", "(" * 199 + "new" + ")" * 199]
+)
+def test_what_is_nested_as_deep_as_it_may_be_is_worked_out(nested: str) -> None:
+    assert parse(nested)(columns(ITEMS)).shape == (4,)
 
 
 @pytest.mark.parametrize(
