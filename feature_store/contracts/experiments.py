@@ -50,6 +50,13 @@ class Variant(BaseModel):
         settings = {f"{part}.{name}" for part in ("serving", "bandit") for name in getattr(self, part)}
         return settings | ({"release"} if self.release is not None else set())
 
+    def changes(self) -> list[str]:
+        """The same with the values, in words; nothing for the settings of everybody else."""
+        found = [] if self.release is None else [f"release = {self.release}"]
+        for part in ("serving", "bandit"):
+            found += [f"{part}.{name} = {value}" for name, value in getattr(self, part).items()]
+        return found
+
 
 class Plan(BaseModel):
     """What somebody wants to know, and how it is to be found out: the file of `matchloop experiment create`."""

@@ -158,10 +158,7 @@ def status(context: typer.Context, name: Name, as_json: Json = False) -> None:
         found = OnlineStore(client, settings.redis).experiments.read().named(name)
     rows = [["VARIANT", "SHARE", "CHANGES"]]
     for variant in found.variants:
-        changes = [f"release = {variant.release}"] if variant.release else []
-        for section in ("serving", "bandit"):
-            changes += [f"{section}.{key} = {value}" for key, value in getattr(variant, section).items()]
-        rows.append([variant.name, f"{found.shares()[variant.name]:.1%}", ", ".join(changes) or "nothing"])
+        rows.append([variant.name, f"{found.shares()[variant.name]:.1%}", ", ".join(variant.changes()) or "nothing"])
     show(_shown(found), f"{_standing(found)}\n{found.hypothesis}\n\n{table(rows)}", as_json)
 
 

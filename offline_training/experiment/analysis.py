@@ -92,6 +92,7 @@ class ExperimentReport(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     hypothesis: str
     control: str
+    changes: dict[str, list[str]]  # by variant, what it changes
     time: int  # of the last decision, ms since the epoch
     decisions: int
     users: int
@@ -147,6 +148,7 @@ def analyse(plan: Plan, found: Outcomes) -> ExperimentReport:
         name=plan.name,
         hypothesis=plan.hypothesis,
         control=plan.control,
+        changes={variant.name: variant.changes() for variant in plan.variants},
         time=int(found.time.max()),
         decisions=len(found.user),
         users=users,

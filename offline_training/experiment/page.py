@@ -19,19 +19,22 @@ _PAGE = """<!doctype html>
 .verdict{{font-size:1.35rem;border-left:.4rem solid {colour};padding:.3rem 1rem;margin:1.2rem 0}}
 table{{border-collapse:collapse;margin:.6rem 0}}
 td,th{{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:left}}
-td.n{{text-align:right;font-variant-numeric:tabular-nums}}.bad{{color:#a00}}.good{{color:#070}}
+td.n{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}.bad{{color:#a00}}.good{{color:#070}}
 small,.dim{{color:#5f6b7a}}svg{{max-width:100%;height:auto}}</style></head><body>
 <h1>Experiment {name}</h1>
 <p class="dim">{hypothesis}</p>
 <p class="verdict">{verdict}</p>
 <p>{users} users and {decisions} slates until {when}. Compared with <b>{control}</b>. {split}</p>{causes}
+<table><tr><th>variant</th><th>what it changes</th></tr>{changes}</table>
 <h2>Numbers</h2>{tables}
-<p class="dim">Changes are differences as shares of the control's value, with {confidence} intervals. "At any look"
-holds however often the page is looked at; "planned" only for one look at {planned} users. What users did before the
-experiment is taken out where it is known. p-values hold at any look, and take into account how many comparisons there
-are.</p>
+<p class="dim">A change is the difference as a share of the control's value, with its {confidence} interval: where that
+leaves out 0, there is a difference. "At any look" holds however often the page is looked at; "planned" only for one
+look at {planned} users. p is the chance of such a difference where there is none, at any look, given how many
+comparisons there are. What users did before the experiment is taken out where it is known.</p>
 {parts}{slices}{corpus}
 <h2>Over time</h2>{plots}
+<p class="dim">Bands are intervals that hold at any look. In the plot by a user's slates an effect that is large at
+first and goes is curiosity; one that grows is learning.</p>
 {left_out}
 </body></html>
 """
@@ -53,7 +56,7 @@ def page(report: ExperimentReport) -> str:
     causes = "".join(f"<li>{escape(cause)}</li>" for cause in split.causes)
     roles = {"primary": "What decides", "guardrail": "Must not get worse", "other": "Beside it"}
     tables = "".join(
-        f"<h3>{title}</h3>" + "".join(map(_table, found))
+        f"<h3>{title}</h3>" + _table(found)
         for role, title in roles.items()
         if (found := [one for one in report.metrics if one.role == role])
     )
@@ -67,7 +70,11 @@ def page(report: ExperimentReport) -> str:
         decisions=f"{report.decisions:,}",
         when=datetime.fromtimestamp(report.time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         control=escape(report.control),
-        split=f"Users by variant: {counts} (p of the split {split.p_value:.2g}).",
+        split=f"Users by variant: {counts} (a split so uneven comes by chance with p = {_p(split.p_value)}).",
+        changes="".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(', '.join(found) or 'nothing: as everybody else')}</td></tr>"
+            for name, found in report.changes.items()
+        ),
         causes=f"<ul>{causes}</ul>" if causes else "",
         tables=tables,
         confidence=f"{report.confidence:.0%}",
@@ -156,17 +163,20 @@ def _slates(first: int, last: int | None) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
-def _table(report: MetricReport) -> str:
-    effects = {one.variant: one for one in report.effects}
-    rows = "".join(
-        f'<tr><td>{escape(one.variant)}</td><td class="n">{one.users:,}</td><td class="n">{one.value.value:,.4g}</td>'
-        + _cells(effects.get(one.variant), report)
-        + "</tr>"
-        for one in report.figures
-    )
-    head = "".join(
-        f"<th>{name}</th>" for name in ("variant", "users", report.words, "change at any look", "planned", "p")
-    )
+def _table(reports: Iterable[MetricReport]) -> str:
+    rows = ""
+    for report in reports:
+        effects = {one.variant: one for one in report.effects}
+        for place, one in enumerate(report.figures):
+            words = f'<td rowspan="{len(report.figures)}">{escape(report.words)}</td>'
+            rows += (
+                f"<tr>{'' if place else words}<td>{escape(one.variant)}</td>"
+                f'<td class="n">{one.users:,}</td><td class="n">{one.value.value:,.4g}</td>'
+                + _cells(effects.get(one.variant), report)
+                + "</tr>"
+            )
+    names = ("", "variant", "users", "value", "change, at any look", "change, planned", "p")
+    head = "".join(f"<th>{name}</th>" for name in names)
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 
@@ -178,8 +188,12 @@ def _cells(effect: Effect | None, report: MetricReport) -> str:
         kind = "good" if (effect.always_valid.value > 0) is report.higher_is_better else "bad"
     return (
         f'<td class="n {kind}">{percent(effect.always_valid)}</td><td class="n">{percent(effect.planned)}</td>'
-        f'<td class="n">{effect.p_value:.3g}</td>'
+        f'<td class="n">{_p(effect.p_value)}</td>'
     )
+
+
+def _p(value: float) -> str:
+    return "&lt; 0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def _slices(report: ExperimentReport) -> str:

@@ -153,6 +153,7 @@ def test_the_page_begins_with_the_verdict_and_shows_what_was_left_out() -> None:
     assert html.index(made.verdict.sentence) < html.index("<h2>Numbers") < html.index("<svg")
     assert "More &amp; &lt;better&gt;." in html
     assert "3 logged twice" in html
+    assert "<td>treatment</td><td>bandit.alpha = 2.0</td>" in html
     assert set(figures(made)) == {
         "reward_per_impression.png",
         "latency_ms.png",
