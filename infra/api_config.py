@@ -1,7 +1,10 @@
 """What the settings tell an API process."""
 
+from functools import partial
+
 from infra.connections import kafka_bootstrap, redis_url
 from infra.settings import Settings
+from infra.status import overview
 from online_serving.config import ServerConfig
 
 
@@ -17,4 +20,5 @@ def api_config(settings: Settings) -> ServerConfig:
         serving=settings.serving,
         bandit=settings.bandit,
         rewards=settings.rewards,
+        overview=partial(overview, settings),
     )

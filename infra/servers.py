@@ -18,6 +18,7 @@ from feature_store.settings import Fsync
 LOOPBACK = "127.0.0.1"
 _ANSWER_SECONDS = 2.0
 _ANSWER_BYTES = 100_000
+_METRICS_BYTES = 5_000_000
 _API_VERSIONS = 18
 _CORRELATION = 1
 
@@ -128,12 +129,20 @@ def quarantined(host: str, port: int) -> list[str]:
         return []
 
 
-def _get(host: str, port: int, path: str) -> tuple[int, str]:
+def metrics(host: str, port: int) -> str:
+    """What a process tells Prometheus. Raises OSError or Unavailable unless it answers."""
+    status, text = _get(host, port, "/metrics", _METRICS_BYTES)
+    if status != http.HTTPStatus.OK:
+        raise Unavailable(f"http://{host}:{port}/metrics answered {status}: {text[:500]}")
+    return text
+
+
+def _get(host: str, port: int, path: str, most: int = _ANSWER_BYTES) -> tuple[int, str]:
     connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
-        return response.status, response.read(_ANSWER_BYTES).decode(errors="replace")
+        return response.status, response.read(most).decode(errors="replace")
     except http.client.HTTPException as error:
         raise Unavailable(f"http://{host}:{port}{path} does not answer as HTTP: {error!r}.") from error
     finally:

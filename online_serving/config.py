@@ -1,7 +1,9 @@
 """Everything one API process is told, in one object."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from feature_store.settings import RedisSettings
 from online_serving.settings import ServingSettings
@@ -21,4 +23,6 @@ class ServerConfig:
     serving: ServingSettings
     bandit: BanditSettings
     rewards: RewardSettings
+    # What is known of the whole installation, for the dashboard; may take a second. None: this process alone is there.
+    overview: Callable[[], dict[str, Any]] | None = None
     seed: int | None = None  # of exploration; None: from the operating system, different in every process

@@ -58,7 +58,8 @@ def operation(services: Services, keys: Keys | None) -> APIRouter:
     )
     async def parameters() -> Response:
         state = services.current.state
-        return answer({**state.active._asdict(), "offsets": state.parameters.offsets})
+        created = state.snapshot.manifest.created
+        return answer({**state.active._asdict(), "created": created, "offsets": state.parameters.offsets})
 
     return api
 

@@ -325,6 +325,7 @@ class ParametersAnswer(BaseModel):
 
     release: str
     namespace: str
+    created: int = Field(description="When the release was made, ms since the epoch.")
     offsets: list[int] = Field(description="Per partition of the log, the first offset not learnt from yet.")
 
 

@@ -78,6 +78,11 @@ class ServingSettings(BaseModel):
         default=True,
         description="Whether /docs, /redoc and /openapi.json are served; a browser asks for the api_key as password.",
     )
+    dashboard: bool = Field(
+        default=True,
+        description="Whether /dashboard shows what serves, how much, how fast and how it is: what `status` and the "
+        "metrics know. A browser asks for the key of an admin as password.",
+    )
     playground: bool = Field(
         default=False,
         description="Whether / is a page on which people try what the API recommends, and see it learn: from real "

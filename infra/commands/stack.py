@@ -1,6 +1,5 @@
 """`matchloop up`, `down`, `status`: the stack of this home directory."""
 
-import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,7 +8,6 @@ from infra.console import Json, byte_size, options, progress, show, table
 
 if TYPE_CHECKING:
     from infra.settings import Settings
-    from infra.stack import Stack
 
 _OUTCOMES = {"failed": "no success"}  # of a scheduled retrain, in words
 
@@ -40,6 +38,7 @@ def up(
     from feature_store.contracts.errors import InvalidInput
     from infra.programs import API, ORDER, SCHEDULE
     from infra.stack import Stack
+    from infra.status import running
     from offline_training.progress import section
 
     settings = options(context).settings()
@@ -57,7 +56,7 @@ def up(
     hint = "\nThere is no release yet: run `matchloop train`, then `matchloop up` starts the API."
     if only or API in names:
         hint = ""
-    described = _described(stack)
+    described = running(stack)
     show(described, _words(described) + hint, as_json)
 
 
@@ -82,11 +81,10 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 
     Example: `matchloop status --json`
     """
-    from infra.stack import Stack
+    from infra.status import status as status_of
 
     settings = options(context).settings()
-    stack = Stack(settings)
-    described = _described(stack) | {"schedule": _schedule(settings), "memory": _memory(stack.settings)}
+    described = status_of(settings)
     words = _words(described) if described["running"] else "No stack is running. Start one with `matchloop up`."
     more = [*_memory_words(described["memory"]), *_schedule_words(described["schedule"])]
     show(described, "\n\n".join(filter(None, [words, *more])), as_json)
@@ -101,32 +99,6 @@ def _released(settings: "Settings") -> bool:
         return OnlineStore(client, settings.redis).deployment.active() is not None
 
 
-def _described(stack: "Stack") -> dict[str, Any]:
-    from feature_store.contracts.addresses import without_passwords
-
-    return {
-        "running": stack.running,
-        "endpoints": {name: place and without_passwords(place) for name, place in stack.endpoints._asdict().items()},
-        "programs": [{**program._asdict(), "healthy": program.healthy} for program in stack.status()],
-    }
-
-
-def _memory(settings: "Settings") -> dict[str, Any] | None:
-    """What takes Redis' memory, None if it does not answer."""
-    import redis
-
-    from feature_store.contracts.errors import MatchLoopError
-    from feature_store.online.memory import memory
-    from infra.connections import unchecked_redis_client
-
-    try:
-        with contextlib.closing(unchecked_redis_client(settings, retries=0)) as client:
-            found = memory(client, settings.redis.prefix)
-    except (MatchLoopError, redis.RedisError, OSError):
-        return None
-    return found._asdict() | {"kinds": [kind._asdict() for kind in found.kinds]}
-
-
 def _memory_words(memory: dict[str, Any] | None) -> list[str]:
     if memory is None:
         return []
@@ -136,16 +108,6 @@ def _memory_words(memory: dict[str, Any] | None) -> list[str]:
     limit = f" of {byte_size(memory['limit'])}" if memory["limit"] else ""
     total = sum(kind["bytes"] for kind in memory["kinds"])
     return [f"{table(rows)}\n{about}{byte_size(total)}; the server uses {byte_size(memory['used'])}{limit}."]
-
-
-def _schedule(settings: "Settings") -> dict[str, Any] | None:
-    """What the schedule has noted, None if there never was one."""
-    import msgspec
-
-    from infra.schedule.notes import Notes, load, schedule_folder
-
-    notes = load(schedule_folder(settings.home))
-    return None if notes == Notes() else msgspec.to_builtins(notes)
 
 
 def _schedule_words(schedule: dict[str, Any] | None) -> list[str]:

@@ -4,14 +4,18 @@ They load nothing from elsewhere and run nothing that is not a file of theirs: `
 the API says is put into the page as text, never as HTML.
 """
 
+import asyncio
 import hashlib
 import html
+import math
+import time
 from importlib import resources
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from online_serving.bodies import answer
 from online_serving.config import ServerConfig
 from streaming.settings import VIEW
 
@@ -26,6 +30,7 @@ _HEADERS = {
     "Cache-Control": "no-cache",
 }
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_OVERVIEW_SECONDS = 2.0
 _SLATE = 6  # items: two slates fit beside each other
 _LIKES, _DISLIKES = ("like", "click", "purchase"), ("dislike", "skip")  # event types, the best name first
 
@@ -36,9 +41,12 @@ def pages(config: ServerConfig) -> APIRouter:
     files = resources.files("online_serving.pages") / "static"
     if config.serving.playground:
         _serve(router, "/", (files / "playground.html").read_text("utf-8"), "text/html", _playground(config))
+    if config.serving.dashboard:
+        _serve(router, "/dashboard", (files / "dashboard.html").read_text("utf-8"), "text/html", _playground(config))
+        _overview(router, config)
     for file in sorted(files.iterdir(), key=lambda file: file.name):
         suffix = file.name[file.name.rfind(".") :]
-        if config.serving.playground and suffix in _TYPES:
+        if (config.serving.playground or config.serving.dashboard) and suffix in _TYPES:
             _serve(router, f"/pages/{file.name}", file.read_text("utf-8"), _TYPES[suffix])
     return router
 
@@ -54,11 +62,28 @@ def _playground(config: ServerConfig) -> dict[str, Any]:
         "dislike": next((name for name in _DISLIKES if weights.get(name, 1) <= 0), None),
         "view": VIEW if VIEW in weights else None,
         "docs": config.serving.docs,
+        "playground": config.serving.playground,
+        "dashboard": config.serving.dashboard,
         "surfaces": {
             name: bandit.share_on(name)
             for name in ("default", *config.serving.surfaces, *bandit.explore_share_by_surface)
         },
     }
+
+
+def _overview(router: APIRouter, config: ServerConfig) -> None:
+    """What the dashboard shows of the installation: found out once for all who look within the same seconds."""
+    found: dict[str, Any] = {}
+    asking, found_at = asyncio.Lock(), -math.inf
+
+    @router.get("/dashboard.json")
+    async def overview() -> Response:
+        nonlocal found, found_at
+        async with asking:
+            if config.overview is not None and time.monotonic() > found_at + _OVERVIEW_SECONDS:
+                found = await asyncio.to_thread(config.overview)
+                found_at = time.monotonic()
+        return answer(found)
 
 
 def _serve(router: APIRouter, path: str, text: str, media_type: str, settings: dict[str, Any] | None = None) -> None:

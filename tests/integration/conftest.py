@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from pyspark.sql import SparkSession
@@ -139,3 +139,17 @@ def spark() -> Iterator[SparkSession]:
         session = spark_session(SparkSettings(master="local[1]", driver_memory="1g", shuffle_partitions=1), "tests")
     yield session
     stop_session(session)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, as playwright.sync_api.Browser; ask for it where tests.browser.needs_browser holds."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser import CHROMIUM
+
+    with unmarked(), sync_playwright() as started:
+        alone = ["--no-sandbox"] if os.geteuid() == 0 else []
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=alone)
+        yield opened
+        opened.close()

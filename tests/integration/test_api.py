@@ -304,7 +304,8 @@ def test_probes_and_metrics(api: httpx.Client) -> None:
     ready = api.get("/readyz").json()
     assert ready["ready"] is True
     assert len(ready["offsets"]) == 2
-    assert api.get("/v1/parameters").json() == {k: ready[k] for k in ("release", "namespace", "offsets")}
+    made_with = {k: ready[k] for k in ("release", "namespace", "offsets")}
+    assert api.get("/v1/parameters").json() == {**made_with, "created": 0}
     text = api.get("/metrics").text
     assert 'matchloop_http_requests_total{route="/v1/recommendations",status="200"}' in text
     assert 'matchloop_stage_seconds_count{stage="rank"}' in text

@@ -1,9 +1,7 @@
 """The playground in a real browser: what people see, with the mouse, the keyboard and on a phone."""
 
 import contextlib
-import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 
@@ -15,24 +13,15 @@ from infra.benchmarks.small_release import items
 from tests.api_server import Installation, running, wait_until
 from tests.updaters import start_updater
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e '.[dev]'")
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, expect, sync_playwright  # noqa: E402 - if it is there
+pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e '.[dev]'")
+from playwright.sync_api import Browser, Error, Page, expect
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from tests.browser import PATIENCE_MS, needs_browser, news, opened
+
+pytestmark = needs_browser
+
 HOSTILE = Item(id="<b>\"&'/?#%", title="<img src=x onerror=alert(1)>", categories=["<script>alert(2)</script>"])
 CATALOGUE = [*items(60), HOSTILE]
-PATIENCE_MS = 60_000  # of a busy machine
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as started:
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=sandbox)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -57,36 +46,11 @@ def api(installation: Installation) -> Iterator[httpx.Client]:
 
 
 @contextlib.contextmanager
-def opened(browser: Browser, url: httpx.URL | str, **options: object) -> Iterator[Page]:
-    """A page of the playground with its first slate. Whatever the browser complains about fails the test."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})  # type: ignore[arg-type]
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
-    complaints: list[str] = []
-
-    def hear(said: ConsoleMessage) -> None:
-        of_somebody_unknown = "/v1/users/" in said.location["url"]  # there is nothing of them to be read
-        if said.type in ("error", "warning") and not of_somebody_unknown:
-            complaints.append(said.text)
-
-    def answer(dialog: Dialog) -> None:
-        complaints.append(dialog.message)
-        dialog.dismiss()
-
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", hear)
-    page.on("dialog", answer)
-    try:
-        page.goto(str(url))
+def playing(browser: Browser, url: httpx.URL | str, **options: object) -> Iterator[Page]:
+    """The playground with its first slate."""
+    with opened(browser, url, **options) as page:
         expect(page.locator("#now .card")).to_have_count(5, timeout=PATIENCE_MS)
         yield page
-        assert not complaints
-    finally:
-        context.close()
-
-
-def news(page: Page, words: str) -> None:
-    expect(page.get_by_role("status").first).to_contain_text(re.compile(words), timeout=PATIENCE_MS)
 
 
 def titles(page: Page, slate: str) -> list[str]:
@@ -94,7 +58,7 @@ def titles(page: Page, slate: str) -> list[str]:
 
 
 def test_a_click_is_learnt_and_the_next_slate_comes_beside_the_one_before(browser: Browser, api: httpx.Client) -> None:
-    with opened(browser, api.base_url) as page:
+    with playing(browser, api.base_url) as page:
         first = titles(page, "now")
         page.get_by_role("button", name=f"Like: {first[0]}", exact=True).click()
         news(page, rf"Learnt \d+\.\d\d s after your click\. {first[0]}: \d+\.\d % before, \d+\.\d % now\.")
@@ -114,7 +78,7 @@ def test_a_click_is_learnt_and_the_next_slate_comes_beside_the_one_before(browse
 
 
 def test_why_shows_every_level_with_its_uncertainty(browser: Browser, api: httpx.Client) -> None:
-    with opened(browser, api.base_url) as page:
+    with playing(browser, api.base_url) as page:
         page.get_by_text("Why?").first.click()
         rows = page.locator("details.why").first.locator("tr")
         for number, words in enumerate(("model predicts", "Such items earn", "item earned", "people like you")):
@@ -125,7 +89,7 @@ def test_why_shows_every_level_with_its_uncertainty(browser: Browser, api: httpx
 
 
 def test_titles_and_ids_that_are_html_are_text(browser: Browser, api: httpx.Client) -> None:
-    with opened(browser, api.base_url) as page:
+    with playing(browser, api.base_url) as page:
         others = [item.id for item in CATALOGUE if item.id != HOSTILE.id]
         page.route("**/v1/recommendations", lambda route: route.continue_(
             post_data={**route.request.post_data_json, "exclude": others}
@@ -143,7 +107,7 @@ def test_titles_and_ids_that_are_html_are_text(browser: Browser, api: httpx.Clie
 
 
 def test_with_the_keyboard_alone(browser: Browser, api: httpx.Client) -> None:
-    with opened(browser, api.base_url) as page:
+    with playing(browser, api.base_url) as page:
         focused = page.locator(":focus")
 
         def tab_to(words: str) -> None:
@@ -182,7 +146,7 @@ def test_with_the_keyboard_alone(browser: Browser, api: httpx.Client) -> None:
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_on_a_phone_nothing_is_wider_than_the_page(browser: Browser, api: httpx.Client, scheme: str) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "has_touch": True, "is_mobile": True}
-    with opened(browser, api.base_url, **phone) as page:
+    with playing(browser, api.base_url, **phone) as page:
         for summary in page.locator("summary").all():
             summary.tap()
         assert page.evaluate("document.documentElement.scrollWidth") == 360
@@ -197,7 +161,7 @@ def test_on_a_phone_nothing_is_wider_than_the_page(browser: Browser, api: httpx.
 
 
 def test_what_is_left_out_and_how_much_is_explored_is_chosen(browser: Browser, api: httpx.Client) -> None:
-    with opened(browser, api.base_url) as page:
+    with playing(browser, api.base_url) as page:
         page.get_by_text("Exploration and rules").click()
         expect(page.get_by_label("default: 10 % of places")).to_be_checked()
         for category in ("drama", "space"):
@@ -228,14 +192,16 @@ def test_the_pages_load_nothing_from_elsewhere_and_are_cached(api: httpx.Client)
 def test_there_is_no_page_unless_it_is_asked_for(installation: Installation) -> None:
     with running(installation.config(), ready=False) as client:
         assert client.get("/").status_code == 404
-        assert client.get("/pages/playground.js").status_code == 404
+        assert client.get("/dashboard").status_code == 200
+    with running(installation.config(dashboard=False), ready=False) as client:
+        assert {client.get(path).status_code for path in ("/dashboard", "/dashboard.json", "/pages/page.js")} == {404}
 
 
 def test_behind_a_key_the_browser_asks_for_it(browser: Browser, installation: Installation) -> None:
     with running(installation.config(playground=True, api_key="sesame")) as client:
         assert client.get("/").headers["www-authenticate"].startswith("Basic ")
         assert client.get("/pages/playground.js").status_code == 401
-        with opened(browser, client.base_url, http_credentials={"username": "me", "password": "sesame"}) as page:
+        with playing(browser, client.base_url, http_credentials={"username": "me", "password": "sesame"}) as page:
             page.get_by_role("button", name="Like: ").first.click()
             news(page, "Learnt")
         wrong = browser.new_context(http_credentials={"username": "me", "password": "wrong"})

@@ -35,6 +35,16 @@ def test_a_library_to_play_with_is_up_and_stays_until_it_is_told_to_stop(tmp_pat
             assert len(hers) >= 8, items
             trials = [item["explanation"]["levels"]["trials"] for item in answer["items"]]
             assert sum(trials) > 0, "others have visited"
+            found = api.get("/dashboard.json").json()
+            assert {program["name"]: program["healthy"] for program in found["programs"]} == {
+                "updater": True, "sink": True, "api": True
+            }  # fmt: skip
+            learnt = [
+                value
+                for name, labels, value in found["metrics"]["updater"]
+                if (name, labels) == ("matchloop_updater_events_total", {"outcome": "learnt"})
+            ]
+            assert learnt[0] >= sum(trials)
     finally:
         stopped = matchloop("down", MATCHLOOP_CONFIG=said["config"])
     assert "Stopped the stack" in stopped.stdout

@@ -1,5 +1,13 @@
 // What the pages share: calls of the API, elements made of text, and covers.
 
+/** What the API cannot be asked. */
+export const settings = JSON.parse(document.body.dataset.settings);
+
+for (const [path, there] of [["/", settings.playground], ["/dashboard", settings.dashboard], ["/docs", settings.docs]]) {
+  const link = document.querySelector(`nav a[href="${path}"]`);
+  if (link) link.hidden = !there;
+}
+
 /** An element. Children are elements or text; text never becomes HTML. */
 export function element(name, properties = {}, ...children) {
   return filled(document.createElement(name), properties, children);
@@ -37,6 +45,46 @@ export const pathOf = (item) => `/v1/items/${encodeURIComponent(item)}`;
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 export const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+/** A bar up to a share of the highest, with one standard deviation to each side. */
+export function bar(share, deviation, highest, kind) {
+  const at = (value) => Math.min(Math.max((100 * value) / highest, 0), 100);
+  const [low, high] = [at(share - deviation), at(share + deviation)];
+  return svg(
+    "svg",
+    { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
+    svg("rect", { class: "track", width: 100, height: 10, rx: 1 }),
+    svg("rect", { class: kind, width: at(share), height: 10, rx: 1 }),
+    svg("rect", { class: "doubt", x: low, y: 4, width: high - low, height: 2 }),
+  );
+}
+
+/** How an estimate comes about, level by level. */
+export function why(item, highest) {
+  const { predicted, bonus, clusters, levels } = item.explanation;
+  if (!levels) return null;
+  const row = (words, share, kind, deviation = 0) =>
+    element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, words),
+      element("td", {}, bar(share, deviation, highest, kind)),
+      element("td", {}, deviation ? `${percent(share)} ± ${(100 * deviation).toFixed(1)}` : percent(share)),
+    );
+  const rows = [
+    row("The model predicts", predicted, "model"),
+    row("Such items earn", levels.group, "group"),
+    row("This item earned", levels.item, "own"),
+    row("With people like you", item.score, "people", levels.deviation),
+  ];
+  const edges = Object.entries(levels.edges).sort(([a], [b]) => clusters[b] - clusters[a]).slice(0, 3);
+  const people = edges.map(([cluster, mean]) => row(`Group ${cluster} (${Math.round(100 * clusters[cluster])} % of you)`, mean, "own"));
+  const trials = `Shown with a known outcome ${number(levels.trials)} times, which earned ${number(levels.reward)}.`;
+  const explores = bonus > 0 ? ` Exploring may rank it as if it earned ${percent(item.score + bonus)}.` : " It is not explored for you.";
+  return element("details", { class: "why" }, element("summary", {}, "Why?"), element("table", {}, element("tbody", {}, ...rows, ...people)), element("p", {}, trials + explores));
+}
+
+export const number = (value) => value.toLocaleString("en", { maximumFractionDigits: 1 });
 
 /** A picture for an item that has none: its categories choose the colours, its id the shapes. */
 export function cover(item) {

@@ -1,8 +1,7 @@
 // The playground: a slate, a click, and what the API has learnt from it. Everything comes from the API's public routes.
 
-import { call, cover, element, pathOf, pause, percent, svg } from "./page.js";
+import { bar, call, cover, element, pathOf, pause, percent, settings, svg, why } from "./page.js";
 
-const settings = JSON.parse(document.body.dataset.settings);
 const byId = (id) => document.getElementById(id);
 
 const LOOK_MS = 25; // between two looks whether a click was learnt from
@@ -219,45 +218,6 @@ function moved(was, now) {
   return element("b", { class: up ? "up" : "down", title: `${percent(was.score)} before your click` }, words, element("span", { class: "unseen" }, `, ${percent(was.score)} before your click`));
 }
 
-/** A bar up to a share of the highest, with one standard deviation to each side. */
-function bar(share, deviation, highest, kind) {
-  const at = (value) => Math.min(Math.max((100 * value) / highest, 0), 100);
-  const [low, high] = [at(share - deviation), at(share + deviation)];
-  return svg(
-    "svg",
-    { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
-    svg("rect", { class: "track", width: 100, height: 10, rx: 1 }),
-    svg("rect", { class: kind, width: at(share), height: 10, rx: 1 }),
-    svg("rect", { class: "doubt", x: low, y: 4, width: high - low, height: 2 }),
-  );
-}
-
-function why(item, highest) {
-  const { predicted, bonus, clusters, levels } = item.explanation;
-  if (!levels) return null;
-  const row = (words, share, kind, deviation = 0) =>
-    element(
-      "tr",
-      {},
-      element("th", { scope: "row" }, words),
-      element("td", {}, bar(share, deviation, highest, kind)),
-      element("td", {}, deviation ? `${percent(share)} ± ${(100 * deviation).toFixed(1)}` : percent(share)),
-    );
-  const rows = [
-    row("The model predicts", predicted, "model"),
-    row("Such items earn", levels.group, "group"),
-    row("This item earned", levels.item, "own"),
-    row("With people like you", item.score, "people", levels.deviation),
-  ];
-  const edges = Object.entries(levels.edges).sort(([a], [b]) => clusters[b] - clusters[a]).slice(0, 3);
-  const people = edges.map(([cluster, mean]) => row(`Group ${cluster} (${Math.round(100 * clusters[cluster])} % of you)`, mean, "own"));
-  const trials = `Shown with a known outcome ${number(levels.trials)} times, which earned ${number(levels.reward)}.`;
-  const explores = bonus > 0 ? ` Exploring may rank it as if it earned ${percent(item.score + bonus)}.` : " It is not explored for you.";
-  return element("details", { class: "why" }, element("summary", {}, "Why?"), element("table", {}, element("tbody", {}, ...rows, ...people)), element("p", {}, trials + explores));
-}
-
-const number = (value) => value.toLocaleString("en", { maximumFractionDigits: 1 });
-
 /** The largest changes among the best, and what made them. */
 async function showMoved() {
   const changes = [...state.best.values()]
@@ -373,7 +333,6 @@ async function attempt(work) {
 
 const nobody = () => `visitor-${Math.random().toString(36).slice(2, 8)}`;
 
-document.querySelector('a[href="/docs"]').hidden = !settings.docs;
 byId("users").append(...settings.users.map((value) => element("option", { value })));
 byId("surfaces").append(
   ...Object.entries(settings.surfaces).map(([surface, share]) =>
