@@ -6,6 +6,7 @@ answers from the first moment on: while a release loads, too.
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
 from starlette.types import Scope as HttpScope
 
 from online_serving.api import Services
@@ -13,9 +14,24 @@ from online_serving.auth import caller
 from online_serving.bodies import answer
 from online_serving.errors import add_error_handlers
 from online_serving.keys import Keys, Scope
-from online_serving.schemas import ErrorAnswer, ParametersAnswer, ReadyAnswer
+from online_serving.schemas import ErrorAnswer
 
 _RETRY_AFTER = {"Retry-After": "1"}
+
+
+class ReadyAnswer(BaseModel):
+    """Whether the process should get requests, and more for callers with the API key."""
+
+    ready: bool
+
+
+class ParametersAnswer(BaseModel):
+    """What answers are made with."""
+
+    release: str
+    namespace: str
+    created: int = Field(description="When the release was made, ms since the epoch.")
+    offsets: list[int] = Field(description="Per partition of the log, the first offset not learnt from yet.")
 
 
 def operation(services: Services, keys: Keys | None) -> APIRouter:

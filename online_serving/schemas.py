@@ -314,21 +314,6 @@ class FeedbackAnswer(BaseModel):
     events: list[EventStatus]
 
 
-class ReadyAnswer(BaseModel):
-    """Whether the process should get requests, and more for callers with the API key."""
-
-    ready: bool
-
-
-class ParametersAnswer(BaseModel):
-    """What answers are made with."""
-
-    release: str
-    namespace: str
-    created: int = Field(description="When the release was made, ms since the epoch.")
-    offsets: list[int] = Field(description="Per partition of the log, the first offset not learnt from yet.")
-
-
 class StoredItem(BaseModel):
     """An item as stored."""
 
