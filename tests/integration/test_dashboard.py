@@ -74,7 +74,7 @@ def test_figures_are_those_of_the_metrics_over_all_processes(browser: Browser, a
         assert said(page, "traffic", "Requests answered") == "102"
         assert said(page, "traffic", "Failed (5xx)") == "2"
         # 20 of 60 took up to 10 ms, 40 up to 20 ms: the 30th is the 10th of these 40.
-        assert said(page, "traffic", "Recommendations, median") == "12.5 ms"
+        assert said(page, "traffic", "Recommendations, median") == "12.5\N{NO-BREAK SPACE}ms"
         assert said(page, "learning", "Records not folded yet") == "7"
         assert said(page, "learning", "Dead letters") == "11"
         assert said(page, "events", "learnt") == "1,234"

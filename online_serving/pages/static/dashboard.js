@@ -43,8 +43,8 @@ async function look() {
     "Answered without a part": number(total(samples, "matchloop_degraded_total")),
   });
   list("learning", {
-    "In use after the commit, median": milliseconds(quantile(samples, "matchloop_parameter_propagation_seconds", 0.5)),
-    "In use after the commit, 99 %": milliseconds(quantile(samples, "matchloop_parameter_propagation_seconds", 0.99)),
+    "In use after commit, median": milliseconds(quantile(samples, "matchloop_parameter_propagation_seconds", 0.5)),
+    "In use after commit, 99 %": milliseconds(quantile(samples, "matchloop_parameter_propagation_seconds", 0.99)),
     "Records not folded yet": number(total(samples, "matchloop_updater_lag_records")),
     "Records not in the lake yet": number(total(samples, "matchloop_sink_lag_records")),
     "Decisions waiting for feedback": number(total(samples, "matchloop_updater_open_decisions")),
@@ -87,7 +87,7 @@ function quantile(samples, name, q, only) {
   return high === Infinity ? low : low + ((high - low) * (wanted - below)) / (upTo - below);
 }
 
-const milliseconds = (seconds) => (seconds === null ? "…" : `${(1000 * seconds).toFixed(1)} ms`);
+const milliseconds = (seconds) => (seconds === null ? "…" : `${(1000 * seconds).toFixed(1)}\u00a0ms`);
 
 const moment = (ms) => new Date(ms).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 
