@@ -141,14 +141,15 @@ def spark() -> Iterator[SparkSession]:
     stop_session(session)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium, as playwright.sync_api.Browser; ask for it where tests.browser.needs_browser holds."""
+    """A headless Chromium, as playwright.sync_api.Browser; ask for it where tests.browser.needs_browser holds. While it
+    is there, asyncio has a running loop: no other module's tests may find that."""
     from playwright.sync_api import sync_playwright
 
     from tests.browser import CHROMIUM
 
-    with unmarked(), sync_playwright() as started:
+    with sync_playwright() as started:
         alone = ["--no-sandbox"] if os.geteuid() == 0 else []
         opened = started.chromium.launch(executable_path=CHROMIUM, args=alone)
         yield opened
