@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import redis
 
 _SLICES = 4
+_FAILURES = 3  # in a row; then the server is left alone, but for a call now and then that finds out whether it is back
+_ALONE_SECONDS = 1.0
 
 
 class Turns:
@@ -18,12 +20,18 @@ class Turns:
         self._free = asyncio.Semaphore(at_once)
         self._seconds = seconds
         self._failed = self._answered = float("-inf")  # monotonic times of the last call that did
+        self._tried = float("-inf")  # when a call last went to find out
+        self._failures = 0  # since the last answer
 
     @contextlib.asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
         """One call. Raises TimeoutError after the time limit; and redis.ConnectionError at once if calls failed and
-        none succeeded while this one waited, so that a server that hangs holds nobody up for longer than one call."""
+        none succeeded while this one waited, or several of late: a server that hangs holds up one call a second."""
         asked = time.monotonic()
+        if self._failures >= _FAILURES:
+            if asked < self._tried + _ALONE_SECONDS:
+                raise redis.ConnectionError("it has not answered of late, and is asked again in a second")
+            self._tried = asked
         async with self._free:
             if self._answered < asked < self._failed:
                 raise redis.ConnectionError("it did not answer the calls before this one")
@@ -32,7 +40,9 @@ class Turns:
                     yield
             except (redis.ConnectionError, redis.TimeoutError, OSError):
                 self._failed = time.monotonic()
+                self._failures += 1
                 raise
+            self._failures = 0
             self._answered = time.monotonic()
 
 

@@ -28,10 +28,11 @@ from online_serving.event_log import EventLog
 from online_serving.feedback import FeedbackIntake
 from online_serving.following import Following
 from online_serving.keys import Key, Keys
+from online_serving.last_seen import LastSeen
 from online_serving.loop_lag import measuring_lag
 from online_serving.openapi import describe
 from online_serving.operation import operation
-from online_serving.overload import InFlightLimit
+from online_serving.overload import Admission, WorkQueue
 from online_serving.pages.pages import pages
 from online_serving.previews import previews
 from online_serving.readiness import Readiness
@@ -52,13 +53,13 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
 
     `state.services` of the application is what its routes call.
     """
-    services, clock = Services(), clock or SystemClock()
+    services, queue, clock = Services(), WorkQueue(), clock or SystemClock()
     keys, audit = Keys.of_settings(config.serving, config.home, clock), AuditLog(config.home, clock)
     documented = config.serving.docs
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with _running(config, services, clock):
+        async with _running(config, services, queue, clock):
             yield
 
     def noted(key: Key, method: str, path: str, status: int) -> None:
@@ -82,7 +83,7 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
     app.include_router(pages(config))
     add_error_handlers(app)
     describe(app, config, keys)
-    app.add_middleware(InFlightLimit, limit=config.serving.max_in_flight)
+    app.add_middleware(Admission, queue=queue, limit=config.serving.max_in_flight)
     app.add_middleware(KeyRequired, known=keys, rate=config.serving.rate_limit, audit=noted)
     if config.serving.cors_origins:
         # Not the header that marks calls of our own pages: they are answered by the key that a browser remembers.
@@ -98,7 +99,7 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def _running(config: ServerConfig, services: Services, clock: Clock) -> AsyncIterator[None]:
+async def _running(config: ServerConfig, services: Services, queue: WorkQueue, clock: Clock) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as cleanup:
         log = EventLog(config.kafka, clock)
@@ -125,20 +126,23 @@ async def _running(config: ServerConfig, services: Services, clock: Clock) -> As
         shadow.start()
         cleanup.push_async_callback(asyncio.to_thread, shadow.join)
         cleanup.callback(shadow.stop)
+        last_seen = LastSeen()
         services.recommender = Recommender(
             following.treated,
             keyring,
             online,
             decisions,
+            queue,
             config.serving,
             clock,
             np.random.default_rng(config.seed),
+            last_seen,
             shadow,
         )
         services.browsing = Browsing(services.current, Descriptions(online.catalogue), config.serving)
         services.feedback = FeedbackIntake(keyring, log, config.serving, config.rewards, clock)
         services.catalogue = Catalogue(online, log, config.serving, clock)
-        services.users = Users(online, log, keyring, config.serving, clock)
+        services.users = Users(online, log, keyring, config.serving, clock, last_seen)
         services.readiness = Readiness(services.current, online, log, config.kafka)
 
         await cleanup.enter_async_context(measuring_lag())

@@ -22,6 +22,7 @@ class Provenance(NamedTuple):
     offsets: list[int]  # of the parameters in use, one per partition
     variant: str  # contracts.experiments.label
     learns: bool  # whether the decision trains the bandit
+    path: str = "full"  # answer_paths.AnswerPath
 
 
 def build(
@@ -45,6 +46,7 @@ def build(
         namespace=made_with.namespace,
         variant=made_with.variant,
         learns=made_with.learns,
+        path=made_with.path,
         offsets=made_with.offsets,
         candidates=recommendation.candidates if with_candidates else None,
         latency_ms=latency_ms,

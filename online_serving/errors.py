@@ -29,6 +29,10 @@ class NotFound(MatchLoopError):
     """There is nothing of this id."""
 
 
+class Overloaded(Unavailable):
+    """More is asked than can be answered in time."""
+
+
 class BrokenRules(InvalidInput):
     """Fields of a request break published rules."""
 
@@ -82,6 +86,7 @@ def add_error_handlers(app: FastAPI) -> None:
         (NotFound, 404, "not_found"),
         (ForgedDecision, 404, "unknown_decision"),
         (InvalidInput, 422, "invalid_input"),
+        (Overloaded, 503, "overloaded"),
         (Unavailable, 503, "unavailable"),
         (MatchLoopError, 500, "failed"),
     ]

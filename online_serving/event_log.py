@@ -5,7 +5,8 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from concurrent.futures import Future
+from typing import NamedTuple, Protocol
 
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import MatchLoopError, Unavailable
@@ -118,13 +119,10 @@ class EventLog:
         return partition_of(user, self._settings.partitions)
 
     def _send_events(self, number: int, user: str | None, events: Sequence[Event]) -> "asyncio.Future[Appended]":
-        partition = self._partitions[number]
-        sent = self._send(self._settings.events_topic, user, encode(events), number)
-        partition.sent(sent)
-        sent.add_done_callback(partition.answered)
-        return sent
+        return self._send(self._settings.events_topic, user, encode(events), number)
 
     def _send(self, topic: str, key: str | None, value: bytes, partition: int | None) -> "asyncio.Future[Appended]":
+        """partition: of the events topic, None for another topic."""
         started = time.monotonic()
 
         def answered(done: "asyncio.Future[Appended]") -> None:
@@ -135,33 +133,51 @@ class EventLog:
             else:
                 APPEND.observe(time.monotonic() - started)
 
+        answer: Future[Appended]
         if self._writer is None:
-            refused: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-            refused.set_exception(Unavailable("The log does not answer. Send it again."))
-            return refused
-        sent = asyncio.wrap_future(self._writer.send(topic, key, value, partition))
+            answer = Future()
+            answer.set_exception(Unavailable("The log does not answer. Send it again."))
+        else:
+            answer = self._writer.send(topic, key, value, partition)
+        sent = asyncio.wrap_future(answer)
+        if partition is not None:
+            self._partitions[partition].sent(sent, answer)
         sent.add_done_callback(answered)
         return sent
+
+
+class _Sent(NamedTuple):
+    """A record on its way."""
+
+    answer: Future[Appended]  # of the writer, which does not wait for the event loop
+    since: float
 
 
 class _Partition:
     """What a partition owes this process."""
 
     def __init__(self) -> None:
-        self.waiting: dict[asyncio.Future[Appended], float] = {}  # sent and not answered -> when, oldest first
+        self.waiting: dict[asyncio.Future[Appended], _Sent] = {}  # what the event loop knows no answer to, oldest first
         self.acknowledged = float("-inf")  # when it last acknowledged something
         self._owes_since: float | None = None
 
     def stalled_seconds(self) -> float:
-        return 0.0 if self._owes_since is None else time.monotonic() - self._owes_since
-
-    def sent(self, record: "asyncio.Future[Appended]") -> None:
-        self.waiting[record] = now = time.monotonic()
+        """An acknowledgement counts when it has come, and not when a busy event loop comes to it."""
         if self._owes_since is None:
-            self._owes_since = now
+            return 0.0
+        now, owes_since = time.monotonic(), self._owes_since
+        if any(sent.answer.done() and sent.answer.exception() is None for sent in self.waiting.values()):
+            owes_since = next((sent.since for sent in self.waiting.values() if not sent.answer.done()), now)
+        return now - owes_since
 
-    def answered(self, record: "asyncio.Future[Appended]") -> None:
+    def sent(self, record: "asyncio.Future[Appended]", answer: "Future[Appended]") -> None:
+        self.waiting[record] = _Sent(answer, time.monotonic())
+        if self._owes_since is None:
+            self._owes_since = self.waiting[record].since
+        record.add_done_callback(self._answered)
+
+    def _answered(self, record: "asyncio.Future[Appended]") -> None:
         del self.waiting[record]
         if not record.cancelled() and record.exception() is None:
             self.acknowledged = time.monotonic()
-            self._owes_since = next(iter(self.waiting.values()), None)
+            self._owes_since = next((sent.since for sent in self.waiting.values()), None)

@@ -32,6 +32,7 @@ class ParametersAnswer(BaseModel):
     namespace: str
     created: int = Field(description="When the release was made, ms since the epoch.")
     offsets: list[int] = Field(description="Per partition of the log, the first offset not learnt from yet.")
+    digest: str | None = Field(default=None, description="Of the sums, if it was asked for.")
 
 
 def operation(services: Services, keys: Keys | None) -> APIRouter:
@@ -67,15 +68,20 @@ def operation(services: Services, keys: Keys | None) -> APIRouter:
     @api.get(
         "/v1/parameters",
         summary="What answers are made with, and how far it has learnt",
+        description="With `digest=true` a digest as well: processes that have learnt the same have the same one.",
         responses={
             200: {"model": ParametersAnswer},
-            503: {"model": ErrorAnswer, "description": "No release serves yet. Try again."},
+            503: {"model": ErrorAnswer, "description": "No release serves yet, or no digest now. Try again."},
         },
+        openapi_extra={"parameters": [{"name": "digest", "in": "query", "schema": {"enum": ["true"]}}]},
     )
-    async def parameters() -> Response:
+    async def parameters(request: Request) -> Response:
         state = services.current.state
         created = state.snapshot.manifest.created
-        return answer({**state.active._asdict(), "created": created, "offsets": state.parameters.offsets})
+        content = {**state.active._asdict(), "created": created, "offsets": state.parameters.offsets}
+        if request.query_params.get("digest") == "true":
+            content["digest"] = await state.digest()
+        return answer(content)
 
     return api
 

@@ -69,6 +69,11 @@ class Parameters:
         """Per partition, the next log offset that the parameters do not hold."""
         return list(self._offsets)
 
+    @property
+    def graph(self) -> Graph:
+        """Whose rows the table has."""
+        return self._graph
+
     def table(self, now: int) -> Table:
         """The parameters by row number of the graph, for a reader at a time (ms since the epoch). A view: it changes
         with the next apply."""

@@ -18,11 +18,14 @@ from feature_store.online.store import AsyncOnlineStore
 from feature_store.shown import ENTRY_BYTES, Shown, pack
 from feature_store.user_features import NOBODY, UserFeatures
 from online_serving import metrics
+from online_serving.answer_paths import AnswerPath, AnswerPaths
 from online_serving.decisions import DecisionAppender, Provenance, build
 from online_serving.descriptions import Descriptions
-from online_serving.errors import broken_rule, check_filter
+from online_serving.errors import Overloaded, broken_rule, check_filter
 from online_serving.experiments import Treated
 from online_serving.expressions import both
+from online_serving.last_seen import LastSeen
+from online_serving.overload import WorkQueue
 from online_serving.pipeline.explore import Levels
 from online_serving.pipeline.pipeline import unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
@@ -36,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 _NO_PRESET = Surface()
 _AT_ONCE = 16  # requests of a batch: others get their turns
+_OF_ONE_USER = 32  # requests at once: they wait for each other
 
 
 class UserLocks:
@@ -46,8 +50,10 @@ class UserLocks:
 
     @contextlib.asynccontextmanager
     async def holding(self, user: str) -> AsyncIterator[None]:
-        """Waits for the user's other requests in this process."""
+        """Waits for the user's other requests in this process. Raises Overloaded if there are many."""
         lock, holders = self._locks.get(user, (asyncio.Lock(), 0))
+        if holders >= _OF_ONE_USER:
+            raise Overloaded(f"{holders} requests of this user are in flight. Send it again in a second.")
         self._locks[user] = (lock, holders + 1)
         try:
             async with lock:
@@ -70,9 +76,11 @@ class Recommender:
         keyring: Keyring,
         online: AsyncOnlineStore,
         decisions: DecisionAppender,
+        queue: WorkQueue,
         settings: ServingSettings,
         clock: Clock,
         rng: np.random.Generator,
+        last_seen: LastSeen,
         shadow: Shadow | None = None,
     ) -> None:
         self._treated = treated
@@ -80,11 +88,14 @@ class Recommender:
         self._online = online
         self._descriptions = Descriptions(online.catalogue)
         self._decisions = decisions
+        self._queue = queue
         self._settings = settings
         self._clock = clock
         self._rng = rng
+        self._last_seen = last_seen
         self._shadow = shadow
         self._locks = UserLocks()
+        self._paths = AnswerPaths()
 
     async def answer(self, body: RecommendationRequest) -> dict[str, Any]:
         """The content of a schemas.RecommendationAnswer. Raises InvalidInput for a slate larger than allowed and
@@ -93,7 +104,6 @@ class Recommender:
         user = self._keyring.user_key(body.user_id)
         treatment, current = self._treated.of(user)
         request = self._request(body, treatment.slate_size)
-        metrics.DECISIONS.labels(treatment.label).inc()
         async with self._locks.holding(user):
             content = await self._decide(user, treatment, current, request, body.explain, began)
         return await self._described(content, body)
@@ -113,22 +123,28 @@ class Recommender:
         user = self._keyring.user_key(body.user_id)
         treatment, current = self._treated.of(user)
         degraded: list[str] = []
-        features = await self._features(user, degraded)
+        features, known = await self._features(user, degraded)
         if body.repeat_shown:
             features = features._replace(shown=NOBODY.shown)
-        state, now = current.state, self._clock.now_ms()
-        request = replace(self._request(body, treatment.slate_size), time=now)
-        pipeline, table = treatment.pipeline.greedy(), state.parameters.table(now)
-        found = pipeline.recommend(state.snapshot, table, request, features, self._rng)
-        content = {
-            "variant": treatment.label,
-            "release": state.active.release,
-            "degraded": degraded,
-            "parameter_offsets": state.parameters.offsets,
-            "items": _items(found),
-        }
-        if body.explain:
-            _explained(content, found, pipeline.levels(state.snapshot, table, request, found))
+        request = self._request(body, treatment.slate_size)
+        async with self._queue.turn():
+            state, now = current.state, self._clock.now_ms()
+            request = replace(request, time=now)
+            pipeline = treatment.pipeline.greedy()
+            made = self._paths.recommend(pipeline, state, request, features, known, self._rng)
+            found, levels = made.recommendation, None
+            content = {
+                "variant": treatment.label,
+                "release": state.active.release,
+                "path": made.path.value,
+                "degraded": degraded,
+                "parameter_offsets": state.parameters.offsets,
+                "items": _items(found),
+            }
+            if body.explain:
+                if made.by_bandit:
+                    levels = pipeline.levels(state.snapshot, state.parameters.table(now), request, found)
+                _explained(content, found, levels)
         return await self._described(content, body)
 
     async def _described(self, content: dict[str, Any], body: RecommendationRequest) -> dict[str, Any]:
@@ -142,32 +158,39 @@ class Recommender:
         self, user: str, treatment: Treatment, current: Current, request: Request, explain: bool, began: float
     ) -> dict[str, Any]:
         degraded: list[str] = []
-        features = await self._features(user, degraded)
-        state = current.state  # one reference for the whole decision; nothing below waits before it is made
-        made_with = Provenance(*state.active, state.parameters.offsets, treatment.label, treatment.learns)
-        now = self._clock.now_ms()
-        request = replace(request, time=now)
-        table = state.parameters.table(now)
-        recommendation = treatment.pipeline.recommend(state.snapshot, table, request, features, self._rng)
-        levels = None
-        if explain:  # now: the table changes with what is learnt meanwhile
-            levels = treatment.pipeline.levels(state.snapshot, table, request, recommendation)
-        decision_id = self._keyring.decision_id(user, now)
-        sampled = self._rng.random() < self._settings.candidate_log_share
-        took = (time.perf_counter() - began) * 1000
-        decision = build(decision_id, user, now, request.surface, made_with, recommendation, sampled, took)
+        started = time.perf_counter()
+        features, known = await self._features(user, degraded)
+        async with self._queue.turn() as at_once:
+            state = current.state  # one reference for the whole decision; nothing below waits before it is made
+            now = self._clock.now_ms()
+            request = replace(request, time=now)
+            made = self._paths.recommend(treatment.pipeline, state, request, features, known, self._rng)
+            recommendation, learns = made.recommendation, treatment.learns and made.by_bandit
+            made_with = Provenance(*state.active, state.parameters.offsets, treatment.label, learns, made.path.value)
+            levels = None
+            if explain and made.by_bandit:  # now: the table changes with what is learnt meanwhile
+                table = state.parameters.table(now)
+                levels = treatment.pipeline.levels(state.snapshot, table, request, recommendation)
+            decision_id = self._keyring.decision_id(user, now)
+            sampled = self._rng.random() < self._settings.candidate_log_share
+            took = (time.perf_counter() - began) * 1000
+            decision = build(decision_id, user, now, request.surface, made_with, recommendation, sampled, took)
         logged = await self._decisions.logged(decision)
         if not logged:
             degraded.append("log")
             decision_id = self._keyring.decision_id(user, now, logged=False)
             recommendation, levels = unexplored(recommendation, request.slate_size), None
-        elif self._shadow is not None:
+        elif self._shadow is not None and made.by_bandit:
             champion = state.active.release
             self._shadow.offer(
                 Asked(decision_id, user, request, features, treatment.pipeline, champion, recommendation)
             )
         if not treatment.repeat_shown:
             await self._remember(user, recommendation.slate, now, degraded)
+        if at_once:
+            self._queue.usual(time.perf_counter() - started)
+        metrics.DECISIONS.labels(treatment.label).inc()
+        metrics.ANSWERS.labels(made.path.value).inc()
         for part in degraded:
             metrics.DEGRADED.labels(part).inc()
         content = {
@@ -175,6 +198,7 @@ class Recommender:
             "variant": treatment.label,
             "release": state.active.release,
             "logged": logged,
+            "path": made.path.value,
             "degraded": degraded,
             "parameter_offsets": made_with.offsets,
             "items": _items(recommendation),
@@ -204,13 +228,16 @@ class Recommender:
             rule = f"at most serving.max_slate_size = {self._settings.max_slate_size}"
             raise broken_rule(f"{where}slate_size", body.slate_size, rule)
 
-    async def _features(self, user: str, degraded: list[str]) -> UserFeatures:
+    async def _features(self, user: str, degraded: list[str]) -> tuple[UserFeatures, AnswerPath]:
         try:
-            return await self._online.users.get(user)
+            found = await self._online.users.get(user)
         except (redis.RedisError, OSError) as error:
             _log.warning("answering without user features: %r", error)
             degraded.append("user_features")
-            return NOBODY
+            seen = self._last_seen.of(user)
+            return (NOBODY, AnswerPath.SEGMENT) if seen is None else (seen, AnswerPath.CACHED_USER)
+        self._last_seen.keep(user, found)
+        return found, AnswerPath.FULL
 
     async def _remember(self, user: str, slate: Sequence[str], now: int, degraded: list[str]) -> None:
         """Marks the slate as shown before it is: the user's next request may be on its way already.
@@ -222,6 +249,7 @@ class Recommender:
         except (redis.RedisError, OSError) as error:
             _log.warning("a slate could not be marked as shown: %r", error)
             degraded.append("shown_items")
+            self._last_seen.shown(user, slate, now)
 
 
 def _filter(body: FilterBody) -> Filter:

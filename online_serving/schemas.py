@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MAX_ID_CHARACTERS, MAX_TITLE_CHARACTERS
 from feature_store.contracts.events import MAX_VALUE
 from feature_store.shown import ENTRY_BYTES
+from online_serving.answer_paths import AnswerPath
 from online_serving.expressions import MAX_CHARACTERS
 from online_serving.pipeline.candidates import SOURCE_NAMES
 from online_serving.settings import Boost
@@ -275,6 +276,7 @@ class PreviewAnswer(BaseModel):
 
     variant: str
     release: str
+    path: str = Field(description=f"How it was made, plainer the more parts fail: {', '.join(AnswerPath)}.")
     degraded: list[str] = Field(description="Parts that did not answer in time and were done without.")
     parameter_offsets: list[int] = Field(description="Per partition, the first log offset not learnt from yet.")
     items: list[RecommendedItem]

@@ -18,11 +18,14 @@ from feature_store.namespace import Description, read_base
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from feature_store.user_features import NOBODY
+from online_serving.digest import digest
 from online_serving.parameters import Parameters
 from online_serving.pipeline.pipeline import Pipeline
 from online_serving.pipeline.request import Request
 from online_serving.quarantine import Entry, Quarantine
 from online_serving.snapshot import Snapshot
+
+_DIGESTS = 5  # tries
 
 
 class FollowPoint(NamedTuple):
@@ -39,6 +42,16 @@ class ServingState(NamedTuple):
     snapshot: Snapshot
     parameters: Parameters
     places: list[FollowPoint]  # as of loading
+
+    async def digest(self) -> str:
+        """Of the parameters as of their offsets, computed beside the event loop. Raises Unavailable if they do not stop
+        changing for long enough."""
+        for _ in range(_DIGESTS):
+            before, graph, table = self.parameters.offsets, self.parameters.graph, self.parameters.table(0)
+            found = await asyncio.to_thread(digest, graph, table)
+            if self.parameters.offsets == before:
+                return found
+        raise Unavailable("The parameters change too fast for a digest. Ask when less is learnt.")
 
 
 class Current:

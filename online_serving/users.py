@@ -12,6 +12,7 @@ from feature_store.user_features import Held
 from online_serving.catalogue import redis_answers
 from online_serving.errors import NotFound
 from online_serving.event_log import EventLog
+from online_serving.last_seen import LastSeen
 from online_serving.schemas import UserBody
 from online_serving.settings import ServingSettings
 
@@ -21,13 +22,20 @@ class Users:
     not answer: the updater does it when it comes to it."""
 
     def __init__(
-        self, online: AsyncOnlineStore, log: EventLog, keyring: Keyring, settings: ServingSettings, clock: Clock
+        self,
+        online: AsyncOnlineStore,
+        log: EventLog,
+        keyring: Keyring,
+        settings: ServingSettings,
+        clock: Clock,
+        last_seen: LastSeen,
     ) -> None:
         self._online = online
         self._log = log
         self._keyring = keyring
         self._deadline = settings.feedback_deadline_ms / 1000
         self._clock = clock
+        self._last_seen = last_seen
 
     async def get(self, user_id: str) -> Held:
         """What is stored of a user. Raises NotFound."""
@@ -48,6 +56,7 @@ class Users:
         """Forgets a user's profile, history and shown items, and has the log say so to all that read it."""
         user, now = self._keyring.user_key(user_id), self._clock.now_ms()
         await self._append(Erasure(user=user, time=now))
+        self._last_seen.forget(user)
         with redis_answers():
             await self._online.users.erase(user, now)
 

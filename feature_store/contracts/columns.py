@@ -99,6 +99,7 @@ EVENTS = pa.schema(
         pa.field("probabilities", _LIST_OF_FLOAT),
         pa.field("candidates", _LIST_OF_STRING),
         pa.field("latency_ms", pa.float64()),
+        pa.field("path", pa.string()),
         # feedback, and withdrawal (decision, user, time); an erasure has user and time
         pa.field("decision", pa.string()),
         pa.field("item", pa.string()),

@@ -64,6 +64,7 @@ class Decision(SlateColumns, frozen=True, tag="decision", tag_field="kind", kw_o
     offsets: list[Offset]  # parameters in use: the log offset folded so far, one per partition
     candidates: list[str] | None = None  # the whole candidate list, for a sampled share of decisions
     latency_ms: float | None = None  # from the request to this decision
+    path: str | None = None  # full, or plainer because parts failed; None: from before this was noted
 
 
 class Feedback(msgspec.Struct, frozen=True, tag="feedback", tag_field="kind", kw_only=True):

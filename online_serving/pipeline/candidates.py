@@ -105,7 +105,8 @@ SOURCES = (
     ),
 )
 NAMED = 1 << 3  # the request named the items itself: no source is asked
-_NAMES = dict(sorted([(NAMED, "named"), *((source.bit, source.name) for source in SOURCES)]))
+POPULAR = 1 << 5  # the models failed
+_NAMES = dict(sorted([(NAMED, "named"), (POPULAR, "popular"), *((source.bit, source.name) for source in SOURCES)]))
 SOURCE_NAMES = tuple(_NAMES.values())
 
 

@@ -19,6 +19,7 @@ from online_serving.corpus import Corpus
 from online_serving.pipeline import candidates as retrieve
 from online_serving.pipeline.explore import Levels, draw, estimate, exploration, levels
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user, nearness
+from online_serving.pipeline.popular import most_popular
 from online_serving.pipeline.request import Recommendation, Request, Uint8, UserFeatures
 from online_serving.pipeline.rules import allowed_items, boosts
 from online_serving.settings import ServingSettings
@@ -68,6 +69,19 @@ class Pipeline:
         """The same without its stages being entered."""
         return Pipeline(self._serving, self._bandit, corpus=self._corpus)
 
+    def without_ranker(self) -> "Pipeline":
+        """The same by nearness to the user, which no bandit can work on."""
+        return Pipeline(
+            self._serving.model_copy(update={"ranker": False}),
+            self._bandit.model_copy(update={"mode": BanditMode.OFF}),
+            self._stage,
+            self._corpus,
+        )
+
+    def popular(self, snapshot: Snapshot, request: Request, user: UserFeatures) -> Recommendation:
+        """The slate that needs no model."""
+        return most_popular(snapshot, request, user, self._serving, self._corpus)
+
     def recommend(
         self,
         snapshot: Snapshot,
@@ -86,7 +100,10 @@ class Pipeline:
             with self._stage("features"):
                 features = candidate_features(snapshot, encoded, candidates)
             with self._stage("rank"):
-                return snapshot.towers.predict(features).astype(np.float64)
+                predicted = snapshot.towers.predict(features).astype(np.float64)
+            if not np.isfinite(predicted).all():
+                raise ValueError(f"The ranker of release {snapshot.release} predicts what is no number.")
+            return predicted
 
         return self.recommend_to(snapshot, table, request, encoded, user.shown, predict, rng)
 

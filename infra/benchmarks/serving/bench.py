@@ -58,6 +58,7 @@ _CONNECTIONS = 16
 _OTHERS = (1, 4, 64)  # numbers of connections, for how many answers are logged
 _SHARE = 0.7  # of what it reaches, for its times
 _ROUNDS = 3
+_TAKEN = (200, 503)  # statuses of a process that answers, or says that it has enough to do
 _LOADED_SECONDS = 300.0
 _LOOK_SECONDS = 0.1
 _END_SECONDS = 60.0
@@ -231,7 +232,7 @@ def _summary(windows: dict[str, list[Window]], samples: list[Sample]) -> dict[st
         "logged_by_connections": {name: _logged(windows[name]) for name in map(str, _OTHERS)},
         "by_connections": {
             name: {"requests_per_second": some[0].rate, "p50": some[0].measured.p50, "p99": some[0].measured.p99,
-                   "cpu_ms": some[0].cpu_ms}
+                   "cpu_ms": some[0].cpu_ms, "refused": some[0].measured.statuses.get(503, 0)}
             for name, some in windows.items() if name in map(str, _OTHERS)
         },
         "at_70_percent": {
@@ -242,7 +243,7 @@ def _summary(windows: dict[str, list[Window]], samples: list[Sample]) -> dict[st
             for some in windows.values()
             for window in some
             for status, count in window.measured.statuses.items()
-            if status != 200
+            if status not in _TAKEN
         ),
         "cpu_ms_by_part": _by_part(full, samples),
     }  # fmt: skip

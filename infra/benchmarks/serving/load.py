@@ -17,12 +17,14 @@ import numpy as np
 import uvloop
 
 _SKEW = 2  # a tenth of the users comes for a third of the requests
+_OK, _COME_BACK = 200, 503
+_COME_BACK_SECONDS = 1.0  # as Retry-After says
 _LOGGED = b'"logged":true'
 
 
 class Load(msgspec.Struct, frozen=True):
     """What is asked. With a rate, requests are due at fixed times, and those for which no connection is free wait;
-    without, each connection asks again as soon as it is answered."""
+    without, each connection asks again as soon as it is answered, or a second after it was told to come back."""
 
     port: int
     seconds: float
@@ -34,15 +36,16 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What was answered. Times in ms, since a request was due."""
+    """What was answered. Times in ms, since a request was due; 0 if there are none."""
 
-    answered: int
+    answered: int  # with a slate
     seconds: float
     statuses: dict[int, int]
     logged: int
     p50: float
     p90: float
     p99: float
+    refused_p99: float  # of those that were told to come back, since they were sent
     cpu_seconds: float  # of the process that asked
 
 
@@ -51,6 +54,7 @@ class _Asker:
 
     def __init__(self, load: Load) -> None:
         self.took: list[float] = []
+        self.refused: list[float] = []
         self.statuses: dict[int, int] = {}
         self.logged = 0
         self.end = 0.0
@@ -72,9 +76,19 @@ class _Asker:
     def answered(self, connection: "_Connection", status: int, body: bytes) -> None:
         """Takes note, and gives the connection something to do."""
         now = time.perf_counter()
-        self.took.append(now - connection.due)
+        if status == _OK:
+            self.took.append(now - connection.due)
+        elif status == _COME_BACK:
+            self.refused.append(now - connection.sent)
         self.statuses[status] = self.statuses.get(status, 0) + 1
         self.logged += _LOGGED in body
+        if status == _COME_BACK and self._load.rate is None:
+            asyncio.get_running_loop().call_later(_COME_BACK_SECONDS, self._again, connection)
+        else:
+            self._again(connection)
+
+    def _again(self, connection: "_Connection") -> None:
+        now = time.perf_counter()
         if self._waiting:
             connection.ask(self._waiting.popleft())
         elif self._load.rate is None and now < self.end:
@@ -112,7 +126,7 @@ class _Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
     def __init__(self, asker: _Asker) -> None:
-        self.due = 0.0
+        self.due = self.sent = 0.0
         self._asker = asker
         self._parser = httptools.HttpResponseParser(self)
         self._body = b""
@@ -122,7 +136,7 @@ class _Connection(asyncio.Protocol):
 
     def ask(self, due: float) -> None:
         """Sends a request that was due then."""
-        self.due, self._body = due, b""
+        self.due, self.sent, self._body = due, time.perf_counter(), b""
         self._transport.write(self._asker.request())
 
     def data_received(self, data: bytes) -> None:
@@ -137,15 +151,21 @@ class _Connection(asyncio.Protocol):
         self._asker.answered(self, self._parser.get_status_code(), self._body)
 
 
+def _ms(took: list[float], quantile: float) -> float:
+    return float(np.quantile(took, quantile)) * 1000 if took else 0.0
+
+
 def main() -> None:
     """Reads what to ask, asks, and writes what was answered."""
     load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
     asker, cpu = _Asker(load), time.process_time()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         seconds = runner.run(asker.run())
-    p50, p90, p99 = (np.quantile(asker.took, [0.5, 0.9, 0.99]) * 1000).tolist()
-    spent = time.process_time() - cpu
-    found = Measured(len(asker.took), seconds, asker.statuses, asker.logged, p50, p90, p99, spent)
+    p50, p90, p99 = (_ms(asker.took, q) for q in (0.5, 0.9, 0.99))
+    found = Measured(
+        len(asker.took), seconds, asker.statuses, asker.logged, p50, p90, p99, _ms(asker.refused, 0.99),
+        time.process_time() - cpu,
+    )  # fmt: skip
     sys.stdout.buffer.write(msgspec.json.encode(found))
 
 

@@ -54,6 +54,36 @@ def test_who_waited_for_a_call_that_failed_fails_with_it_and_the_next_one_is_tri
     asyncio.run(run())
 
 
+def test_a_server_that_fails_again_and_again_is_left_alone_but_for_a_call_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    async def run() -> None:
+        nonlocal now
+        turns, made = Turns(10, 60.0), list[float]()
+
+        async def call(well: bool) -> None:
+            async with turns.one():
+                made.append(now)
+                if not well:
+                    raise redis.TimeoutError("slow")
+
+        for _ in range(10):
+            with pytest.raises(redis.RedisError):
+                await call(well=False)
+            now += 0.4
+        assert made == pytest.approx([100.0, 100.4, 100.8, 101.2, 102.4, 103.6])
+        with pytest.raises(redis.ConnectionError, match="asked again in a second"):
+            await call(well=True)
+        now += 0.8
+        for _ in range(5):
+            await call(well=True)
+
+    asyncio.run(run())
+
+
 def test_what_the_server_refuses_is_no_reason_to_give_up_other_calls() -> None:
     async def run() -> list[BaseException | None]:
         turns = Turns(1, 60.0)

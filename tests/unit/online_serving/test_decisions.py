@@ -20,8 +20,11 @@ from feature_store.settings import RedisSettings
 from infra.benchmarks.small_release import build_release, items
 from infra.servers import free_port
 from online_serving.decisions import DecisionAppender
+from online_serving.errors import Overloaded
 from online_serving.experiments import Treated
 from online_serving.feedback import FeedbackIntake
+from online_serving.last_seen import LastSeen
+from online_serving.overload import WorkQueue
 from online_serving.parameters import Parameters
 from online_serving.recommendations import Recommender, UserLocks
 from online_serving.schemas import FeedbackRequest, RecommendationRequest
@@ -84,9 +87,11 @@ def ask(current: Current, log: ListLog, **settings: Any) -> dict[str, Any]:
             Keyring(b"a secret for the tests"),
             AsyncOnlineStore(client, RedisSettings()),
             appender,
+            WorkQueue(),
             serving,
             ManualClock(1_000),
             np.random.default_rng(1),
+            LastSeen(),
         )
         try:
             return await recommender.answer(RecommendationRequest(user_id="u"))
@@ -110,6 +115,7 @@ def test_a_decision_in_the_log_is_what_was_answered(current: Current) -> None:
     assert decision.candidates is not None
     assert set(decision.items) <= set(decision.candidates)
     assert answer["degraded"] == ["user_features", "shown_items"]  # no Redis here
+    assert answer["path"] == decision.path == "popular_in_segment"
 
 
 @pytest.mark.parametrize("log", [ListLog(silent=True), ListLog(error=Unavailable("gone"))], ids=["silent", "broken"])
@@ -224,3 +230,22 @@ def test_locks_hold_one_user_and_are_forgotten() -> None:
     trace = asyncio.run(scenario())
     assert trace.index("a out") < trace.index("b in")
     assert trace.index("c in") < trace.index("a out")
+
+
+def test_one_user_may_not_ask_for_everything_at_once() -> None:
+    async def scenario() -> None:
+        locks, leave = UserLocks(), asyncio.Event()
+
+        async def hold(user: str) -> None:
+            async with locks.holding(user):
+                await leave.wait()
+
+        asked = [asyncio.ensure_future(hold("u")) for _ in range(33)]
+        other = asyncio.ensure_future(hold("v"))
+        await asyncio.wait([asked[-1]])
+        assert isinstance(asked[-1].exception(), Overloaded)
+        leave.set()
+        await asyncio.gather(*asked[:-1], other)
+        assert len(locks) == 0
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))

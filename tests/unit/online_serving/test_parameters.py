@@ -12,6 +12,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.decay import Decay
 from feature_store.graph import Graph
 from feature_store.sums import N
+from online_serving.digest import digest
 from online_serving.parameters import Parameters
 from online_serving.pipeline.explore import estimate
 from streaming.bandit.diag_linucb import Estimate, Table
@@ -241,3 +242,22 @@ def test_the_table_grows_without_moving_what_it_holds() -> None:
     np.testing.assert_array_equal(table.edges[2], row(4))
     np.testing.assert_array_equal(table.edges[3:], [row(n) for n in range(100)])
     np.testing.assert_array_equal(table.items[3:], [row(n) for n in range(100)])
+
+
+@given(st.lists(st.tuples(st.sampled_from(KEYS), st.floats(0.01, 50)), min_size=1, max_size=12), st.randoms())
+def test_processes_that_have_learnt_the_same_have_the_same_digest(
+    changes: list[tuple[str, float]], order: random.Random
+) -> None:
+    """In whatever order it came, and in whatever order the items were added."""
+    at_once, bit_by_bit = Parameters(graph_of_three(), [], [0]), Parameters(graph_of_three(), [], [0])
+    for key, value in changes:
+        at_once.add(at_once.located(rows_of({key: row(value)})))
+    at_once.extend(at_once.graph.with_items(["late", "never"], [EDGES["late"], [2]]))
+    order.shuffle(changes)
+    bit_by_bit.extend(bit_by_bit.graph.with_items(["never", "late"], [[2], EDGES["late"]]))
+    for key, value in changes:
+        bit_by_bit.add(bit_by_bit.located(rows_of({key: row(value) / 3})))
+        bit_by_bit.add(bit_by_bit.located(rows_of({key: row(value) * 2 / 3})))
+    assert digest(at_once.graph, at_once.table(0)) == digest(bit_by_bit.graph, bit_by_bit.table(0))
+    bit_by_bit.add(bit_by_bit.located(rows_of({":a": row(0.01)})))
+    assert digest(at_once.graph, at_once.table(0)) != digest(bit_by_bit.graph, bit_by_bit.table(0))

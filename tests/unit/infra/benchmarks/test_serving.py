@@ -11,7 +11,7 @@ from infra.benchmarks.serving.load import Measured
 from infra.benchmarks.serving.parts import OTHER, part_of
 from infra.benchmarks.serving.picture import draw
 
-MEASURED = Measured(100, 2.0, {200: 100}, 99, 1.0, 2.0, 3.0, 0.1)
+MEASURED = Measured(100, 2.0, {200: 100}, 99, 1.0, 2.0, 3.0, 0.0, 0.1)
 
 
 def frame_in(path: str, function: str) -> FrameType:

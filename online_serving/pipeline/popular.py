@@ -1,0 +1,41 @@
+"""What can be recommended without any model: what many like."""
+
+import numpy as np
+
+from feature_store.arrays import Int64
+from feature_store.definitions import ITEM_FEATURES
+from online_serving.allowed import Allowed
+from online_serving.corpus import Corpus
+from online_serving.pipeline.candidates import POPULAR
+from online_serving.pipeline.request import Recommendation, Request, UserFeatures
+from online_serving.pipeline.rules import allowed_items
+from online_serving.settings import ServingSettings
+from online_serving.snapshot import Snapshot
+
+_NAMES = [feature.name for feature in ITEM_FEATURES]
+_LATELY, _EVER = _NAMES.index("recent_popularity"), _NAMES.index("popularity")
+
+
+def most_popular(
+    snapshot: Snapshot, request: Request, user: UserFeatures, serving: ServingSettings, corpus: Corpus | None
+) -> Recommendation:
+    """The items that most users liked when the release was made, lately before ever, of equals by position; by the
+    request's rules, without exploration. Predictions are shares of the largest popularity: an order, no probabilities.
+    """
+    with allowed_items(snapshot, request, user.shown, serving, corpus) as (allowed, hits):
+        best, score = _best(snapshot, allowed, request.slate_size)
+    items, scores, n = snapshot.graph.ids(best.tolist()), score.tolist(), len(best)
+    return Recommendation(
+        clusters=[], weights=[], history=[], history_kinds=[], history_times=[], profile=[],
+        items=items, shown=n, sources=["popular"] * n, predicted=scores, mean=scores, bonus=[0.0] * n, edges=[0] * n,
+        probabilities=[1.0] * n, candidates=items, candidate_predicted=scores, candidate_sources=[POPULAR] * n,
+        rules=hits,
+    )  # fmt: skip
+
+
+def _best(snapshot: Snapshot, allowed: Allowed, count: int) -> tuple[Int64, np.ndarray]:
+    positions = np.flatnonzero(allowed.mask) if allowed.few is None else allowed.few
+    features = snapshot.item_features[positions].astype(np.float64)
+    score = features[:, _LATELY] + 1e-3 * features[:, _EVER]
+    order = np.argsort(-score, kind="stable")[:count]
+    return positions[order], score[order] / max(score.max(initial=0.0), 1.0)
