@@ -1,6 +1,6 @@
 # MatchLoop. `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup quick demo test check lock clean FORCE
+.PHONY: help setup quick demo docs test check lock clean FORCE
 
 # The stamp holds where the environment was made: one that was moved or copied is installed anew.
 STAMP := .venv/.installed
@@ -32,6 +32,11 @@ check: setup ## Lint, formatting and types
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
+
+docs: setup ## Write the documentation to build/docs (every link is checked)
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' -c infra/constraints.txt
+	@.venv/bin/python -m mkdocs build --quiet --strict
+	@echo "Open build/docs/index.html"
 
 lock: setup ## Write the newest versions that fit pyproject.toml to infra/constraints.txt
 	@sh infra/lock.sh

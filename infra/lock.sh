@@ -8,7 +8,7 @@ trap 'exit 1' INT TERM
 
 echo "Resolving the newest versions in a fresh environment (about 2 GB, some minutes)"
 .venv/bin/python -m venv "$fresh"
-"$fresh/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[all,dev,bench]'
+"$fresh/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[all,dev,bench,docs]'
 "$fresh/bin/python" -m pip check --disable-pip-version-check
 {
     echo '# The exact versions MatchLoop is tested with. Refreshed by `make lock`; do not edit by hand.'

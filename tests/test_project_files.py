@@ -92,7 +92,7 @@ def test_the_installation_prefers_the_cpu_build_of_torch_and_never_depends_on_it
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_lists_its_targets_from_any_directory(tmp_path: Path) -> None:
     done = subprocess.run(["make", "-s", "-C", ROOT], capture_output=True, text=True, cwd=tmp_path, check=True)
-    for target in ("setup", "demo", "test", "check", "lock", "clean", "help"):
+    for target in ("setup", "demo", "docs", "test", "check", "lock", "clean", "help"):
         assert re.search(rf"^  {target} +\w", done.stdout, re.MULTILINE)
 
 
