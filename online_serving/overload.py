@@ -3,7 +3,7 @@
 
 Recommendations are worked on one at a time, and between two of them the event loop does what else is due. A newcomer is
 refused when those before it would take longer than twice what a request takes that does not wait: what is answered
-then takes about three times as long as usual. Both times are measured all the while.
+then is to take about three times as long as usual. Both times are measured all the while.
 """
 
 import asyncio

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 
+from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import Unavailable
 from online_serving.config import ServerConfig
 from online_serving.settings import ServingSettings
@@ -26,6 +27,7 @@ def serve(
     config: ServerConfig,
     operations: Address | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    clock: Clock | None = None,
 ) -> None:
     """Serves on serving.host:serving.port until SIGTERM or SIGINT. Raises Unavailable if an address is taken.
 
@@ -36,7 +38,7 @@ def serve(
     Told to stop, it first says at /readyz that it is not ready, goes on answering for serving.drain_seconds, then ends
     to listen and finishes the requests in flight. A second signal ends the wait.
 
-    loop_factory: makes the event loop, uvloop's if not given.
+    loop_factory: makes the event loop, uvloop's if not given. clock: the machine's if not given.
 
     Call it, or at least one_thread, before NumPy is imported.
     """
@@ -46,7 +48,7 @@ def serve(
     public = _bound((config.serving.host, config.serving.port), config.serving.workers > 1, "serving.port")
     own = None if operations is None else _bound(operations, False, "telemetry.port, or --metrics-port")
     with asyncio.Runner(loop_factory=loop_factory or uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, public, own))
+        runner.run(_serve(config, public, own, clock))
 
 
 def one_thread() -> None:
@@ -56,12 +58,12 @@ def one_thread() -> None:
         os.environ[name] = "1"
 
 
-async def _serve(config: ServerConfig, public: socket.socket, own: socket.socket | None) -> None:
+async def _serve(config: ServerConfig, public: socket.socket, own: socket.socket | None, clock: Clock | None) -> None:
     from online_serving.app import create_app
     from online_serving.operation import operations
 
     asked, asked_again = _signals()
-    app = create_app(config)
+    app = create_app(config, clock)
     services = app.state.services
     async with contextlib.AsyncExitStack() as running:
         if own is not None:

@@ -45,7 +45,7 @@ class _Benches(TyperGroup):
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     bench = typer.Typer(cls=_Benches, help="Run a bench and print its figures and goals.", no_args_is_help=True)
-    for command in (chaos, event_loop, freshness, loop, serving, slow_log, spark):
+    for command in (chaos, event_loop, faults, freshness, loop, serving, slow_log, spark):
         bench.command()(command)
     if _in_checkout():
         sys.path.insert(0, str(_CHECKOUT))  # an editable installation finds only what it would install
@@ -86,6 +86,26 @@ def event_loop(
     from infra.benchmarks.event_loop.bench import rows, run
 
     present("event-loop", seed, lambda report: run(seed, report, items=items, seconds=seconds), check, as_json, rows)
+
+
+def faults(
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long each fault lasts.")] = 5.0,
+    overload_seconds: Annotated[float, typer.Option(min=1, help="How long too much is asked.")] = 30.0,
+    only: Annotated[str | None, typer.Option(help="Play only the cases whose names contain this.")] = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Cut, slow and fill what an API process needs: how answers look meanwhile, and that nothing promised is lost.
+
+    Example: `matchloop bench faults --only redis`
+    """
+    from infra.benchmarks.faults.bench import rows, run
+
+    def bench(report: "Progress") -> "tuple[dict[str, Any], list[Goal]]":
+        return run(seed, report, seconds=seconds, overload_seconds=overload_seconds, only=only)
+
+    present("faults", seed, bench, check, as_json, rows)
 
 
 def freshness(

@@ -63,7 +63,7 @@ class _Asker:
         self._users = (load.users * rng.random(1 << 16) ** _SKEW).astype(np.int64).tolist()
         self._asked = 0
         self._waiting: deque[float] = deque()  # when requests without a connection were due
-        self._free: list[_Connection] = []
+        self._free: deque[_Connection] = deque()  # longest idle first: a server closes what is idle for long
 
     def request(self) -> bytes:
         """The next request."""
@@ -106,7 +106,7 @@ class _Asker:
         self.end = began + self._load.seconds
         if self._load.rate is None:
             while self._free:
-                self._free.pop().ask(time.perf_counter())
+                self._free.popleft().ask(time.perf_counter())
             await asyncio.sleep(self._load.seconds)
         else:
             for number in range(round(self._load.seconds * self._load.rate)):
@@ -114,7 +114,7 @@ class _Asker:
                 if (early := due - time.perf_counter()) > 0:
                     await asyncio.sleep(early)
                 if self._free:
-                    self._free.pop().ask(due)
+                    self._free.popleft().ask(due)
                 else:
                     self._waiting.append(due)
         while len(self._free) < self._load.connections:

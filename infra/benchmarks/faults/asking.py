@@ -1,0 +1,128 @@
+"""Clients of an API that is disturbed: they note what each request was answered, and what was promised."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import aiohttp
+import msgspec
+import numpy as np
+
+from infra.benchmarks.visitors import Promises
+
+_USERS = 300
+_SLATE_SIZE = 5
+_FEEDBACK_SHARE = 0.5
+_PATIENCE_SECONDS = 20.0
+_IDLE_SECONDS = 2.0  # a client gives an idle connection up before the server does
+_WELL = 5  # answers as they should be, one after the other
+
+
+class Asked(NamedTuple):
+    """A request for a recommendation."""
+
+    status: int  # 0: no answer
+    path: str  # empty without a slate
+    logged: bool
+    seconds: float
+
+    @property
+    def well(self) -> bool:
+        """As when nothing is wrong."""
+        return self.status == 200 and self.path == "full" and self.logged
+
+
+class Asking:
+    """Asks one address. An async context manager. A connection that ends is no answer: it asks once more, on another
+    one, as clients and proxies do."""
+
+    def __init__(self, url: str, seed: int) -> None:
+        self.promises = Promises()
+        self.feedback: Counter[int] = Counter()  # by status
+        self._url = url
+        self._rng = np.random.default_rng(seed)
+        self._number = 0
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=_PATIENCE_SECONDS),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def until(self, stop: asyncio.Event, rate: float) -> list[Asked]:
+        """Asks so many times a second until it is told to stop; waits for all answers."""
+        loop = asyncio.get_running_loop()
+        due, asked = loop.time(), []
+        while not stop.is_set():
+            asked.append(loop.create_task(self.visit()))
+            due += 1 / rate
+            await asyncio.sleep(due - loop.time())
+        return await asyncio.gather(*asked)
+
+    async def until_well(self, patience: float) -> float:
+        """Seconds until several requests in a row are answered as they should be; NaN if they are not in time."""
+        loop = asyncio.get_running_loop()
+        began, first, count = loop.time(), 0.0, 0
+        while loop.time() < began + patience:
+            asked = loop.time()
+            if (await self.visit()).well:
+                first, count = first if count else asked, count + 1
+                if count == _WELL:
+                    return first - began
+            else:
+                count = 0
+            await asyncio.sleep(0.02)
+        return float("nan")
+
+    async def visit(self) -> Asked:
+        """A recommendation, and now and then feedback on its first item."""
+        self._number += 1
+        number, clicks = self._number, self._rng.random() < _FEEDBACK_SHARE
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        body = {"user_id": f"visitor-{self._rng.integers(_USERS)}", "slate_size": _SLATE_SIZE}
+        status, content = await self._post("/v1/recommendations", body)
+        took = loop.time() - began
+        if status != 200:
+            return Asked(status, "", False, took)
+        if content["logged"]:
+            self.promises.decisions[content["decision_id"]] = [item["id"] for item in content["items"]]
+        if clicks and content["items"]:
+            await self._click(content["decision_id"], content["items"][0]["id"], f"click-{number}")
+        return Asked(200, content["path"], content["logged"], took)
+
+    async def _click(self, decision: str, item: str, event: str) -> None:
+        told = {"decision_id": decision, "item_id": item, "type": "click", "event_id": event}
+        status, _ = await self._post("/v1/feedback", {"events": [told]})
+        self.feedback[status] += 1
+        if status == 202:
+            self.promises.events.add((decision, event))
+
+    async def _post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        data = msgspec.json.encode(body)
+        for _ in range(2):
+            try:
+                async with self._session.post(
+                    self._url + path, data=data, headers={"Content-Type": "application/json"}
+                ) as response:
+                    content = await response.read()
+                    return response.status, msgspec.json.decode(content)
+            except TimeoutError:
+                break
+            except (aiohttp.ClientError, msgspec.DecodeError):
+                self.promises.repeated += 1
+        return 0, None
+
+
+def quantile_ms(asked: Sequence[Asked], share: float) -> float:
+    """Of the times of those with a slate; 0 if there are none."""
+    took = [one.seconds for one in asked if one.status == 200]
+    return float(np.quantile(took, share)) * 1000 if took else 0.0
