@@ -1,4 +1,6 @@
-"""MatchLoop's HTTP API as a client sees it: typed answers, errors as values."""
+"""MatchLoop's HTTP API under load: errors are values to be counted, and nothing is sent again, which would hide what is
+to be seen. Products use matchloop-client (clients/python), which raises and repeats.
+"""
 
 from collections.abc import Sequence
 from types import TracebackType
