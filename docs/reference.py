@@ -3,7 +3,9 @@
 A hook of MkDocs (`mkdocs.yml`), which calls `on_files`.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -32,7 +34,7 @@ def commands() -> str:
     """Every command with its options, as `--help` has them."""
     lines = ["# Commands", "", "`matchloop --help` lists them, and every one has `--help` of its own."]
     for name, command in _commands("matchloop", typer.main.get_command(cli.app)):
-        lines += ["", f"## `{name}`", "", _dedented(command.help)]
+        lines += ["", f"## `{name}`", "", _text(command.help or "")]
         shown = [parameter for parameter in command.params if parameter.name != "help"]
         if shown:
             lines += ["", "| argument or option | meaning |", "|---|---|"]
@@ -74,6 +76,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/settings.md": settings,
     "reference/api.md": api,
     "reference/metrics.md": metrics.page,
+    "reference/deploying.md": Path("infra/deploy/README.md").read_text,
 }
 
 
@@ -91,16 +94,18 @@ def _called(parameter: Any) -> str:
 
 
 def _meaning(operation: dict[str, Any]) -> str:
-    """What a route's docstring begins with."""
-    return str(operation.get("description") or operation["summary"]).partition("\n\n")[0]
+    about = str(operation.get("description", "")).partition("\n\n")[0]
+    return f"{operation['summary']}. {about}"
 
 
-def _dedented(text: str | None) -> str:
-    return "\n".join(line.strip() for line in (text or "").splitlines())
+def _text(help_text: str) -> str:
+    """As Markdown: what looks like a tag, <home>, is none, but in code."""
+    parts = inspect.cleandoc(help_text).split("`")
+    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(_text(text).split()).replace("|", "\\|")
 
 
 def _anywhere() -> Settings:

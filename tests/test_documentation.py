@@ -1,6 +1,8 @@
 """What documents name is there. `make docs`, which builds the site, finds broken links, too; this needs no MkDocs."""
 
+import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,18 +10,44 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from pydantic import BaseModel
 
 from infra.cli import app
+from infra.experiment_file import read_plan
+from infra.settings import load
+from offline_training.replay.candidate import CandidateFile
+from online_serving.schemas import (
+    EventsRequest,
+    FeedbackRequest,
+    ItemBody,
+    RecommendationRequest,
+    RecommendationsRequest,
+    UserBody,
+)
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-MADE = {f"reference/{page}.md" for page in ("commands", "settings", "api", "metrics")}  # by docs/reference.py
+MADE = {
+    f"reference/{page}.md" for page in ("commands", "settings", "api", "metrics", "deploying")
+}  # by docs/reference.py
 PAGES = sorted(DOCS.rglob("*.md"))
 DOCUMENTS = [*PAGES, *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"))]
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # As code, or as a line of a code block.
 COMMAND = re.compile(r"(?:`|^ {4,}(?:\.venv/bin/)?|\$ )matchloop ([^`\n#]+)", re.MULTILINE)
+
+# The data of a call by curl.
+REQUEST = re.compile(r"localhost:8080(/v1/[^\s']*)[^\n]* -d '(.*?)'")
+BODIES: dict[str, type[BaseModel]] = {
+    "/v1/recommendations": RecommendationRequest,
+    "/v1/recommendations:batch": RecommendationsRequest,
+    "/v1/feedback": FeedbackRequest,
+    "/v1/events": EventsRequest,
+    "/v1/items/": ItemBody,
+    "/v1/users/": UserBody,
+}
+TOML = re.compile(r"```toml\n(.*?)```", re.DOTALL)
 
 
 def name_of(path: Path) -> str:
@@ -64,6 +92,29 @@ def test_commands_are_there(document: Path) -> None:
                 options = {name for one in command.params for name in one.opts} | {"--help"}
                 option = word.partition("=")[0].rstrip(",.;:")
                 assert option in options, f"{name_of(document)} says `matchloop {line}`: it has no {option}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_requests_are_what_the_api_takes(document: Path) -> None:
+    text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+    for route, body in REQUEST.findall(text):
+        model = BODIES[re.sub(r"(/v1/(?:items|users)/).*", r"\1", route)]
+        # A cursor is long and says nothing to people.
+        model.model_validate({name: value for name, value in json.loads(body).items() if name != "cursor"})
+
+
+def test_files_are_what_is_read(tmp_path: Path) -> None:
+    found = [block for page in PAGES for block in TOML.findall(page.read_text(encoding="utf-8"))]
+    assert len(found) > 4
+    for block in found:
+        (tmp_path / "file.toml").write_text(block)
+        values = tomllib.loads(block)
+        if "variants" in values:
+            read_plan(tmp_path / "file.toml")
+        elif "name" in values:
+            CandidateFile.model_validate(values)
+        else:
+            load(tmp_path / "file.toml")
 
 
 def anchors(path: Path) -> set[str]:
