@@ -71,12 +71,17 @@ def api() -> str:
     return "\n".join(lines) + "\n"
 
 
+def deploying() -> str:
+    """What stands beside the manifests."""
+    return (Path(cli.__file__).parent / "deploy" / "README.md").read_text(encoding="utf-8")
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/commands.md": commands,
     "reference/settings.md": settings,
     "reference/api.md": api,
     "reference/metrics.md": metrics.page,
-    "reference/deploying.md": Path("infra/deploy/README.md").read_text,
+    "reference/deploying.md": deploying,
 }
 
 

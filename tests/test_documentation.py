@@ -27,9 +27,8 @@ from online_serving.schemas import (
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-MADE = {
-    f"reference/{page}.md" for page in ("commands", "settings", "api", "metrics", "deploying")
-}  # by docs/reference.py
+# By docs/reference.py.
+MADE = {f"reference/{name}.md" for name in ("commands", "settings", "api", "metrics", "deploying")}
 PAGES = sorted(DOCS.rglob("*.md"))
 DOCUMENTS = [*PAGES, *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"))]
 
@@ -74,7 +73,7 @@ def test_links_lead_somewhere(document: Path) -> None:
             continue
         path = (document.parent / target).resolve() if target else document
         if path.is_relative_to(DOCS) and str(path.relative_to(DOCS)) in MADE:
-            continue  # `make docs` knows what is in it
+            continue
         assert path.exists(), f"{name_of(document)} links to {link}, which is not there"
         assert not anchor or anchor in anchors(path), f"{name_of(document)} links to {link}: no such heading"
 
