@@ -75,6 +75,19 @@ class ScheduleSettings(BaseModel):
         return self.cron is not None or self.after is not None
 
 
+class ExperimentSettings(BaseModel):
+    """Reports of experiments that run."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    report_minutes: float = Field(
+        default=60.0,
+        ge=0,
+        description="How often the reports of all running experiments are renewed, in MLflow too: by the schedule's "
+        "process, or the sink where there is none and the extra train is installed; 0: never.",
+    )
+
+
 class Settings(BaseSettings):
     """Everything that can be set. The constructor takes values only; `load` reads file and environment."""
 
@@ -106,6 +119,7 @@ class Settings(BaseSettings):
     telemetry: TelemetrySettings = TelemetrySettings()
     notify: NotifySettings = NotifySettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    experiments: ExperimentSettings = ExperimentSettings()
 
     @field_validator("home")
     @classmethod

@@ -184,7 +184,7 @@ def list_all(context: typer.Context, as_json: Json = False) -> None:
 
 def report(
     context: typer.Context,
-    name: Name,
+    name: Annotated[str | None, typer.Argument(help="Name of the experiment; default: each one that runs.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the page; default: <home>/experiments.")] = None,
     watch: Annotated[
         float | None, typer.Option(min=1, help="Go on, and report again after so many seconds, until it is stopped.")
@@ -193,47 +193,90 @@ def report(
 ) -> None:
     """Say what an experiment has found: a verdict, numbers that hold at any look, a page, and all of it in MLflow.
 
+    Without a name the reports of all that run are renewed; the stack does so every experiments.report_minutes.
+
     Example: `matchloop experiment report wider --watch 3600`
     """
+    from feature_store.contracts.errors import InvalidInput, Unavailable
     from feature_store.contracts.experiments import Status
-    from feature_store.durable import write_file
     from feature_store.online.store import OnlineStore
-    from feature_store.rewriting import reading
     from infra.connections import redis_client
+
+    settings = options(context).connected_settings()
+    if name is None and (out is not None or watch is not None):
+        raise InvalidInput("--out and --watch are for one experiment: name it.")
+    while True:
+        with redis_client(settings) as client:
+            known = OnlineStore(client, settings.redis).experiments.read()
+        if name is None:
+            _renew([one for one in known.by_name.values() if one.status is Status.RUNNING and one.share], settings)
+            return
+        found = known.named(name)
+        path = out or _page(settings, name)
+        made = _written(settings, found, path)
+        try:
+            tracked = _tracked(settings, found, made)
+        except Unavailable as error:
+            tracked = f"Not in MLflow: {error}"
+        show(made, f"{_in_words(made)}\n\nPage: {path}\n{tracked}", as_json)
+        if watch is None or found.status is Status.STOPPED:
+            return
+        time.sleep(watch)
+
+
+def _renew(running: "list[Experiment]", settings: "Settings") -> None:
+    """Renews reports, the others too where one fails. Tells of each failure; raises Unavailable if there was one."""
+    from feature_store.contracts.errors import MatchLoopError, Unavailable
+    from infra.notification import telling_of_failures
+
+    failures = []
+    for one in running:
+        try:
+            with telling_of_failures(settings.notify, str(settings.home)):
+                typer.echo(_tracked(settings, one, _written(settings, one, _page(settings, one.name))))
+        except MatchLoopError as error:
+            failures.append(f"{one.name}: {error}")
+    if failures:
+        raise Unavailable("Reports were not renewed. " + " ".join(failures))
+
+
+def _page(settings: "Settings", name: str) -> Path:
+    return settings.home / "experiments" / f"{name}.html"
+
+
+def _written(settings: "Settings", experiment: "Experiment", path: Path) -> "ExperimentReport":
+    """The report, of which the page is written to the path."""
+    from feature_store.durable import write_file
+    from feature_store.rewriting import reading
     from offline_training.data.lake import catalogue_items
     from offline_training.experiment.analysis import analyse, with_parts
     from offline_training.experiment.codiverted import parts
     from offline_training.experiment.outcomes import outcomes
     from offline_training.experiment.page import page
 
-    settings = options(context).connected_settings()
-    path = out or settings.home / "experiments" / f"{name}.html"
-    while True:
-        with redis_client(settings) as client:
-            found = OnlineStore(client, settings.redis).experiments.read().named(name)
-        with reading(settings.home):
-            met = outcomes(settings.home / "lake", _logs(settings), found, settings.rewards)
-            made = analyse(found, met)
-            if found.unit == "item":
-                made = with_parts(made, parts(found, met, catalogue_items(settings.home / "lake")))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, page(made).encode())
-        show(made, f"{_in_words(made)}\n\nPage: {path}\n{_tracked(settings, found, made)}", as_json)
-        if watch is None or found.status is Status.STOPPED:
-            return
-        time.sleep(watch)
+    with reading(settings.home):
+        met = outcomes(settings.home / "lake", _logs(settings), experiment, settings.rewards)
+        made = analyse(experiment, met)
+        if experiment.unit == "item":
+            made = with_parts(made, parts(experiment, met, catalogue_items(settings.home / "lake")))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, page(made).encode())
+    return made
 
 
 def _tracked(settings: "Settings", experiment: "Experiment", made: "ExperimentReport") -> str:
-    """Puts a report into MLflow, if it answers. Returns where it is, or why not."""
-    from feature_store.contracts.errors import Unavailable
+    """Puts a report into MLflow, after any that is on its way there. Returns where it is; raises Unavailable if MLflow
+    does not answer."""
+    import fcntl
+
     from infra.connections import mlflow_uri
     from offline_training.experiment.tracking import ExperimentTracking
 
-    try:
+    folder = settings.home / "experiments"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it does
         ExperimentTracking(settings.mlflow.experiment, mlflow_uri(settings)).update(experiment, made)
-    except Unavailable as error:
-        return f"Not in MLflow: {error}"
     return f"MLflow: experiment {settings.mlflow.experiment}/{experiment.name}"
 
 

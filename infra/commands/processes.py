@@ -3,6 +3,8 @@
 import contextlib
 import signal
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -84,13 +86,15 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
 def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     """Write the log to the Parquet lake, and the catalogue from there to Redis, until stopped.
 
-    Small files become larger ones every lake.compact_hours.
+    Small files become larger ones every lake.compact_hours. Without a schedule in the settings the reports of running
+    experiments are renewed here, every experiments.report_minutes.
 
     Example: `matchloop sink --metrics-port 9102`
     """
     from feature_store.contracts.clock import SystemClock
     from feature_store.online.store import OnlineStore
     from infra.connections import kafka_bootstrap, unchecked_redis_client
+    from infra.extras import version
     from infra.upkeep import keep_compact
     from streaming.deployment_keeper import DeploymentKeeper
     from streaming.kafka import Log
@@ -106,8 +110,11 @@ def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     every = settings.lake.compact_hours * 3600
     upkeep = threading.Thread(target=keep_compact, args=(every, given.config, stop), name="lake-upkeep")
     upkeep.start()
+    reports: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if not settings.schedule.wanted and version("mlflow") is not None:
+        reports = _reports(settings, given.config, stop)
     # Not a retry: while Redis is away the lake is written all the same, and the sink comes back to it.
-    with contextlib.closing(unchecked_redis_client(settings, retries=0)) as client:
+    with reports, contextlib.closing(unchecked_redis_client(settings, retries=0)) as client:
         online = OnlineStore(client, settings.redis)
         keeper = DeploymentKeeper(settings.home, settings.redis.prefix, online, health)
         memory = RedisMemory(client)
@@ -136,6 +143,7 @@ def schedule(
 
     One at a time: a time that passes while one runs is left out. Those that were missed while nobody kept the schedule
     are made up for once, and a retrain that was interrupted goes on. `matchloop status` says how the last one ended.
+    The reports of running experiments are renewed every experiments.report_minutes.
 
     Example: `matchloop schedule --cron "0 */4 * * *" --after 50000`
     """
@@ -164,11 +172,30 @@ def schedule(
         cron,
         after,
     )
-    while not stop.wait(_LOOK_SECONDS):
-        keeper.look()
-        measure(keeper.notes)
-        health.step()
-    keeper.stop()
+    with _reports(settings, given.config, stop):
+        while not stop.wait(_LOOK_SECONDS):
+            keeper.look()
+            measure(keeper.notes)
+            health.step()
+        keeper.stop()
+
+
+@contextlib.contextmanager
+def _reports(settings: "Settings", config: Path | None, stop: threading.Event) -> Iterator[None]:
+    """Meanwhile the reports of running experiments are renewed."""
+    from infra.upkeep import keep_reports
+
+    every = settings.experiments.report_minutes * 60
+    if not every:
+        yield
+        return
+    renewing = threading.Thread(target=keep_reports, args=(every, config, stop), name="experiment-reports")
+    renewing.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        renewing.join()
 
 
 def _serve_metrics(settings: "Settings", port: int | None, health: "Reporting") -> None:

@@ -1,6 +1,7 @@
 """`matchloop experiment` from a file to a report, on a real Redis and a log made by hand."""
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 from feature_store.contracts.columns import ITEMS
 from feature_store.contracts.events import Event
 from feature_store.contracts.experiments import Experiment, Variant
+from infra.upkeep import keep_reports
+from offline_training.promotion.registry import mlflow_client
+from tests.api_server import wait_until
 from tests.command_line import matchloop
 from tests.experiment_log import decision, feedback, running, write_log
 from tests.lakes import put
@@ -104,3 +108,40 @@ def test_a_test_that_parts_the_catalogue_is_about_the_items(home: Path) -> None:
     assert (report["verdict"]["answer"], report["verdict"]["variant"]) == ("better", "wide")
     assert [part["items"] for part in report["parts"]] == [len(part) for part in own]
     assert report["parts"][0]["discoverable"]["value"] == pytest.approx(3 / len(own[0]))
+
+
+# MLflow's SQL store, which lives in the server otherwise, uses what its libraries are about to drop.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_reports_of_all_that_run_are_renewed_and_one_that_fails_is_told_of(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)  # where MLflow keeps artifacts
+    uri, said = f"sqlite:///{home}/mlflow.db", home / "said"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MATCHLOOP_NOTIFY_COMMAND", f"sh -c 'cat >> {said}; echo >> {said}'")
+    (home / "unmet.toml").write_text(FILE.replace('"wider"', '"unmet"\nlayer = "other"').replace("alpha", "edge_prior"))
+    (home / "draft.toml").write_text(FILE.replace('"wider"', '"draft"'))
+    for name in ("draft", "wider", "unmet"):
+        answer("create", str(home / f"{name}.toml"))
+    for name in ("unmet", "wider"):
+        answer("start", name, "1.0")
+    write_log(home / "lake", [log_of(int(time.time() * 1000))])
+    stop = threading.Event()
+    keeping = threading.Thread(target=keep_reports, args=(0.01, None, stop))
+    keeping.start()
+    try:
+        wait_until(lambda: said.exists() and said.read_text().count("\n") >= 2)  # the second time: the first has ended
+    finally:
+        stop.set()
+        keeping.join()
+    told = [json.loads(line) for line in said.read_text().splitlines()]
+    assert {one["event"] for one in told} == {"refusal"}
+    assert all("has no decision on users of experiment 'unmet'" in one["words"] for one in told)
+    assert {path.name for path in (home / "experiments").glob("*.html")} == {"wider.html"}
+    with mlflow_client(uri) as client:
+        names = {one.name: one.experiment_id for one in client.search_experiments()}
+        assert {name for name in names if "/" in name} == {"matchloop/wider"}
+        runs = client.search_runs([names["matchloop/wider"]])
+        dealt = [run.data.metrics["users"] for run in runs]
+    assert (len(dealt), sum(dealt)) == (2, 200)  # a run a variant, however often it was renewed
