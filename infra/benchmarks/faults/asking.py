@@ -17,6 +17,8 @@ _SLATE_SIZE = 5
 _FEEDBACK_SHARE = 0.5
 _PATIENCE_SECONDS = 20.0
 _IDLE_SECONDS = 2.0  # a client gives an idle connection up before the server does
+_TRIES, _PAUSE_SECONDS = 3, 0.1
+_COME_AGAIN = 503
 _WELL = 5  # answers as they should be, one after the other
 
 
@@ -35,8 +37,8 @@ class Asked(NamedTuple):
 
 
 class Asking:
-    """Asks one address. An async context manager. A connection that ends is no answer: it asks once more, on another
-    one, as clients and proxies do."""
+    """Asks one address. An async context manager. A connection that ends is no answer, and a 503 asks to come again: it
+    does, as clients and proxies do, and `promises.repeated` counts how often."""
 
     def __init__(self, url: str, seed: int) -> None:
         self.promises = Promises()
@@ -108,18 +110,23 @@ class Asking:
 
     async def _post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         data = msgspec.json.encode(body)
-        for _ in range(2):
+        status = 0
+        for _ in range(_TRIES):
             try:
                 async with self._session.post(
                     self._url + path, data=data, headers={"Content-Type": "application/json"}
                 ) as response:
-                    content = await response.read()
-                    return response.status, msgspec.json.decode(content)
+                    status, content = response.status, await response.read()
+                    if status != _COME_AGAIN:
+                        return status, msgspec.json.decode(content)
+                    pause = float(response.headers.get("Retry-After", _PAUSE_SECONDS))
             except TimeoutError:
-                break
+                return 0, None
             except (aiohttp.ClientError, msgspec.DecodeError):
-                self.promises.repeated += 1
-        return 0, None
+                status, pause = 0, _PAUSE_SECONDS
+            self.promises.repeated += 1
+            await asyncio.sleep(pause)
+        return status, None
 
 
 def quantile_ms(asked: Sequence[Asked], share: float) -> float:

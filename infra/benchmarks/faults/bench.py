@@ -1,10 +1,10 @@
 """What becomes of answers when parts fail, one after the other: `cases.py` says which.
 
-Requests come at a steady rate all the while. Of each case: statuses and paths of the answers, their times, and how long
-after it had ended until all was well again. Then more is asked than can be answered: at ten times the rate that is
-reached, what is answered should take no longer than three times what it takes at 70 %, and the rest be refused at once.
-At the end everything acknowledged must be in the log, the state be what the log says, and both API processes know the
-same. MLflow is not there in any of it.
+Requests come at a steady rate all the while, and what was refused for now is asked again. Of each case: statuses and
+paths of the answers, their times, and how long after it had ended until all was well again. Then more is asked than can
+be answered: at ten times the rate that is reached, what is answered should take no longer than three times what it
+takes at 70 %, and the rest be refused at once. At the end everything acknowledged must be in the log, the state be what
+the log says, and both API processes know the same. MLflow is not there in any of it.
 """
 
 import asyncio
@@ -68,6 +68,7 @@ def run(
         "processes_alike": alike,
         "accepted_events": len(promises.events),
         "decisions": len(promises.decisions),
+        "asked_again": promises.repeated,
     }
     return results, _goals(results)
 
