@@ -66,9 +66,8 @@ def train_models(
     take the window in.
 
     start: what towers and ranker begin as (warm_start.warm_start), None: nothing. checkpoints: a folder; a training
-    that was killed goes on from what it holds. keep: is given the state of each
-    model when it is done, `towers`, `ranker`, `lists` and `newest`. Raises InvalidInput if there is too little to
-    learn from.
+    that was killed goes on from what it holds. keep: is given the state of each model when it is done, `towers`,
+    `ranker`, `lists` and `newest`. Raises InvalidInput if there is too little to learn from.
     """
     halfway = train_until_validation(data, checkpoints, settings, section(progress, 0.0, 0.65), keep, start)
     return finish_training(data, halfway, settings, section(progress, 0.65, 1.0), keep, start)

@@ -71,7 +71,7 @@ class AnswerPaths:
             return pipeline.recommend(state.snapshot, state.parameters.table(request.time), request, user, rng)
         except MatchLoopError:  # the request is at fault
             raise
-        except Exception:  # noqa: BLE001 - whatever it is, a plainer answer is better than none
+        except Exception:  # noqa: BLE001 - a plainer answer is better than none; matchloop_answers counts it
             self._complain(state.active.release)
             return None
 

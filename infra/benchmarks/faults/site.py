@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -62,7 +63,7 @@ class Site:
     def wait_until_ready(self) -> None:
         """Until every API process is. Raises Unavailable if one is not in time."""
         for process, own in zip(self.processes, self.operations, strict=True):
-            wait_for(lambda own=own: servers.api_answers(servers.LOOPBACK, own), process)  # type: ignore[misc]
+            wait_for(partial(servers.api_answers, servers.LOOPBACK, own), process)
 
     def stop(self, number: int) -> int:
         """Has an API process end in order. Returns its exit status."""
