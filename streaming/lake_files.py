@@ -65,6 +65,11 @@ def partition_folders(lake: Path, source: str) -> Iterator[tuple[str, int, Path]
         yield folder.parent.name.removeprefix("log="), int(folder.name.removeprefix("partition=")), folder
 
 
+def event_logs(lake: Path) -> list[str]:
+    """The logs that the lake has events of, in order."""
+    return sorted({log for log, _, _ in partition_folders(lake, "events")})
+
+
 def all_stretches(folder: Path) -> list[Stretch]:
     """Everything named by a range, in the order of the log, wider ranges first."""
     found = []

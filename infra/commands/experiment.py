@@ -42,13 +42,14 @@ def plan(
     """
     from feature_store.rewriting import reading
     from infra.experiment_file import read_plan
+    from infra.experiment_report import recommended
     from offline_training.experiment.outcomes import everybody
     from offline_training.experiment.planning import power as needed
 
     settings, planned = options(context).settings(), read_plan(file)
     now = int(time.time() * 1000)
     with reading(settings.home):
-        past = everybody(settings.home / "lake", _logs(settings), now - int(days * _DAY_MS), settings.rewards)
+        past = everybody(settings.home / "lake", recommended(settings), now - int(days * _DAY_MS), settings.rewards)
     found = needed(planned, past, power)
     words = (
         f"{found.metric} is {found.value:.4g}. To find a change of {found.minimum_effect:.1%} with a chance of "
@@ -113,6 +114,7 @@ def ramp(context: typer.Context, name: Name, share: Share, as_json: Json = False
     """
     from feature_store.contracts.clock import SystemClock
     from feature_store.rewriting import reading
+    from infra.experiment_report import recommended
     from infra.site import site
     from offline_training.experiment.allocation import thompson
     from offline_training.experiment.lifecycle import ramp as run
@@ -123,7 +125,7 @@ def ramp(context: typer.Context, name: Name, share: Share, as_json: Json = False
         grows, weights = at.online.experiments.read().named(name), None
         if grows.allocation == "thompson":
             with reading(settings.home):
-                known = outcomes(settings.home / "lake", _logs(settings), grows, settings.rewards)
+                known = outcomes(settings.home / "lake", recommended(settings), grows, settings.rewards)
             weights = thompson(grows, known)
         found = run(at, name, share, _base(settings), SystemClock().now_ms(), weights)
     dealt = ", ".join(f"{variant} {chance:.1%}" for variant, chance in (weights or {}).items())
@@ -201,6 +203,7 @@ def report(
     from feature_store.contracts.experiments import Status
     from feature_store.online.store import OnlineStore
     from infra.connections import redis_client
+    from infra.experiment_report import page_path, renew, track, write
 
     settings = options(context).connected_settings()
     if name is None and (out is not None or watch is not None):
@@ -209,75 +212,19 @@ def report(
         with redis_client(settings) as client:
             known = OnlineStore(client, settings.redis).experiments.read()
         if name is None:
-            _renew([one for one in known.by_name.values() if one.status is Status.RUNNING and one.share], settings)
+            renew([one for one in known.by_name.values() if one.status is Status.RUNNING and one.share], settings)
             return
         found = known.named(name)
-        path = out or _page(settings, name)
-        made = _written(settings, found, path)
+        path = out or page_path(settings, name)
+        made = write(settings, found, path)
         try:
-            tracked = _tracked(settings, found, made)
+            tracked = track(settings, found, made)
         except Unavailable as error:
             tracked = f"Not in MLflow: {error}"
         show(made, f"{_in_words(made)}\n\nPage: {path}\n{tracked}", as_json)
         if watch is None or found.status is Status.STOPPED:
             return
         time.sleep(watch)
-
-
-def _renew(running: "list[Experiment]", settings: "Settings") -> None:
-    """Renews reports, the others too where one fails. Tells of each failure; raises Unavailable if there was one."""
-    from feature_store.contracts.errors import MatchLoopError, Unavailable
-    from infra.notification import telling_of_failures
-
-    failures = []
-    for one in running:
-        try:
-            with telling_of_failures(settings.notify, str(settings.home)):
-                typer.echo(_tracked(settings, one, _written(settings, one, _page(settings, one.name))))
-        except MatchLoopError as error:
-            failures.append(f"{one.name}: {error}")
-    if failures:
-        raise Unavailable("Reports were not renewed. " + " ".join(failures))
-
-
-def _page(settings: "Settings", name: str) -> Path:
-    return settings.home / "experiments" / f"{name}.html"
-
-
-def _written(settings: "Settings", experiment: "Experiment", path: Path) -> "ExperimentReport":
-    """The report, of which the page is written to the path."""
-    from feature_store.durable import write_file
-    from feature_store.rewriting import reading
-    from offline_training.data.lake import catalogue_items
-    from offline_training.experiment.analysis import analyse, with_parts
-    from offline_training.experiment.codiverted import parts
-    from offline_training.experiment.outcomes import outcomes
-    from offline_training.experiment.page import page
-
-    with reading(settings.home):
-        met = outcomes(settings.home / "lake", _logs(settings), experiment, settings.rewards)
-        made = analyse(experiment, met)
-        if experiment.unit == "item":
-            made = with_parts(made, parts(experiment, met, catalogue_items(settings.home / "lake")))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, page(made).encode())
-    return made
-
-
-def _tracked(settings: "Settings", experiment: "Experiment", made: "ExperimentReport") -> str:
-    """Puts a report into MLflow, after any that is on its way there. Returns where it is; raises Unavailable if MLflow
-    does not answer."""
-    import fcntl
-
-    from infra.connections import mlflow_uri
-    from offline_training.experiment.tracking import ExperimentTracking
-
-    folder = settings.home / "experiments"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it does
-        ExperimentTracking(settings.mlflow.experiment, mlflow_uri(settings)).update(experiment, made)
-    return f"MLflow: experiment {settings.mlflow.experiment}/{experiment.name}"
 
 
 def _in_words(made: "ExperimentReport") -> str:
@@ -294,16 +241,6 @@ def _in_words(made: "ExperimentReport") -> str:
             rows.append([one.name, figure.variant, f"{figure.users:,}", f"{figure.value.value:.4g}", *change])
     left_out = ", ".join(f"{count} {why}" for why, count in made.left_out.items() if count)
     return f"{made.verdict.sentence}\n\n{table(rows)}" + (f"\n\nLeft out: {left_out}." if left_out else "")
-
-
-def _logs(settings: "Settings") -> list[str]:
-    from feature_store.contracts.errors import Unavailable
-
-    lake = settings.home / "lake"
-    logs = sorted(folder.name.removeprefix("log=") for folder in (lake / "events").glob("log=*"))
-    if not logs:
-        raise Unavailable(f"Nothing was recommended yet: the lake {lake} has no events. Run `matchloop up` first.")
-    return logs
 
 
 def _base(settings: "Settings") -> "Base":

@@ -14,6 +14,7 @@ from offline_training.experiment.impressions import RewardedDecision, rewarded_d
 from offline_training.experiment.statistics import Interval, interval, ratio, sums_by_user
 from offline_training.off_policy.estimators import OffPolicyEvaluation, evaluate
 from offline_training.off_policy.slate_log import SlateLog
+from streaming.lake_files import event_logs
 from streaming.settings import RewardSettings
 
 _CONFIDENCE = 0.95
@@ -54,7 +55,7 @@ def shadow_comparison(
     shown = np.array([len(row["shown"]) for row in rows], np.float64)
     both = np.array([len({*row["shown"]} & {*row["items"]}) for row in rows], np.float64)
     alike = np.array([_alike(row, len(row["shown"])).sum() for row in rows], np.float64)
-    logs = sorted(path.name.removeprefix("log=") for path in (lake / "events").glob("log=*"))
+    logs = event_logs(lake)
     by_id = {row["decision"]: row for row in rows}
     came = [one for one in rewarded_decisions(lake, logs, rewards) if one.id in by_id] if logs else []
     explored = [one for one in came if one.probabilities.min(initial=1.0) < 1]

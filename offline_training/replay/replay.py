@@ -32,6 +32,7 @@ from online_serving.pipeline.request import Request
 from online_serving.settings import ServingSettings
 from online_serving.treatments import settings_of
 from streaming.bandit.exploration import Exploration
+from streaming.lake_files import event_logs
 from streaming.settings import BanditSettings, RewardSettings
 
 MOST_DECISIONS = 20_000  # a few milliseconds each; more are thinned evenly over time
@@ -101,7 +102,7 @@ def replay(
     Raises InvalidInput if the stretch holds no decision that can be replayed, or a logged number that is impossible.
     """
     progress(0.0, "reading the log")
-    logs = sorted(folder.name.removeprefix("log=") for folder in (home.lake / "events").glob("log=*"))
+    logs = event_logs(home.lake)
     everything = rewarded_decisions(home.lake, logs, settings.rewards)
     wanted = [outcome for outcome in everything if _within(outcome, stretch)]
     if not wanted:
