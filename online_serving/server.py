@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # they import NumPy
     from fastapi import FastAPI
 
 _SHUTDOWN_SECONDS = 5
+_PORT = "serving.port"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Address = tuple[str, int]  # host, port
@@ -45,7 +46,7 @@ def serve(
     one_thread()
     import uvloop
 
-    public = _bound((config.serving.host, config.serving.port), config.serving.workers > 1, "serving.port")
+    public = _bound((config.serving.host, config.serving.port), config.serving.workers > 1, _PORT)
     own = None if operations is None else _bound(operations, False, "telemetry.port, or --metrics-port")
     with asyncio.Runner(loop_factory=loop_factory or uvloop.new_event_loop) as runner:
         runner.run(_serve(config, public, own, clock))
@@ -71,6 +72,7 @@ async def _serve(config: ServerConfig, public: socket.socket, own: socket.socket
         await running.enter_async_context(app.router.lifespan_context(app))
         if config.serving.workers > 1:
             await _first(services.current.serving, asked)
+            _listen(public, _PORT)
         if not asked.is_set():
             async with _listening(app, public, config.serving):
                 await asked.wait()
@@ -140,13 +142,29 @@ def http_settings(app: "FastAPI", serving: ServingSettings) -> "uvicorn.Config":
 
 
 def _bound(address: Address, shared: bool, setting: str) -> socket.socket:
-    host, port = address
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    """Bound to the address, and listening unless several are to be bound to it."""
+    bound = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        raise Unavailable(f"{host}:{port} cannot be listened on ({error.strerror}). Set {setting}.") from None
+    with _closed_if_taken(bound, address, setting):
+        bound.bind(address)
+    if not shared:
+        _listen(bound, setting)
     return bound
+
+
+def _listen(bound: socket.socket, setting: str) -> None:
+    """Somebody else may have bound the same address and listen there: uvloop would not say that it cannot."""
+    with _closed_if_taken(bound, bound.getsockname()[:2], setting):
+        bound.listen()
+
+
+@contextlib.contextmanager
+def _closed_if_taken(bound: socket.socket, address: Address, setting: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        bound.close()
+        host, port = address
+        raise Unavailable(f"{host}:{port} cannot be listened on ({error.strerror}). Set {setting}.") from None

@@ -19,7 +19,9 @@ class Link:
     """
 
     def __init__(self, port: int, server_port: int) -> None:
-        self._port, self._server_port = port, server_port
+        """port: 0 for one that the system picks."""
+        self.port = port
+        self._server_port = server_port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"link-{port}", daemon=True)
         self._connections: set[asyncio.Task[None]] = set()
@@ -69,7 +71,8 @@ class Link:
 
     async def _listen(self) -> None:
         self._flowing.set()
-        self._server = await asyncio.start_server(self._connected, LOOPBACK, self._port)
+        self._server = await asyncio.start_server(self._connected, LOOPBACK, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _end(self) -> None:
         self._server.close()
@@ -100,10 +103,10 @@ class Link:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            to_server.transport.abort()  # before anything is waited for: that may be cancelled, too
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            to_server.transport.abort()
 
     async def _way(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, late: bool) -> None:
         while block := await source.read(_BLOCK):
