@@ -36,7 +36,7 @@ from infra.commands import (
 )
 from infra.console import Options
 from infra.extras import remedy
-from infra.telemetry import LEVELS, log_to_stderr
+from infra.telemetry import LEVELS, log_to_stderr, tell_failure
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
@@ -79,7 +79,7 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        typer.echo(f"matchloop: {in_words(error)}", err=True)
+        tell_failure(in_words(error))
         sys.exit(1)
 
 

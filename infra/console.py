@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from infra.telemetry import form_logs
+
 if TYPE_CHECKING:  # a command's --help must not wait for what only running it needs
     from infra.settings import Settings
     from offline_training.progress import Progress
@@ -31,10 +33,12 @@ class Options:
     log_level: str
 
     def settings(self) -> "Settings":
-        """The settings from file and environment."""
+        """The settings from file and environment; from here on logs have the form that they say."""
         from infra.settings import load
 
-        return load(self.config)
+        found = load(self.config)
+        form_logs(found.logging.format)
+        return found
 
     def connected_settings(self) -> "Settings":
         """The same with the addresses of the embedded servers that run in this home."""

@@ -12,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, to_jsonable_python
@@ -53,6 +53,18 @@ class TelemetrySettings(BaseModel):
         le=65000,
         description="Port of the first process of the stack; the next ones follow: updaters, sink, API processes. "
         "0 or a busy one: a free one, which `matchloop status` shows.",
+    )
+
+
+class LoggingSettings(BaseModel):
+    """What processes and commands write to standard error."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["text", "json"] = Field(
+        default="text",
+        description="text: a line for people; json: an object a line, for what collects logs. Either has the trace_id "
+        "of the request that a line is about.",
     )
 
 
@@ -117,6 +129,7 @@ class Settings(BaseSettings):
     spark: SparkSettings = SparkSettings()
     mlflow: MlflowSettings = MlflowSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    logging: LoggingSettings = LoggingSettings()
     notify: NotifySettings = NotifySettings()
     schedule: ScheduleSettings = ScheduleSettings()
     experiments: ExperimentSettings = ExperimentSettings()

@@ -39,6 +39,7 @@ from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
 from online_serving.serving_followers import blocking_client
 from online_serving.shadow import Shadow
+from online_serving.tracing import RESPONSE
 from online_serving.users import Users
 
 _log = logging.getLogger(__name__)
@@ -91,8 +92,8 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=config.serving.cors_origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Retry-After"],
+            allow_headers=["Authorization", "Content-Type", "traceparent", "tracestate"],
+            expose_headers=["Retry-After", RESPONSE],
         )
     app.add_middleware(metrics.Measured)
     return app

@@ -34,9 +34,10 @@ def build(
     recommendation: Recommendation,
     with_candidates: bool,
     latency_ms: float | None = None,
+    trace: str | None = None,
 ) -> Decision:
     """The decision as the log records it. user: the user's key; time: ms since the epoch.
-    latency_ms: what it took since the request."""
+    latency_ms: what it took since the request. trace: id of the request's."""
     return Decision(
         id=decision_id,
         user=user,
@@ -50,6 +51,7 @@ def build(
         offsets=made_with.offsets,
         candidates=recommendation.candidates if with_candidates else None,
         latency_ms=latency_ms,
+        trace=trace,
         **recommendation.columns(),
     )
 

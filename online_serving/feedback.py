@@ -8,6 +8,7 @@ from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import ForgedDecision
 from feature_store.contracts.events import Feedback
 from feature_store.contracts.identity import Keyring
+from feature_store.contracts.tracing import current_id
 from online_serving import metrics
 from online_serving.errors import BrokenRules
 from online_serving.event_log import DecisionLog
@@ -96,6 +97,7 @@ def _feedback(event: FeedbackEvent | UserEvent, decision: str, user: str, now: i
         time=now if event.time is None else event.time,
         received=now,
         session=event.session_id if isinstance(event, UserEvent) else None,
+        trace=current_id(),
     )
 
 

@@ -14,6 +14,7 @@ import redis
 from feature_store.contracts.catalogue import attribute_tokens
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.identity import Keyring
+from feature_store.contracts.tracing import current_id
 from feature_store.online.store import AsyncOnlineStore
 from feature_store.shown import ENTRY_BYTES, Shown, pack
 from feature_store.user_features import NOBODY, UserFeatures
@@ -174,7 +175,8 @@ class Recommender:
             decision_id = self._keyring.decision_id(user, now)
             sampled = self._rng.random() < self._settings.candidate_log_share
             took = (time.perf_counter() - began) * 1000
-            decision = build(decision_id, user, now, request.surface, made_with, recommendation, sampled, took)
+            surface, trace = request.surface, current_id()
+            decision = build(decision_id, user, now, surface, made_with, recommendation, sampled, took, trace)
         logged = await self._decisions.logged(decision)
         if not logged:
             degraded.append("log")

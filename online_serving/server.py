@@ -126,9 +126,10 @@ def http_settings(app: "FastAPI", serving: ServingSettings) -> "uvicorn.Config":
     import uvicorn
 
     from online_serving.protocol import LimitedProtocol
+    from online_serving.tracing import Traced
 
     return uvicorn.Config(
-        app,
+        Traced(app),
         loop="uvloop",
         http=LimitedProtocol.allowing(serving.request_seconds),
         ws="none",

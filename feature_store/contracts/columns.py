@@ -76,6 +76,7 @@ EVENTS = pa.schema(
         pa.field("time", pa.int64(), nullable=False),
         pa.field("id", pa.string()),
         pa.field("user", pa.string()),
+        pa.field("trace", pa.string()),  # of a decision, and of feedback; absent in older files
         # decision
         pa.field("surface", pa.string()),
         pa.field("release", pa.string()),

@@ -65,6 +65,7 @@ class Decision(SlateColumns, frozen=True, tag="decision", tag_field="kind", kw_o
     candidates: list[str] | None = None  # the whole candidate list, for a sampled share of decisions
     latency_ms: float | None = None  # from the request to this decision
     path: str | None = None  # full, or plainer because parts failed; None: from before this was noted
+    trace: str | None = None  # id of the request's trace (tracing.Trace); None: from before this was noted
 
 
 class Feedback(msgspec.Struct, frozen=True, tag="feedback", tag_field="kind", kw_only=True):
@@ -79,6 +80,7 @@ class Feedback(msgspec.Struct, frozen=True, tag="feedback", tag_field="kind", kw
     time: Milliseconds  # as the client says
     received: Milliseconds  # the server's clock
     session: str | None = None  # the client's, of an event that belongs to no decision
+    trace: str | None = None  # id of the trace of the request that told of it; None: from before this was noted
 
 
 class Withdrawal(msgspec.Struct, frozen=True, tag="withdrawal", tag_field="kind", kw_only=True):

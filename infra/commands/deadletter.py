@@ -41,13 +41,14 @@ def list_letters(
             "first": _place(reason.letters[0]),
             "last": _place(reason.letters[-1]),
             "example": _example(reason.letters[0]),
+            "trace_id": getattr(reason.letters[0].event, "trace", None),
         }
         for reason in reasons[:limit]
     ]
     lines = [
         f"{one['count']} times: {one['reason']}\n"
         f"    first {_words(one['first'])}, last {_words(one['last'])}\n"
-        f"    such as {one['example']}"
+        f"    such as {one['example']}" + (f"\n    trace_id {one['trace_id']}" if one["trace_id"] else "")
         for one in found
     ]
     more = f"\nand {len(reasons) - limit} more reasons: --limit {len(reasons)}" if len(reasons) > limit else ""

@@ -1,6 +1,7 @@
 """The HTTP API on real servers: what is answered, what the log then holds, what is never shown twice."""
 
 import itertools
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,24 @@ def test_an_answer_is_what_the_log_holds(api: httpx.Client, installation: Instal
         connected = [str(c) for bit, c in enumerate(decision.clusters) if decision.edges[k] >> bit & 1]
         assert list(item["explanation"]["clusters"]) == connected
     assert "log" not in decision.user
+
+
+def test_the_trace_of_a_request_is_in_the_answer_and_in_the_log(api: httpx.Client, installation: Installation) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    header = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    taken = api.post("/v1/recommendations", json={"user_id": "traced"}, headers=header)
+    assert re.fullmatch(rf"00-{trace}-(?!b7ad6b7169203331)[0-9a-f]{{16}}-01", taken.headers["traceresponse"])
+    own = api.post("/v1/recommendations", json={"user_id": "traced"}).headers["traceresponse"].split("-")[1]
+    told = {"decision_id": taken.json()["decision_id"], "item_id": ids(taken.json())[0], "type": "click"}
+    answer = api.post("/v1/feedback", json={"events": [{**told, "event_id": "1"}]}, headers=header)
+    assert answer.headers["traceresponse"].startswith(f"00-{trace}-")
+    user = Keyring(SECRET).user_key("traced")
+    found = [e for e in events(installation) if isinstance(e, Decision | Feedback) and e.user == user]
+    assert {e.trace for e in found if isinstance(e, Feedback)} == {trace}
+    assert {e.trace for e in found if isinstance(e, Decision)} == {trace, own}
+
+    refused = api.get("/nowhere", headers=header)
+    assert (refused.status_code, refused.headers["traceresponse"][3:35]) == (404, trace)
 
 
 def test_a_preview_is_what_is_best_and_leaves_no_trace(api: httpx.Client, installation: Installation) -> None:

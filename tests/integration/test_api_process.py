@@ -14,6 +14,7 @@ import pytest
 from feature_store.contracts.events import Tick, decode
 from infra.benchmarks.small_release import items
 from infra.servers import free_port
+from infra.telemetry import Text
 from streaming.kafka import Reader
 from tests.api_process import ROOT, serve_api, wait_until_ready
 from tests.api_server import Installation, running, wait_until
@@ -195,10 +196,15 @@ def test_quiet_partitions_get_ticks(installation: Installation) -> None:
         reader.close()
 
 
-def test_without_redis_it_answers_without_user_features(installation: Installation) -> None:
+def test_without_redis_it_answers_without_user_features_and_logs_in_whose_trace(
+    installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.setFormatter(Text())
+    trace = "0af7651916cd43dd8448eb211c80319c"
     with running(installation.config()) as api:
         installation.client.shutdown(nosave=True)
-        answer = api.post("/v1/recommendations", json={"user_id": "u"})
+        header = {"traceparent": f"00-{trace}-b7ad6b7169203331-00"}
+        answer = api.post("/v1/recommendations", json={"user_id": "u"}, headers=header)
         assert answer.status_code == 200
         assert answer.json()["degraded"] == ["user_features", "shown_items"]
         assert len(answer.json()["items"]) == 5
@@ -206,3 +212,4 @@ def test_without_redis_it_answers_without_user_features(installation: Installati
         assert ready.status_code == 503
         assert "Redis does not answer" in ready.json()["message"]
         assert api.put("/v1/items/i1", json={}).status_code == 503
+    assert f"WARNING online_serving.recommendations trace_id={trace}: answering without user features" in caplog.text

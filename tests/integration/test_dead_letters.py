@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.events import Event, decode
@@ -17,6 +18,7 @@ from tests.command_line import matchloop
 from tests.events import decision, feedback
 
 KAFKA = KafkaSettings(partitions=2)
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.fixture
@@ -24,8 +26,9 @@ def log(broker: str) -> str:
     Log(KAFKA, broker).create_topics()
     now = SystemClock().now_ms()
     fresh, old = decision("ada", now, ["a"]), decision("bob", 1000, ["a"])
+    traced = replace(feedback(fresh, "a", received=now), trace=TRACE)
     letters = [
-        _letter(5, "its decision is not in the log before it", feedback(fresh, "a", received=now)),
+        _letter(5, "its decision is not in the log before it", traced),
         _letter(9, "its decision is not in the log before it", feedback(fresh, "b\n", event="2", received=now)),
         _letter(2, "event type 'poem' is not declared", feedback(old, "a", received=now)),
         _letter(1, "A record of 4 bytes is not an event record", None, b"junk"),
@@ -55,6 +58,8 @@ def test_letters_are_listed_and_retried_once(log: str, redis_url: str, tmp_path:
     assert (first["reason"], first["count"]) == ("its decision is not in the log before it", 2)
     assert (first["first"]["offset"], first["last"]["offset"]) == (5, 9)
     assert '"item":"a"' in first["example"]
+    assert first["trace_id"] == TRACE
+    assert f"trace_id {TRACE}\n" in matchloop("deadletter", "list", **variables)
 
     assert deadletter("retry", "--reason", "is not in the log", "--dry-run")["appended"] == 2
     assert deadletter("list")["letters"] == 4

@@ -99,7 +99,9 @@ def random_log(dice: random.Random, length: int) -> list[Event]:
                 nonce = number.to_bytes(8, "big")
                 one = decision(user, now - dice.choice([0, 0, 300]), ["a", "b"], clusters=[0, 2], weights=[0.3, 0.7],
                                predicted=[0.1, 0.9], nonce=nonce)  # fmt: skip
-                events.append(msgspec.structs.replace(one, history=["secret"], profile=["age=5"]))
+                events.append(
+                    msgspec.structs.replace(one, history=["secret"], profile=["age=5"], trace=f"trace of {one.id}")
+                )
                 made.append(one)
             case 5 if number % 3 == 0:
                 one = unlogged(user, now, nonce=(number // 9).to_bytes(8, "big"))

@@ -86,7 +86,7 @@ def test_the_map_of_settings_holds_settings_that_are_good(monkeypatch: pytest.Mo
         (tmp_path / name).write_text("0123456789abcdef" * 2)
         monkeypatch.setenv(name, str(tmp_path / name) if name.endswith("_FILE") else value)
     loaded = load()
-    assert (loaded.kafka.partitions, loaded.kafka.replication) == (16, 3)
+    assert (loaded.kafka.partitions, loaded.kafka.replication, loaded.logging.format) == (16, 3, "json")
 
 
 @pytest.mark.parametrize("name", sorted(PODS))
