@@ -32,7 +32,7 @@ from online_serving.last_seen import LastSeen
 from online_serving.loop_lag import measuring_lag
 from online_serving.openapi import describe
 from online_serving.operation import operation
-from online_serving.overload import Admission, WorkQueue
+from online_serving.overload import Admission, Door, WorkQueue
 from online_serving.pages.pages import pages
 from online_serving.previews import previews
 from online_serving.readiness import Readiness
@@ -84,7 +84,8 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
     app.include_router(pages(config))
     add_error_handlers(app)
     describe(app, config, keys)
-    app.add_middleware(Admission, queue=queue, limit=config.serving.max_in_flight)
+    app.state.door = Door(queue, config.serving.max_in_flight)
+    app.add_middleware(Admission, door=app.state.door)
     app.add_middleware(KeyRequired, known=keys, rate=config.serving.rate_limit, audit=noted)
     if config.serving.cors_origins:
         # Not the header that marks calls of our own pages: they are answered by the key that a browser remembers.

@@ -17,7 +17,7 @@ from online_serving.expressions import BrokenExpression, parse
 _log = logging.getLogger(__name__)
 
 _MAX_VALUE_CHARACTERS = 200
-_RETRY_AFTER_SECONDS = "1"
+RETRY_AFTER_SECONDS = "1"
 _CLIENT_GONE = 499  # nginx's number for a client that disconnects, or is cut off, before its request is complete
 
 
@@ -75,7 +75,7 @@ def error_answer(status: int, code: str, message: str, details: list[dict[str, A
     """A JSON answer that says what is wrong and what to do."""
     response = Response(error_content(code, message, details), status, media_type="application/json")
     if status == 503:
-        response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
     return response
 
 

@@ -40,7 +40,8 @@ _log = logging.getLogger(__name__)
 
 _NO_PRESET = Surface()
 _AT_ONCE = 16  # requests of a batch: others get their turns
-_OF_ONE_USER = 32  # requests at once: they wait for each other
+_OF_ONE_USER = 32  # requests at once: they wait for each other ...
+_IN_OVERLOAD = 2  # ... which takes long while everything does
 
 
 class UserLocks:
@@ -50,10 +51,10 @@ class UserLocks:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     @contextlib.asynccontextmanager
-    async def holding(self, user: str) -> AsyncIterator[None]:
-        """Waits for the user's other requests in this process. Raises Overloaded if there are many."""
+    async def holding(self, user: str, most: int = _OF_ONE_USER) -> AsyncIterator[None]:
+        """Waits for the user's other requests in this process. Raises Overloaded if that many are there."""
         lock, holders = self._locks.get(user, (asyncio.Lock(), 0))
-        if holders >= _OF_ONE_USER:
+        if holders >= most:
             raise Overloaded(f"{holders} requests of this user are in flight. Send it again in a second.")
         self._locks[user] = (lock, holders + 1)
         try:
@@ -105,7 +106,7 @@ class Recommender:
         user = self._keyring.user_key(body.user_id)
         treatment, current = self._treated.of(user)
         request = self._request(body, treatment.slate_size)
-        async with self._locks.holding(user):
+        async with self._locks.holding(user, _OF_ONE_USER if self._queue.calm else _IN_OVERLOAD):
             content = await self._decide(user, treatment, current, request, body.explain, began)
         return await self._described(content, body)
 

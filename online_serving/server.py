@@ -131,7 +131,7 @@ def http_settings(app: "FastAPI", serving: ServingSettings) -> "uvicorn.Config":
     return uvicorn.Config(
         Traced(app),
         loop="uvloop",
-        http=LimitedProtocol.allowing(serving.request_seconds),
+        http=LimitedProtocol.allowing(serving.request_seconds, getattr(app.state, "door", None)),
         ws="none",
         access_log=False,
         log_config=None,

@@ -130,3 +130,42 @@ def test_a_head_without_end_is_refused(api: httpx.Client) -> None:
     with connect(api) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 70_000)
         assert rest(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def answers_to(connection: socket.socket, request: bytes) -> bytes:
+    """One answer, on a connection that stays open."""
+    connection.sendall(request)
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head)
+    assert length is not None
+    while len(body) < int(length[1]):
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def test_whoever_is_turned_away_may_stay_on_the_line(installation: Installation) -> None:
+    body = b'{"user_id": "in time"}'
+    whole = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    large = POST + b"Content-Length: 100000\r\n\r\n" + b" " * 100_000
+    pieces = POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\n0\r\n\r\n"
+    with running(installation.config(max_in_flight=1)) as api, connect(api) as first, connect(api) as second:
+        first.sendall(whole[:-1])  # in flight until its last byte comes
+        wait_until(lambda: api.get("/metrics").text.find("\nmatchloop_http_in_flight 1.0") >= 0)
+        refused = count(api, 503, "none")
+        for request in (whole, large, pieces, whole):
+            answer = answers_to(second, request)
+            assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            assert b"\r\nretry-after: 1\r\n" in answer
+            assert b'"error":"overloaded"' in answer
+            assert answers_to(second, b"GET /healthz HTTP/1.1\r\nHost: api\r\n\r\n").startswith(b"HTTP/1.1 200")
+        assert count(api, 503, "none") == refused + 4
+        first.sendall(whole[-1:])
+        assert answers_to(first, b"").startswith(b"HTTP/1.1 200")
+        assert answers_to(second, whole).startswith(b"HTTP/1.1 200")
+        first.sendall(whole[:-1])
+        wait_until(lambda: api.get("/metrics").text.find("\nmatchloop_http_in_flight 1.0") >= 0)
+        second.sendall(whole.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert b"\r\nconnection: close\r\n" in rest(second)

@@ -10,7 +10,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from online_serving.overload import Admission, WorkQueue
+from online_serving.overload import Admission, Door, WorkQueue
 
 
 async def _pause() -> None:
@@ -90,27 +90,42 @@ async def waiting_in(queue: WorkQueue, count: int) -> "list[asyncio.Future[bool]
     [(0.0, 11, True), (0.0, 12, False), (10.0, 100, True)],
     ids=["a swarm", "short", "long"],
 )
-def test_nobody_comes_in_behind_more_than_twice_the_usual_time(usual: float, waiting: int, taken: bool) -> None:
+def test_nobody_comes_in_behind_more_than_is_usual(usual: float, waiting: int, taken: bool) -> None:
     async def scenario() -> bool:
         queue = used_to(usual)
         tasks = await waiting_in(queue, waiting)
-        with queue.inside() as found:
-            pass
+        refused = queue.refuses()
         await asyncio.gather(*tasks)
-        with queue.inside() as afterwards:
-            assert afterwards, "nobody waits any more"
-        return found
+        assert not queue.refuses(), "nobody waits any more"
+        return not refused
 
     assert asyncio.run(scenario()) is taken
 
 
+def test_what_requests_take_in_an_overload_is_not_usual() -> None:
+    async def scenario() -> None:
+        queue = used_to(0.0)
+        tasks = await waiting_in(queue, 12)
+        assert queue.refuses()
+        assert not queue.calm
+        for _ in range(300):
+            queue.usual(10.0)
+        assert queue.refuses()
+        await asyncio.gather(*tasks)
+
+    _played(scenario)
+
+
 def test_those_who_came_in_count_before_they_have_reached_the_queue() -> None:
-    """A turn is believed to take 10 ms before the first one; twice 10 s are 2,000 of them."""
+    """A turn is believed to take 10 ms before the first one; one and a half times 10 s are 1,500 of them."""
     queue = used_to(10.0)
     with contextlib.ExitStack() as inside:
-        assert sum(inside.enter_context(queue.inside()) for _ in range(3_000)) == pytest.approx(2_000, abs=2)
-    with queue.inside() as found:
-        assert found, "all have gone"
+        taken = 0
+        while not queue.refuses():
+            inside.enter_context(queue.inside())
+            taken += 1
+        assert taken == pytest.approx(1_500, abs=2)
+    assert not queue.refuses(), "all have gone"
 
 
 def test_those_who_wait_for_something_else_do_not_count() -> None:
@@ -119,7 +134,7 @@ def test_those_who_wait_for_something_else_do_not_count() -> None:
         with contextlib.ExitStack() as inside:
             for _ in range(12):
                 inside.enter_context(queue.inside())
-            while not inside.enter_context(queue.inside()):  # they have not come to the queue, in no time
+            while queue.refuses():  # they have not come to the queue, in no time
                 await _pause()
 
     _played(scenario)
@@ -130,8 +145,8 @@ def test_whoever_has_come_to_the_queue_is_on_the_way_no_longer() -> None:
         queue = used_to(10.0)
 
         async def request() -> None:
-            with queue.inside() as let_in:
-                assert let_in
+            assert not queue.refuses()
+            with queue.inside():
                 await _taking(queue)
                 assert queue._coming == 0
 
@@ -148,7 +163,7 @@ class Site:
     def __init__(self, queue: WorkQueue, limit: int) -> None:
         self.end = asyncio.Event()
         self.taken: list[str] = []
-        self.admission = Admission(self._answer, queue, limit)
+        self.admission = Admission(self._answer, Door(queue, limit))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.taken.append(scope["path"])
