@@ -8,6 +8,20 @@ from msgspec.structs import asdict
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
+from feature_store.contracts.clock import Clock
+from online_serving.answers import (
+    BrowsingAnswer,
+    ErrorAnswer,
+    FeedbackAnswer,
+    FeedbackErrorAnswer,
+    ItemsAnswer,
+    ItemsPage,
+    RecommendationAnswer,
+    RecommendationsAnswer,
+    ServedItem,
+    StoredItem,
+    StoredUser,
+)
 from online_serving.bodies import answer, read
 from online_serving.browsing import Browsing
 from online_serving.catalogue import Catalogue
@@ -17,25 +31,14 @@ from online_serving.openapi import body
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
 from online_serving.schemas import (
-    BrowsingAnswer,
     BrowsingQuery,
-    ErrorAnswer,
     EventsRequest,
-    FeedbackAnswer,
-    FeedbackErrorAnswer,
     FeedbackRequest,
     ItemBody,
-    ItemsAnswer,
-    ItemsPage,
     ItemsQuery,
     ItemsRequest,
-    RecommendationAnswer,
     RecommendationRequest,
-    RecommendationsAnswer,
     RecommendationsRequest,
-    ServedItem,
-    StoredItem,
-    StoredUser,
     UserBody,
 )
 from online_serving.state import Current
@@ -70,6 +73,7 @@ register_url_convertor("identity", _IdentityConvertor())
 class Services:
     """What the routes call. Filled when the process has started."""
 
+    clock: Clock
     current: Current
     recommender: Recommender
     browsing: Browsing
@@ -229,7 +233,7 @@ def _add_items(api: APIRouter, services: Services) -> None:
     )
     async def get_item(id: Identity) -> Response:  # noqa: A002
         item = await services.catalogue.get(_identity(id))
-        return answer({**asdict(item), "servable": services.current.serves(item.id)})
+        return answer({**asdict(item), "servable": services.current.serves(item.id, services.clock.now_ms())})
 
     @api.delete(
         "/v1/items/{id:identity}",

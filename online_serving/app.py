@@ -121,7 +121,7 @@ async def _running(config: ServerConfig, services: Services, queue: WorkQueue, c
         online = AsyncOnlineStore(client, config.redis)
         keyring = Keyring(config.secret)
         following = Following(config, clock, loop)
-        services.current = following.current
+        services.clock, services.current = clock, following.current
         shadowing = blocking_client(config, 1)
         cleanup.callback(shadowing.close)
         shadow = Shadow(config, shadowing, clock)
@@ -141,7 +141,7 @@ async def _running(config: ServerConfig, services: Services, queue: WorkQueue, c
             last_seen,
             shadow,
         )
-        services.browsing = Browsing(services.current, Descriptions(online.catalogue), config.serving)
+        services.browsing = Browsing(services.current, Descriptions(online.catalogue), config.serving, clock)
         services.feedback = FeedbackIntake(keyring, log, config.serving, config.rewards, clock)
         services.catalogue = Catalogue(online, log, config.serving, clock)
         services.users = Users(online, log, keyring, config.serving, clock, last_seen)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from feature_store.contracts.clock import Clock
 from online_serving.descriptions import Descriptions
 from online_serving.errors import NotFound, broken_rule, check_filter
 from online_serving.pipeline.browsing import popular, similar
@@ -12,13 +13,14 @@ from online_serving.state import Current, ServingState
 
 
 class Browsing:
-    """Answers from what serves; the contents are those of a schemas.BrowsingAnswer. Every method raises BrokenRules for
+    """Answers from what serves; the contents are those of a answers.BrowsingAnswer. Every method raises BrokenRules for
     more items than allowed, and Unavailable before the first release is loaded."""
 
-    def __init__(self, current: Current, descriptions: Descriptions, settings: ServingSettings) -> None:
+    def __init__(self, current: Current, descriptions: Descriptions, settings: ServingSettings, clock: Clock) -> None:
         self._current = current
         self._descriptions = descriptions
         self._settings = settings
+        self._clock = clock
 
     async def similar(self, item: str, query: BrowsingQuery) -> dict[str, Any]:
         """Items like one. Raises NotFound if answers know nothing of it."""
@@ -41,7 +43,7 @@ class Browsing:
             raise broken_rule("count", count, f"at most serving.max_slate_size = {most}")
         check_filter(query.filter)
         only = Filter(categories=tuple(query.category)) if query.category else None
-        return Request(slate_size=count, exclude=Filter(exclude), only=only, where=query.filter)
+        return Request(count, Filter(exclude), only, query.filter, time=self._clock.now_ms())
 
     async def _answer(self, state: ServingState, found: list[str], query: BrowsingQuery) -> dict[str, Any]:
         items: list[dict[str, Any]] = [{"id": item} for item in found]

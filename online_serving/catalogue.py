@@ -140,4 +140,6 @@ def _item(identity: str, body: ItemBody) -> Item:
         categories=body.categories,
         attributes=dict(body.attributes),
         available=body.available,
+        available_from=body.available_from,
+        available_until=body.available_until,
     )

@@ -58,13 +58,13 @@ def check_filter(expression: str | None, field: str = "filter") -> None:
 
 
 def broken_detail(problem: Mapping[str, Any], skip: int = 0) -> dict[str, Any]:
-    """What pydantic says of one field, as a schemas.BrokenRule. skip: of its location, parts that are no field."""
+    """What pydantic says of one field, as a answers.BrokenRule. skip: of its location, parts that are no field."""
     field = ".".join(str(part) for part in problem["loc"][skip:]) or "body"
     return {"field": field, "value": shortened(problem["input"]), "rule": problem["msg"]}
 
 
 def error_content(code: str, message: str, details: list[dict[str, Any]] | None = None) -> bytes:
-    """A schemas.ErrorAnswer as JSON."""
+    """A answers.ErrorAnswer as JSON."""
     content: dict[str, Any] = {"error": code, "message": message}
     if details is not None:
         content["details"] = details

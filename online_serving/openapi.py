@@ -8,11 +8,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from online_serving.answers import ErrorAnswer
 from online_serving.auth import OPEN, scopes_for
 from online_serving.config import ServerConfig
 from online_serving.keys import Keys
 from online_serving.schemas import (
-    ErrorAnswer,
     EventsRequest,
     FeedbackRequest,
     ItemBody,

@@ -9,12 +9,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.types import Scope as HttpScope
 
+from online_serving.answers import ErrorAnswer
 from online_serving.api import Services
 from online_serving.auth import caller
 from online_serving.bodies import answer
 from online_serving.errors import add_error_handlers
 from online_serving.keys import Keys, Scope
-from online_serving.schemas import ErrorAnswer
 
 _RETRY_AFTER = {"Retry-After": "1"}
 

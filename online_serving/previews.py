@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter, Request, Response
 
+from online_serving.answers import PreviewAnswer
 from online_serving.api import ERRORS, Services
 from online_serving.bodies import answer, read
 from online_serving.openapi import body
-from online_serving.schemas import PreviewAnswer, PreviewRequest
+from online_serving.schemas import PreviewRequest
 
 
 def previews(services: Services) -> APIRouter:

@@ -100,7 +100,7 @@ class Recommender:
         self._paths = AnswerPaths()
 
     async def answer(self, body: RecommendationRequest) -> dict[str, Any]:
-        """The content of a schemas.RecommendationAnswer. Raises InvalidInput for a slate larger than allowed and
+        """The content of a answers.RecommendationAnswer. Raises InvalidInput for a slate larger than allowed and
         Unavailable before the first release is loaded."""
         began = time.perf_counter()
         user = self._keyring.user_key(body.user_id)
@@ -120,7 +120,7 @@ class Recommender:
         return answers
 
     async def preview(self, body: PreviewRequest) -> dict[str, Any]:
-        """The content of a schemas.PreviewAnswer: what is estimated best now. It is no decision, and leaves no trace.
+        """The content of a answers.PreviewAnswer: what is estimated best now. It is no decision, and leaves no trace.
         Raises as answer does."""
         user = self._keyring.user_key(body.user_id)
         treatment, current = self._treated.of(user)
@@ -297,6 +297,7 @@ def _explained(content: dict[str, Any], r: Recommendation, levels: Levels | None
                 "deviation": float(levels.deviation[i]),
                 "trials": float(levels.trials[i]),
                 "reward": float(levels.reward[i]),
+                "boost": float(levels.boost[i]),
             },
         }
     content["rules"] = r.rules

@@ -1,16 +1,14 @@
-"""Bodies of HTTP requests and answers. What does not fit is answered 422, naming field, value and rule."""
+"""Bodies of HTTP requests. What does not fit is answered 422, naming field, value and rule."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MAX_ID_CHARACTERS, MAX_TITLE_CHARACTERS
 from feature_store.contracts.events import MAX_VALUE
 from feature_store.shown import ENTRY_BYTES
-from online_serving.answer_paths import AnswerPath
 from online_serving.expressions import MAX_CHARACTERS
-from online_serving.pipeline.candidates import SOURCE_NAMES
-from online_serving.settings import Boost
+from online_serving.settings import Boosted
 
 MAX_BODY_BYTES = 1_000_000
 MAX_NAMED_ITEMS = 5_000
@@ -33,7 +31,8 @@ Text = Annotated[str, Field(max_length=_MAX_TEXT)]
 Integer = Annotated[int, Field(ge=-_INT64, lt=_INT64)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Attributes = Annotated[dict[Name, bool | Integer | Number | Text], Field(max_length=MAX_ATTRIBUTES)]
-Milliseconds = Annotated[int, Field(ge=0, lt=2**47, description="Milliseconds since the epoch, UTC."), _Whole]
+MS = "Milliseconds since the epoch, UTC."
+Milliseconds = Annotated[int, Field(ge=0, lt=2**47, description=MS), _Whole]
 
 
 Wanted = Annotated[list[Name], Field(max_length=MAX_ATTRIBUTES)]
@@ -94,11 +93,13 @@ class RecommendationRequest(_Body):
     exclude: FilterField = Field(default=FilterBody(), description="Never these: item ids, or items and categories.")
     only: FilterField | None = Field(default=None, description="Nothing but these: item ids, or items and categories.")
     filter: Expression = None
-    boosts: dict[Annotated[str, Field(max_length=MAX_CHARACTERS, examples=_EXPRESSIONS)], Boost] = Field(
+    boosts: dict[Annotated[str, Field(max_length=MAX_CHARACTERS)], Boosted] = Field(
         default={},
         max_length=_MAX_BOOSTS,
-        description='What estimates are multiplied by of items that a filter describes: {"has(label)": 1.5}. Before '
+        description='What estimates are multiplied by of items that a filter describes: {"has(label)": 1.5}, or '
+        '{"has(label)": {"factor": 3, "since": 1790000000000, "half_life_hours": 24}}, which fades. Before '
         "exploration: the probabilities are those of the boosted order.",
+        examples=[{"has(label)": 1.5, "price > 100": {"factor": 0.5, "until": 1790000000000}}],
     )
     with_: Wanted = Field(default=[], alias="with", description=_WITH)
     cursor: str = Field(
@@ -194,13 +195,38 @@ class ItemBody(_Body):
     """What is known about an item."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"title": "Toy Story (1995)", "categories": ["Animation", "Comedy"]}]}
+        json_schema_extra={
+            "examples": [
+                {
+                    "title": "Toy Story (1995)",
+                    "categories": ["Animation", "Comedy"],
+                    "attributes": {"year": 1995},
+                    "available_from": 1790000000000,
+                    "available_until": 1800000000000,
+                }
+            ]
+        }
     )
 
     title: str = Field(default="", max_length=MAX_TITLE_CHARACTERS)
     categories: list[Name] = Field(default=[], max_length=MAX_CATEGORIES)
     attributes: Attributes = {}
     available: bool = Field(default=True, description="False takes the item out of answers and keeps what was learnt.")
+    available_from: Milliseconds | None = Field(
+        default=None, description=f"Not shown before. {MS}", examples=[1790000000000]
+    )
+    available_until: Milliseconds | None = Field(
+        default=None, description=f"Not shown from then on. {MS}", examples=[1800000000000]
+    )
+
+    @model_validator(mode="after")
+    def _window_is_one(self) -> Self:
+        if (self.available_from or 0) >= (self.available_until or _INT64):
+            raise ValueError(
+                f"available_from {self.available_from} is not before available_until {self.available_until}: the item "
+                "would never be shown. Say available = false instead."
+            )
+        return self
 
 
 class ItemWithId(ItemBody):
@@ -215,123 +241,6 @@ class ItemsRequest(_Body):
     items: list[ItemWithId] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
-class UserBody(_Body):
-    """What is known about a user beside their history."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"attributes": {"age": 31, "country": "NZ"}}]})
-
-    attributes: Attributes = {}
-
-
-class LevelsOfEstimate(BaseModel):
-    """How the estimate comes about. Each level has what is before it in it, the last one is the mean."""
-
-    group: float = Field(description="What items earn that are predicted like this one.")
-    item: float = Field(description="With what the item itself has earned of everybody.")
-    edges: dict[str, float] = Field(description="By cluster of the user: with what it has earned there alone.")
-    deviation: float = Field(description="Standard deviation of the mean.")
-    trials: float = Field(description="How often it was shown with a known outcome; what fades counts less.")
-    reward: float = Field(description="What it earned in these trials.")
-
-
-class DescribedItem(BaseModel):
-    """An item, and what was asked for of it."""
-
-    id: str
-    title: str | None = None
-    categories: list[str] | None = None
-    attributes: dict[str, bool | int | float | str] | None = None
-
-
-class BrowsingAnswer(BaseModel):
-    """Items that were looked up, the best first. Nothing is learnt from them: what users do with them are events."""
-
-    release: str
-    degraded: list[str] = Field(description="Parts that did not answer in time and were done without.")
-    items: list[DescribedItem]
-
-
-class Explanation(BaseModel):
-    """Why an item is where it is."""
-
-    predicted: float = Field(description="The offline model's probability of a reward.")
-    mean: float = Field(description="The policy's estimate of the reward.")
-    bonus: float = Field(description="The policy's exploration bonus; 0: it does not explore the item.")
-    clusters: dict[str, float] = Field(description="Weights of the user's clusters that the item is connected to.")
-    levels: LevelsOfEstimate | None = Field(description="null: the log was slow, and the prediction alone decided.")
-
-
-class RecommendedItem(DescribedItem):
-    """One item of a slate."""
-
-    position: int = Field(description="1 is the first.")
-    score: float = Field(description="The policy's estimate of the reward.")
-    source: str = Field(description=f"What found the item: {', '.join(SOURCE_NAMES)}; several are joined by +.")
-    probability: float = Field(description="Of this item being put at this position, given the items before it.")
-    explanation: Explanation | None = None
-
-
-class PreviewAnswer(BaseModel):
-    """A slate that nobody is shown."""
-
-    variant: str
-    release: str
-    path: str = Field(description=f"How it was made, plainer the more parts fail: {', '.join(AnswerPath)}.")
-    degraded: list[str] = Field(description="Parts that did not answer in time and were done without.")
-    parameter_offsets: list[int] = Field(description="Per partition, the first log offset not learnt from yet.")
-    items: list[RecommendedItem]
-    rules: dict[str, int] | None = Field(default=None, description="With explain: items that each rule took out.")
-
-
-class RecommendationAnswer(PreviewAnswer):
-    """A slate."""
-
-    decision_id: str = Field(description="Send it back with feedback.")
-    logged: bool = Field(
-        description="False: the log was slow: answered without exploration. Feedback on it is kept as an interaction, "
-        "and teaches the bandit nothing."
-    )
-    next: str | None = Field(description="The cursor of the next page; null: there is no more.")
-
-
-class RecommendationsAnswer(BaseModel):
-    """One answer per request, in the order sent."""
-
-    answers: list[RecommendationAnswer]
-
-
-class EventStatus(BaseModel):
-    """What became of one event."""
-
-    event_id: str
-    status: str = Field(description="accepted, rejected or unacknowledged.")
-    reason: str | None = None
-    partition: int | None = Field(default=None, description="Place in the log.")
-    offset: int | None = None
-
-
-class FeedbackAnswer(BaseModel):
-    """One status per event, in the order sent."""
-
-    events: list[EventStatus]
-
-
-class StoredItem(BaseModel):
-    """An item as stored."""
-
-    id: str
-    title: str
-    categories: list[str]
-    attributes: dict[str, bool | int | float | str]
-    available: bool
-
-
-class ServedItem(StoredItem):
-    """An item as stored, and whether this process can recommend it."""
-
-    servable: bool = Field(description="In the snapshot that answers requests, and available.")
-
-
 class ItemsQuery(BaseModel):
     """Where to go on in the catalogue."""
 
@@ -341,48 +250,9 @@ class ItemsQuery(BaseModel):
     cursor: int = Field(default=0, ge=0, lt=2**64, description="`next` of the page before.")
 
 
-class ItemsPage(BaseModel):
-    """Some items of the catalogue, in no particular order. One may come twice while the catalogue changes."""
+class UserBody(_Body):
+    """What is known about a user beside their history."""
 
-    items: list[StoredItem]
-    next: str | None = Field(description="The cursor of the next page; null: there is no more.")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"attributes": {"age": 31, "country": "NZ"}}]})
 
-
-class StoredUser(BaseModel):
-    """What is stored of a user. The log and the lake hold what it was made from, under a pseudonym."""
-
-    id: str
-    profile: list[str] = Field(description="What is known about the user, as name=value, the way models read it.")
-    profile_time: int | None = Field(description="When that became known, ms since the epoch.")
-    history: int = Field(description="Interactions in the stored history.")
-    history_time: int | None = Field(description="When the newest of them became known, ms since the epoch.")
-    shown: int = Field(description="Items that are not to be shown to the user again.")
-
-
-class ItemsAnswer(BaseModel):
-    """What became of a batch of items."""
-
-    created: int
-    replaced: int
-
-
-class BrokenRule(BaseModel):
-    """What is wrong with one field."""
-
-    field: str
-    value: Any
-    rule: str
-
-
-class ErrorAnswer(BaseModel):
-    """Every answer of status 400 and above."""
-
-    error: str
-    message: str
-    details: list[BrokenRule] | None = None
-
-
-class FeedbackErrorAnswer(ErrorAnswer):
-    """Events that were not taken, or not all of it."""
-
-    events: list[EventStatus] | None = Field(default=None, description="One status per event, in the order sent.")
+    attributes: Attributes = {}

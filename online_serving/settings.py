@@ -1,12 +1,62 @@
 """Settings of the HTTP API and the request pipeline."""
 
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 RATE = r"^[1-9][0-9]{0,8}/(second|minute|hour|day)$"
 Boost = Annotated[float, Field(gt=0, le=100)]
+_HOUR_MS = 3_600_000
+
+
+def _in_ms(value: Any) -> Any:
+    """TOML has times of its own, and JSON no whole numbers."""
+    if isinstance(value, datetime) and value.tzinfo:
+        return int(value.timestamp() * 1000)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Time = Annotated[int, Field(ge=0, lt=2**47), BeforeValidator(_in_ms)]  # ms since the epoch
+
+
+class Boosting(BaseModel):
+    """What estimates are multiplied by, for a while: between two times (ms since the epoch), and less and less."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    factor: Boost = Field(description="Above 1 items come earlier, below 1 later.")
+    since: Time | None = Field(default=None, description="Not before; ms since the epoch.")
+    until: Time | None = Field(default=None, description="Not from then on; ms since the epoch.")
+    half_life_hours: float | None = Field(
+        default=None, gt=0, le=1e6, description="Its distance from 1 halves in this time, from `since` on."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_beginning(self) -> Self:
+        if self.half_life_hours is not None and self.since is None:
+            raise ValueError("half_life_hours says how fast it fades, and since is missing: from when on?")
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise ValueError(f"since {self.since} is not before until {self.until}")
+        return self
+
+    def at(self, time: int | None) -> float:
+        """The factor at a time (ms since the epoch), None: as it is said."""
+        if time is None:
+            return self.factor
+        if (self.since is not None and time < self.since) or (self.until is not None and time >= self.until):
+            return 1.0
+        if self.half_life_hours is None or self.since is None:
+            return self.factor
+        return float(1.0 + (self.factor - 1.0) * 0.5 ** ((time - self.since) / _HOUR_MS / self.half_life_hours))
+
+
+def _number_is_factor(value: Any) -> Any:
+    return {"factor": value} if isinstance(value, int | float) else value
+
+
+Boosted = Annotated[Boosting, BeforeValidator(_number_is_factor, json_schema_input_type=Boosting | Boost)]
 
 
 class Surface(BaseModel):
@@ -16,7 +66,7 @@ class Surface(BaseModel):
 
     slate_size: int | None = Field(default=None, ge=1, le=500)
     filter: str | None = None  # goes with the request's own
-    boosts: dict[str, Boost] = {}  # the request's own go before those of the same expression
+    boosts: dict[str, Boosted] = {}  # the request's own go before those of the same expression
 
     @model_validator(mode="after")
     def _readable(self) -> Self:

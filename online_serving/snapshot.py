@@ -35,6 +35,7 @@ from online_serving.joining import clusters_for, cutoffs, tastes
 from online_serving.people import People
 from online_serving.release_files import Contents, read_contents
 from online_serving.towers import Towers
+from online_serving.windows import Windows
 
 _MATCHES_KEPT = 32
 
@@ -64,6 +65,14 @@ class Matches(NamedTuple):
         inside[inside] = self.positions[place[inside]] == items[inside]
         found: Bool = inside if self.described else ~inside
         return found
+
+
+class _Stretch(NamedTuple):
+    """What may be shown within a stretch of time."""
+
+    begin: int
+    end: int  # excluded
+    masks: Masks
 
 
 class _Growing:
@@ -106,13 +115,16 @@ class Snapshot:
     popular: Int64  # positions of the release's items: those that most people liked of late first
     people: People
     attributes: Attributes
+    windows: Windows
     _growing: _Growing = field(repr=False)
     _version: int = 0
     masks: Masks = field(init=False, repr=False)  # of what is available
+    _now: list[_Stretch] = field(init=False, repr=False)  # the last to be asked for, if there are windows
     _matches: dict[str, Matches] = field(init=False, repr=False)  # by expression, the last to be asked for last
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "masks", Masks(self.available))
+        object.__setattr__(self, "_now", [])
         object.__setattr__(self, "_matches", {})
 
     @classmethod
@@ -150,6 +162,7 @@ class Snapshot:
                 manifest.context_temperature,
             ),
             attributes=Attributes(),
+            windows=Windows.none(),
             _growing=growing,
         )
         return snapshot if catalogue is None else snapshot.with_items((item.id, item) for item in catalogue)
@@ -169,6 +182,20 @@ class Snapshot:
             return self._growing.digests.positions(items.digests(), self.size)
         found = self.graph.positions(items)
         return found[found >= 0]
+
+    def masks_at(self, time: int | None) -> Masks:
+        """Of what is available and may be shown at a time (ms), None: whatever its window says. Items are looked at
+        where the time has passed one at which something comes or goes."""
+        if time is None or not len(self.windows.times):
+            return self.masks
+        for begin, end, masks in self._now:
+            if begin <= time < end:
+                return masks
+        available = self.available.copy()
+        available[self.windows.closed(time)] = False
+        found = _Stretch(*self.windows.unchanged(time), Masks(available))
+        self._now[:] = [found]
+        return found.masks
 
     def matching(self, expression: str) -> Matches:
         """The items that a filter expression describes; those of the last _MATCHES_KEPT are remembered. Raises
@@ -208,6 +235,7 @@ class Snapshot:
             available=available,
             categories=_regrouped(growing, self.categories, known, positions),
             attributes=self.attributes.with_items(zip(positions.tolist(), known.values(), strict=True)),
+            windows=self.windows.with_items(zip(positions.tolist(), known.values(), strict=True)),
             _version=growing.newest,
         )
 

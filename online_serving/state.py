@@ -70,12 +70,13 @@ class Current:
             raise Unavailable(self.problem)
         return self._state
 
-    def serves(self, item: str) -> bool:
-        """Whether requests from now on can be answered with the item."""
+    def serves(self, item: str, now: int) -> bool:
+        """Whether requests can be answered with the item. now: ms since the epoch."""
         if self._state is None:
             return False
-        position = self._state.snapshot.position(item)
-        return position is not None and bool(self._state.snapshot.available[position])
+        snapshot = self._state.snapshot
+        position = snapshot.position(item)
+        return position is not None and bool(snapshot.masks_at(now).available[position])
 
     def publish(self, state: ServingState) -> None:
         """Has every request from now on answered from the state."""

@@ -74,6 +74,8 @@ def change_of(row: dict[str, Any]) -> tuple[str, Item | None]:
         categories=row["categories"],
         attributes=_attributes_decoder.decode(row["attributes"]),
         available=row["available"],
+        available_from=row["available_from"],
+        available_until=row["available_until"],
     )
 
 
@@ -83,6 +85,8 @@ def _description(item: Item) -> dict[str, Any]:
         "categories": item.categories,
         "attributes": msgspec.json.encode(item.attributes).decode(),
         "available": item.available,
+        "available_from": item.available_from,
+        "available_until": item.available_until,
     }
 
 

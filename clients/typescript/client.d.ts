@@ -8,6 +8,14 @@ export interface FilterBody {
   categories?: string[];
 }
 
+/** For a while, in ms since the epoch; its distance from 1 halves in half_life_hours, from since on. */
+export interface Boosting {
+  factor: number;
+  since?: number;
+  until?: number;
+  half_life_hours?: number;
+}
+
 export interface RecommendationRequest {
   user_id: string;
   slate_size?: number;
@@ -16,7 +24,7 @@ export interface RecommendationRequest {
   exclude?: FilterBody | string[];
   only?: FilterBody | string[];
   filter?: string;
-  boosts?: Record<string, number>;
+  boosts?: Record<string, Boosting | number>;
   with?: string[];
   cursor?: string;
   explain?: boolean;
@@ -29,6 +37,7 @@ export interface LevelsOfEstimate {
   deviation: number;
   trials: number;
   reward: number;
+  boost: number;
 }
 
 export interface Explanation {

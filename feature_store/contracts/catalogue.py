@@ -19,13 +19,20 @@ Attributes = Annotated[dict[str, str | int | float | bool], msgspec.Meta(max_len
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One item of the catalogue. `available=False` takes it out of answers and keeps what was learnt about it."""
+    """One item of the catalogue. `available=False` takes it out of answers and keeps what was learnt about it, as do
+    times (ms since the epoch) before which, and from which on, it is not to be shown."""
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
     title: Annotated[str, msgspec.Meta(max_length=MAX_TITLE_CHARACTERS)] = ""
     categories: Annotated[list[str], msgspec.Meta(max_length=MAX_CATEGORIES)] = []
     attributes: Attributes = {}
     available: bool = True
+    available_from: int | None = None
+    available_until: int | None = None
+
+    def in_window(self, time: int) -> bool:
+        """Whether the item may be shown at the time (ms), as far as its window says."""
+        return (self.available_from or 0) <= time and (self.available_until is None or time < self.available_until)
 
     def tokens(self) -> list[str]:
         """The item's content as `name=value` tokens: what the item tower reads, in training and in serving."""

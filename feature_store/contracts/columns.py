@@ -39,6 +39,8 @@ ITEMS = pa.schema(
         pa.field("title", pa.string(), nullable=False),
         pa.field("categories", pa.list_(pa.string()), nullable=False),
         pa.field("attributes", pa.string(), nullable=False),  # JSON object
+        pa.field("available_from", pa.int64()),  # ms since the epoch: not to be shown before; null: always
+        pa.field("available_until", pa.int64()),  # ... and from then on; null: for ever
     ]
 )
 ERASURES = pa.schema(
@@ -124,6 +126,8 @@ CATALOGUE = pa.schema(
         pa.field("categories", _LIST_OF_STRING),
         pa.field("attributes", pa.string()),
         pa.field("available", pa.bool_()),
+        pa.field("available_from", pa.int64()),
+        pa.field("available_until", pa.int64()),
     ]
 )
 # One row per request that a release answered unseen. A prediction is null where the item was no candidate.

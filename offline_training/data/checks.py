@@ -65,8 +65,8 @@ def ids(column: pa.Array, name: str, verdict: Verdict, *, from_csv: bool) -> pa.
     return text
 
 
-def times(column: pa.Array, name: str, verdict: Verdict) -> pa.Int64Array:
-    """Times as milliseconds since the epoch.
+def times(column: pa.Array, name: str, verdict: Verdict, *, optional: bool = False) -> pa.Int64Array:
+    """Times as milliseconds since the epoch. optional: one that is missing is null, and no reason to refuse its row.
 
     Numbers below 10^11 are seconds, from there on milliseconds, value by value: seconds up to the year 5138,
     milliseconds from March 1973. Text is such a number, or ISO 8601; without an offset it is UTC.
@@ -82,12 +82,14 @@ def times(column: pa.Array, name: str, verdict: Verdict) -> pa.Int64Array:
             found = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
             milliseconds[unreadable] = (found - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(milliseconds=1)
             verdict.refuse(unreadable & np.isnan(milliseconds), f"{name} is neither a number nor an ISO 8601 time")
-    verdict.refuse(np.isnan(milliseconds), f"{name} is missing")
-    verdict.refuse(~np.isfinite(milliseconds), f"{name} is not finite")
+    missing = np.isnan(milliseconds)
+    if not optional:
+        verdict.refuse(missing, f"{name} is missing")
+    verdict.refuse(np.isinf(milliseconds), f"{name} is not finite")
     verdict.refuse(milliseconds < 0, f"{name} is negative")
     verdict.refuse(milliseconds >= _END_OF_TIME, f"{name} lies after the year 5138: not seconds, not milliseconds")
     usable = np.isfinite(milliseconds) & (np.abs(milliseconds) < _END_OF_TIME)
-    return pa.array(np.rint(np.where(usable, milliseconds, 0)).astype(np.int64))
+    return pa.array(np.rint(np.where(usable, milliseconds, 0)).astype(np.int64), mask=missing if optional else None)
 
 
 def values(column: pa.Array, name: str, verdict: Verdict) -> pa.DoubleArray:

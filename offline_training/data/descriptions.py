@@ -24,6 +24,8 @@ from offline_training.data.sources import Mapping, SourceFile, naming
 from offline_training.data.staging import DatasetReport, Rejects
 from offline_training.progress import Progress
 
+_WINDOW = ("available_from", "available_until")
+
 Row = dict[str, Any]
 ReadRows = Callable[[SourceFile, pa.Table, checks.Verdict], tuple[list[Row], list[str]]]
 
@@ -38,15 +40,14 @@ def import_items(
     def rows(file: SourceFile, table: pa.Table, verdict: checks.Verdict) -> tuple[list[Row], list[str]]:
         ours = file.require("item_id", mapping)
         title, categories = (mapping.find(column, table.column_names) for column in ("title", "categories"))
-        attributes, ignored = _attributes(table, {ours, title, categories})
+        windows = [mapping.find(column, table.column_names) for column in _WINDOW]
+        attributes, ignored = _attributes(table, {ours, title, categories, *windows})
         items = checks.ids(table[ours].combine_chunks(), ours, verdict, from_csv=file.is_csv).to_pylist()
         titles = _titles(table, title, verdict)
         lists = _categories(table, categories, verdict)
-        described = zip(items, titles, lists, attributes, strict=True)
-        return [
-            {"item": item, "title": title, "categories": categories, "attributes": attributes}
-            for item, title, categories, attributes in described
-        ], ignored
+        begins, ends = (_times(table, column, verdict) for column in windows)
+        cells = zip(items, titles, lists, attributes, begins, ends, strict=True)
+        return [dict(zip(columns.ITEMS.names, row, strict=True)) for row in cells], ignored
 
     return _import(files, "items", rows, columns.ITEMS, lake, staging, name, progress)
 
@@ -166,6 +167,13 @@ def _categories(table: pa.Table, name: str | None, verdict: checks.Verdict) -> l
     many = np.array([len(cell) > MAX_CATEGORIES for cell in lists], dtype=np.bool_)
     verdict.refuse(many, f"{name} has more than {MAX_CATEGORIES} entries")
     return lists
+
+
+def _times(table: pa.Table, name: str | None, verdict: checks.Verdict) -> list[int | None]:
+    if name is None:
+        return [None] * len(table)
+    found: list[int | None] = checks.times(table[name].combine_chunks(), name, verdict, optional=True).to_pylist()
+    return found
 
 
 def _attributes(table: pa.Table, ours: set[str | None]) -> tuple[list[str], list[str]]:

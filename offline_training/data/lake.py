@@ -120,4 +120,6 @@ def _item(row: dict[str, Any]) -> Item:
         categories=row["categories"] or [],
         attributes=_attributes.decode(row["attributes"] or "{}"),
         available=row.get("available") is not False,  # imported items have no such column
+        available_from=row.get("available_from"),
+        available_until=row.get("available_until"),
     )

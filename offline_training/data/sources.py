@@ -4,7 +4,8 @@ The import format is a directory with
 
     interactions.parquet or .csv (also `ratings`)   user_id, item_id, timestamp, and optionally type, value or rating,
                                                     written (when the row was recorded, if that was later)
-    items.parquet or .csv, optional                 item_id, title, categories or genres; other columns are attributes
+    items.parquet or .csv, optional                 item_id, title, categories or genres, available_from and
+                                                    available_until (times); other columns are attributes
     users.parquet or .csv, optional                 user_id, and optionally written; other columns are attributes
 
 or directories of these names with part files.
@@ -39,6 +40,8 @@ COLUMNS = {
     "value": ("value", "rating"),
     "title": ("title",),
     "categories": ("categories", "genres"),
+    "available_from": ("available_from",),
+    "available_until": ("available_until",),
 }
 _FORMATS = (".parquet", ".csv")
 _BATCH_ROWS = 1 << 18

@@ -21,6 +21,7 @@ class Levels(NamedTuple):
     deviation: Float64  # (n,) the standard deviation of the mean
     trials: Float64  # (n,) resolved trials of the item
     reward: Float64  # (n,) what they earned
+    boost: Float64  # (n,) what all of these estimates were multiplied by
 
 
 def estimate(
@@ -49,7 +50,7 @@ def levels(
     own = table.items[items] / table.trial_weight
     if settings.mode is BanditMode.OFF:
         edges, deviation = np.tile(predicted, (len(clusters), 1)), np.zeros(len(items))
-        return Levels(predicted, predicted, predicted, edges, deviation, own[:, N], own[:, REWARD])
+        return Levels(predicted, predicted, predicted, edges, deviation, own[:, N], own[:, REWARD], np.ones(len(items)))
     a_deviation = settings.model_copy(update={"alpha": 1.0})
 
     def scored(first: int, last: int, table: Table) -> Estimate:
@@ -65,6 +66,7 @@ def levels(
         deviation=whole.bonus,
         trials=own[:, N],
         reward=own[:, REWARD],
+        boost=np.ones(len(items)),
     )
 
 

@@ -163,6 +163,7 @@ class Pipeline:
             mean=found.mean * factors,
             edges=found.edges * factors,
             deviation=found.deviation * factors,
+            boost=factors,
         )
 
     def _found(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from feature_store.contracts.events import SlateColumns
 from feature_store.definitions import HistoryEvent
 from feature_store.shown import NOTHING_SHOWN, Shown, ShownItems
+from online_serving.settings import Boosting
 
 Uint8 = NDArray[np.uint8]
 
@@ -43,7 +44,7 @@ class Request:
     exclude: Filter = Filter()
     only: Filter | None = None  # None: no such rule
     where: str | None = None  # a filter expression: nothing but what it describes
-    boosts: tuple[tuple[str, float], ...] = ()  # filter expressions, and what they multiply estimates by
+    boosts: tuple[tuple[str, Boosting], ...] = ()  # filter expressions, and what they multiply estimates by
     before: Shown = NOTHING_SHOWN  # the items of earlier pages
     context: tuple[str, ...] = ()  # tokens of what the request says about the user
     surface: str = "default"  # where the slate will be shown

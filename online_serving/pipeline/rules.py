@@ -20,8 +20,11 @@ def allowed_items(
 ) -> Iterator[tuple[Allowed, dict[str, int]]]:
     """Which items may be recommended, for as long as the context is open, and how many items each rule took out of
     those before it. corpus: the user's part of the catalogue, None: all of it."""
-    with snapshot.masks.lent() as left:
+    masks = snapshot.masks_at(request.time)
+    with masks.lent() as left:
         hits = {"unavailable": snapshot.size - snapshot.masks.count}
+        if masks is not snapshot.masks:
+            hits["outside_window"] = snapshot.masks.count - masks.count
         if corpus is not None:
             hits["of_another_variant"] = left.leave_out(corpus.excluded(snapshot))
         if settings.excluded_categories:
@@ -49,7 +52,7 @@ def allowed_items(
         if named is None:
             yield left.allowed, hits
             return
-        with snapshot.masks.only(named) as allowed:
+        with masks.only(named) as allowed:
             yield allowed, hits
 
 
@@ -57,12 +60,14 @@ def boosts(snapshot: Snapshot, candidates: Int64, request: Request, settings: Se
     """(n,) what the estimates of candidates (n,), ascending positions, are multiplied by: the product over their
     categories, and over what the request says."""
     factors = np.ones(len(candidates))
-    for category, boost in settings.category_boosts.items():
+    for category, factor in settings.category_boosts.items():
         members = snapshot.categories.get(category)
         if members is not None:
-            factors[np.isin(candidates, members, assume_unique=True)] *= boost
+            factors[np.isin(candidates, members, assume_unique=True)] *= factor
     for where, boost in request.boosts:
-        factors[snapshot.matching(where).of(candidates)] *= boost
+        factor = boost.at(request.time)
+        if factor != 1.0:
+            factors[snapshot.matching(where).of(candidates)] *= factor
     return factors
 
 

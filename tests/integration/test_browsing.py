@@ -1,5 +1,6 @@
 """Titles with items, pages, batches, similar and popular items, over HTTP."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def api(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -
     with Installation(broker, redis_url, tmp_path_factory.mktemp("home"), "browsing") as installation:
         installation.online.catalogue.add(CATALOGUE)
         installation.online.deployment.activate(installation.release(CATALOGUE, list_length=4))
-        mail = Surface(slate_size=3, filter='category == "drama"', boosts={"has(year)": 9.0})
+        mail = Surface.model_validate({"slate_size": 3, "filter": 'category == "drama"', "boosts": {"has(year)": 9.0}})
         config = installation.config(excluded_categories=("comedy",), repeat_shown=True, surfaces={"mail": mail})
         with running(config) as client:
             yield client
@@ -125,6 +126,27 @@ def test_filters_over_attributes(api: httpx.Client) -> None:
         assert refused.status_code == 422
         (detail,) = refused.json()["details"]
         assert detail == {"field": field, "value": "year <", "rule": "line 1, column 7: invalid syntax"}
+
+
+def test_items_outside_their_window_are_in_no_answer(api: httpx.Client) -> None:
+    now = int(time.time() * 1000)
+    item = {"title": "Title 3", "categories": ["season"]}
+    for name, window in (("over", {"available_until": now}), ("coming", {"available_from": now + 3_600_000})):
+        assert api.put(f"/v1/items/{name}", json={**item, **window}).json().items() >= window.items()
+    assert api.put("/v1/items/on", json={**item, "available_until": now + 3_600_000}).status_code == 201
+    wait_until(lambda: api.get("/v1/items/on").json()["servable"])
+    assert [api.get(f"/v1/items/{name}").json()["servable"] for name in ("over", "coming")] == [False, False]
+    asked = {"user_id": "u", "only": {"categories": ["season"]}, "explain": True}
+    answer = api.post("/v1/recommendations", json=asked).json()
+    assert [item["id"] for item in answer["items"]] == ["on"]
+    assert answer["rules"]["outside_window"] == 2
+    assert ids(api.get("/v1/popular", params={"category": "season"})) == ["on"]
+    assert ids(api.get("/v1/items/i0/similar", params={"category": "season"})) == ["on"]
+    refused = api.put("/v1/items/never", json={**item, "available_from": 9, "available_until": 9})
+    assert refused.status_code == 422
+    assert "available_from 9 is not before available_until 9" in refused.json()["message"]
+    for name in ("over", "coming", "on"):
+        api.delete(f"/v1/items/{name}")
 
 
 def test_a_surface_stands_for_what_requests_do_not_say(api: httpx.Client) -> None:

@@ -19,6 +19,7 @@ from infra.benchmarks.small_release import items
 from matchloop_client import (
     ApiError,
     AsyncClient,
+    Boosting,
     Client,
     FeedbackEvent,
     Filter,
@@ -70,6 +71,10 @@ def test_recommendations_with_rules_explanations_and_titles(client: Client) -> N
     second = client.recommend("reader", slate_size=4, cursor=answer.next)
     assert not {item.id for item in answer.items} & {item.id for item in second.items}
     assert client.recommend("picky", filter='category == "space" and has(year)', boosts={"has(year)": 2.0}).items == []
+    ended = client.recommend(
+        "picky", boosts={"not has(year)": 2.0, "not has(price)": Boosting(3.0, until=1)}, explain=True
+    )
+    assert {one.explanation.levels.boost for one in ended.items if one.explanation and one.explanation.levels} == {2.0}
 
 
 def test_many_requests_at_once(client: Client) -> None:
@@ -122,8 +127,11 @@ def test_popular_and_similar_items(client: Client) -> None:
 
 @pytest.mark.parametrize("name", ODD_IDS)
 def test_items_come_and_go_under_any_id(client: Client, name: str) -> None:
-    stored = client.put_item(name, title="Odd", categories=["drama"], attributes={"year": 1999, "hd": True})
+    stored = client.put_item(
+        name, title="Odd", categories=["drama"], attributes={"year": 1999, "hd": True}, available_from=1
+    )
     assert (stored.id, stored.attributes, stored.available) == (name, {"year": 1999, "hd": True}, True)
+    assert (stored.available_from, stored.available_until) == (1, None)
     wait_until(lambda: client.get_item(name).servable)
     assert len(client.list_similar(name, count=2).items) == 2
     client.delete_item(name)

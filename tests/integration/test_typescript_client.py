@@ -94,7 +94,7 @@ def test_its_types_are_as_described(api: httpx.Client) -> None:
     (value,) = re.findall(r"type Value = (.*);", declared)
     interfaces = dict(re.findall(r"interface (\w+) \{\n(.*?)\n\}", declared, re.DOTALL))
     del interfaces["Settings"]
-    assert len(interfaces) == 11
+    assert len(interfaces) == 12
     for name, body in interfaces.items():
         fields = re.findall(r"^  (\w+)(\??): (.*);$", body.replace("Value", value), re.MULTILINE)
         ours = {field: _sorted_inside(kind) for field, _, kind in fields}

@@ -20,12 +20,13 @@ from matchloop_client.answers import (
 from matchloop_client.batches import AsyncEventBatch, EventBatch
 from matchloop_client.clients import AsyncClient, Client
 from matchloop_client.errors import ApiError, MatchLoopError, NoAnswer, NotFound
-from matchloop_client.requests import FeedbackEvent, Filter, Item, RecommendationRequest, UserEvent
+from matchloop_client.requests import Boosting, FeedbackEvent, Filter, Item, RecommendationRequest, UserEvent
 
 __all__ = [
     "ApiError",
     "AsyncClient",
     "AsyncEventBatch",
+    "Boosting",
     "BrokenRule",
     "BrowsingAnswer",
     "Client",

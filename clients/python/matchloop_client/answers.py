@@ -38,6 +38,7 @@ class LevelsOfEstimate:
     deviation: float
     trials: float
     reward: float
+    boost: float
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,15 @@ class FeedbackAnswer:
 
 @dataclass(frozen=True)
 class StoredItem:
-    """An item as stored."""
+    """An item as stored. Times are ms since the epoch."""
 
     id: str
     title: str
     categories: list[str]
     attributes: dict[str, Value]
     available: bool
+    available_from: Optional[int]
+    available_until: Optional[int]
 
 
 @dataclass(frozen=True)

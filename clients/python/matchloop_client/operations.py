@@ -20,7 +20,7 @@ from matchloop_client.answers import (
     Value,
 )
 from matchloop_client.calls import Call
-from matchloop_client.requests import FeedbackEvent, Filter, Item, RecommendationRequest, UserEvent, content
+from matchloop_client.requests import Boosting, FeedbackEvent, Filter, Item, RecommendationRequest, UserEvent, content
 
 _NOTHING = type(None)
 
@@ -35,7 +35,7 @@ def recommend(
     exclude: Union[Filter, Sequence[str], None] = None,
     only: Union[Filter, Sequence[str], None] = None,
     filter: Optional[str] = None,
-    boosts: Optional[Mapping[str, float]] = None,
+    boosts: Optional[Mapping[str, Union[float, Boosting]]] = None,
     with_: Optional[Sequence[str]] = None,
     cursor: Optional[str] = None,
     explain: Optional[bool] = None,
@@ -44,8 +44,9 @@ def recommend(
 
     slate_size: how many. surface: where they will be shown. context: attributes of the user as of now. exclude, only:
     ids of items, or a Filter. filter: an expression, `price < 20 and category == "shoes"`. boosts: what estimates are
-    multiplied by of the items that an expression describes. with_: what to say of each item: `title`, `categories`,
-    and names of attributes. cursor: `next` of the page before. explain: adds what led to each item.
+    multiplied by of the items that an expression describes, for a while if it is a Boosting. with_: what to say of each
+    item: `title`, `categories`, and names of attributes. cursor: `next` of the page before. explain: adds what led to
+    each item.
 
     Not sent again when the answer was lost: each answer counts as shown.
     """
@@ -121,9 +122,12 @@ def put_item(
     categories: Sequence[str] = (),
     attributes: Optional[Mapping[str, Value]] = None,
     available: bool = True,
+    available_from: Optional[int] = None,
+    available_until: Optional[int] = None,
 ) -> Call[StoredItem]:
-    """Creates or replaces an item. One that is not available stays out of answers; what was learnt of it stays."""
-    body = content(Item(id, title, categories, attributes or {}, available))
+    """Creates or replaces an item. One that is not available stays out of answers, as does one before `available_from`
+    and from `available_until` on (ms since the epoch); what was learnt of it stays."""
+    body = content(Item(id, title, categories, attributes or {}, available, available_from, available_until))
     del body["id"]
     return Call("PUT", _path("items", id), StoredItem, body)
 

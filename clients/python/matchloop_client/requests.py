@@ -27,6 +27,17 @@ class Filter:
 
 
 @dataclass(frozen=True)
+class Boosting:
+    """What estimates are multiplied by, for a while: between two times, in ms since the epoch. Its distance from 1
+    halves in `half_life_hours`, from `since` on."""
+
+    factor: float
+    since: Optional[int] = None
+    until: Optional[int] = None
+    half_life_hours: Optional[float] = None
+
+
+@dataclass(frozen=True)
 class RecommendationRequest:
     """Whom to recommend to, and under which rules."""
 
@@ -37,7 +48,7 @@ class RecommendationRequest:
     exclude: Union[Filter, Sequence[str], None] = None
     only: Union[Filter, Sequence[str], None] = None
     filter: Optional[str] = None
-    boosts: Optional[Mapping[str, float]] = None
+    boosts: Optional[Mapping[str, Union[float, Boosting]]] = None
     with_: Optional[Sequence[str]] = None
     cursor: Optional[str] = None
     explain: Optional[bool] = None
@@ -73,13 +84,16 @@ class UserEvent:
 
 @dataclass(frozen=True)
 class Item:
-    """An item of the catalogue. One that is not available stays out of answers, and what was learnt of it stays."""
+    """An item of the catalogue. One that is not available stays out of answers, as does one before `available_from` and
+    from `available_until` on, in ms since the epoch; what was learnt of it stays."""
 
     id: str
     title: str = ""
     categories: Sequence[str] = ()
     attributes: Mapping[str, Value] = field(default_factory=dict)
     available: bool = True
+    available_from: Optional[int] = None
+    available_until: Optional[int] = None
 
 
 def content(said: Any) -> Any:
@@ -88,5 +102,5 @@ def content(said: Any) -> Any:
         found = {one.name: getattr(said, one.name) for one in fields(said)}
         return {name.rstrip("_"): content(value) for name, value in found.items() if value is not None}
     if isinstance(said, Mapping):
-        return dict(said)
+        return {name: content(value) for name, value in said.items()}
     return list(said) if isinstance(said, Sequence) and not isinstance(said, str) else said

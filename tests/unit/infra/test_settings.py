@@ -96,6 +96,15 @@ def test_an_empty_text_is_no_value(elsewhere: Path, monkeypatch: pytest.MonkeyPa
     assert settings.kafka.bootstrap is None
 
 
+def test_boosts_of_a_surface_end_when_toml_says_so(elsewhere: Path) -> None:
+    boosts = "{ 'has(label)' = { factor = 2.0, until = 2026-01-01T00:00:00Z }, cheap = 3 }"
+    (elsewhere / "matchloop.toml").write_text(f"[serving.surfaces.mail]\nboosts = {boosts}\n")
+    found = load().serving.surfaces["mail"].boosts
+    assert found["has(label)"].until == 1_767_225_600_000
+    assert [found["has(label)"].at(1_767_225_600_000 + offset) for offset in (-1, 0)] == [2.0, 1.0]
+    assert found["cheap"].factor == 3.0
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -104,6 +113,10 @@ def test_an_empty_text_is_no_value(elsewhere: Path, monkeypatch: pytest.MonkeyPa
         (
             "[serving.surfaces.mail]\nfilter = 'price <'\n",
             r"'price <' is no filter expression: line 1, column 8: invalid",
+        ),
+        (
+            "[serving.surfaces.mail]\nboosts = { 'has(label)' = { factor = 2.0, half_life_hours = 3.0 } }\n",
+            r"surfaces.mail.boosts.has\(label\).*half_life_hours says how fast it fades, and since is missing",
         ),
         ("[serving.surfaces.mail]\nslate_size = 101\n", r"mail.slate_size 101 is more than serving.max_slate_size 100"),
         ("[zoo]\n", r"no setting 'zoo' \(from matchloop.toml\)"),

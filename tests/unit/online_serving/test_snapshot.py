@@ -81,6 +81,34 @@ def test_deleting_masks_and_putting_back_unmasks(snapshot: Snapshot) -> None:
     assert back.size == 40
 
 
+def test_windows_open_and_close_by_the_time_of_a_request(snapshot: Snapshot) -> None:
+    timed = snapshot.with_items(
+        [
+            ("i1", Item(id="i1", available_from=100)),
+            ("i2", Item(id="i2", available_from=50, available_until=100)),
+            ("new", Item(id="new", title="Title 5", available_from=100)),
+        ]
+    )
+    j = timed.position("new")
+    assert j is not None, "it is ready before its time"
+
+    def shown(at: int | None) -> list[bool]:
+        return [bool(timed.masks_at(at).available[place]) for place in (0, 1, 2, j)]
+
+    assert [shown(at) for at in (0, 50, 99)] == [
+        [True, False, False, False],
+        [True, False, True, False],
+        [True, False, True, False],
+    ]
+    assert timed.masks_at(50) is timed.masks_at(99)
+    assert shown(100) == [True, True, False, True]
+    assert shown(99) == [True, False, True, False], "clocks of two processes differ"
+    assert shown(None) == [True, True, True, True]
+    assert timed.masks_at(100).count == timed.masks.count - 1
+    always = timed.with_items([("i1", Item(id="i1")), ("new", None), ("i2", Item(id="i2"))])
+    assert always.masks_at(0) is always.masks
+
+
 def test_new_content_moves_a_live_item_but_not_for_requests_in_flight(snapshot: Snapshot) -> None:
     one = snapshot.with_items([("new", Item(id="new", title="Alpha"))])
     vector = one.vectors[40].copy()

@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.contracts import columns
+from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.identity import Keyring
 from offline_training.data import interactions
 from offline_training.data.erasures import CarriedOut, carried_out_file
 from offline_training.data.importer import ImportReport, import_data
+from offline_training.data.lake import read_catalogue
 from offline_training.data.sources import Mapping
 from offline_training.data.staging import staging_folder
 from offline_training.progress import silent
@@ -283,8 +285,24 @@ def test_items_carry_categories_and_scalar_columns(source: Path, home: Path) -> 
     first, second = lake_rows(home, "items")
     assert first[:3] == ("1", "Amélie", ["Comedy", "Romance"])
     assert json.loads(first[3]) == {"year": 2001, "score": 1.5, "new": True}
-    assert second == ("2", "", [], '{"new":false}')
+    assert second == ("2", "", [], '{"new":false}', None, None)
     assert pq.read_schema(home / "lake" / "items" / "items.parquet").equals(columns.ITEMS)
+
+
+def test_items_say_from_when_until_when_they_may_be_shown(source: Path, home: Path) -> None:
+    write_csv(source / "interactions.csv", ("user_id", "item_id", "timestamp"), ("u", "i", 1))
+    rows = [("a", "2026-01-01", "1800000000"), ("b", "", ""), ("c", "soon", "")]
+    write_csv(source / "items.csv", ("item_id", "available_from", "available_until"), *rows)
+    report = run(source, home).items
+    assert report is not None
+    assert report.rejected == {"available_from is neither a number nor an ISO 8601 time": 1}
+    assert [row[3:] for row in lake_rows(home, "items")] == [
+        ("{}", 1_767_225_600_000, 1_800_000_000_000),
+        ("{}", None, None),
+    ]
+    assert read_catalogue(home / "lake")["a"] == Item(
+        id="a", available_from=1_767_225_600_000, available_until=1_800_000_000_000
+    )
 
 
 def test_the_newest_description_of_an_item_counts(source: Path, home: Path) -> None:

@@ -32,7 +32,7 @@ from online_serving.pipeline.explore import worth_exploring
 from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.pipeline import Pipeline, unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
-from online_serving.settings import ServingSettings
+from online_serving.settings import Boosting, ServingSettings
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import score
 from streaming.bandit.slates import steepened
@@ -71,6 +71,10 @@ def recommend(
     rng = np.random.default_rng(seed)
     pipeline = Pipeline(serving, bandit.model_copy(update={"mode": mode}))
     return pipeline.recommend(snapshot, parameters.table(0), request, user, rng)
+
+
+def boosting(said: dict[str, float]) -> tuple[tuple[str, Boosting], ...]:
+    return tuple((expression, Boosting(factor=factor)) for expression, factor in said.items())
 
 
 def test_logged_values_equal_recomputed_ones(snapshot: Snapshot, parameters: Parameters) -> None:
@@ -396,7 +400,7 @@ def test_boosts_multiply_estimates_and_predictions_stay(
     named = max(snapshot.categories, key=lambda name: len(snapshot.categories[name]))
     members = set(snapshot.graph.ids(snapshot.categories[named].tolist()))
     boosted = SERVING.model_copy(update={"category_boosts": {named: 3.0, "zoo": 2.0}})
-    boosts = ((f'category == "{named}"', 1.5), (f'not category != "{named}"', 2.0), ('category == "zoo"', 2.0))
+    boosts = boosting({f'category == "{named}"': 1.5, f'not category != "{named}"': 2.0, 'category == "zoo"': 2.0})
     with_boosts = (Request(60, boosts=boosts), SERVING) if by_request else (Request(60), boosted)
     free, raised = (
         recommend(snapshot, parameters, request, mode=BanditMode.GREEDY, serving=serving)
@@ -410,13 +414,53 @@ def test_boosts_multiply_estimates_and_predictions_stay(
     assert raised.mean[: raised.shown] == sorted(raised.mean[: raised.shown], reverse=True)
 
 
+def test_a_boost_fades_and_ends(snapshot: Snapshot, parameters: Parameters) -> None:
+    """At a million milliseconds begins what is worth 3, half as far from 1 an hour later; what ends then is worth 1."""
+    begun, hour = 1_000_000, 3_600_000
+    fading = Boosting(factor=3.0, since=begun, half_life_hours=1.0)
+    ending = Boosting(factor=0.5, until=begun + hour)
+    pipeline = Pipeline(SERVING, BANDIT.model_copy(update={"mode": BanditMode.GREEDY}))
+
+    def factors(time: int | None) -> set[float]:
+        plain, boosted = (
+            pipeline.recommend(
+                snapshot, parameters.table(0), Request(60, boosts=boosts, time=time), NOBODY, np.random.default_rng(0)
+            )
+            for boosts in ((), (("not has(nothing)", fading), ("not has(nothing)", ending)))
+        )
+        before, after = (dict(zip(r.items, r.mean, strict=True)) for r in (plain, boosted))
+        return {round(after[item] / before[item], 6) for item in before.keys() & after.keys()}
+
+    assert factors(begun - 1) == {0.5}
+    assert factors(begun) == {1.5}
+    assert factors(begun + hour) == {2.0}
+    assert factors(begun + 2 * hour) == {1.5}
+    assert factors(None) == {1.5}
+
+
+def test_items_outside_their_window_are_taken_out_and_counted(snapshot: Snapshot, parameters: Parameters) -> None:
+    pipeline = Pipeline(SERVING, BANDIT)
+    timed = snapshot.with_items([("i3", Item(id="i3", available_until=500))])
+    asked = {
+        time: pipeline.recommend(
+            timed, parameters.table(0), Request(60, Filter(), time=time), NOBODY, np.random.default_rng(0)
+        )
+        for time in (499, 500, None)
+    }
+    assert ["i3" in r.candidates for r in asked.values()] == [True, False, True]
+    assert [r.rules.get("outside_window") for r in asked.values()] == [0, 1, None]
+
+
 def test_levels_of_a_slate_end_in_its_estimates(snapshot: Snapshot, parameters: Parameters) -> None:
     serving = SERVING.model_copy(update={"category_boosts": {"drama": 1.5}})
     steep = replace(snapshot, manifest=msgspec.structs.replace(snapshot.manifest, steepness=1.5))
-    pipeline, request = Pipeline(serving, BANDIT), Request(8, boosts=(('category == "comedy"', 2.0),))
+    pipeline, request = Pipeline(serving, BANDIT), Request(8, boosts=boosting({'category == "comedy"': 2.0}))
     r = pipeline.recommend(steep, parameters.table(0), request, NOBODY, np.random.default_rng(3))
     found = pipeline.levels(steep, parameters.table(0), request, r)
     assert found.mean == pytest.approx(r.mean[: r.shown])
+    said = {item.id: {"drama": 1.5, "comedy": 2.0}.get(item.categories[0], 1.0) for item in CATALOGUE}
+    assert found.boost.tolist() == [said.get(item, 1.0) for item in r.slate]
+    assert {1.5, 2.0} & set(found.boost.tolist())
     explored = np.array(r.bonus[: r.shown]) > 0
     assert explored.any()
     assert (found.deviation * BANDIT.alpha)[explored] == pytest.approx(np.array(r.bonus[: r.shown])[explored])

@@ -1,7 +1,7 @@
-"""What the schemas say of answers."""
+"""What the description says of answers."""
 
+from online_serving.answers import RecommendedItem
 from online_serving.pipeline.candidates import SOURCE_NAMES
-from online_serving.schemas import RecommendedItem
 
 
 def test_every_source_of_a_candidate_is_named() -> None:
