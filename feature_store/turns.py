@@ -7,9 +7,41 @@ from collections.abc import AsyncIterator
 
 import redis
 
-_SLICES = 4
+SLICES = 4
 _FAILURES = 3  # in a row; then the server is left alone, but for a call now and then that finds out whether it is back
 _ALONE_SECONDS = 1.0
+
+
+class Breaker:
+    """Knows whether a server fails: one that hangs is to hold up one call a second."""
+
+    def __init__(self) -> None:
+        self._failed = self._answered = float("-inf")  # monotonic times of the last call that did
+        self._tried = float("-inf")  # when a call last went to find out
+        self._failures = 0  # since the last answer
+
+    def ask(self) -> float:
+        """Before a call: the time (monotonic). Raises redis.ConnectionError if several calls failed of late."""
+        asked = time.monotonic()
+        if self._failures >= _FAILURES:
+            if asked < self._tried + _ALONE_SECONDS:
+                raise redis.ConnectionError("it has not answered of late, and is asked again in a second")
+            self._tried = asked
+        return asked
+
+    def failed_since(self, asked: float) -> bool:
+        """Whether calls have failed since then, and none has been answered."""
+        return self._answered < asked < self._failed
+
+    def failed(self) -> None:
+        """A call was not answered."""
+        self._failed = time.monotonic()
+        self._failures += 1
+
+    def answered(self) -> None:
+        """A call was."""
+        self._failures = 0
+        self._answered = time.monotonic()
 
 
 class Turns:
@@ -19,31 +51,23 @@ class Turns:
     def __init__(self, at_once: int, seconds: float) -> None:
         self._free = asyncio.Semaphore(at_once)
         self._seconds = seconds
-        self._failed = self._answered = float("-inf")  # monotonic times of the last call that did
-        self._tried = float("-inf")  # when a call last went to find out
-        self._failures = 0  # since the last answer
+        self._breaker = Breaker()
 
     @contextlib.asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
         """One call. Raises TimeoutError after the time limit; and redis.ConnectionError at once if calls failed and
-        none succeeded while this one waited, or several of late: a server that hangs holds up one call a second."""
-        asked = time.monotonic()
-        if self._failures >= _FAILURES:
-            if asked < self._tried + _ALONE_SECONDS:
-                raise redis.ConnectionError("it has not answered of late, and is asked again in a second")
-            self._tried = asked
+        none succeeded while this one waited, or several of late."""
+        asked = self._breaker.ask()
         async with self._free:
-            if self._answered < asked < self._failed:
+            if self._breaker.failed_since(asked):
                 raise redis.ConnectionError("it did not answer the calls before this one")
             try:
                 async with _limit(self._seconds):
                     yield
             except (redis.ConnectionError, redis.TimeoutError, OSError):
-                self._failed = time.monotonic()
-                self._failures += 1
+                self._breaker.failed()
                 raise
-            self._failures = 0
-            self._answered = time.monotonic()
+            self._breaker.answered()
 
 
 @contextlib.asynccontextmanager
@@ -52,12 +76,12 @@ async def _limit(seconds: float) -> AsyncIterator[None]:
     hears no answer, and that is not the server's fault."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
-        timer = loop.call_later(seconds / _SLICES, lambda: later(_SLICES - 1))
+        timer = loop.call_later(seconds / SLICES, lambda: later(SLICES - 1))
 
         def later(left: int) -> None:
             nonlocal timer
             if left:
-                timer = loop.call_later(seconds / _SLICES, later, left - 1)
+                timer = loop.call_later(seconds / SLICES, later, left - 1)
             else:
                 limit.reschedule(loop.time())
 

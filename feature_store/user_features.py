@@ -15,6 +15,7 @@ import msgspec
 
 from feature_store.definitions import DAY_MS, HistoryEvent
 from feature_store.settings import RedisSettings
+from feature_store.shared_connection import Command
 from feature_store.shown import ENTRY_BYTES, NOTHING_SHOWN, Shown, ShownItems, day, pack
 
 _BETWEEN = "\0"  # of item, kind and time: below every other character, so that Redis orders ties by item, then by kind
@@ -85,7 +86,8 @@ class UserRecord(NamedTuple):
 
 
 class UserCommands:
-    """The commands that read and write what is known of a user (by key), for a pipeline of either client."""
+    """The commands that read and write what is known of a user (by key): those of recommendations for a
+    SharedConnection, the others for a pipeline of either client."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
@@ -101,12 +103,14 @@ class UserCommands:
         members = [(_BETWEEN.join((event.item, event.kind, str(event.time))), event.time) for event in events]
         self._add(pipe, self._keys(user)[1], members, self._settings.history_kept)
 
-    def mark_shown(self, pipe: Any, user: str, items: Sequence[ItemTime]) -> None:
-        """Adds items that were shown just now. What else is known of the user stays for longer again."""
+    def mark_shown(self, user: str, items: Sequence[ItemTime]) -> list[Command]:
+        """What adds items that were shown just now. What else is known of the user stays for longer again."""
         profile, history, seen = self._keys(user)
-        pipe.eval(_MARK, 1, seen, pack(items), *self._shown_limits)
-        pipe.expire(profile, self._seconds)
-        pipe.expire(history, self._seconds)
+        return [
+            ("EVAL", _MARK, 1, seen, pack(items), *self._shown_limits),
+            ("EXPIRE", profile, self._seconds),
+            ("EXPIRE", history, self._seconds),
+        ]
 
     def add_shown(self, pipe: Any, user: str, items: Sequence[ItemTime]) -> None:
         """Adds items not to show again, from before those that are there; those that are there already stay as they
@@ -129,12 +133,11 @@ class UserCommands:
     def _shown_limits(self) -> tuple[int, int]:
         return self._settings.shown_kept * ENTRY_BYTES, self._shown_seconds
 
-    def read(self, pipe: Any, user: str) -> None:
-        """Asks for what `features` reads."""
+    def read(self, user: str) -> list[Command]:
+        """What asks for what `features` reads."""
         profile, history, shown = self._keys(user)
-        pipe.zrange(profile, -1, -1)
-        pipe.zrange(history, 0, self._settings.history_kept - 1, desc=True)
-        pipe.get(shown)
+        kept = self._settings.history_kept
+        return [("ZRANGE", profile, -1, -1), ("ZRANGE", history, 0, kept - 1, "REV"), ("GET", shown)]
 
     def features(self, profile: list[bytes], history: list[bytes], shown: bytes | None) -> UserFeatures:
         """What the three answers say."""

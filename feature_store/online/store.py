@@ -12,11 +12,12 @@ from feature_store.online.deployment import OnlineDeployment
 from feature_store.online.experiments import OnlineExperiments
 from feature_store.online.users import AsyncOnlineUsers, OnlineUsers
 from feature_store.settings import RedisSettings
+from feature_store.shared_connection import SharedConnection
 from feature_store.turns import Turns
 
-_USER_CALLS, _USER_SECONDS = 32, 1.0  # for what a recommendation asks; without an answer it goes on
+_USER_SECONDS = 1.0  # for what a recommendation asks; without an answer it goes on
 _WRITE_CALLS, _WRITE_SECONDS = 16, 5.0  # for what clients write or read of the catalogue and of users
-ASYNC_CONNECTIONS = _USER_CALLS + _WRITE_CALLS + 2  # two for pings
+ASYNC_CONNECTIONS = _WRITE_CALLS + 3  # one that recommendations share, two for pings
 
 
 class OnlineStore:
@@ -38,7 +39,8 @@ class AsyncOnlineStore:
         """The client should have ASYNC_CONNECTIONS."""
         self._redis = client
         writes = Turns(_WRITE_CALLS, _WRITE_SECONDS)
-        self.users = AsyncOnlineUsers(client, settings, Turns(_USER_CALLS, _USER_SECONDS), writes)
+        shared = SharedConnection(client.connection_pool, _USER_SECONDS)
+        self.users = AsyncOnlineUsers(client, settings, shared, writes)
         self.catalogue = AsyncOnlineCatalogue(client, settings.prefix, writes)
 
     async def ping(self) -> None:

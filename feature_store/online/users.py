@@ -10,6 +10,7 @@ from feature_store.batches import BATCH, batches
 from feature_store.definitions import HistoryEvent
 from feature_store.online.keys import Keys
 from feature_store.settings import RedisSettings
+from feature_store.shared_connection import SharedConnection
 from feature_store.turns import Turns
 from feature_store.user_features import Held, ItemTime, UserCommands, UserFeatures, UserRecord
 
@@ -105,28 +106,24 @@ class OnlineUsers:
 
 
 class AsyncOnlineUsers:
-    """Users, for the event loop. reads, writes: the turns of what a recommendation asks, and of what clients do."""
+    """Users, for the event loop. shared: for what a recommendation asks; writes: the turns of what clients do."""
 
-    def __init__(self, client: redis.asyncio.Redis, settings: RedisSettings, reads: Turns, writes: Turns) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, settings: RedisSettings, shared: SharedConnection, writes: Turns
+    ) -> None:
         self._redis = client
+        self._shared = shared
         self._erased = Keys(settings.prefix).erased
         self._commands = UserCommands(settings)
-        self._reads = reads
         self._writes = writes
 
     async def get(self, user: str) -> UserFeatures:
         """A user's features in one round trip; empty ones for somebody unknown."""
-        pipe = self._redis.pipeline(transaction=False)
-        self._commands.read(pipe, user)
-        async with self._reads.one():
-            return self._commands.features(*await pipe.execute())
+        return self._commands.features(*await self._shared.call(self._commands.read(user)))
 
     async def mark_shown(self, user: str, items: Sequence[str], time: int) -> None:
         """Remembers that the items were shown to the user at the time (ms)."""
-        pipe = self._redis.pipeline(transaction=False)
-        self._commands.mark_shown(pipe, user, [(item, time) for item in items])
-        async with self._reads.one():
-            await pipe.execute()
+        await self._shared.call(self._commands.mark_shown(user, [(item, time) for item in items]))
 
     async def held(self, user: str) -> Held | None:
         """What is stored of a user, None for somebody unknown."""

@@ -55,7 +55,8 @@ class Installation:
 
     def known(self, user: str) -> UserFeatures:
         commands, pipe = UserCommands(RedisSettings(prefix=self.prefix)), redis.Redis.from_url(self.url).pipeline()
-        commands.read(pipe, user)
+        for command in commands.read(user):
+            pipe.execute_command(*command)
         return commands.features(*pipe.execute())
 
 

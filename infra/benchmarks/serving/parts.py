@@ -29,6 +29,7 @@ _BY_FILE = {
     "feature_store/contracts/events.py": "log",
     "streaming/writer.py": "log",
     "feature_store/turns.py": "Redis",
+    "feature_store/shared_connection.py": "Redis",
     "feature_store/user_features.py": "Redis",
     "online_serving/metrics.py": "metrics",
     "online_serving/recommendations.py": "request, ids, answer",
