@@ -86,13 +86,13 @@ class EventLog:
 
     def append_catalogue(self, item: str, value: bytes) -> "asyncio.Future[Appended]":
         """Appends one record to the catalogue topic."""
-        return self._send(self._settings.catalogue_topic, item, value, None)
+        return self._send(self._settings.topics.catalogue, item, value, None)
 
     async def _open(self, bootstrap: str) -> None:
         log = Log(self._settings, bootstrap)
         await asyncio.to_thread(log.create_topics)
-        self._catalogue_id = await asyncio.to_thread(log.log_id, self._settings.catalogue_topic)
-        topics = [self._settings.events_topic, self._settings.catalogue_topic]
+        self._catalogue_id = await asyncio.to_thread(log.log_id, self._settings.topics.catalogue)
+        topics = [self._settings.topics.events, self._settings.topics.catalogue]
         self._writer = await asyncio.to_thread(log.writer, topics)
 
     async def _open_later(self, bootstrap: str) -> None:
@@ -119,7 +119,7 @@ class EventLog:
         return partition_of(user, self._settings.partitions)
 
     def _send_events(self, number: int, user: str | None, events: Sequence[Event]) -> "asyncio.Future[Appended]":
-        return self._send(self._settings.events_topic, user, encode(events), number)
+        return self._send(self._settings.topics.events, user, encode(events), number)
 
     def _send(self, topic: str, key: str | None, value: bytes, partition: int | None) -> "asyncio.Future[Appended]":
         """partition: of the events topic, None for another topic."""

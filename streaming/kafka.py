@@ -20,7 +20,7 @@ from kafka.partitioner.default import murmur2
 from feature_store.contracts.errors import LogMismatch, Unavailable
 from streaming.kafka_client import connected, resolved
 from streaming.settings import KafkaSettings
-from streaming.topics import check_topic, topic_configs
+from streaming.topics import check_topic, create_command, partitions_wanted, topic_configs
 from streaming.writer import Appended, Writer
 
 __all__ = ["Appended", "Log", "PartitionsLost", "Reader", "Record", "Writer", "partition_of"]
@@ -81,39 +81,29 @@ class Log:
         """Makes the topics that are missing, and logs what is amiss with those that are there. Raises Unavailable if
         the cluster does not answer, LogMismatch if one is missing and may not be made, would lose events, or has
         another number of partitions than the settings say."""
-        wanted = {
-            self.settings.events_topic: self.settings.partitions,
-            self.settings.catalogue_topic: 1,
-            self.settings.deadletter_topic: 1,
-        }
         with self._admin() as admin:
             present = admin.list_topics()
-            missing = [
-                NewTopic(topic, n, self.settings.replication, topic_configs=topic_configs(self.settings, topic))
-                for topic, n in wanted.items()
-                if topic not in present
-            ]
+            missing = [topic for topic in self.settings.topics if topic not in present]
             if missing and not self.settings.create_topics:
-                names = ", ".join(repr(topic.name) for topic in missing)
-                raise LogMismatch(
-                    f"Kafka at {self.bootstrap} has no topic {names}. Create it, or set kafka.create_topics."
-                )
+                raise LogMismatch(self._to_create(missing, "kafka.create_topics is false"))
             try:
                 if missing:
-                    admin.create_topics(missing)
+                    admin.create_topics([self._new(topic) for topic in missing])
             except TopicAlreadyExistsError:
                 pass  # somebody else was quicker
+            except KafkaError as error:
+                raise LogMismatch(self._to_create(missing, f"it does not let this client make them: {error}")) from None
         for warning in self.problems():
             _log.warning("%s", warning)
         if self.partitions() != self.settings.partitions:
             raise LogMismatch(
-                f"Topic {self.settings.events_topic!r} has {self.partitions()} partitions, kafka.partitions says "
+                f"Topic {self.settings.topics.events!r} has {self.partitions()} partitions, kafka.partitions says "
                 f"{self.settings.partitions}. Set kafka.partitions to what the topic has, and retrain if that is new."
             )
 
     def problems(self) -> list[str]:
         """What is amiss with the topics, as far as the cluster tells. Raises LogMismatch if one would lose events."""
-        names = [self.settings.events_topic, self.settings.catalogue_topic, self.settings.deadletter_topic]
+        names = list(self.settings.topics)
         with self._admin() as admin:
             resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
             try:
@@ -152,14 +142,26 @@ class Log:
         Unavailable if a partition does not take it."""
         writer = self.writer()
         try:
-            topic = self.settings.events_topic
+            topic = self.settings.topics.events
             sent = [writer.send(topic, None, value, partition) for partition in range(self.partitions())]
             return [place.result().offset + 1 for place in sent]
         finally:
             writer.close()
 
+    def _new(self, topic: str) -> NewTopic:
+        count, configs = partitions_wanted(self.settings, topic), topic_configs(self.settings, topic)
+        return NewTopic(topic, count, self.settings.replication, topic_configs=configs)
+
+    def _to_create(self, missing: Sequence[str], why: str) -> str:
+        """What to do about topics that are missing and not made here."""
+        commands = [create_command(self.settings, self.bootstrap, topic) for topic in missing]
+        names = ", ".join(map(repr, missing))
+        return "\n".join(
+            [f"Kafka at {self.bootstrap} has no topic {names}, and {why}. Create what is missing:", *commands]
+        )
+
     def _describe(self, topic: str | None) -> Any:
-        name = topic or self.settings.events_topic
+        name = topic or self.settings.topics.events
         with self._admin() as admin:
             found = admin.describe_topics([name])
         if not found or found[0]["error_code"]:

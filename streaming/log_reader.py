@@ -50,7 +50,7 @@ class LogReader:
 
 
 def _tail(log: Log, partition: int, at: int, end: int) -> Iterator[Event]:
-    reader = log.reader(log.settings.events_topic, {partition: at})
+    reader = log.reader(log.settings.topics.events, {partition: at})
     try:
         silent = 0
         while at < end:

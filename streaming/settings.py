@@ -1,7 +1,7 @@
 """Settings of the log, the lake, the rewards and the bandit."""
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,6 +18,14 @@ Worth = Annotated[float, Field(ge=-1e6, le=1e6)]  # finite, whatever value it is
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class Topics(NamedTuple):
+    """The topics of an installation by their names in Kafka."""
+
+    events: str
+    catalogue: str
+    deadletter: str
+
+
 class KafkaSettings(BaseModel):
     """The event log. Without a bootstrap address the stack starts an embedded broker."""
 
@@ -25,6 +33,11 @@ class KafkaSettings(BaseModel):
 
     bootstrap: str | None = Field(
         default=None, description="host:port of your cluster; empty: an embedded broker that keeps its log in memory."
+    )
+    topic_prefix: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,100}$",
+        description="Before the name of every topic, so that several installations can share a cluster: shop-.",
     )
     events_topic: str = Field(default="events", description="Decisions and feedback, keyed by user.")
     catalogue_topic: str = Field(default="catalogue", description="Items put and deleted.")
@@ -50,7 +63,10 @@ class KafkaSettings(BaseModel):
     deadletter_days: float = Field(
         default=30.0, gt=0, description="How long dead letters are kept when MatchLoop creates their topic."
     )
-    create_topics: bool = Field(default=True, description="Create topics that are missing; false: report them.")
+    create_topics: bool = Field(
+        default=True,
+        description="Create topics that are missing; false: nothing starts without them, and what to create is said.",
+    )
     properties: dict[str, str] = Field(
         default={},
         description="Properties of librdkafka, for every client as far as it has them: "
@@ -72,6 +88,12 @@ class KafkaSettings(BaseModel):
             if "password" in name and not value.startswith("file:"):
                 raise ValueError(f"kafka.properties: write {name} into a file, and file:PATH here.")
         return self
+
+    @property
+    def topics(self) -> Topics:
+        """The topics by their whole names."""
+        names = self.events_topic, self.catalogue_topic, self.deadletter_topic
+        return Topics(*(self.topic_prefix + name for name in names))
 
 
 class LakeSettings(BaseModel):

@@ -80,11 +80,11 @@ def run(
     health = health or new_health()
     log = Log(kafka, bootstrap)
     with _alone(lake), contextlib.closing(log.writer()) as writer:
-        outbox = Outbox(writer, kafka.deadletter_topic)
+        outbox = Outbox(writer, kafka.topics.deadletter)
         pause = min(_PACE_SECONDS, settings.flush_seconds / 4)
         _, catalogue = sinks = [
-            TopicSink(log, kafka.events_topic, lake, EVENT_TOPIC, settings, outbox, health),
-            TopicSink(log, kafka.catalogue_topic, lake, CATALOGUE_TOPIC, settings, outbox, health),
+            TopicSink(log, kafka.topics.events, lake, EVENT_TOPIC, settings, outbox, health),
+            TopicSink(log, kafka.topics.catalogue, lake, CATALOGUE_TOPIC, settings, outbox, health),
         ]
         reconciler = CatalogueReconciler(lake, online, health)
         wanted = _wanted_at(lake)

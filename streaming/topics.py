@@ -12,14 +12,26 @@ _FOR_EVER = "-1"
 def topic_configs(settings: KafkaSettings, topic: str) -> dict[str, str]:
     """The configuration that a topic is made with. The catalogue's log is kept: whoever builds the catalogue anew reads
     all of it."""
-    days = settings.retention_days if topic == settings.events_topic else settings.deadletter_days
+    days = settings.retention_days if topic == settings.topics.events else settings.deadletter_days
     return {
         "message.timestamp.type": "LogAppendTime",  # see admission.events_of
         "cleanup.policy": "delete",
-        "retention.ms": _FOR_EVER if topic == settings.catalogue_topic else str(int(days * _DAY_MS)),
+        "retention.ms": _FOR_EVER if topic == settings.topics.catalogue else str(int(days * _DAY_MS)),
         "min.insync.replicas": str(max(1, settings.replication - 1)),
         "unclean.leader.election.enable": "false",
     }
+
+
+def partitions_wanted(settings: KafkaSettings, topic: str) -> int:
+    """How many partitions a topic is made with."""
+    return settings.partitions if topic == settings.topics.events else 1
+
+
+def create_command(settings: KafkaSettings, bootstrap: str, topic: str) -> str:
+    """The command of Kafka's own tools that makes a topic as it is to be."""
+    configs = [f"--config {name}={value}" for name, value in topic_configs(settings, topic).items()]
+    shape = f"--partitions {partitions_wanted(settings, topic)} --replication-factor {settings.replication}"
+    return " ".join([f"kafka-topics.sh --bootstrap-server {bootstrap} --create --topic {topic} {shape}", *configs])
 
 
 def check_topic(

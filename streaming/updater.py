@@ -74,7 +74,7 @@ class NamespaceUpdater:
         self._load = partial(PartitionUpdater, namespace, log_id=log_id, state=state, rewards=rewards, lake=lake)
         self._health = health
         self._partitions: dict[int, PartitionUpdater] = {}
-        self._reader = log.reader(log.settings.events_topic, {})
+        self._reader = log.reader(log.settings.topics.events, {})
 
     def assign(self, partitions: Collection[int]) -> None:
         """Works on these partitions from now on: those that are new are read back, those of others are forgotten, those
@@ -294,7 +294,7 @@ def run(
     collect_rarely()
     updaters = _Updaters(log, rewards, state, online, membership, home, health or new_health())
     writer = log.writer()
-    outbox = Outbox(writer, log.settings.deadletter_topic)
+    outbox = Outbox(writer, log.settings.topics.deadletter)
     try:
         while not stop.is_set():
             began = time.monotonic()

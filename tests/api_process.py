@@ -22,7 +22,7 @@ from streaming.settings import BanditSettings, KafkaSettings, RewardSettings
 
 home, bootstrap, redis_url, name, port, workers, drain, *own_port = sys.argv[1:]
 assert "numpy" not in sys.modules
-kafka = KafkaSettings(tick_seconds=0.5, events_topic=f"{name}-events", catalogue_topic=f"{name}-catalogue")
+kafka = KafkaSettings(tick_seconds=0.5, topic_prefix=f"{name}-")
 serve(ServerConfig(
     home=Path(home), secret=b"a secret for the tests", bootstrap=bootstrap, redis_url=redis_url,
     kafka=kafka, redis=RedisSettings(prefix=name), bandit=BanditSettings(), rewards=RewardSettings(),

@@ -42,9 +42,7 @@ class Installation:
 
     def __init__(self, broker: str, redis_url: str, home: Path, name: str, partitions: int = 2) -> None:
         self.broker, self.redis_url, self.home = broker, redis_url, home
-        self.kafka = KafkaSettings(
-            partitions=partitions, tick_seconds=0.5, events_topic=f"{name}-events", catalogue_topic=f"{name}-catalogue"
-        )
+        self.kafka = KafkaSettings(partitions=partitions, tick_seconds=0.5, topic_prefix=f"{name}-")
         self.redis_settings = RedisSettings(prefix=name)
         self.log = Log(self.kafka, broker)
         self.log.create_topics()

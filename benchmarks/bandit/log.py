@@ -87,7 +87,9 @@ class LogBench:
         writer = Writer(self._log.bootstrap)
         made = records(decisions, seed)
         for first in range(0, len(made), _AT_ONCE):
-            sent = [writer.send(self.settings.kafka.events_topic, *record) for record in made[first : first + _AT_ONCE]]
+            sent = [
+                writer.send(self.settings.kafka.topics.events, *record) for record in made[first : first + _AT_ONCE]
+            ]
             for future in sent:
                 place = future.result(_WAIT_SECONDS)
                 self._ends[place.partition] = max(self._ends[place.partition], place.offset + 1)
@@ -97,7 +99,7 @@ class LogBench:
 
     def bare(self) -> int:
         """Reads all records with a bare kafka-python consumer; returns their number of events."""
-        topic = self.settings.kafka.events_topic
+        topic = self.settings.kafka.topics.events
         consumer = KafkaConsumer(
             bootstrap_servers=self._log.bootstrap, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
             fetch_max_wait_ms=50, max_partition_fetch_bytes=16 << 20,
@@ -129,7 +131,7 @@ class LogBench:
             )  # fmt: skip
             updater.assign(range(len(self._ends)))
             writer, found = Writer(self._log.bootstrap), 0
-            outbox = Outbox(writer, settings.kafka.deadletter_topic)
+            outbox = Outbox(writer, settings.kafka.topics.deadletter)
             while found < self.records:
                 found += updater.step(outbox, online)
             updater.close()

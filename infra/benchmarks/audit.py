@@ -83,7 +83,7 @@ def _log(settings: Settings, drained: Drained) -> tuple[dict[str, Decision], dic
     withdrawn: set[str] = set()
     feedback: dict[tuple[str, str], list[str]] = {}
     at = dict.fromkeys(range(len(drained.ends)), 0)
-    reader = event_log(settings).reader(settings.kafka.events_topic, at)
+    reader = event_log(settings).reader(settings.kafka.topics.events, at)
     while any(at[partition] < end for partition, end in enumerate(drained.ends)):
         for record in reader.poll(_POLL_MS):
             at[record.partition] = record.offset + 1

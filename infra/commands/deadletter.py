@@ -84,7 +84,7 @@ def retry(
     if plan.appended and not dry_run:
         with closing(event_log(settings).writer()) as writer:
             append_again(
-                writer, plan.appended, settings.kafka.events_topic, settings.kafka.deadletter_topic, SystemClock()
+                writer, plan.appended, settings.kafka.topics.events, settings.kafka.topics.deadletter, SystemClock()
             )
     refused = [{"place": _place(letter), "why": why} for letter, why in plan.refused]
     done = "would be appended" if dry_run else "were appended to the log"
@@ -105,7 +105,7 @@ def _pending(settings: "Settings") -> list["Letter"]:
     from infra.connections import event_log, redis_client
     from streaming.dead_letter import pending
 
-    log, topic = event_log(settings), settings.kafka.deadletter_topic
+    log, topic = event_log(settings), settings.kafka.topics.deadletter
     with closing(log.reader(topic, dict.fromkeys(range(log.partitions(topic)), 0))) as reader:
         with redis_client(settings) as client:
             erased = OnlineStore(client, settings.redis).users.erased()

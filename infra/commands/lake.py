@@ -54,7 +54,7 @@ def repair(
     from streaming.lake_repair import repair as mend
 
     settings = options(context).connected_settings()
-    home, topics = Home(settings.home), (settings.kafka.events_topic, settings.kafka.catalogue_topic)
+    home, topics = Home(settings.home), (settings.kafka.topics.events, settings.kafka.topics.catalogue)
     done = mend(home, event_log(settings), topics, declare_lost)
     rows = [
         [one.topic, one.log, str(one.partition), f"{one.start} to {one.end - 1}", one.what, outcome]

@@ -71,7 +71,7 @@ def ids(answer: dict[str, Any]) -> list[str]:
 
 def events(installation: Installation) -> list[Event]:
     offsets = dict.fromkeys(range(installation.kafka.partitions), 0)
-    reader = Reader(installation.broker, installation.kafka.events_topic, offsets)
+    reader = Reader(installation.broker, installation.kafka.topics.events, offsets)
     try:
         found: list[Event] = []
         while records := reader.poll(500):
@@ -255,7 +255,7 @@ def test_a_new_item_is_recommended_and_a_deleted_one_is_not(api: httpx.Client, i
     assert api.delete("/v1/items/i0").status_code == 204
     wait_until(lambda: not ids(recommend(api, "after", only=["i0"])))
 
-    reader = Reader(installation.broker, installation.kafka.catalogue_topic, {0: 0})
+    reader = Reader(installation.broker, installation.kafka.topics.catalogue, {0: 0})
     changes = [decode_catalogue(record.value) for record in reader.poll(2000)]
     reader.close()
     assert [(change.id, change.item is None) for change in changes][-2:] == [("new/one ü", True), ("i0", True)]

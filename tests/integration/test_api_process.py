@@ -182,7 +182,7 @@ def test_what_a_served_process_imports() -> None:
 
 def test_quiet_partitions_get_ticks(installation: Installation) -> None:
     with running(installation.config()):
-        reader = Reader(installation.broker, installation.kafka.events_topic, {0: 0, 1: 0})
+        reader = Reader(installation.broker, installation.kafka.topics.events, {0: 0, 1: 0})
         ticks: set[tuple[int, int]] = set()
 
         def both_twice() -> bool:

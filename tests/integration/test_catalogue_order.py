@@ -106,7 +106,7 @@ def test_writes_of_one_item_through_two_processes_end_as_the_log_does(
         config = made.config(feedback_deadline_ms=60_000.0)
         with running(config, ready=False) as one, running(config, ready=False) as other:
             asyncio.run(write_at_once([one, other]))
-        reader = Reader(made.broker, made.kafka.catalogue_topic, {0: 0})
+        reader = Reader(made.broker, made.kafka.topics.catalogue, {0: 0})
         last = {change.id: change.item for change in (decode(record.value) for record in reader.backlog())}
         reader.close()
         assert set(contested) < set(last)

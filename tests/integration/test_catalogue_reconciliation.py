@@ -60,11 +60,11 @@ def log_only(made: Installation, change: Item | str) -> int:
     the offset behind the record."""
     record = encode_deletion(change, 1) if isinstance(change, str) else encode_item(change, 1)
     with contextlib.closing(Writer(made.broker)) as writer:
-        return writer.send(made.kafka.catalogue_topic, None, record).result().offset + 1
+        return writer.send(made.kafka.topics.catalogue, None, record).result().offset + 1
 
 
 def reconciled(made: Installation) -> int:
-    return made.online.catalogue.reconciled(made.log.log_id(made.kafka.catalogue_topic))
+    return made.online.catalogue.reconciled(made.log.log_id(made.kafka.topics.catalogue))
 
 
 def recommended(api: httpx.Client, item: str) -> bool:
@@ -127,7 +127,7 @@ def test_while_redis_hangs_the_lake_is_written_and_redis_catches_up(made: Instal
             wait_until(set_aside)
             assert sink.QUARANTINED.labels(PART.of, str(PART.partition))._value.get() == 1
             record = encode([decision("ada", 1, ["a"])])
-            end = writer.send(made.kafka.events_topic, None, record, 0).result().offset + 1
+            end = writer.send(made.kafka.topics.events, None, record, 0).result().offset + 1
             wait_until(lambda: lake_events.coverage(made.home / "lake", made.log.log_id(), 0) == end)
             wait_until(set_aside)
         finally:

@@ -34,7 +34,7 @@ def log(broker: str) -> str:
         _letter(1, "A record of 4 bytes is not an event record", None, b"junk"),
     ]
     with closing(Writer(broker)) as writer:
-        dead_letter.send(writer, KAFKA.deadletter_topic, [*letters, *letters])
+        dead_letter.send(writer, KAFKA.topics.deadletter, [*letters, *letters])
     return broker
 
 
@@ -70,6 +70,6 @@ def test_letters_are_listed_and_retried_once(log: str, redis_url: str, tmp_path:
     again = deadletter("retry", "--all")
     assert (again["chosen"], again["appended"]) == (1, 0)
 
-    with closing(Reader(log, KAFKA.events_topic, {0: 0, 1: 0})) as reader:
+    with closing(Reader(log, KAFKA.topics.events, {0: 0, 1: 0})) as reader:
         events = [event for record in reader.backlog() for event in decode(record.value)]
     assert sorted(event.item for event in events if hasattr(event, "item")) == ["a", "a", "b\n"]

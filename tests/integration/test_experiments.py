@@ -82,7 +82,7 @@ def test_an_experiment_reaches_a_serving_process_grows_and_ends(served: Running)
 
     stop(site, "shorter", 5)
     wait_until(lambda: set(labels(api).values()) == {"default"}, 10)
-    with contextlib.closing(Reader(made.broker, made.kafka.events_topic, {0: 0, 1: 0})) as reader:
+    with contextlib.closing(Reader(made.broker, made.kafka.topics.events, {0: 0, 1: 0})) as reader:
         events = [event for record in reader.backlog() for event in decode(record.value)]
     logged = {event.variant for event in events if isinstance(event, Decision)}
     assert logged == {"default", "shorter=now", "shorter=new", "shorter=new!"}

@@ -131,8 +131,10 @@ def test_topics_that_are_missing_are_reported_where_they_may_not_be_made(
     certificate: tuple[Path, Path, Path], broker: str
 ) -> None:
     settings = _settings(certificate).model_copy(update={"create_topics": False, "events_topic": "not-there"})
-    with pytest.raises(LogMismatch, match=r"has no topic 'not-there'.*Create it"):
+    with pytest.raises(LogMismatch, match=r"has no topic 'not-there', and kafka\.create_topics is false") as missing:
         Log(settings, broker).create_topics()
+    (command,) = str(missing.value).splitlines()[1:]
+    assert command.startswith(f"kafka-topics.sh --bootstrap-server {broker} --create --topic not-there --partitions 1 ")
 
 
 def test_kafka_python_gets_what_it_knows() -> None:

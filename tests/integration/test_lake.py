@@ -24,7 +24,7 @@ from tests.api_server import wait_until
 from tests.events import decision
 
 KAFKA = KafkaSettings(partitions=1)
-TOPICS = (KAFKA.events_topic, KAFKA.catalogue_topic)
+TOPICS = (KAFKA.topics.events, KAFKA.topics.catalogue)
 
 
 class Lake:

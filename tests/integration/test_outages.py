@@ -89,7 +89,7 @@ def history_of(installation: Installation) -> set[str]:
 
 def events_in(installation: Installation) -> list[Event]:
     """All that the events topic holds."""
-    reader = Reader(installation.broker, installation.kafka.events_topic, dict.fromkeys(range(2), 0))
+    reader = Reader(installation.broker, installation.kafka.topics.events, dict.fromkeys(range(2), 0))
     found = [event for record in reader.backlog() for event in decode(record.value)]
     reader.close()
     return found
@@ -150,7 +150,7 @@ def test_all_goes_on_when_a_broker_that_hung_is_back(installation: Installation,
         return bool(answered[-1]["logged"])
 
     def taken() -> bool:
-        sent.append(writer.send(installation.kafka.catalogue_topic, "key", b"x"))
+        sent.append(writer.send(installation.kafka.topics.catalogue, "key", b"x"))
         with contextlib.suppress(TimeoutError):
             return sent[-1].exception(0.5) is None
         return False

@@ -90,7 +90,7 @@ def test_an_acknowledgement_counts_when_it_has_come_also_if_the_event_loop_is_bu
         async with log.running(installation.broker):
             sent = log.append("ada", [Tick(time=1)])
             with contextlib.closing(Writer(installation.broker)) as other:  # blocks the loop, as computing does
-                other.send(installation.kafka.events_topic, "ada", encode([Tick(time=1)])).result(60)
+                other.send(installation.kafka.topics.events, "ada", encode([Tick(time=1)])).result(60)
                 wait_until(lambda: log.stalled_seconds("ada") == 0.0, 60)
             assert not sent.done(), "the loop has not come to it"
             await sent

@@ -69,7 +69,7 @@ class Installation:
     def folds(self, namespace: str, *partitions: int) -> None:
         """Waits until a new record of each of the partitions has been folded."""
         for partition in partitions:
-            place = self.writer.send(self.kafka.events_topic, None, encode([Tick(time=1)]), partition).result()
+            place = self.writer.send(self.kafka.topics.events, None, encode([Tick(time=1)]), partition).result()
 
             def folded(partition: int = partition, offset: int = place.offset) -> bool:
                 position = self.state.position(namespace, partition)
@@ -189,7 +189,7 @@ def test_where_the_log_begins_later_the_updater_goes_on_with_the_lake(
     events: list[Event] = [made, feedback(made, "a", received=1_001), Tick(time=1_002)]
     for partition in (0, 1):
         for event in events:
-            installation.writer.send(installation.kafka.events_topic, None, encode([event]), partition).result()
+            installation.writer.send(installation.kafka.topics.events, None, encode([event]), partition).result()
     rows = [{"offset": offset, "position": 0, **row_of(event)} for offset, event in enumerate(events)]
     lake = partition_folder(installation.home / "lake" / "events", live.log, 0)
     put(lake / "0-3.parquet", EVENTS, rows)
@@ -209,7 +209,7 @@ def test_where_the_log_begins_later_the_updater_goes_on_with_the_lake(
 
 def test_a_gap_in_the_state_of_a_partition_stops_it_alone(installation: Installation) -> None:
     live = installation.namespace("live")
-    place = installation.writer.send(installation.kafka.events_topic, None, encode([Tick(time=1)]), 0).result()
+    place = installation.writer.send(installation.kafka.topics.events, None, encode([Tick(time=1)]), 0).result()
     at = Position(live.log, place.offset + 1)
     installation.state.commit(live.id, 0, None, Commit(at, [], 1, True, NO_ROWS, {}, []))
     installation.redis.delete(f"{installation.name}:{{0}}:{live.id}:deltas")

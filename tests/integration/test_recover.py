@@ -57,7 +57,7 @@ class Running:
         self.health = sink.new_health()
         self._stop, self._visited = threading.Event(), threading.Event()
         self.log.create_topics()
-        self._events = kafka.events_topic
+        self._events = kafka.topics.events
         self.namespace = namespace or Namespace(
             id="r-1", release="r", log=self.log.log_id(), offsets=[0, 0], created=0, graph=Graph(4), base=NO_ROWS,
             starts=[Start(), Start()],

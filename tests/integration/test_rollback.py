@@ -73,7 +73,7 @@ class Running:
         self.threads = [sinks, start_updater(self.kafka, broker, self.client, prefix, home, self.stop)]
 
     def append(self, *events: Event) -> list[int]:
-        topic = self.kafka.events_topic
+        topic = self.kafka.topics.events
         places = [self.writer.send(topic, getattr(e, "user", "x"), encode([e])).result() for e in events]
         return [max((p.offset + 1 for p in places if p.partition == n), default=0) for n in range(2)]
 
@@ -128,7 +128,7 @@ def test_what_came_after_a_time_is_left_out_and_the_way_back_stays_open(running:
     assert rows.get("c").tolist() == [1, 0, 0, 0, 0]
     assert rows.get("b").tolist() == [2, 1, 1, 1, 0.5]
     assert rows.get("d").tolist() == [1, 1, 1, 1, 0.5]
-    reader = Reader(running.broker, running.kafka.deadletter_topic, {0: 0})
+    reader = Reader(running.broker, running.kafka.topics.deadletter, {0: 0})
     assert list(reader.backlog()) == []
     reader.close()
 

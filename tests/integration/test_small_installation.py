@@ -84,8 +84,7 @@ def served(python: Path, installation: Installation) -> Iterator[httpx.Client]:
     port = free_port()
     variables = {
         "MATCHLOOP_KAFKA_BOOTSTRAP": installation.broker,
-        "MATCHLOOP_KAFKA_EVENTS_TOPIC": installation.kafka.events_topic,
-        "MATCHLOOP_KAFKA_CATALOGUE_TOPIC": installation.kafka.catalogue_topic,
+        "MATCHLOOP_KAFKA_TOPIC_PREFIX": installation.kafka.topic_prefix,
         "MATCHLOOP_REDIS_URL": installation.redis_url,
         "MATCHLOOP_REDIS_PREFIX": installation.redis_settings.prefix,
         "MATCHLOOP_SECRET": "a secret for the tests",

@@ -1,12 +1,14 @@
 """How topics are made, and what is said of those that somebody else made."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from feature_store.contracts.errors import LogMismatch
+from streaming import settings
 from streaming.settings import KafkaSettings
-from streaming.topics import check_topic, topic_configs
+from streaming.topics import check_topic, create_command, topic_configs
 
 SETTINGS = KafkaSettings(retention_days=7, replication=3)
 WEEK = 7 * 86_400_000
@@ -50,3 +52,25 @@ def test_what_is_amiss_is_named(found: dict[str, str], replicas: int, said: str)
 def test_a_compacted_log_of_events_is_refused() -> None:
     with pytest.raises(LogMismatch, match=r"cleanup\.policy compact"):
         check_topic(SETTINGS, "events", _found(cleanup_policy="compact"), 3, 3)
+
+
+def test_a_prefix_stands_before_every_topic_and_each_is_made_as_what_it_is() -> None:
+    shop = SETTINGS.model_copy(update={"topic_prefix": "shop-", "partitions": 16})
+    assert shop.topics == ("shop-events", "shop-catalogue", "shop-deadletter")
+    assert SETTINGS.topics == ("events", "catalogue", "deadletter")
+    assert topic_configs(shop, "shop-events") == topic_configs(SETTINGS, "events")
+    assert topic_configs(shop, "shop-catalogue") == topic_configs(SETTINGS, "catalogue")
+    assert create_command(shop, "kafka:9092", "shop-events") == (
+        "kafka-topics.sh --bootstrap-server kafka:9092 --create --topic shop-events --partitions 16 "
+        "--replication-factor 3 --config message.timestamp.type=LogAppendTime --config cleanup.policy=delete "
+        f"--config retention.ms={WEEK} --config min.insync.replicas=2 --config unclean.leader.election.enable=false"
+    )
+    assert "--topic shop-catalogue --partitions 1 " in create_command(shop, "kafka:9092", "shop-catalogue")
+
+
+def test_topics_are_called_by_their_whole_names_everywhere() -> None:
+    """`settings.events_topic` has no prefix."""
+    root, bare = Path(settings.__file__).parents[1], re.compile(r"\.(events|catalogue|deadletter)_topic\b")
+    rooms = ("feature_store", "streaming", "online_serving", "offline_training", "infra", "benchmarks")
+    sources = {path for room in rooms for path in (root / room).rglob("*.py")} - {Path(settings.__file__)}
+    assert [path for path in sources if bare.search(path.read_text())] == []
