@@ -16,7 +16,7 @@ SmallDataset = Annotated[str, typer.Option(help="ml-100k or ml-1m.")]
 
 def register(bench: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (bandit, ensemble, experiment, graph, lists, ope, pay, regret, retrieval, start):
+    for command in (bandit, ensemble, experiment, graph, lists, ope, order, pay, regret, retrieval, start):
         bench.command()(command)
 
 
@@ -137,6 +137,34 @@ def ope(
         lambda report: run(
             data, seed, report, logs=logs, tuning=tuning, worlds=[name for name in worlds.split(",") if name], out=out
         ),
+        check,
+        as_json,
+        rows,
+    )
+
+
+def order(
+    only: Annotated[str | None, typer.Option(help="Ask only in the world of this name.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings in each world, from --seed on.")] = 1,
+    tuning: Annotated[
+        bool,
+        typer.Option("--tuning", help="Use the worlds and seeds that settings are chosen on, which are not reported."),
+    ] = False,
+    data: Data = None,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Measure whether what a release serves is in a better order than retrieval or popularity would have it.
+
+    Example: `matchloop bench order --data DIR --only ml-100k`
+    """
+    from benchmarks.order.bench import rows, run
+
+    present(
+        "order",
+        seed,
+        lambda report: run(data, seed, report, only=only, seeds=seeds, tuning=tuning),
         check,
         as_json,
         rows,

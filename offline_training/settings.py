@@ -118,9 +118,10 @@ class TrainingSettings(BaseModel):
         default=50, ge=1, description="Sampled candidates per positive in the ranker's training set."
     )
     recent_days: float = Field(
-        default=14.0,
-        gt=0,
-        description="Days that count as recent, for training on new examples and for the popularity baseline.",
+        default=0.0,
+        ge=0,
+        description="Days that count as recent, for training on new examples and for the popularity baseline; 0: "
+        "chosen from the data, 14 unless other ones surely tell better what is wanted next.",
     )
     clusters: int | None = Field(
         default=None,

@@ -32,7 +32,8 @@ def at_once(_: str, make: Callable[[], State]) -> State:
 
 @dataclass(frozen=True)
 class Trained:
-    """Models and the data they were trained on. metrics: `validation_*`, `ranker_*`, `retrieval_auc`, and sizes."""
+    """Models and the data they were trained on. metrics: `validation_*`, `ranker_*`, `retrieval_auc`, sizes, and
+    `recent_days`."""
 
     catalogue: Catalogue
     sequences: Sequences
@@ -123,7 +124,7 @@ def finish_training(
     towers, before = halfway.towers, halfway.before
 
     def ranked() -> State:
-        quality = evaluate_retrieval(towers.model, data.catalogue, data.sequences, before, settings.recent_days)
+        quality = evaluate_retrieval(towers.model, data.catalogue, data.sequences, before, towers.recent_days)
         fitted = fit_ranker(halfway.rows(), settings.dimensions, settings, section(progress, 0.0, 0.55), start)
         shown = {"impressions": float(halfway.rows().shown.sum())}
         return fitted.state() | {"of_training": quality | shown}
@@ -148,5 +149,6 @@ def finish_training(
         "examples": float(data.sequences.positive.sum()),
         "users": float(len(data.sequences.users)),
         "items": float(len(data.catalogue.items)),
+        "recent_days": towers.recent_days,
     }
     return Trained(data.catalogue, data.sequences, towers.model, ranker, towers.losses, metrics, lists)

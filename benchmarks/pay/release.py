@@ -68,12 +68,17 @@ def prepare(world: World, releases: Path, release: str) -> Prepared:
     for turn in range(world.turns):
         snapshot = snapshot.with_items([(new.item.id, new.item) for new in world.newcomers if new.turn == turn])
         snapshots.append(snapshot)
+    return Prepared(world, releases, release, tuple(snapshots), visitors(world))
+
+
+def visitors(world: World) -> tuple[UserFeatures, ...]:
+    """What is known of the visitors, by number, when they come for the first time."""
     known, names = sequences(world.past, np.arange(len(world.past.positive))), [item.id for item in world.past.items]
     users = []
     for user in world.visitors.tolist():
         events = known.events(user, int(known.start[user + 1] - known.start[user]), names)
         users.append(UserFeatures(world.past.profiles[user], events, frozenset(event.item for event in events)))
-    return Prepared(world, releases, release, tuple(snapshots), tuple(users))
+    return tuple(users)
 
 
 def train(

@@ -144,13 +144,14 @@ def family(source: str, read: Source, *, tuning: bool) -> list[Entry]:
 
 ML_100K, ML_1M, SMALL = "ml-100k", "ml-1m", "ml-latest-small"
 EARLIER = "/earlier"
-_ML_100K, _ML_1M = Source(movielens_100k), Source(movielens_1m_in_time, by_ratings)
+_ML_100K, _ML_1M, _SMALL = Source(movielens_100k), Source(movielens_1m_in_time, by_ratings), Source(movielens_small)
 SOURCES = {
     ML_100K: _ML_100K,
     ML_1M: _ML_1M,
-    SMALL: Source(movielens_small),
+    SMALL: _SMALL,
     ML_100K + EARLIER: earlier(_ML_100K),
     ML_1M + EARLIER: earlier(_ML_1M),
+    SMALL + EARLIER: earlier(_SMALL),
 }
 ENTRIES = (
     Entry(

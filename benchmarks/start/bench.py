@@ -140,7 +140,7 @@ def _trained(
         release = write_release(Path(folder), trained, settings, None, 0)
         snapshot = Snapshot.load(Path(folder), release)
         questions = held_out_questions(data.catalogue, data.sequences, _liked(dataset, asked))
-        metrics = evaluate_release(snapshot, data.catalogue, data.sequences, questions, settings.recent_days)
+        metrics = evaluate_release(snapshot, data.catalogue, data.sequences, questions, trained.metrics["recent_days"])
     wanted = (f"{model}_{metric}" for model in ("two_stage", "retrieval") for metric in (RECALL, NDCG))
     return _Training(data, kept, {"seconds": seconds, **{name: metrics[f"held_out_{name}"] for name in wanted}})
 

@@ -180,7 +180,7 @@ def evaluated(job: TrainJob, run: Run, trained: Trained, release: str) -> dict[s
 
     def measured() -> Measured:
         metrics: dict[str, float | None] = {**_manifest(job, release).metrics}
-        known, recent = (trained.catalogue, trained.sequences), job.training.recent_days
+        known, recent = (trained.catalogue, trained.sequences), trained.metrics["recent_days"]
         snapshot, champion = Snapshot.load(job.home.releases, release), _champion(job, run)
         held_out: dict[str, frozenset[str]] = {}
         if job.until_ms is not None:
@@ -206,7 +206,7 @@ def _on_what_came_since(
     unseen = {user: likes.get(user, frozenset()) | imported.get(user, frozenset()) for user in {*likes, *imported}}
     known = trained.catalogue, trained.sequences
     questions = held_out_questions(*known, unseen)
-    found = compare(release, champion, *known, questions, job.training.recent_days)
+    found = compare(release, champion, *known, questions, trained.metrics["recent_days"])
     closed = job.clock.now_ms() - job.rewards.window_seconds * 1000
     slates = [] if champion is None else slates_of(shown, release, champion, job.rewards.positive, closed)
     if not slates:

@@ -5,8 +5,11 @@ them makes what a policy shows popular, because it shows it. They are held again
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from feature_store.arrays import Bool, Float32, Float64, Int64
 from feature_store.definitions import DAY_MS
@@ -17,6 +20,10 @@ from offline_training.settings import TrainingSettings
 FEW = 0.3  # positives from which on an item's popularity counts
 PERIODS = 64  # of training: how popular items are lately is counted anew in each
 TRUST = 10.0  # rewards as expected that weigh as much as what came where an item was shown
+RECENT_DAYS = 14.0, *(14.0 * 2.0**k for k in (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6))  # the first unless one is better
+WINDOWS, WINDOW = 4, 0.1  # that days are chosen by: so many of the newest, each such a share of the positives
+STANDARD_ERRORS = 2.0  # between users, by which other days must be better
+_LARGEST_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,47 @@ def popularity(sequences: Sequences, counted: Bool, items: int, settings: Traini
         level[:, number] = before(moment)
     period = np.maximum(np.searchsorted(begins, clock, side="right") - 1, 0)
     return Popularity(level, period, before(int(time[-1]) + 1))
+
+
+def choose_days(sequences: Sequences, counted: Bool, items: int) -> float:
+    """Of RECENT_DAYS, as many as count for recent: those with which popularity tells best what was wanted next.
+
+    Asked are the newest WINDOWS of the positives counted (n,). At its beginning a window's popularity says that an item
+    is wanted in proportion to exp(w level), level as in Popularity, with the w that fits the window best; everybody's
+    mean log-likelihood counts once in each window. Others than the first must be better by STANDARD_ERRORS.
+    """
+    rows = np.flatnonzero(counted & sequences.positive)
+    rows = rows[np.argsort(sequences.time[rows], kind="stable")]
+    ends = [round(len(rows) * (1 - WINDOW * k)) for k in range(WINDOWS, -1, -1)]
+    windows = [rows[begin:end] for begin, end in pairwise(ends) if begin < end]
+    if not windows:
+        return RECENT_DAYS[0]
+    earlier = [rows[sequences.time[rows] < sequences.time[window[0]]] for window in windows]
+    told = [
+        np.concatenate([_told(sequences, *parts, items, days) for parts in zip(earlier, windows, strict=True)])
+        for days in RECENT_DAYS
+    ]
+    best = int(np.argmax([own.mean() for own in told]))
+    gain = told[best] - told[0]
+    surely = len(gain) > 1 and gain.mean() > STANDARD_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain))
+    return RECENT_DAYS[best] if surely else RECENT_DAYS[0]
+
+
+def _told(sequences: Sequences, earlier: Int64, window: Int64, items: int, days: float) -> Float64:
+    """(users,) everybody's mean log-likelihood of the rows `window`, by how popular items were after the rows
+    `earlier`."""
+    clock = without_silences(sequences.time[np.concatenate([earlier, window])], days)
+    age = (clock[len(earlier)] - clock[: len(earlier)]) / DAY_MS
+    level = np.log1p(np.bincount(sequences.item[earlier], np.exp(-age / days), items) / FEW)
+    _, user, events = np.unique(sequences.user[window], return_inverse=True, return_counts=True)
+    own = np.bincount(user, level[sequences.item[window]]) / events
+
+    def loss(weight: float) -> float:
+        return float(logsumexp(weight * level) - weight * own.mean())
+
+    weight = float(minimize_scalar(loss, bounds=(0.0, _LARGEST_WEIGHT), method="bounded").x)
+    told: Float64 = weight * own - logsumexp(weight * level)
+    return told
 
 
 def unasked(sequences: Sequences, impressions: Impressions) -> Bool:

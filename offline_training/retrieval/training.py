@@ -25,7 +25,14 @@ from offline_training.retrieval.losses import (
     full_softmax,
     in_batch_softmax,
 )
-from offline_training.retrieval.popularity import beyond_expected, popularity, unasked, without_silences
+from offline_training.retrieval.popularity import (
+    RECENT_DAYS,
+    beyond_expected,
+    choose_days,
+    popularity,
+    unasked,
+    without_silences,
+)
 from offline_training.retrieval.sequences import Sequences, Windows, batches, targets
 from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import Loss, TrainingSettings
@@ -145,15 +152,18 @@ class RetrievalTask(FittingTask):
 @dataclass(frozen=True)
 class Fitted:
     """model: trained on everything before the validation start, newest events last. base: its state before the pass
-    that leans to the newest events, where stage 2 goes on. losses: the mean loss of each pass."""
+    that leans to the newest events, where stage 2 goes on. losses: the mean loss of each pass. recent_days: of the
+    settings, or chosen."""
 
     model: TwoTower
     base: dict[str, torch.Tensor]
     losses: list[float]
+    recent_days: float
 
     def state(self) -> dict[str, Any]:
         """All of it, as torch.load reads it with weights_only."""
-        return {"model": self.model.state_dict(), "base": self.base, "losses": self.losses}
+        own = {"base": self.base, "losses": self.losses, "recent_days": self.recent_days}
+        return {"model": self.model.state_dict()} | own
 
     @classmethod
     def of(cls, state: Mapping[str, Any], catalogue: Catalogue, settings: TrainingSettings) -> "Fitted":
@@ -161,7 +171,7 @@ class Fitted:
         with torch.random.fork_rng(devices=[]):
             model = TwoTower(catalogue.tokens, settings).eval()
         model.load_state_dict(state["model"])
-        return cls(model, state["base"], state["losses"])
+        return cls(model, state["base"], state["losses"], state.get("recent_days", RECENT_DAYS[0]))
 
 
 def fit_two_tower(
@@ -198,6 +208,8 @@ def fit_two_tower(
     everything = np.ones(len(sequences.item), np.float32)
     first, last = section(progress, 0.0, share), section(progress, share, 1.0)
     chosen = unasked(sequences, impressions)
+    days = settings.recent_days or choose_days(sequences, known & chosen, len(catalogue.items))
+    settings = settings.model_copy(update={"recent_days": days})
     folder = None if checkpoints is None else checkpoints / _fingerprint(catalogue, sequences, until, chosen, settings)
     losses = _train(model, sequences, until, chosen, everything, settings, epochs, pace, first, folder)
     if folder is not None:
@@ -210,7 +222,7 @@ def fit_two_tower(
             tensor.fill_(trust)
     expect_of_unknown(model)
     judge_shown(model, impressions, settings)
-    return Fitted(model, base, losses)
+    return Fitted(model, base, losses, days)
 
 
 def fit_trust(model: TwoTower, sequences: Sequences, until: Int64, settings: TrainingSettings) -> float:
@@ -255,6 +267,7 @@ def finish_two_tower(
 ) -> TwoTower:
     """Stage 2: from stage 1's base, the pass that leans to the newest events, now with the validation window among
     them, and with all impressions. Returns fitted.model, changed in place."""
+    settings = settings.model_copy(update={"recent_days": fitted.recent_days})
     fitted.model.load_state_dict(fitted.base)
     _mark_trained(fitted.model, sequences.item)
     chosen = unasked(sequences, impressions)

@@ -8,14 +8,22 @@ import torch
 
 from feature_store.definitions import USER_TOKENS
 from offline_training.retrieval.dataset import Impressions, profile_ids
-from offline_training.retrieval.popularity import beyond_expected, popularity, unasked, without_silences
-from offline_training.retrieval.sequences import Histories
+from offline_training.retrieval.popularity import (
+    RECENT_DAYS,
+    beyond_expected,
+    choose_days,
+    popularity,
+    unasked,
+    without_silences,
+)
+from offline_training.retrieval.sequences import Histories, Sequences
 from offline_training.retrieval.training import expect_of_unknown, fit_trust, judge_shown
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import Trained
 from tests.unit.offline_training.retrieval.test_sequences import sequences_of
 
 DAY = 86_400
+SETTINGS = TrainingSettings(recent_days=RECENT_DAYS[0])
 
 
 def test_levels_count_positives_before_each_period_the_less_the_older_they_are() -> None:
@@ -46,6 +54,35 @@ def test_years_in_which_nothing_happened_do_not_make_what_was_before_forgotten()
     assert lately.level_now == pytest.approx(np.log1p(count / 0.3), rel=1e-5)
 
 
+def wanted(users: int, days_between: float, lasts: float) -> Sequences:
+    """Every so many days somebody comes and likes two of 40 items, of which six are wanted most: others after each
+    `lasts` days."""
+    rng, people = np.random.default_rng(0), []
+    for number in range(users):
+        day = number * days_between
+        often = np.where((np.arange(40) - 7 * int(day / lasts)) % 40 < 6, 20.0, 1.0)
+        items = rng.choice(40, 2, replace=False, p=often / often.sum())
+        people.append([(int(item), int(day * DAY)) for item in items])
+    return sequences_of(*people)
+
+
+@pytest.mark.parametrize(
+    ("days_between", "lasts", "least", "most"), [(10, 1e9, 112, 896), (0.05, 4, 0.4375, 7), (0.01, 1e9, 14, 14)]
+)
+def test_days_count_as_recent_for_as_long_as_they_tell_what_is_wanted_next(
+    days_between: float, lasts: float, least: float, most: float
+) -> None:
+    sequences = wanted(400, days_between, lasts)
+    everything = np.ones(800, np.bool_)
+    assert least <= choose_days(sequences, everything, 40) <= most
+    assert choose_days(sequences, ~everything, 40) == RECENT_DAYS[0], "nothing counts"
+
+
+def test_days_are_the_first_ones_where_nothing_comes_before_anything() -> None:
+    for sequences in (sequences_of([(0, 5)]), sequences_of([(0, 5), (1, 5)], [(1, 5)])):
+        assert choose_days(sequences, np.ones(len(sequences.item), np.bool_), 3) == RECENT_DAYS[0]
+
+
 def shown(*decisions: tuple[str, int, list[int], list[float]]) -> Impressions:
     """Each decision's user, second, items, and their rewards."""
     empty = np.zeros((len(decisions), 1), np.int64)
@@ -74,10 +111,10 @@ def test_what_was_liked_where_it_was_shown_is_held_against_the_rest_of_the_slate
     # Item 0 weighs three times what 1 and 2 do: of one like it is to earn 3/4 beside one of them, 3/5 beside both.
     level = np.array([np.log(3), 0, 0, 0])
     slates = shown(("a", 0, [0, 1], [0, 1]), ("b", 0, [0, 1, 2], [1, 1, 0]), ("c", 0, [0, 2], [0, 0]), ("d", 0, [], []))
-    earned = beyond_expected(slates, level, TrainingSettings())
+    earned = beyond_expected(slates, level, SETTINGS)
     wanted = [3 / 4 + 2 * 3 / 5, 1 / 4 + 2 / 5, 2 / 5, 0]
     assert earned == pytest.approx(np.log([11 / (10 + wanted[0]), 12 / (10 + wanted[1]), 10 / (10 + wanted[2]), 1]))
-    assert not beyond_expected(Impressions.none(), level, TrainingSettings()).any()
+    assert not beyond_expected(Impressions.none(), level, SETTINGS).any()
 
 
 def test_what_was_shown_long_ago_counts_less() -> None:
@@ -90,13 +127,13 @@ def test_what_was_shown_long_ago_counts_less() -> None:
 def test_where_everything_was_shown_items_are_as_popular_as_they_proved(trained: Trained) -> None:
     sequences = sequences_of([(0, 5)], [(0, 5)])
     slates = shown(("u0", 3, [1, 0], [0, 1]), ("u1", 4, [1, 0], [0, 1]))
-    lately = popularity(sequences, unasked(sequences, slates), 40, TrainingSettings())
+    lately = popularity(sequences, unasked(sequences, slates), 40, SETTINGS)
     assert not lately.level.any()
     assert not lately.level_now.any()
     model = deepcopy(trained.two_tower)
     model.item_tower.popularity.zero_()
     model.ids[2] = 0  # item 1 has no id, and was shown all the same
-    judge_shown(model, slates, TrainingSettings())
+    judge_shown(model, slates, SETTINGS)
     temperature = model.item_tower.temperature
     assert model.item_vectors()[:3, -1] == pytest.approx(
         [temperature * np.log(12 / 11), temperature * np.log(10 / 11), 0]
@@ -113,7 +150,7 @@ def test_without_drift_items_do_not_differ() -> None:
 def test_an_item_is_as_popular_as_at_the_end_of_training(trained: Trained, settings: TrainingSettings) -> None:
     vectors = trained.two_tower.item_vectors()
     age = (trained.sequences.time.max() - trained.sequences.time) / (1000 * DAY)
-    liked = np.bincount(trained.sequences.item, np.exp(-age / settings.recent_days), 40)
+    liked = np.bincount(trained.sequences.item, np.exp(-age / trained.metrics["recent_days"]), 40)
     counted, known = np.log1p(liked / 0.3), liked > 0
     # All of them are counted from what an unknown item is taken to be.
     expected = settings.temperature * (counted - counted[0]) + vectors[0, -1]
