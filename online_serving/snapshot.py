@@ -85,6 +85,7 @@ class _Growing:
         self.unknown = GrowingRows(np.flatnonzero(item_features[:, _KNOWN] == 0))
         self.content: dict[str, list[str]] = {}  # of live items: their content tokens
         self.categories: dict[str, list[str]] = {}  # of items in the catalogue
+        self.alike: dict[tuple[str, ...], list[str]] = {}  # one list for all items of the same ones
         # Releases from before there were others connected clusters by whole vectors.
         self.centroids = contents.centroids if nearest is None else tastes(contents.centroids)
         self.cutoffs = cutoffs(vectors, self.centroids, graph, nearest)
@@ -299,10 +300,24 @@ def _regrouped(
         for category in set(now).difference(then):
             joining.setdefault(category, []).append(j)
         if now != then:
-            growing.categories[name] = now
+            growing.categories[name] = growing.alike.setdefault(tuple(now), now)
     regrouped = dict(categories)
     nothing = np.empty(0, dtype=np.int64)
     for category in {*leaving, *joining}:
-        kept = np.setdiff1d(regrouped.get(category, nothing), np.array(leaving.get(category, []), dtype=np.int64))
-        regrouped[category] = np.union1d(kept, np.array(joining.get(category, []), dtype=np.int64))
+        # Neither sorts the whole category: a catalogue is loaded in parts, and each part changes most of them.
+        kept = _without(regrouped.get(category, nothing), leaving.get(category, []))
+        regrouped[category] = _with(kept, joining.get(category, []))
     return regrouped
+
+
+def _without(members: Int64, leaving: list[int]) -> Int64:
+    """Ascending positions without some of them."""
+    kept: Int64 = np.delete(members, np.searchsorted(members, leaving))
+    return kept
+
+
+def _with(members: Int64, joining: list[int]) -> Int64:
+    """Ascending positions and others."""
+    new = np.sort(np.array(joining, dtype=np.int64))
+    both: Int64 = np.insert(members, np.searchsorted(members, new), new)
+    return both

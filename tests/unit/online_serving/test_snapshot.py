@@ -124,6 +124,24 @@ def test_content_of_a_trained_item_does_not_move_it(snapshot: Snapshot) -> None:
     assert changed.categories["noir"].tolist() == [3]
 
 
+def test_categories_are_those_of_the_newest_entries_however_they_came(snapshot: Snapshot) -> None:
+    rng, entries, grown = np.random.default_rng(0), {item.id: item for item in CATALOGUE}, snapshot
+    for _ in range(60):
+        changes: dict[str, Item | None] = {}
+        for number in rng.choice(45, rng.integers(1, 12)).tolist():  # five are new to the release
+            chosen = rng.permutation(["drama", "noir", "space", "war"])[: rng.integers(4)].tolist()
+            name = f"i{number}"
+            changes[name] = None if rng.random() < 0.2 else Item(id=name, title="Title", categories=chosen)
+        grown = grown.with_items(changes.items())
+        entries = {name: item for name, item in {**entries, **changes}.items() if item is not None}
+        wanted: dict[str, list[int]] = {}
+        for position, name in enumerate(grown.graph.items):
+            for category in entries[name].categories if name in entries else ():
+                wanted.setdefault(category, []).append(position)
+        found = {category: members.tolist() for category, members in grown.categories.items() if len(members)}
+        assert found == wanted
+
+
 def test_a_filter_sees_items_as_each_snapshot_has_them(snapshot: Snapshot) -> None:
     def described(by: Snapshot) -> list[str]:
         matches = by.matching("price < 10")
