@@ -1,15 +1,18 @@
 """What the settings tell an API process."""
 
-from functools import partial
+from pathlib import Path
 
 from infra.connections import kafka_bootstrap, redis_url
+from infra.dashboard import Dashboard
 from infra.settings import Settings
-from infra.status import overview
 from online_serving.config import ServerConfig
 
 
-def api_config(settings: Settings) -> ServerConfig:
-    """Of an API process of the installation. Raises Unavailable if the settings name no broker or no online store."""
+def api_config(settings: Settings, config: Path | None = None) -> ServerConfig:
+    """Of an API process of the installation. config: the settings file, where one is named.
+
+    Raises Unavailable if the settings name no broker or no online store.
+    """
     return ServerConfig(
         home=settings.home,
         secret=settings.secret_bytes(),
@@ -20,5 +23,5 @@ def api_config(settings: Settings) -> ServerConfig:
         serving=settings.serving,
         bandit=settings.bandit,
         rewards=settings.rewards,
-        overview=partial(overview, settings),
+        overview=Dashboard(settings, config),
     )

@@ -24,6 +24,7 @@ from infra.commands import (
     lake,
     learning,
     online,
+    overview,
     processes,
     recover,
     release,
@@ -51,7 +52,23 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for module in (
-    *(demo, stack, data, lake, training, release, replay, gc, backup, recover, online, experiment, learning, state),
+    *(
+        demo,
+        stack,
+        data,
+        lake,
+        training,
+        release,
+        replay,
+        gc,
+        backup,
+        recover,
+        online,
+        overview,
+        experiment,
+        learning,
+        state,
+    ),
     *(features, users, keys, deadletter, bench, doctor, settings, processes),
 ):
     module.register(app)

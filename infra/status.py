@@ -1,18 +1,15 @@
-"""What an installation is doing: `matchloop status`, and the dashboard of the API."""
+"""What an installation is doing: `matchloop status`."""
 
 import contextlib
 from typing import Any
 
 import msgspec
 import redis
-from prometheus_client.parser import text_string_to_metric_families
 
 from feature_store.contracts.addresses import without_passwords
-from feature_store.contracts.errors import MatchLoopError, Unavailable
+from feature_store.contracts.errors import MatchLoopError
 from feature_store.online.memory import memory
-from infra import servers
 from infra.connections import unchecked_redis_client
-from infra.programs import reachable
 from infra.schedule.notes import Notes, load, schedule_folder
 from infra.settings import Settings
 from infra.stack import Stack
@@ -30,32 +27,7 @@ def running(stack: Stack) -> dict[str, Any]:
 def status(settings: Settings) -> dict[str, Any]:
     """What runs, what takes Redis' memory, and of a schedule the last retrain and the next."""
     stack = Stack(settings)
-    return running(stack) | {"schedule": _schedule(settings), "memory": _memory(stack.settings)}
-
-
-def overview(settings: Settings) -> dict[str, Any]:
-    """What runs, and of a schedule the last retrain and the next, as JSON; and what each process tells Prometheus:
-    samples [name, labels, value] by program, none of one that does not answer."""
-    stack = Stack(settings)
-    found = running(stack) | {"schedule": _schedule(settings)}
-    host = reachable(settings.telemetry.host)
-    found["metrics"] = {program["name"]: _samples(host, program["port"]) for program in found["programs"]}
-    content: dict[str, Any] = msgspec.to_builtins(found, enc_hook=str)
-    return content
-
-
-def _samples(host: str, port: int) -> list[tuple[str, dict[str, str], float]]:
-    try:
-        text = servers.metrics(host, port)
-    except (OSError, Unavailable):
-        return []
-    return [
-        (sample.name, sample.labels, sample.value)
-        for family in text_string_to_metric_families(text)
-        if family.name.startswith("matchloop_")
-        for sample in family.samples
-        if not sample.name.endswith("_created")
-    ]
+    return running(stack) | {"schedule": schedule(settings), "memory": _memory(stack.settings)}
 
 
 def _memory(settings: Settings) -> dict[str, Any] | None:
@@ -68,7 +40,7 @@ def _memory(settings: Settings) -> dict[str, Any] | None:
     return found._asdict() | {"kinds": [kind._asdict() for kind in found.kinds]}
 
 
-def _schedule(settings: Settings) -> dict[str, Any] | None:
+def schedule(settings: Settings) -> dict[str, Any] | None:
     """What the schedule has noted, None if there never was one."""
     notes = load(schedule_folder(settings.home))
     return None if notes == Notes() else msgspec.to_builtins(notes)

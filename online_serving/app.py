@@ -63,9 +63,9 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
         async with _running(config, services, queue, clock):
             yield
 
-    def noted(key: Key, method: str, path: str, status: int) -> None:
+    def noted(key: Key | None, method: str, path: str, status: int) -> None:
         what = f"{method} {without_user_ids(path, Keyring(config.secret))}"
-        audit.note(f"key {key.id} ({key.name})", what, status)
+        audit.note(f"key {key.id} ({key.name})" if key else "somebody on a page", what, status)
 
     app = FastAPI(
         title="MatchLoop",

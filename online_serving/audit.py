@@ -1,10 +1,12 @@
 """Who changed what: one line of JSON for each change by a key, in a file a month and host."""
 
+import contextlib
 import logging
 import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -14,6 +16,8 @@ from feature_store.contracts.identity import Keyring
 _log = logging.getLogger(__name__)
 
 _USERS = "/v1/users/"
+_FILES = 20  # of the newest months, one a host
+_ENTRY_BYTES = 2_000
 
 
 class AuditLog:
@@ -38,6 +42,17 @@ class AuditLog:
                 os.close(descriptor)
         except OSError as error:
             _log.error("the audit log cannot be written: %s; what is missing there: %s", error, entry)
+
+
+def newest(home: Path, count: int) -> list[dict[str, Any]]:
+    """The newest entries of all hosts, the newest first."""
+    entries: list[dict[str, Any]] = []
+    for path in sorted((home / "audit").glob("*.jsonl"), key=lambda path: path.stem[-len("2026-01") :])[-_FILES:]:
+        with contextlib.suppress(OSError, msgspec.DecodeError), path.open("rb") as file:
+            file.seek(max(path.stat().st_size - count * _ENTRY_BYTES, 0))
+            lines = file.read().split(b"\n")[:-1]
+            entries += [msgspec.json.decode(line) for line in lines[-count:] if line.startswith(b"{")]
+    return sorted(entries, key=lambda entry: entry["time"], reverse=True)[:count]
 
 
 def without_user_ids(path: str, keyring: Keyring) -> str:

@@ -22,7 +22,7 @@ _AUTHORISATION = b"authorization"
 _PAGE = b"x-matchloop-page"
 _READS = frozenset({"GET", "HEAD"})
 
-Audit = Callable[[Key, str, str, int], None]  # is told: key, method, path, status
+Audit = Callable[[Key | None, str, str, int], None]  # is told: key, method, path, status
 _CHANGES = frozenset({keys.Scope.CATALOGUE, keys.Scope.ADMIN})
 
 
@@ -59,7 +59,8 @@ class KeyRequired:
 
     def __init__(self, app: ASGIApp, known: Keys, rate: str | None, audit: Audit) -> None:
         """rate: of keys that have none of their own, as `100/second`; None: no limit. audit: is told of every request
-        that would change the catalogue, or what only admins may."""
+        that would change the catalogue, or what only admins may; where no keys are required, of those from our pages,
+        without a key."""
         self._app = app
         self._known = known
         self._rates = Rates(rate)
@@ -67,46 +68,60 @@ class KeyRequired:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or scope["path"] in OPEN or not self._known.required:
+        if scope["type"] != "http" or scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return
+        marked = any(name == _PAGE for name, _ in scope["headers"])
+        if not self._known.required:
+            # Clients may do anything, as often as they like; what people change on a page is worth a note all the same.
+            await (self._audited(None, self._app) if marked else self._app)(scope, receive, send)
+            return
         page = _is_page(scope)
-        from_browser = page or any(name == _PAGE for name, _ in scope["headers"])
-        key = caller(self._known, scope) or (_caller_by_browser(self._known, scope) if from_browser else None)
+        key = caller(self._known, scope) or (_caller_by_browser(self._known, scope) if page or marked else None)
         if key is None:
             response = error_answer(401, "unauthorised", "Send `Authorization: Bearer KEY` with a key of this API.")
             response.headers["WWW-Authenticate"] = 'Basic realm="MatchLoop"' if page else "Bearer"
             await response(scope, receive, send)
             return
-        await self._answer(key, page, scope, receive, send)
+        refused = self._refused(key, page, scopes_for(scope["method"], scope["path"]))
+        await self._audited(key, refused or self._app)(scope, receive, send)
 
-    async def _answer(self, key: Key, page: bool, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path = scope["method"], scope["path"]
-        wanted = scopes_for(method, path)
-        audited = method not in _READS and wanted <= _CHANGES
-        status = 500
+    def _refused(self, key: Key, page: bool, wanted: frozenset[keys.Scope]) -> ASGIApp | None:
+        """The answer to a request of a key that may not send it, or not now."""
+        if not (page or any(key.may(one) for one in wanted)):
+            names = " or ".join(sorted(wanted))
+            words = f"Key {key.id} has the scopes {', '.join(key.scopes)}; this needs {names}."
+            return error_answer(403, "forbidden", words)
+        seconds = self._rates.wait(key)
+        if seconds is None:
+            return None
+        words = f"Key {key.id} has sent more than {self._rates.of(key)}. Try again in {seconds} s."
+        response = error_answer(429, "too_many_requests", words)
+        response.headers["Retry-After"] = str(seconds)
+        return response
 
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
+    def _audited(self, key: Key | None, app: ASGIApp) -> ASGIApp:
+        """The same application; the audit log is told of requests that would change something."""
 
-        try:
-            if not (page or any(key.may(one) for one in wanted)):
-                names = " or ".join(sorted(wanted))
-                refused = f"Key {key.id} has the scopes {', '.join(key.scopes)}; this needs {names}."
-                await error_answer(403, "forbidden", refused)(scope, receive, noting)
-            elif (seconds := self._rates.wait(key)) is not None:
-                refused = f"Key {key.id} has sent more than {self._rates.of(key)}. Try again in {seconds} s."
-                response = error_answer(429, "too_many_requests", refused)
-                response.headers["Retry-After"] = str(seconds)
-                await response(scope, receive, noting)
-            else:
-                await self._app(scope, receive, noting if audited else send)
-        finally:
-            if audited:
+        async def audited(scope: Scope, receive: Receive, send: Send) -> None:
+            method, path = scope["method"], scope["path"]
+            if method in _READS or not scopes_for(method, path) <= _CHANGES:
+                await app(scope, receive, send)
+                return
+            status = 500
+
+            async def noting(message: Message) -> None:
+                nonlocal status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                await send(message)
+
+            try:
+                await app(scope, receive, noting)
+            finally:
                 self._audit(key, method, path, status)
+
+        return audited
 
 
 class Rates:

@@ -17,6 +17,10 @@ REFUSED = Counter("matchloop_http_refused", "Requests refused unseen because the
 TURN = Histogram("matchloop_turn_seconds", "Time that a recommendation waited for its turn", buckets=_FAST)
 STAGE = Histogram("matchloop_stage_seconds", "Time of one stage of the pipeline", ["stage"], buckets=_FAST)
 DECISIONS = Counter("matchloop_decisions", "Recommendations answered, by experiments and variants", ["variant"])
+PLACES = Counter("matchloop_places", "Places of slates, by experiments and variants", ["variant"])
+EXPLORED = Counter(
+    "matchloop_explored_places", "Places whose item did not have the highest estimate of those left", ["variant"]
+)
 ANSWERS = Counter("matchloop_answers", "Recommendations answered, by path: full, or plainer ones", ["path"])
 EXPERIMENTS = Gauge("matchloop_experiments", "Experiments that this process assigns users to")
 EXPERIMENTS_REFUSED = Gauge("matchloop_experiments_refused", "Experiments that cannot run here; the log says why")

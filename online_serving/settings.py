@@ -133,6 +133,11 @@ class ServingSettings(BaseModel):
         description="Whether /dashboard shows what serves, how much, how fast and how it is: what `status` and the "
         "metrics know. A browser asks for the key of an admin as password.",
     )
+    dashboard_links: dict[str, Annotated[str, Field(pattern=r"^https?://")]] = Field(
+        default={},
+        description="Where else the dashboard leads: {Grafana = 'https://grafana.example/d/matchloop'}. One called "
+        "MLflow takes the place of mlflow.tracking_uri, where browsers know it by another name.",
+    )
     playground: bool = Field(
         default=False,
         description="Whether / is a page on which people try what the API recommends, and see it learn: from real "

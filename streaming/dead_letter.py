@@ -26,7 +26,7 @@ _AT_ONCE = 1_000  # letters that wait for the log's acknowledgement
 MAX_BYTES = 900_000  # of a record or event kept; Kafka takes records of 1 MB unless told otherwise
 
 
-Source = Literal["events", "catalogue"]  # which of the topics
+Source = Literal["events", "catalogue", "connected"]  # which of our topics, or somebody else's
 Place = tuple[str, int, int, bytes]
 
 
@@ -184,6 +184,8 @@ def append_again(
 
 
 def _events(letter: Letter, now: int) -> list[Event]:
+    if letter.source == "connected":
+        raise InvalidInput("It is a record of somebody else's topic: mend its mapping, and send it there again.")
     if letter.source != "events":
         raise InvalidInput("It is a change of the catalogue: send it to the API again.")
     if letter.event is not None:

@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel
 
 from infra.cli import app
+from infra.connect import read_connection
 from infra.experiment_file import read_plan
-from infra.settings import load
+from infra.settings import Settings, load
 from offline_training.replay.candidate import CandidateFile
 from online_serving.schemas import (
     EventsRequest,
@@ -110,6 +111,8 @@ def test_files_are_what_is_read(tmp_path: Path) -> None:
         values = tomllib.loads(block)
         if "variants" in values:
             read_plan(tmp_path / "file.toml")
+        elif "topic" in values:
+            read_connection(tmp_path / "file.toml", Settings())
         elif "name" in values:
             CandidateFile.model_validate(values)
         else:

@@ -24,7 +24,7 @@ _LOOK_SECONDS = 1.0  # between two looks at the schedule
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (serve, update, sink, schedule):
+    for command in (serve, update, sink, schedule, connect):
         app.command(rich_help_panel="Processes for an orchestrator (on one machine, up starts them)")(command)
 
 
@@ -51,13 +51,14 @@ def serve(
 
     log_to_stderr("info")
     one_thread()
-    settings = options(context).connected_settings()
+    given = options(context)
+    settings = given.connected_settings()
     serving, telemetry = settings.serving, settings.telemetry
     with contextlib.suppress(Unavailable), redis_client(settings):
         pass  # a secret that differs ends it here; while Redis does not answer it waits for it, and looks again
     if port is not None:
         serving = serving.model_copy(update={"port": port})
-    config = api_config(settings.model_copy(update={"serving": serving}))
+    config = api_config(settings.model_copy(update={"serving": serving}), given.config)
     run(config, (telemetry.host, telemetry.port if metrics_port is None else metrics_port))
 
 
@@ -178,6 +179,40 @@ def schedule(
             measure(keeper.notes)
             health.step()
         keeper.stop()
+
+
+def connect(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="TOML file: the topic, and where its messages say what.")],
+    metrics_port: MetricsPort = None,
+) -> None:
+    """Read events from a topic of JSON that somebody else writes, until stopped.
+
+    They are taken as POST /v1/events takes them. A message that comes again with the same event id counts once, also
+    after a crash; what cannot be read is a dead letter. One process a topic.
+
+    Example: `matchloop connect shop.toml` with
+
+        topic = "shop-events"
+
+        [events]
+        user_id = ["customer.id", "visitor"]
+        item_id = "lines[].sku"
+        type = "event"
+        types = { "order placed" = "purchase", "page seen" = "click" }
+        time = "at"
+        event_id = "id"
+    """
+    import asyncio
+
+    from infra.connect import Health, read_connection
+    from infra.connect import connect as run
+
+    log_to_stderr("info")
+    settings = options(context).connected_settings()
+    connection, stop, health = read_connection(file, settings), _stop_on_signal(), Health()
+    _serve_metrics(settings, metrics_port, health)
+    asyncio.run(run(settings, connection, stop, health))
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ PROCESSES = {
     "matchloop update": ["streaming.updater", "streaming.partition"],
     "matchloop sink": ["streaming.sink", "streaming.redis_memory"],
     "matchloop update and matchloop sink": ["streaming.admission"],
+    "matchloop connect": ["infra.connect"],
     "matchloop schedule": ["infra.schedule.health"],
 }
 _ABOUT = """Every process answers Prometheus at `/metrics` on `telemetry.host`, from `telemetry.port` on: `matchloop

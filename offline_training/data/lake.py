@@ -100,6 +100,16 @@ def catalogue_items(lake: Path) -> set[str]:
     return there | (interacted_items(lake) - described.keys())
 
 
+def items_since(lake: Path, time: int) -> set[str]:
+    """Ids of the items that the catalogue's log first names at a time (ms) or later: not those that were imported."""
+    first: dict[str, int] = {}
+    for stretch in (one for *_, folder in partition_folders(lake, "catalogue") for one in files(folder)):
+        table = read(stretch.path, columns=["item", "time"]).group_by("item").aggregate([("time", "min")])
+        for item, earliest in zip(table["item"].to_pylist(), table["time_min"].to_pylist(), strict=True):
+            first[item] = min(earliest, first.get(item, earliest))
+    return {item for item, earliest in first.items() if earliest >= time}
+
+
 def imported_rows(lake: Path) -> int:
     """How many interactions were imported, by the files' footers."""
     return sum(pq.read_metadata(file).num_rows for file in parquet_files(lake / "interactions"))

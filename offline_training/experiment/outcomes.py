@@ -53,6 +53,7 @@ class Outcomes:
     before: Sums  # reward, impressions, decisions of the same users before the experiment
     left_out: Mapping[str, int] = field(default_factory=dict)  # decisions, by why they do not count
     items: pa.Array | None = None  # ids of the numbered items
+    labels: pa.Array | None = None  # (d,) what the log says of a decision's variants
     chances: Float64 | None = None  # (u, variants) with which each user met each variant; None: the plan's shares
 
     def sums(self, made: Bool | None = None) -> dict[str, Float64]:
@@ -196,6 +197,7 @@ def _read(
         ),
         item=items.indices.to_numpy().astype(np.int64),
         items=items.dictionary,
+        labels=pa.chunked_array([part.labels for part in parts], pa.string()).combine_chunks(),
         reward=reward,
         positive=reward >= rewards.positive,
         before={
@@ -215,6 +217,7 @@ class _Part:
     user: Int64
     time: Int64
     latency: Float64
+    labels: pa.Array
     decision: Int64
     items: pa.Array  # (n,)
     reward: Float64
@@ -244,6 +247,7 @@ def _partition(
         user=number[code[inside]],
         time=times[inside],
         latency=_numpy(pc.fill_null(made["latency_ms"], np.nan)).astype(np.float64)[inside],
+        labels=made["variant"].filter(pa.array(inside)).combine_chunks(),
         decision=decision,
         items=items,
         reward=reward,

@@ -8,7 +8,9 @@ import asyncio
 import hashlib
 import html
 import math
+import re
 import time
+from collections.abc import Iterable
 from importlib import resources
 from typing import Any
 
@@ -17,6 +19,7 @@ from fastapi import APIRouter, Request, Response
 
 from online_serving.bodies import answer
 from online_serving.config import ServerConfig
+from online_serving.settings import Surface
 from streaming.settings import VIEW
 
 _POLICY = (
@@ -32,6 +35,7 @@ _HEADERS = {
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _OVERVIEW_SECONDS = 2.0
 _SLATE = 6  # items: two slates fit beside each other
+_LABEL = re.compile(r"has\((\w+)\)")
 _LIKES, _DISLIKES = ("like", "click", "purchase"), ("dislike", "skip")  # event types, the best name first
 
 
@@ -40,9 +44,9 @@ def pages(config: ServerConfig) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     files = resources.files("online_serving.pages") / "static"
     if config.serving.playground:
-        _serve(router, "/", (files / "playground.html").read_text("utf-8"), "text/html", _playground(config))
+        _serve(router, "/", (files / "playground.html").read_text("utf-8"), "text/html", _settings(config))
     if config.serving.dashboard:
-        _serve(router, "/dashboard", (files / "dashboard.html").read_text("utf-8"), "text/html", _playground(config))
+        _serve(router, "/dashboard", (files / "dashboard.html").read_text("utf-8"), "text/html", _settings(config))
         _overview(router, config)
     for file in sorted(files.iterdir(), key=lambda file: file.name):
         suffix = file.name[file.name.rfind(".") :]
@@ -51,8 +55,8 @@ def pages(config: ServerConfig) -> APIRouter:
     return router
 
 
-def _playground(config: ServerConfig) -> dict[str, Any]:
-    """What the page cannot ask the API."""
+def _settings(config: ServerConfig) -> dict[str, Any]:
+    """What the pages cannot ask the API."""
     weights, bandit = config.rewards.weights, config.bandit
     return {
         "users": config.serving.playground_users,
@@ -64,11 +68,19 @@ def _playground(config: ServerConfig) -> dict[str, Any]:
         "docs": config.serving.docs,
         "playground": config.serving.playground,
         "dashboard": config.serving.dashboard,
+        "links": config.serving.dashboard_links,
+        "labels": _labels(config.serving.surfaces.values()),
         "surfaces": {
             name: bandit.share_on(name)
             for name in ("default", *config.serving.surfaces, *bandit.explore_share_by_surface)
         },
     }
+
+
+def _labels(surfaces: Iterable[Surface]) -> list[str]:
+    """Attributes for which an item is boosted or buried if only it has them."""
+    named = (_LABEL.fullmatch(expression) for surface in surfaces for expression in surface.boosts)
+    return sorted({found[1] for found in named if found})
 
 
 def _overview(router: APIRouter, config: ServerConfig) -> None:

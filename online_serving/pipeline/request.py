@@ -1,5 +1,6 @@
 """What the pipeline is asked and what it answers."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -63,3 +64,9 @@ class Recommendation(SlateColumns, frozen=True, kw_only=True):
     def slate(self) -> list[str]:
         """The items to show, in position order."""
         return self.items[: self.shown]
+
+    @property
+    def explored(self) -> int:
+        """Places whose item did not have the highest mean of those left."""
+        highest = list(itertools.accumulate(reversed(self.mean), max))[::-1]
+        return sum(self.mean[place] < highest[place] for place in range(self.shown))

@@ -1,6 +1,7 @@
 """The playground in a real browser: what people see, with the mouse, the keyboard and on a phone."""
 
 import contextlib
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -53,6 +54,16 @@ def playing(browser: Browser, url: httpx.URL | str, **options: object) -> Iterat
         yield page
 
 
+@contextlib.contextmanager
+def playing_as_nobody(browser: Browser, url: httpx.URL | str) -> Iterator[Page]:
+    """The same of a visitor who has seen nothing yet."""
+    with opened(browser, url) as page:
+        news(page, "items for ")
+        page.get_by_role("button", name="Be nobody").click()
+        news(page, "items for visitor-")
+        yield page
+
+
 def titles(page: Page, slate: str) -> list[str]:
     return page.locator(f"#{slate} h3").all_inner_texts()
 
@@ -102,7 +113,7 @@ def test_titles_and_ids_that_are_html_are_text(browser: Browser, api: httpx.Clie
         assert page.locator("main img").count() == 0
         assert page.locator("script").count() == 1
         page.get_by_text("Exploration and rules").click()
-        expect(page.get_by_label(HOSTILE.categories[0])).to_be_visible()
+        expect(page.get_by_label(HOSTILE.categories[0], exact=True)).to_be_visible()
         assert page.locator("#users option").nth(1).get_attribute("value") == "<i>Ben</i>"
 
 
@@ -170,6 +181,35 @@ def test_what_is_left_out_and_how_much_is_explored_is_chosen(browser: Browser, a
                 box.check()
                 expect(page.locator("#now .rules")).to_contain_text("left out by you", timeout=PATIENCE_MS)
         wait_until(lambda: {"drama", "space"}.isdisjoint(page.locator("#now .card p").all_inner_texts()))
+
+
+def test_what_is_boosted_comes_first_and_a_rule_leaves_the_rest_out(browser: Browser, api: httpx.Client) -> None:
+    with playing_as_nobody(browser, api.base_url) as page:
+        page.get_by_text("Exploration and rules").click()
+        offered = page.locator("#boosts input")
+        wanted = offered.first.input_value()
+        with page.expect_request("**/v1/recommendations") as asked:
+            offered.first.check()
+        assert json.loads(asked.value.post_data or "")["boosts"] == {f'category == "{wanted}"': 2}
+        news(page, "by what you chose")
+        page.get_by_label("Nothing but").fill(f'category == "{wanted}"')
+        page.keyboard.press("Enter")
+        expect(page.locator("#now .rules")).to_contain_text("that your rule does not describe", timeout=PATIENCE_MS)
+        assert all(wanted in words for words in page.locator("#now .card h3 + p").all_inner_texts())
+        expect(page.locator("#before .card")).to_have_count(5)
+
+
+def test_a_rule_that_cannot_be_read_is_explained(browser: Browser, api: httpx.Client) -> None:
+    page = browser.new_page()
+    page.goto(str(api.base_url))
+    news(page, "items for ")
+    page.get_by_role("button", name="Be nobody").click()
+    news(page, "items for visitor-")
+    page.get_by_text("Exploration and rules").click()
+    page.get_by_label("Nothing but").fill("price <")
+    page.keyboard.press("Enter")
+    news(page, "filter")
+    page.close()
 
 
 def test_the_pages_load_nothing_from_elsewhere_and_are_cached(api: httpx.Client) -> None:

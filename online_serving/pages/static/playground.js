@@ -7,6 +7,8 @@ const byId = (id) => document.getElementById(id);
 const LOOK_MS = 25; // between two looks whether a click was learnt from
 const PATIENCE_MS = 20_000;
 const MOVERS = 6;
+const BOOST = 2;
+const MOST_BOOSTS = 10; // that a request may have
 const SOURCES = {
   index: "near to you",
   cluster: "liked by people like you",
@@ -20,6 +22,7 @@ const RULES = {
   shown_before: "shown to you before",
   excluded: "left out by you",
   not_in_only: "not asked for",
+  filtered: "that your rule does not describe",
 };
 
 const items = new Map(); // id -> what the catalogue says
@@ -28,7 +31,13 @@ const state = { user: "", now: null, before: null, best: new Map(), last: new Ma
 
 // --- the API
 
-const common = () => ({ user_id: state.user, surface: chosen("surface")[0] ?? "default", exclude: { categories: chosen("category") } });
+const common = () => ({
+  user_id: state.user,
+  surface: chosen("surface")[0] ?? "default",
+  exclude: { categories: chosen("category") },
+  boosts: Object.fromEntries(chosen("rather").map((category) => [`category == ${JSON.stringify(category)}`, BOOST])),
+  filter: byId("filter").value.trim() || null,
+});
 
 const chosen = (name) => [...document.querySelectorAll(`input[name="${name}"]:checked`)].map((box) => box.value);
 
@@ -91,6 +100,11 @@ async function next() {
   if (turn === state.turn) render(true);
 }
 
+async function switched() {
+  await next();
+  tell(state.now.items.length ? "The slate by what you chose, beside the one before." : "Nothing is left by what you chose.");
+}
+
 /** Says what the user did with an item, waits until answers have learnt from it, and shows what that changed. */
 async function react(slate, id, type, button) {
   const turn = state.turn;
@@ -140,6 +154,8 @@ function note() {
     const found = state.best.get(id);
     if (!found) continue;
     const track = tracks.get(id) ?? [];
+  byId("chart").replaceChildren();
+  if (!track.length) return;
     const point = { clicks: state.clicks, mean: found.score, deviation: found.explanation.levels?.deviation ?? 0 };
     if (track.at(-1)?.clicks === state.clicks) track[track.length - 1] = point;
     else track.push(point);
@@ -256,12 +272,13 @@ function offerCategories() {
   const there = new Set([...document.querySelectorAll('input[name="category"]')].map((box) => box.value));
   for (const category of [...known].filter((name) => !there.has(name)).sort()) {
     byId("categories").append(choice("checkbox", "category", category, category, false));
+    if (byId("boosts").querySelectorAll("input").length < MOST_BOOSTS) byId("boosts").append(choice("checkbox", "rather", category, `${category} × ${BOOST}`, false));
     byId("known").append(element("option", { value: category }));
   }
 }
 
 function choice(type, name, value, words, checked) {
-  return element("label", { class: "choice" }, element("input", { type, name, value, checked, change: () => attempt(next) }), words);
+  return element("label", { class: "choice" }, element("input", { type, name, value, checked, change: () => attempt(switched) }), words);
 }
 
 function offerChart() {
@@ -284,7 +301,7 @@ function chart(id) {
   byId("chart").replaceChildren(
     svg(
       "svg",
-      { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words },
+      { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words },
       svg("line", { class: "axis", x1: left, x2: width, y1: y(least), y2: y(least) }),
       svg("text", { x: 0, y: y(most) + 8 }, percent(most)),
       svg("text", { x: 0, y: y(least) }, percent(least)),
@@ -344,6 +361,10 @@ byId("who").addEventListener("submit", (event) => {
   attempt(() => begin(byId("user").value));
 });
 byId("nobody").addEventListener("click", () => attempt(() => begin(nobody())));
+byId("rule").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(switched);
+});
 byId("next").addEventListener("click", () => attempt(async () => {
   await next();
   tell(`The next ${state.now.items.length} items.`);
