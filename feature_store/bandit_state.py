@@ -3,7 +3,7 @@
 Rows are kept as a log is: a snapshot, and behind it what each commit changed. So a commit writes what it changed once,
 however many rows there are, and a snapshot is rewritten only when the changes have outgrown it.
 
-Keys share one hash slot per partition, so that a commit is one transaction on Redis Cluster too:
+A partition's keys:
 
     <prefix>:{<partition>}:<namespace>:meta      hash: position (log, next offset to fold), position of the snapshot,
                                                  earlier logs, stream time, learning

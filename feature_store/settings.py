@@ -18,7 +18,9 @@ class RedisSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: SecretStr | None = Field(
-        default=None, description="redis:// or rediss:// URL of your server; empty: embedded."
+        default=None,
+        description="redis://user:password@host:6379/0, rediss:// with TLS (?ssl_ca_certs=/etc/ca.pem), or "
+        "redis+sentinel://user:password@host:26379,host:26379/NAME/0; empty: embedded.",
     )
     fsync: Fsync = Field(
         default=Fsync.EVERYSEC,

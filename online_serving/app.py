@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from feature_store.contracts.clock import Clock, SystemClock
 from feature_store.contracts.identity import Keyring
+from feature_store.online.connection import asyncio_client
 from feature_store.online.store import ASYNC_CONNECTIONS, AsyncOnlineStore
 from online_serving import metrics
 from online_serving.api import Services, routes
@@ -108,15 +109,10 @@ async def _running(config: ServerConfig, services: Services, queue: WorkQueue, c
         await cleanup.enter_async_context(log.running(config.bootstrap))
         decisions = DecisionAppender(log, config.serving.decision_deadline_ms)
         cleanup.push_async_callback(decisions.close)
-        client = redis.asyncio.Redis.from_pool(
-            redis.asyncio.BlockingConnectionPool.from_url(
-                config.redis_url,
-                max_connections=ASYNC_CONNECTIONS,
-                retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 1),
-                socket_timeout=_REDIS_SECONDS,
-            )
+        retry = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 1)
+        client = await cleanup.enter_async_context(
+            asyncio_client(config.redis_url, connections=ASYNC_CONNECTIONS, retry=retry, socket_timeout=_REDIS_SECONDS)
         )
-        cleanup.push_async_callback(client.aclose)
 
         online = AsyncOnlineStore(client, config.redis)
         keyring = Keyring(config.secret)

@@ -10,6 +10,7 @@ from redis.retry import Retry
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock
+from feature_store.online import connection
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from online_serving.config import ServerConfig
@@ -23,13 +24,8 @@ _REDIS_SECONDS = 5.0
 
 def blocking_client(config: ServerConfig, connections: int) -> redis.Redis:
     """A client of the online store for threads, of which so many may wait for it at once."""
-    return redis.Redis.from_pool(
-        redis.BlockingConnectionPool.from_url(
-            config.redis_url,
-            max_connections=connections,
-            retry=Retry(NoBackoff(), 1),
-            socket_timeout=_REDIS_SECONDS,
-        )
+    return connection.blocking_client(
+        config.redis_url, connections=connections, retry=Retry(NoBackoff(), 1), socket_timeout=_REDIS_SECONDS
     )
 
 

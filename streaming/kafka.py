@@ -82,17 +82,16 @@ class Log:
         the cluster does not answer, LogMismatch if one is missing and may not be made, would lose events, or has
         another number of partitions than the settings say."""
         with self._admin() as admin:
-            present = admin.list_topics()
-            missing = [topic for topic in self.settings.topics if topic not in present]
+            missing = self._missing(admin)
             if missing and not self.settings.create_topics:
-                raise LogMismatch(self._to_create(missing, "kafka.create_topics is false"))
+                raise LogMismatch(self.to_create(missing, "kafka.create_topics is false"))
             try:
                 if missing:
                     admin.create_topics([self._new(topic) for topic in missing])
             except TopicAlreadyExistsError:
                 pass  # somebody else was quicker
             except KafkaError as error:
-                raise LogMismatch(self._to_create(missing, f"it does not let this client make them: {error}")) from None
+                raise LogMismatch(self.to_create(missing, f"it does not let this client make them: {error}")) from None
         for warning in self.problems():
             _log.warning("%s", warning)
         if self.partitions() != self.settings.partitions:
@@ -100,6 +99,30 @@ class Log:
                 f"Topic {self.settings.topics.events!r} has {self.partitions()} partitions, kafka.partitions says "
                 f"{self.settings.partitions}. Set kafka.partitions to what the topic has, and retrain if that is new."
             )
+
+    def missing(self) -> list[str]:
+        """The topics that are not there, or that this client may not see. Raises Unavailable if the cluster does not
+        answer."""
+        with self._admin() as admin:
+            return self._missing(admin)
+
+    def to_create(self, missing: Sequence[str], why: str) -> str:
+        """What to do about topics that are missing, and why they are not made here."""
+        commands = [create_command(self.settings, self.bootstrap, topic) for topic in missing]
+        names = ", ".join(map(repr, missing))
+        return "\n".join(
+            [f"Kafka at {self.bootstrap} has no topic {names}, and {why}. Create what is missing:", *commands]
+        )
+
+    def rights(self) -> dict[str, list[str]]:
+        """By topic what this client may do there, in Kafka's words (READ, WRITE); nothing where the cluster does not
+        tell."""
+        with self._admin() as admin:
+            try:
+                described = admin.describe_topics(list(self.settings.topics))
+            except KafkaError:
+                return {}
+        return {found["name"]: found.get("authorized_operations") or [] for found in described}
 
     def problems(self) -> list[str]:
         """What is amiss with the topics, as far as the cluster tells. Raises LogMismatch if one would lose events."""
@@ -125,7 +148,7 @@ class Log:
         made anew, or that a memory-only broker lost, comes back with another id. Raises LogMismatch if the cluster
         gives its topics no ids: then one log could not be told from the next."""
         found = self._describe(topic)
-        if not found["topic_id"] or uuid.UUID(str(found["topic_id"])).int == 0:
+        if not found.get("topic_id") or uuid.UUID(str(found["topic_id"])).int == 0:
             raise LogMismatch(
                 f"Kafka at {self.bootstrap} gives its topics no ids: positions in a log that was made anew would be "
                 "taken for positions in the one before. Use a cluster whose topics have ids, as Apache Kafka's have "
@@ -152,13 +175,12 @@ class Log:
         count, configs = partitions_wanted(self.settings, topic), topic_configs(self.settings, topic)
         return NewTopic(topic, count, self.settings.replication, topic_configs=configs)
 
-    def _to_create(self, missing: Sequence[str], why: str) -> str:
-        """What to do about topics that are missing and not made here."""
-        commands = [create_command(self.settings, self.bootstrap, topic) for topic in missing]
-        names = ", ".join(map(repr, missing))
-        return "\n".join(
-            [f"Kafka at {self.bootstrap} has no topic {names}, and {why}. Create what is missing:", *commands]
-        )
+    def _missing(self, admin: Any) -> list[str]:
+        try:
+            present = admin.list_topics()
+        except KafkaError as error:
+            raise Unavailable(f"Kafka does not say which topics it has: {error}.") from None
+        return [topic for topic in self.settings.topics if topic not in present]
 
     def _describe(self, topic: str | None) -> Any:
         name = topic or self.settings.topics.events

@@ -28,6 +28,7 @@ _NAMES = {
     "client.rack": "client_rack",
 }
 _CHECK = "ssl.endpoint.identification.algorithm"
+_ASSUMED = "broker.version.fallback"  # of brokers that do not say what they can
 
 
 def resolved(properties: Mapping[str, str]) -> dict[str, str]:
@@ -40,6 +41,8 @@ def for_kafka_python(properties: Mapping[str, str], known: Mapping[str, object])
     found: dict[str, Any] = {_NAMES[name]: value for name, value in properties.items() if name in _NAMES}
     if _CHECK in properties:
         found["ssl_check_hostname"] = properties[_CHECK] != "none"
+    if _ASSUMED in properties:
+        found["api_version"] = tuple(int(part) for part in properties[_ASSUMED].split(".")[:3])
     return {name: value for name, value in found.items() if name in known}
 
 

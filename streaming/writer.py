@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from feature_store.contracts.errors import Unacknowledged, Unavailable
+from feature_store.contracts.errors import InvalidInput, Unacknowledged, Unavailable
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ class Writer:
 
     def __init__(self, bootstrap: str, topics: Sequence[str] = (), properties: Mapping[str, str] | None = None) -> None:
         """topics: whose partitions are looked up at once. properties: further ones of librdkafka, resolved. Raises
-        Unavailable if the cluster does not answer, or does not have the topics."""
+        Unavailable if the cluster does not answer, or does not have the topics, InvalidInput if librdkafka refuses
+        properties."""
         self._bootstrap = bootstrap
         self._properties = dict(properties or {})
         self._topics = topics
@@ -94,24 +95,25 @@ class Writer:
         _end(self._producer, _CLOSE_SECONDS)
 
     def _connect(self) -> Producer:
-        producer = Producer(
-            {
-                **self._properties,
-                "bootstrap.servers": self._bootstrap,
-                "acks": "all",
-                "enable.idempotence": True,
-                "partitioner": "murmur2_random",  # as kafka.partition_of
-                "linger.ms": _LINGER_MS,
-                # Kafka works on one request of a connection at a time: what would wait there goes together from here.
-                "max.in.flight.requests.per.connection": 1,
-                "message.max.bytes": _LARGEST_BYTES,
-                "request.timeout.ms": _SEND_TIMEOUT_MS,
-                "delivery.timeout.ms": _DELIVERY_TIMEOUT_MS,  # not longer: nobody waits for older records any more
-                "reconnect.backoff.max.ms": 1_000,
-                "log.connection.close": False,
-            },
-            logger=_log,
-        )
+        settings = {
+            **self._properties,
+            "bootstrap.servers": self._bootstrap,
+            "acks": "all",
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",  # as kafka.partition_of
+            "linger.ms": _LINGER_MS,
+            # Kafka works on one request of a connection at a time: what would wait there goes together from here.
+            "max.in.flight.requests.per.connection": 1,
+            "message.max.bytes": _LARGEST_BYTES,
+            "request.timeout.ms": _SEND_TIMEOUT_MS,
+            "delivery.timeout.ms": _DELIVERY_TIMEOUT_MS,  # not longer: nobody waits for older records any more
+            "reconnect.backoff.max.ms": 1_000,
+            "log.connection.close": False,
+        }
+        try:
+            producer = Producer(settings, logger=_log)
+        except KafkaException as error:
+            raise InvalidInput(f"kafka.properties are refused: {error.args[0].str()}.") from None
         try:
             known = producer.list_topics(timeout=_CONNECT_SECONDS).topics
         except KafkaException as error:

@@ -2,7 +2,7 @@
 
 import re
 
-_PASSWORD = re.compile(r"(://[^/?#:@\s]*:)[^/?#\s]*(?=@)|([?&]password=)[^&#\s]*")
+_PASSWORD = re.compile(r"(://[^/?#:@\s]*:)[^/?#\s]*(?=@)|([?&](?:sentinel_)?password=)[^&#\s]*")
 
 
 def without_passwords(text: str) -> str:

@@ -13,7 +13,8 @@ def register(app: typer.Typer) -> None:
 def doctor(context: typer.Context, as_json: Json = False) -> None:
     """Check Python, packages, Java, servers, ports, disk and memory, and say what to do.
 
-    Exits with 1 if something needs to be fixed.
+    Servers that the settings name are tried: a tick goes through Kafka and a key through Redis, and what is not
+    allowed is named. Exits with 1 if something needs to be fixed.
 
     Example: `matchloop doctor`
     """

@@ -1,6 +1,7 @@
 """The processes that the stack supervises, each as a command: for an orchestrator or an init system of yours."""
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -69,6 +70,7 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     """
     from feature_store.bandit_state import BanditStore
     from feature_store.membership import Membership
+    from feature_store.online.server import check_server
     from feature_store.online.store import OnlineStore
     from infra.connections import event_log, redis_client
     from streaming.updater import new_health, run
@@ -77,6 +79,8 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
     settings = options(context).connected_settings()
     log, stop, health = event_log(settings), _stop_on_signal(), new_health()
     with redis_client(settings) as client:
+        for warning in check_server(client):
+            logging.getLogger(__name__).warning("%s", warning)
         log.create_topics()
         _serve_metrics(settings, metrics_port, health)  # from here on the supervisor sees that it works
         state, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)

@@ -27,7 +27,8 @@ _START_SECONDS = 150.0
 
 
 @contextlib.contextmanager
-def _running(command: list[str], answers: HealthCheck) -> Iterator[int]:
+def running(command: list[str], answers: HealthCheck) -> Iterator[int]:
+    """A server's process id, once it answers."""
     process = subprocess.Popen(leashed(command, os.getpid(), signal.SIGKILL), stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + _START_SECONDS
@@ -59,7 +60,7 @@ class Server(NamedTuple):
 @contextlib.contextmanager
 def running_broker(port: int) -> Iterator[Server]:
     """A Kafka-protocol broker with empty topics."""
-    with _running(servers.broker_command(port), lambda: servers.kafka_answers(servers.LOOPBACK, port)) as pid:
+    with running(servers.broker_command(port), lambda: servers.kafka_answers(servers.LOOPBACK, port)) as pid:
         yield Server(f"{servers.LOOPBACK}:{port}", pid)
 
 
@@ -68,7 +69,7 @@ def running_broker_behind(port: int) -> Iterator[int]:
     """Port of a broker that tells its clients another one: of what stands in front of it."""
     own = servers.free_port(taken=frozenset({port}))
     command = servers.broker_command(own, advertised=port)
-    with _running(command, lambda: servers.kafka_answers(servers.LOOPBACK, own)):
+    with running(command, lambda: servers.kafka_answers(servers.LOOPBACK, own)):
         yield own
 
 
@@ -90,7 +91,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The Redis-protocol server of the test module."""
     port = servers.free_port()
     directory: Path = tmp_path_factory.mktemp("redis")
-    with _running(servers.redis_command(port, directory), lambda: servers.redis_answers(servers.LOOPBACK, port)) as pid:
+    with running(servers.redis_command(port, directory), lambda: servers.redis_answers(servers.LOOPBACK, port)) as pid:
         yield Server(f"redis://{servers.LOOPBACK}:{port}/0", pid)
 
 
@@ -109,7 +110,7 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Active
 
     port, directory = servers.free_port(), tmp_path_factory.mktemp("trained")
     answers = partial(servers.redis_answers, servers.LOOPBACK, port)
-    with unmarked(), _running(servers.redis_command(port, directory), answers):
+    with unmarked(), running(servers.redis_command(port, directory), answers):
         made = train(tiny_job(directory / "home", f"redis://{servers.LOOPBACK}:{port}/0", "trained"), silent)
     return directory / "home", Active(made.release, made.namespace)
 

@@ -1,10 +1,9 @@
-"""Properties of the connection reach producer, consumer and admin: a broker behind TLS that asks for a certificate."""
+"""Properties of the connection reach producer, consumer and admin: brokers behind TLS that ask for a certificate,
+or for a password."""
 
-import asyncio
 import contextlib
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +13,16 @@ from pydantic import ValidationError
 from feature_store.contracts.errors import InvalidInput, LogMismatch, Unavailable
 from feature_store.contracts.events import Tick, encode
 from infra import servers
+from infra.server_checks import kafka_checks
+from infra.settings import Settings
 from streaming.kafka import Log
 from streaming.kafka_client import for_kafka_python
 from streaming.settings import KafkaSettings
 from tests.integration.conftest import running_broker_behind
+from tests.mock_kafka import PROPERTIES, mock_kafka
+from tests.proxies import proxy, sasl
+
+PASSWORD = "open sesame, and close"
 
 
 @pytest.fixture(scope="module")
@@ -45,42 +50,8 @@ def broker(certificate: tuple[Path, Path, Path]) -> Iterator[str]:
     context.load_cert_chain(made, key, password.read_text().strip())
     context.verify_mode = ssl.CERT_REQUIRED
     port = servers.free_port()
-    with running_broker_behind(port) as behind, _tls(port, behind, context):
+    with running_broker_behind(port) as behind, proxy(port, behind, context):
         yield f"127.0.0.1:{port}"
-
-
-@contextlib.contextmanager
-def _tls(port: int, behind: int, context: ssl.SSLContext) -> Iterator[None]:
-    started, loops = threading.Event(), list[asyncio.AbstractEventLoop]()
-    stop = asyncio.Event()
-
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", behind)
-        try:
-            await asyncio.gather(forward(reader, back), forward(there, writer))
-        finally:
-            back.close()
-            writer.close()
-
-    async def listen() -> None:
-        async with await asyncio.start_server(accept, "127.0.0.1", port, ssl=context):
-            loops.append(asyncio.get_running_loop())
-            started.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(listen()))
-    thread.start()
-    started.wait()
-    yield
-    loops[0].call_soon_threadsafe(stop.set)
-    thread.join()
 
 
 def _settings(certificate: tuple[Path, Path, Path], **changes: str) -> KafkaSettings:
@@ -105,6 +76,61 @@ def test_topics_are_made_written_and_read_over_tls(certificate: tuple[Path, Path
     with contextlib.closing(log.reader("events", {0: 0})) as reader:
         (record,) = list(reader.backlog())
     assert (record.offset + 1, record.value) == (place[0], encode([Tick(time=5)]))
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def asking(
+    request: pytest.FixtureRequest, certificate: tuple[Path, Path, Path]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Address of a broker that asks for a password, and the properties beside it, without and with TLS."""
+    made, key, password = certificate
+    context, properties = None, {"security.protocol": "SASL_PLAINTEXT"}
+    if request.param == "tls":
+        context, properties = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), {"security.protocol": "SASL_SSL"}
+        context.load_cert_chain(made, key, password.read_text().strip())
+        properties["ssl.ca.location"] = str(made)
+    port = servers.free_port()
+    with mock_kafka(brokers=1) as kafka:
+        for topic in KafkaSettings().topics:
+            kafka.create(topic, partitions=1, replicas=1)
+        kafka.advertise(1, port)
+        behind = int(kafka.bootstrap.rpartition(":")[2])
+        with proxy(port, behind, context, sasl({"matchloop": PASSWORD})):
+            yield f"127.0.0.1:{port}", PROPERTIES | properties
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_who_says_the_password_gets_in_and_nobody_else(
+    asking: tuple[str, dict[str, str]], tmp_path: Path, mechanism: str
+) -> None:
+    broker, connection = asking
+    (tmp_path / "right").write_text(f"{PASSWORD}\n")
+    (tmp_path / "wrong").write_text("open barley")
+
+    def log(file: str) -> Log:
+        said = {"sasl.mechanism": mechanism, "sasl.username": "matchloop", "sasl.password": f"file:{tmp_path / file}"}
+        return Log(KafkaSettings(bootstrap=broker, partitions=1, properties=connection | said), broker)
+
+    (end,) = log("right").append_everywhere(encode([Tick(time=5)]))
+    with contextlib.closing(log("right").reader("events", {0: end - 1})) as reader:
+        assert [record.offset + 1 for record in reader.backlog()][-1] == end
+    checks = {check.name: check.ok for check in kafka_checks(Settings(home=tmp_path, kafka=log("right").settings))}
+    assert checks == {
+        "kafka": True,
+        "topics": False,
+        "kafka rights": True,
+        "kafka round trip": True,
+    }  # it tells no more
+    with pytest.raises(Unavailable, match=r"Kafka does not answer.*kafka\.properties"):
+        log("wrong").log_id()
+    with pytest.raises(Unavailable, match="Kafka does not answer"):
+        log("wrong").writer()
+
+
+def test_properties_that_make_no_sense_are_refused() -> None:
+    log = Log(KafkaSettings(properties={"compression.type": "squeezed"}), "127.0.0.1:1")
+    with pytest.raises(InvalidInput, match=r"kafka\.properties are refused: .*squeezed"):
+        log.writer()
 
 
 def test_without_them_nobody_gets_in(broker: str) -> None:

@@ -133,15 +133,14 @@ def _descriptions(world: Population, rng: np.random.Generator) -> pa.Table:
     n = int(len(world.items) * _DESCRIBED)
     words = _names("w", _WORDS)
     title = pc.binary_join_element_wise(*(words.take(pa.array(rng.integers(0, _WORDS, n))) for _ in range(4)), " ")
-    return pa.table(
-        {
-            "item": world.items.slice(0, n),
-            "title": title,
-            "categories": _lists(words.take(pa.array(rng.integers(0, 20, 2 * n))), n),
-            "attributes": _texts('{"year":', rng.integers(1950, 2025, n), "}"),
-        },
-        schema=columns.ITEMS,
-    )
+    nothing = {field.name: pa.nulls(n, field.type) for field in columns.ITEMS}
+    described = {
+        "item": world.items.slice(0, n),
+        "title": title,
+        "categories": _lists(words.take(pa.array(rng.integers(0, 20, 2 * n))), n),
+        "attributes": _texts('{"year":', rng.integers(1950, 2025, n), "}"),
+    }
+    return pa.table(nothing | described, schema=columns.ITEMS)
 
 
 def _times(n: int, bursts: Int64, rng: np.random.Generator) -> Int64:

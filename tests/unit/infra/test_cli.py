@@ -135,7 +135,7 @@ def test_doctor_says_what_to_do(tmp_path: Path) -> None:
     done = matchloop(blocked, "doctor", MATCHLOOP_KAFKA_BOOTSTRAP="127.0.0.1:1")
     assert done.returncode == 1
     assert "home: Set MATCHLOOP_HOME to a directory of yours." in done.stdout
-    assert "kafka: Check kafka.bootstrap." in done.stdout
+    assert "kafka: Check kafka.bootstrap and kafka.properties." in done.stdout
 
 
 def test_the_remedy_of_a_simulation_without_reward_is_a_time_that_train_reads() -> None:
