@@ -220,7 +220,7 @@ def fit_two_tower(
         trust = fit_trust(model, sequences, until, settings)
         for tensor in (model.user_tower.trust, base["user_tower.trust"]):
             tensor.fill_(trust)
-    expect_of_unknown(model)
+    expect_of_unknown(model, np.unique(sequences.item[known & chosen]))
     judge_shown(model, impressions, settings)
     return Fitted(model, base, losses, days)
 
@@ -272,14 +272,17 @@ def finish_two_tower(
     _mark_trained(fitted.model, sequences.item)
     chosen = unasked(sequences, impressions)
     _newest_pass(fitted.model, sequences, np.diff(sequences.start), chosen, settings, progress)
-    expect_of_unknown(fitted.model)
+    expect_of_unknown(fitted.model, np.unique(sequences.item[chosen]))
     judge_shown(fitted.model, impressions, settings)
     return fitted.model
 
 
 @torch.no_grad()
-def expect_of_unknown(model: TwoTower) -> None:
+def expect_of_unknown(model: TwoTower, popular: Int64) -> None:
     """Counts from how popular an item is taken to be that training did not know: it may be like any of those it knew.
+
+    popular: items that people came to by themselves. Of others, which are only known from slates, nobody knows how
+    many would have, so they are taken for unknown here; what they proved in slates is added to that.
 
     A level x weighs exp(w x) in the softmax, w being its weight in the users' vectors; the mean of that over the known
     items is what an unknown one weighs. It becomes 0: so levels, and what the ranker makes of them, mean the same
@@ -287,9 +290,11 @@ def expect_of_unknown(model: TwoTower) -> None:
     """
     level = model.item_tower.popularity
     weight = (model.user_tower.trust * torch.nn.functional.softplus(model.user_tower.crowd)).double()
-    known = weight * level[model.ids[model.ids > 0]]
-    level -= ((torch.logsumexp(known, 0) - np.log(len(known))) / weight).float()
-    level[model.ids == 0] = 0.0
+    known = torch.from_numpy(popular + 1)
+    unknown = (torch.logsumexp(weight * level[known], 0) - np.log(max(1, len(known)))) / weight
+    counted = level[known] - unknown.float()
+    level.zero_()
+    level[known] = counted
 
 
 @torch.no_grad()

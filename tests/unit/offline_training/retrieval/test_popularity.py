@@ -164,12 +164,34 @@ def test_an_unknown_item_weighs_in_a_softmax_what_known_ones_do_on_average(train
     model.ids[31:] = 0  # the ten most popular ones were not known
     nobody = sequences_of([(0, 0)]).histories(np.array([0]), np.array([0]), model.history_length)
     weight = model.user_vectors(model.item_vectors(), nobody, np.zeros((1, USER_TOKENS), np.int64))[0, -1]
-    expect_of_unknown(model)
+    expect_of_unknown(model, np.arange(30))
     known = model.item_tower.popularity[1:31].numpy()
     assert np.diff(known) == pytest.approx([0.1] * 29, rel=1e-4)
     assert np.exp(weight * known).mean() == pytest.approx(1, rel=1e-5), "a level of 0 weighs 1"
     assert not model.item_vectors()[30:, -1].any()
     assert not model.item_vectors(content_only=True)[:, -1].any()
+
+
+def test_an_item_that_is_known_from_slates_alone_is_an_unknown_one_that_proved_something(trained: Trained) -> None:
+    """It was liked twelve times where it was shown; that nobody came to it by themselves is no news of it."""
+    slates = shown(*((f"u{n}", 1_000 + n, [0, 1], [1.0, 0.0]) for n in range(12)))
+    model = deepcopy(trained.two_tower)
+    model.item_tower.popularity[1:] = torch.arange(40) / 10
+    model.item_tower.popularity[1] = 0.0
+    expect_of_unknown(model, np.arange(1, 40))
+    assert model.item_tower.popularity[1] == 0
+    other = float(model.item_tower.popularity[2])
+    assert other < -1
+    judge_shown(model, slates, SETTINGS)
+    wanted = 12 / (1 + np.exp(other))
+    assert float(model.item_tower.popularity[1]) == pytest.approx(np.log(22 / (10 + wanted)), rel=1e-3)
+
+
+def test_where_nobody_came_to_anything_all_items_are_unknown(trained: Trained) -> None:
+    model = deepcopy(trained.two_tower)
+    model.item_tower.popularity.zero_()
+    expect_of_unknown(model, np.zeros(0, np.int64))
+    assert not model.item_tower.popularity.any()
 
 
 def test_trust_is_what_later_positives_ask_for(trained: Trained, settings: TrainingSettings) -> None:
