@@ -21,6 +21,7 @@ BROUGHT = {
     "httptools": "uvicorn",
     "pydantic_core": "pydantic",
     "annotated_types": "pydantic",
+    "hiredis": "redis",
 }
 
 
