@@ -44,6 +44,8 @@ from online_serving.schemas import (
 from online_serving.state import Current
 from online_serving.users import Users
 
+DIRECT = frozenset({"/v1/recommendations", "/v1/feedback"})  # paths of the routes for direct.Direct
+
 ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorAnswer, "description": "The body is too large."},
     422: {"model": ErrorAnswer, "description": "A field breaks a rule; details name field, value and rule."},

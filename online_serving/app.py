@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import redis.asyncio
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from feature_store.contracts.clock import Clock, SystemClock
@@ -16,7 +17,7 @@ from feature_store.contracts.identity import Keyring
 from feature_store.online.connection import asyncio_client
 from feature_store.online.store import ASYNC_CONNECTIONS, AsyncOnlineStore
 from online_serving import metrics
-from online_serving.api import Services, routes
+from online_serving.api import DIRECT, Services, routes
 from online_serving.audit import AuditLog, without_user_ids
 from online_serving.auth import KeyRequired
 from online_serving.browsing import Browsing
@@ -24,6 +25,7 @@ from online_serving.catalogue import Catalogue
 from online_serving.config import ServerConfig
 from online_serving.decisions import DecisionAppender
 from online_serving.descriptions import Descriptions
+from online_serving.direct import Direct
 from online_serving.errors import add_error_handlers
 from online_serving.event_log import EventLog
 from online_serving.feedback import FeedbackIntake
@@ -79,12 +81,15 @@ def create_app(config: ServerConfig, clock: Clock | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
-    app.include_router(routes(services))
+    api = routes(services)
+    app.include_router(api)
     app.include_router(previews(services))
     app.include_router(operation(services, keys))
     app.include_router(pages(config))
     add_error_handlers(app)
     describe(app, config, keys)
+    often = [route for route in api.routes if isinstance(route, APIRoute) and route.path in DIRECT]
+    app.add_middleware(Direct, routes=often, handlers=app.exception_handlers)
     app.state.door = Door(queue, config.serving.max_in_flight)
     app.add_middleware(Admission, door=app.state.door)
     app.add_middleware(KeyRequired, known=keys, rate=config.serving.rate_limit, audit=noted)

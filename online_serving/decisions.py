@@ -49,7 +49,7 @@ def build(
         learns=made_with.learns,
         path=made_with.path,
         offsets=made_with.offsets,
-        candidates=recommendation.candidates if with_candidates else None,
+        candidates=recommendation.candidates.ids() if with_candidates else None,
         latency_ms=latency_ms,
         trace=trace,
         **recommendation.columns(),

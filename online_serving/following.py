@@ -22,7 +22,7 @@ class Following:
     """What requests are answered from, kept up to date while it runs."""
 
     def __init__(self, config: ServerConfig, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
-        pipeline, keyring = Pipeline(config.serving, config.bandit, metrics.stage), Keyring(config.secret)
+        pipeline, keyring = Pipeline(config.serving, config.bandit, metrics.Stage), Keyring(config.secret)
 
         def check(online: OnlineStore) -> None:
             online.deployment.check_secret(keyring)
@@ -38,7 +38,7 @@ class Following:
         self.treated = Treated(self._served.current)
         self._client = blocking_client(config, _EXPERIMENT_CONNECTIONS)
         online = OnlineStore(self._client, config.redis)
-        self._experiments = ExperimentFollower(config, online, self.treated, loop, metrics.stage, pin)
+        self._experiments = ExperimentFollower(config, online, self.treated, loop, metrics.Stage, pin)
 
     @property
     def current(self) -> Current:

@@ -103,9 +103,9 @@ class ItemLists:
         if not len(pairs.target):
             return pairs.target
         past = np.zeros((1, TRIGGERS, len(user)), np.float32)
-        past[0, : len(triggers)] = vectors[triggers]
+        past[0, : len(triggers)] = vectors.take(triggers, axis=0)
         length = np.array([len(triggers)])
-        target = vectors[pairs.target][None]
+        target = vectors.take(pairs.target, axis=0)[None]
         scores = scorer(past, length, user[None], pairs.trigger[None], target, pairs.cross[None])[0]
         best: Int64 = pairs.target[np.argsort(-scores, kind="stable")[:count]]
         return best

@@ -1,8 +1,7 @@
 """What the API tells Prometheus."""
 
+import functools
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -58,14 +57,27 @@ LOOP_LAG = Histogram(
 )
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Times a stage of the pipeline."""
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        STAGE.labels(name).observe(time.perf_counter() - started)
+# Looked up once: a request observes a dozen.
+_of_stage = functools.cache(STAGE.labels)
+of_variant = functools.cache(DECISIONS.labels)
+of_path = functools.cache(ANSWERS.labels)
+_of_route = functools.cache(LATENCY.labels)
+_of_answer = functools.cache(REQUESTS.labels)
+
+
+class Stage:
+    """Times a stage of the pipeline that is entered."""
+
+    __slots__ = ("_started", "_timed")
+
+    def __init__(self, name: str) -> None:
+        self._timed = _of_stage(name)
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._timed.observe(time.perf_counter() - self._started)
 
 
 class Measured:
@@ -91,5 +103,5 @@ class Measured:
             await self._app(scope, receive, noting)
         finally:
             route = getattr(scope.get("route"), "path", "none")
-            REQUESTS.labels(route, str(status)).inc()
-            LATENCY.labels(route).observe(time.perf_counter() - started)
+            _of_answer(route, str(status)).inc()
+            _of_route(route).observe(time.perf_counter() - started)

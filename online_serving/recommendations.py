@@ -192,10 +192,10 @@ class Recommender:
             await self._remember(user, recommendation.slate, now, degraded)
         if at_once:
             self._queue.usual(time.perf_counter() - started)
-        metrics.DECISIONS.labels(treatment.label).inc()
+        metrics.of_variant(treatment.label).inc()
         metrics.PLACES.labels(treatment.label).inc(recommendation.shown)
         metrics.EXPLORED.labels(treatment.label).inc(recommendation.explored)
-        metrics.ANSWERS.labels(made.path.value).inc()
+        metrics.of_path(made.path.value).inc()
         for part in degraded:
             metrics.DEGRADED.labels(part).inc()
         content = {

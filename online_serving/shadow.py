@@ -166,5 +166,5 @@ class Shadow(threading.Thread):
 
 def _predicted(by: Recommendation, items: Sequence[str]) -> list[float | None]:
     """What a recommendation's model predicted of items, None where they were no candidates."""
-    known = dict(zip(by.candidates, by.candidate_predicted, strict=True))
+    known = dict(zip(by.candidates.ids(), by.candidates.predicted.tolist(), strict=True))
     return [known.get(item) for item in items]

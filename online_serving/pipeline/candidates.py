@@ -34,7 +34,7 @@ def from_clusters(snapshot: Snapshot, user: EncodedUser, allowed: Bool, count: i
     named: Int64 = connected(snapshot.graph.adjacency, user.clusters, allowed)
     if len(named) <= count:
         return named
-    affinity = snapshot.vectors[named] @ user.vector
+    affinity = snapshot.vectors.take(named, axis=0) @ user.vector
     nearest: Int64 = named[np.argpartition(-affinity, count - 1)[:count]] if count else named[:0]
     return nearest
 

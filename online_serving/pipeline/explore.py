@@ -38,7 +38,7 @@ def estimate(
         nothing = np.zeros(len(candidates))
         return Estimate(predicted, nothing, np.zeros(len(candidates), dtype=np.uint64))
     view = score(settings, clusters, weights, candidates, predicted, table)
-    items = table.items[candidates] / table.trial_weight
+    items = table.items.take(candidates, axis=0) / table.trial_weight
     return view._replace(bonus=view.bonus * worth_exploring(settings, predicted, items))
 
 

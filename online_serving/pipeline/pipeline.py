@@ -20,7 +20,7 @@ from online_serving.pipeline import candidates as retrieve
 from online_serving.pipeline.explore import Levels, draw, estimate, exploration, levels
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user, nearness
 from online_serving.pipeline.popular import most_popular
-from online_serving.pipeline.request import Recommendation, Request, Uint8, UserFeatures
+from online_serving.pipeline.request import Candidates, Recommendation, Request, Uint8, UserFeatures
 from online_serving.pipeline.rules import allowed_items, boosts
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
@@ -149,13 +149,14 @@ class Pipeline:
     def levels(self, snapshot: Snapshot, table: Table, request: Request, recommendation: Recommendation) -> Levels:
         """How the estimates of a slate come about that was drawn from these."""
         r = recommendation
-        compared = np.array(r.candidate_predicted)
+        compared = r.candidates.predicted
         if self._bandit.mode is not BanditMode.OFF:
             compared = steepened(compared, snapshot.manifest.steepness, request.slate_size)
-        place = {item: i for i, item in enumerate(r.candidates)}
         clusters, weights = np.array(r.clusters, np.int64), np.array(r.weights)
         items = snapshot.graph.positions(r.slate)
-        found = levels(self._bandit, clusters, weights, items, compared[[place[item] for item in r.slate]], table)
+        places = np.argsort(r.candidates.positions)
+        places = places[np.searchsorted(r.candidates.positions, items, sorter=places)]
+        found = levels(self._bandit, clusters, weights, items, compared[places], table)
         factors = boosts(snapshot, items, request, self._serving)
         return found._replace(
             group=found.group * factors,
@@ -208,13 +209,14 @@ class Pipeline:
 def unexplored(recommendation: Recommendation, slate_size: int) -> Recommendation:
     """The same candidates by the offline prediction alone: what is shown when exploration cannot be logged."""
     r = recommendation
-    best = np.argsort(-np.array(r.candidate_predicted), kind="stable")[:slate_size].tolist()
-    predicted = [r.candidate_predicted[i] for i in best]
+    graph, positions, values, sources = r.candidates
+    best = np.argsort(-values, kind="stable")[:slate_size]
+    predicted = values[best].tolist()
     return msgspec.structs.replace(
         r,
-        items=[r.candidates[i] for i in best],
+        items=graph.ids(positions[best].tolist()),
         shown=len(best),
-        sources=[retrieve.source_name(r.candidate_sources[i]) for i in best],
+        sources=[retrieve.source_name(bits) for bits in sources[best].tolist()],
         predicted=predicted,
         mean=predicted,
         bonus=[0.0] * len(best),
@@ -242,8 +244,6 @@ def _columns(snapshot: Snapshot, user: EncodedUser, found: _Found, view: Estimat
         bonus=view.bonus[logged].tolist(),
         edges=view.edges[logged].tolist(),
         probabilities=slate.probabilities.tolist(),
-        candidates=graph.ids(candidates.tolist()),
-        candidate_predicted=predicted.tolist(),
-        candidate_sources=sources.tolist(),
+        candidates=Candidates(graph, candidates, predicted, sources),
         rules=hits,
     )

@@ -7,7 +7,7 @@ from feature_store.definitions import ITEM_FEATURES
 from online_serving.allowed import Allowed
 from online_serving.corpus import Corpus
 from online_serving.pipeline.candidates import POPULAR
-from online_serving.pipeline.request import Recommendation, Request, UserFeatures
+from online_serving.pipeline.request import Candidates, Recommendation, Request, UserFeatures
 from online_serving.pipeline.rules import allowed_items
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
@@ -28,8 +28,8 @@ def most_popular(
     return Recommendation(
         clusters=[], weights=[], history=[], history_kinds=[], history_times=[], profile=[],
         items=items, shown=n, sources=["popular"] * n, predicted=scores, mean=scores, bonus=[0.0] * n, edges=[0] * n,
-        probabilities=[1.0] * n, candidates=items, candidate_predicted=scores, candidate_sources=[POPULAR] * n,
-        rules=hits,
+        probabilities=[1.0] * n, rules=hits,
+        candidates=Candidates(snapshot.graph, best, score, np.full(n, POPULAR, np.uint8)),
     )  # fmt: skip
 
 

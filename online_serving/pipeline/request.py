@@ -3,13 +3,15 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.arrays import Float64, Int64
 from feature_store.contracts.events import SlateColumns
 from feature_store.definitions import HistoryEvent
+from feature_store.graph import Graph
 from feature_store.shown import NOTHING_SHOWN, Shown, ShownItems
 from online_serving.settings import Boosting
 
@@ -52,12 +54,23 @@ class Request:
     time: int | None = None  # ms since the epoch; None: when the release was made, and nothing of it is stale
 
 
+class Candidates(NamedTuple):
+    """What a slate was drawn from: hundreds of items, of which few requests need the names."""
+
+    graph: Graph
+    positions: Int64  # (n,) in the graph
+    predicted: Float64
+    sources: Uint8  # bits
+
+    def ids(self) -> list[str]:
+        """Their ids."""
+        return self.graph.ids(self.positions.tolist())
+
+
 class Recommendation(SlateColumns, frozen=True, kw_only=True):
     """A slate, what led to it, and all candidates for it."""
 
-    candidates: list[str]
-    candidate_predicted: list[float]  # parallel to candidates
-    candidate_sources: list[int]  # parallel to candidates, as bits
+    candidates: Candidates
     rules: dict[str, int]  # items that each rule took out
 
     @property

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import redis
@@ -10,6 +11,7 @@ import redis
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import InvalidInput
+from feature_store.graph import Graph
 from feature_store.online.deployment import Shadowing
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
@@ -20,15 +22,15 @@ from offline_training.promotion.promote import promote
 from offline_training.promotion.releases import Site
 from offline_training.promotion.removal import remove
 from online_serving.pipeline.pipeline import Pipeline
-from online_serving.pipeline.request import Recommendation, Request
+from online_serving.pipeline.request import Candidates, Recommendation, Request
 from online_serving.shadow import Asked, Shadow
 from tests.api_server import Installation, running, wait_until
 from tests.releases import sealed, small_site
 
 NOTHING = Recommendation(
     clusters=[], weights=[], history=[], history_kinds=[], history_times=[], profile=[], items=[], shown=0, sources=[],
-    predicted=[], mean=[], bonus=[], edges=[], probabilities=[], candidates=[], candidate_predicted=[],
-    candidate_sources=[], rules={},
+    predicted=[], mean=[], bonus=[], edges=[], probabilities=[], rules={},
+    candidates=Candidates(Graph(1), np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint8)),
 )  # fmt: skip
 
 

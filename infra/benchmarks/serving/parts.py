@@ -37,6 +37,8 @@ _BY_FILE = {
     "online_serving/bodies.py": "HTTP",
     "online_serving/api.py": "HTTP",
     "online_serving/auth.py": "HTTP",
+    "online_serving/direct.py": "HTTP",
+    "online_serving/tracing.py": "HTTP",
     "online_serving/overload.py": "HTTP",
     "online_serving/protocol.py": "HTTP",
     "online_serving/followers.py": "following parameters and catalogue",

@@ -96,8 +96,8 @@ def test_without_a_ranker_the_nearest_are_shown_for_certain_and_the_bandit_learn
     r = made.recommendation
     assert r.probabilities == [1.0] * 6
     assert r.bonus == [0.0] * len(r.items)
-    order = np.argsort(-np.array(r.candidate_predicted), kind="stable")[:6]
-    assert r.slate == [r.candidates[i] for i in order.tolist()]
+    order = np.argsort(-r.candidates.predicted, kind="stable")[:6]
+    assert r.slate == [r.candidates.ids()[i] for i in order.tolist()]
 
 
 def test_of_two_reasons_the_plainer_one_is_named(snapshot: Snapshot, home: Path) -> None:

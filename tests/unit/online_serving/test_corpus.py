@@ -38,7 +38,7 @@ def shown(snapshot: Snapshot, table: Treatments, user: str, size: int = 60) -> t
     found = table.of(user)
     parameters = Parameters(snapshot.graph, [], [0]).table(0)
     answer = found.pipeline.recommend(snapshot, parameters, Request(size), NOBODY, np.random.default_rng(0))
-    return found.label, set(answer.candidates)
+    return found.label, set(answer.candidates.ids())
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])

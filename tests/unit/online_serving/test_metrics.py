@@ -1,10 +1,10 @@
 """What the API measures of itself."""
 
-from online_serving.metrics import STAGE, stage
+from online_serving.metrics import STAGE, Stage
 
 
 def test_a_stage_is_timed() -> None:
-    with stage("a stage of this test"):
+    with Stage("a stage of this test"):
         pass
     samples = [sample for metric in STAGE.collect() for sample in metric.samples]
     count, total = (

@@ -1,8 +1,10 @@
 """What an answer says of itself."""
 
+import numpy as np
 import pytest
 
-from online_serving.pipeline.request import Recommendation
+from feature_store.graph import Graph
+from online_serving.pipeline.request import Candidates, Recommendation
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,7 @@ def test_places_that_did_not_go_to_the_best_of_those_left(mean: list[float], sho
     items = [f"i{n}" for n in range(len(mean))]
     found = Recommendation(
         clusters=[], weights=[], history=[], history_kinds=[], history_times=[], profile=[], items=items, shown=shown,
-        sources=[], predicted=[], mean=mean, bonus=[], edges=[], probabilities=[], candidates=[],
-        candidate_predicted=[], candidate_sources=[], rules={},
+        sources=[], predicted=[], mean=mean, bonus=[], edges=[], probabilities=[], rules={},
+        candidates=Candidates(Graph(1), np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint8)),
     )  # fmt: skip
     assert found.explored == explored
