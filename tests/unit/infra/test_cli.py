@@ -46,6 +46,7 @@ def test_every_command_says_how_to_use_it(name: str) -> None:
         "update",
         "sink",
         "schedule",
+        "connect",
     ):  # they run until stopped, and say what happens in their logs
         assert any("--json" in parameter.opts for parameter in command.params)
 
