@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import redis
 
 from feature_store.bandit_state import BanditStore
@@ -24,6 +23,7 @@ from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import SHADOW
 from feature_store.contracts.errors import MatchLoopError
 from feature_store.home import Home
+from feature_store.lake_format import write
 from feature_store.online.deployment import Active, Shadowing
 from feature_store.online.store import OnlineStore
 from feature_store.user_features import UserFeatures
@@ -158,7 +158,7 @@ class Shadow(threading.Thread):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             name = f"{rows[0]['time']}-{os.getpid()}-{time.monotonic_ns()}.parquet"
-            pq.write_table(pa.Table.from_pylist(rows, schema=SHADOW), folder / f".{name}")
+            write(pa.Table.from_pylist(rows, schema=SHADOW), folder / f".{name}")
             (folder / f".{name}").rename(folder / name)
         except OSError as error:
             _log.warning("%d answers that nobody saw are lost: %s", len(rows), error)

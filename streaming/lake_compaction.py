@@ -1,9 +1,11 @@
-"""Few large files in place of many small ones, and an end to what is too old.
+"""Few large files in place of many small ones, the present format in place of an older one, and an end to what is too
+old.
 
-Both are a rewriting of the home (feature_store/rewriting.py): who reads the lake goes on with the files that were
+All of it is a rewriting of the home (feature_store/rewriting.py): who reads the lake goes on with the files that were
 there, and whoever comes later sees the new ones.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +15,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store import lake_format
+from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.definitions import DAY_MS
 from feature_store.home import Home
 from feature_store.namespace import Description
 from feature_store.rewriting import Rewrite, rewriting
-from streaming.lake_files import EXPIRED, HELD, Stretch, all_stretches, partition_folders, read, stretches
+from streaming.lake_files import (
+    EXPIRED,
+    HELD,
+    Stretch,
+    all_stretches,
+    is_old,
+    partition_folders,
+    read,
+    stretches,
+    tables,
+)
 from streaming.lake_rows import CATALOGUE_TOPIC, EVENT_TOPIC
 from streaming.settings import LakeSettings
 
@@ -31,6 +45,7 @@ class Compacted(NamedTuple):
 
     merged: int  # files that became fewer
     into: int
+    renewed: int  # files of an older format that were not among them
     expired: int  # files that went by their age
 
 
@@ -38,7 +53,7 @@ def compact(home: Home, settings: LakeSettings, now: int) -> Compacted:
     """Merges runs of small neighbours, and removes what is older than lake.keep_days and what no namespace begins
     before. now: ms since the epoch. Raises Unavailable while a training, a rollback or another rewriting is under way,
     LakeDamaged if the lake has a hole."""
-    merged = into = expired = 0
+    merged = into = renewed = expired = 0
     with rewriting(home.root) as rewrite:
         for topic in (EVENT_TOPIC, CATALOGUE_TOPIC):
             for log, partition, folder in partition_folders(home.lake, topic.source):
@@ -53,12 +68,18 @@ def compact(home: Home, settings: LakeSettings, now: int) -> Compacted:
                             folder / f"0-{old[-1].end}{EXPIRED}", [stretch.path for stretch in old]
                         ).touch()
                         left = left[len(old) :]
-                for run in _runs(left, settings.file_mb << 20):
+                runs = list(_runs(left, settings.file_mb << 20))
+                for run in runs:
                     _merge(run, topic.schema, rewrite)
                     merged, into = merged + len(run), into + 1
+                taken = {one.path for run in runs for one in run}
+                for one in left:
+                    if one.held and one.path not in taken and is_old(one.path):
+                        _merge([one], topic.schema, rewrite)
+                        renewed += 1
         if len(rewrite):
             rewrite.publish()
-    return Compacted(merged, into, expired)
+    return Compacted(merged, into, renewed, expired)
 
 
 def _runs(chain: Sequence[Stretch], size: int) -> Iterator[list[Stretch]]:
@@ -79,14 +100,16 @@ def _runs(chain: Sequence[Stretch], size: int) -> Iterator[list[Stretch]]:
 
 def _merge(run: Sequence[Stretch], schema: pa.Schema, rewrite: Rewrite) -> None:
     path = run[0].path.with_name(f"{run[0].start}-{run[-1].end}{HELD}")
-    with pq.ParquetWriter(rewrite.draft_of_many(path, [one.path for one in run]), schema, compression="zstd") as writer:
+    draft = rewrite.draft_of_many(path, [one.path for one in run if one.path != path])
+    with pq.ParquetWriter(draft, lake_format.stored_schema(schema), compression="zstd") as writer:
         waiting: list[pa.Table] = []
-        for stretch in run:
-            waiting.append(read(stretch.path, schema))
+        for rows in itertools.chain.from_iterable(tables(stretch.path, schema) for stretch in run):
+            waiting.append(rows)
             if sum(map(len, waiting)) >= _GROUP_ROWS:
-                writer.write_table(pa.concat_tables(waiting))
+                writer.write_table(lake_format.stored(pa.concat_tables(waiting)))
                 waiting = []
-        writer.write_table(pa.concat_tables([schema.empty_table(), *waiting]))
+        if waiting:
+            writer.write_table(lake_format.stored(pa.concat_tables(waiting)))
 
 
 def _expired(chain: Sequence[Stretch], since: int, needed: int) -> list[Stretch]:
@@ -101,7 +124,7 @@ def _expired(chain: Sequence[Stretch], since: int, needed: int) -> list[Stretch]
 
 def _newest(path: Path) -> int:
     """Time (ms) of the newest event in a file."""
-    return pc.max(read(path, columns=["time"])["time"]).as_py() or 0
+    return pc.max(read(path, EVENTS, ["time"])["time"]).as_py() or 0
 
 
 def _needed_from(home: Home, log: str, partition: int) -> int:

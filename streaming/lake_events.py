@@ -23,6 +23,16 @@ def first_held(lake: Path, log_id: str, partition: int) -> int:
     return lake_files.begin(partition_folder(lake / "events", log_id, partition))
 
 
+def first_since(lake: Path, log_id: str, partition: int, since: int) -> int:
+    """An offset before which no event of a time (ms) from then on stands; what is before it need not be read."""
+    folder = partition_folder(lake / "events", log_id, partition)
+    for stretch in files(folder):
+        late = lake_files.read(stretch.path, EVENTS, ["offset"], since=since)["offset"]
+        if len(late):
+            return int(late[0].as_py())
+    return covered(folder)
+
+
 def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator[tuple[int, Event]]:
     """(offset, event) of a partition from the offset on, in log order, exactly as they were in the log; what is marked
     as lost is passed over. Raises LakeDamaged if something else is missing, or was removed by its age."""
@@ -49,7 +59,7 @@ def learning_at(lake: Path, log_id: str, partition: int, offset: int) -> bool:
     """Whether the bandit learns from the offset of the partition on: what the last switch before it said."""
     for start, _, path in reversed(files(partition_folder(lake / "events", log_id, partition))):
         if start < offset:
-            switches = lake_files.read(path, columns=["offset", "learning"]).filter(
+            switches = lake_files.read(path, EVENTS, ["offset", "learning"]).filter(
                 pc.field("learning").is_valid() & (pc.field("offset") < offset)
             )
             said = switches["learning"]

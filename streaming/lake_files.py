@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from feature_store import lake_format
 from feature_store.contracts.errors import UNREADABLE, LakeDamaged
 from feature_store.durable import write_file
 
@@ -140,10 +141,16 @@ def write_ticks(folder: Path, ticks: Ticks) -> None:
     write_file(folder / _TICKS, msgspec.json.encode(ticks))
 
 
-def read(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a file. Raises LakeDamaged if it is torn."""
+def read(
+    path: Path,
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    wanted: pc.Expression | None = None,
+    since: int = 0,
+) -> pa.Table:
+    """The rows of a file, as lake_format.read has them. Raises LakeDamaged if it is torn."""
     try:
-        return pq.read_table(path, schema=schema, columns=columns, partitioning=None)
+        return lake_format.read(path, schema, columns, wanted, since)
     except (pa.ArrowInvalid, OSError) as error:
         raise _torn(path, error) from None
 
@@ -151,23 +158,34 @@ def read(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | N
 def rows(path: Path, schema: pa.Schema, start: int) -> Iterator[dict[str, Any]]:
     """The rows of a file from an offset on, in its order, a few thousand at a time in memory. Raises LakeDamaged if it
     is torn."""
+    for some in tables(path, schema, start):
+        yield from some.to_pylist()
+
+
+def tables(path: Path, schema: pa.Schema, start: int = 0) -> Iterator[pa.Table]:
+    """The same, as tables."""
     try:
-        scanner = ds.dataset(path, schema=schema, format="parquet").scanner(
-            filter=ds.field("offset") >= start, batch_size=_ROWS, batch_readahead=1, fragment_readahead=1
-        )
-        for batch in scanner.to_batches():
-            yield from batch.to_pylist()
+        yield from lake_format.batches(path, schema, ds.field("offset") >= start, _ROWS)
     except (pa.ArrowInvalid, OSError) as error:
         raise _torn(path, error) from None
 
 
-def read_all(folder: Path, schema: pa.Schema, columns: Sequence[str], wanted: pc.Expression) -> pa.Table:
-    """The wanted rows of all files of a partition, in no particular order. Raises LakeDamaged if some are missing."""
-    paths = [stretch.path for stretch in files(folder)]
+def read_all(
+    folder: Path, schema: pa.Schema, columns: Sequence[str], wanted: pc.Expression, since: int = 0
+) -> pa.Table:
+    """The wanted rows of a partition, in no particular order; what holds nothing from the time `since` (ms) on is not
+    read. wanted: names no time and no attributes. Raises LakeDamaged if some are missing."""
+    parts = [read(stretch.path, schema, columns, wanted, since) for stretch in files(folder)]
+    nothing = pa.schema([schema.field(name) for name in columns]).empty_table()
+    return pa.concat_tables([nothing, *parts])
+
+
+def is_old(path: Path) -> bool:
+    """Whether a file is of an older format. Raises LakeDamaged if it is torn."""
     try:
-        return ds.dataset(paths, schema=schema, format="parquet").to_table(list(columns), filter=wanted)
+        return lake_format.is_old(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise _torn(folder, error) from None
+        raise _torn(path, error) from None
 
 
 def is_torn(path: Path) -> bool:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from feature_store import lake_format
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.durable import publish, write_file
 from feature_store.home import Home
@@ -120,5 +120,5 @@ def _separate(damage: Damage, topic: Topic, folder: Path) -> None:
 
 def _write(folder: Path, start: int, end: int, rows: pa.Table) -> None:
     draft = folder / f".{start}-{end}.repair"
-    pq.write_table(rows, draft, compression="zstd")
+    lake_format.write(rows, draft)
     publish(draft, folder / f"{start}-{end}{HELD}")

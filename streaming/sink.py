@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from prometheus_client import Gauge
 
+from feature_store import lake_format
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
 from feature_store.contracts.events import Tick, encode
@@ -169,7 +169,7 @@ class PartitionSink:
     def _write_file(self) -> None:
         draft = self._folder / f".{self._start}-{self.next}.{os.getpid()}"
         try:
-            pq.write_table(pa.Table.from_pylist(self._rows, self._kind.schema), draft, compression="zstd")
+            lake_format.write(pa.Table.from_pylist(self._rows, self._kind.schema), draft)
             publish(draft, self._folder / f"{self._start}-{self.next}{HELD}")
         finally:
             draft.unlink(missing_ok=True)

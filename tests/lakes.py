@@ -9,13 +9,15 @@ import pyarrow.parquet as pq
 
 from feature_store.contracts import columns
 from feature_store.contracts.events import Event
+from feature_store.lake_format import stored
 from streaming.lake_rows import row_of
 
 
 def put(path: Path, schema: pa.Schema | None, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes a file."""
+    """Writes a file: of the lake, if there is a schema."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    pq.write_table(table if schema is None else stored(table), path)
 
 
 def put_log(lake: Path, *events: Event, start: int = 0) -> None:

@@ -14,8 +14,14 @@ MAX_CATEGORIES = 64
 MAX_ATTRIBUTES = 64
 
 _WORD = re.compile(r"\w+")
+# What is read as JSON where attributes are a map of texts, for Python and Java alike.
+JSON_TEXT = r'(?s:".*)|true|false|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?'
 
-Attributes = Annotated[dict[str, str | int | float | bool], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
+Attribute = str | int | float | bool
+Attributes = Annotated[dict[str, Attribute], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
+
+_JSON_TEXT = re.compile(JSON_TEXT)
+_decoder: msgspec.json.Decoder[Attribute] = msgspec.json.Decoder(Attribute)
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,13 +58,25 @@ class UserProfile(msgspec.Struct, frozen=True, kw_only=True):
         return sorted(attribute_tokens(self.attributes))
 
 
-def attribute_tokens(attributes: dict[str, str | int | float | bool]) -> list[str]:
+def attribute_text(value: Attribute) -> str:
+    """The value as a text of its own: JSON, but a string without quotes, unless it would be read as something else."""
+    if isinstance(value, str) and not _JSON_TEXT.fullmatch(value):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def attribute_value(text: str) -> Attribute:
+    """The value that attribute_text made the text of."""
+    return _decoder.decode(text) if _JSON_TEXT.fullmatch(text) else text
+
+
+def attribute_tokens(attributes: dict[str, Attribute]) -> list[str]:
     """One token per attribute; numbers fall into buckets of two significant steps per factor of two, so that 41 and 42
     are alike and 4 and 40 are not."""
     return [f"{name}={_bucket(value)}" for name, value in attributes.items()]
 
 
-def _bucket(value: str | int | float | bool) -> str:
+def _bucket(value: Attribute) -> str:
     if isinstance(value, bool | str):
         return str(value).lower()
     if not math.isfinite(value):

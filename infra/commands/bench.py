@@ -45,7 +45,7 @@ class _Benches(TyperGroup):
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     bench = typer.Typer(cls=_Benches, help="Run a bench and print its figures and goals.", no_args_is_help=True)
-    for command in (chaos, event_loop, faults, freshness, loop, serving, slow_log, spark):
+    for command in (chaos, event_loop, faults, freshness, lake, loop, serving, slow_log, spark):
         bench.command()(command)
     if _in_checkout():
         sys.path.insert(0, str(_CHECKOUT))  # an editable installation finds only what it would install
@@ -122,6 +122,22 @@ def freshness(
     from infra.benchmarks.freshness import run
 
     present("freshness", seed, lambda report: run(seed, report, seconds=seconds, rate=rate), check, as_json)
+
+
+def lake(
+    days: Annotated[int, typer.Option(min=15, help="How long the longer of two logs is.")] = 400,
+    decisions: Annotated[int, typer.Option(min=12, help="Decisions a day, each with feedback.")] = 240,
+    seed: Seed = 0,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Compact and check a generated year of log, and measure what its last fortnight costs who asks for it.
+
+    Example: `matchloop bench lake --days 100 --check`
+    """
+    from infra.benchmarks.lake import rows, run
+
+    present("lake", seed, lambda report: run(seed, report, days=days, decisions=decisions), check, as_json, rows)
 
 
 def loop(data: Data = None, seed: Seed = 0, check: Check = False, as_json: Json = False) -> None:

@@ -73,15 +73,21 @@ def repair(
 def compact(context: typer.Context, as_json: Json = False) -> None:
     """Replace runs of small files by larger ones, and remove what is older than lake.keep_days.
 
-    Readers are not disturbed. The sink does it every lake.compact_hours.
+    Files that an earlier version wrote in an older format are written anew. Readers are not disturbed. The sink does it
+    every lake.compact_hours.
 
     Example: `matchloop lake compact`
     """
     from feature_store.contracts.clock import SystemClock
     from feature_store.home import Home
+    from offline_training.data.renewing import renew
     from streaming.lake_compaction import compact as run
 
     settings = options(context).settings()
-    done = run(Home(settings.home), settings.lake, SystemClock().now_ms())
+    home = Home(settings.home)
+    done = run(home, settings.lake, SystemClock().now_ms())
+    done = done._replace(renewed=done.renewed + renew(home))
     words = f"{done.merged} files became {done.into}; {done.expired} were removed by their age."
+    if done.renewed:
+        words += f"\n{done.renewed} more are in the present format now."
     show(done._asdict(), words, as_json)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from feature_store.contracts.columns import EVENTS
 from feature_store.rewriting import reading
 from streaming.lake_files import covered, files, read
 
@@ -37,6 +38,6 @@ class Feedback:
 
 
 def _count(path: Path, begin: int) -> int:
-    rows = read(path, columns=["kind", "offset"])
+    rows = read(path, EVENTS, ["kind", "offset"])
     counts = pc.and_(pc.equal(rows["kind"], "feedback"), pc.greater_equal(rows["offset"], begin))
     return int(pc.sum(counts).as_py() or 0)

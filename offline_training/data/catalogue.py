@@ -1,6 +1,6 @@
 """What the lake says about items and users, in Spark: the newest word on each, with their content as tokens."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +9,8 @@ from pyspark.sql import functions as F
 
 from feature_store.contracts import columns
 from feature_store.definitions import ITEM_TOKENS
-from offline_training.data.content import item_tokens, profile_tokens, token_ids
+from feature_store.lake_format import ATTRIBUTES, is_old, stored_schema
+from offline_training.data.content import from_json, from_texts, item_tokens, profile_tokens, token_ids
 from offline_training.data.lake import parquet_files
 
 _CONTENT = ("item", "title", "categories", "attributes")
@@ -70,8 +71,22 @@ def without_erased(rows: DataFrame, erased: Mapping[str, int]) -> DataFrame:
 
 
 def lake_rows(spark: SparkSession, directory: Path, schema: pa.Schema) -> DataFrame:
-    """The rows of a data set of the lake, none if it is not there."""
+    """The rows of a data set of the lake, none if it is not there: times in ms since the epoch, attributes as content
+    has them."""
+    files = parquet_files(directory)
+    everything = [directory] if files else []  # thousands of names are another job to Spark
+    if ATTRIBUTES not in schema.names:
+        return _read(spark, everything, schema)
+    texts = schema.set(schema.get_field_index(ATTRIBUTES), stored_schema(schema).field(ATTRIBUTES))
+    old = set(filter(is_old, files))
+    before = _read(spark, everything if len(old) == len(files) else sorted(old), schema)
+    now = _read(spark, [file for file in files if file not in old] if old else everything, texts)
+    return now.withColumn(ATTRIBUTES, from_texts(F.col(ATTRIBUTES))).union(
+        before.withColumn(ATTRIBUTES, from_json(F.col(ATTRIBUTES)))
+    )
+
+
+def _read(spark: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataFrame:
     nothing = spark.createDataFrame(schema.empty_table())
-    if not parquet_files(directory):
-        return nothing
-    return spark.read.schema(nothing.schema).parquet(str(directory))
+    rows = spark.read.schema(nothing.schema).parquet(*map(str, paths)) if paths else nothing
+    return rows.select(*schema.names)  # Spark adds what folders are named by

@@ -1,6 +1,6 @@
 """What items and users are described with, as tokens, in Spark expressions: equal to what
 feature_store.contracts.catalogue makes in serving, for all characters of Unicode 13 (what later versions call a letter,
-Java 17 does not).
+Java 17 does not). Attributes are a map<string, variant> here.
 """
 
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from feature_store.contracts.catalogue import JSON_TEXT
 from feature_store.definitions import TOKEN_BUCKETS
 
 _WORD = r"[\p{L}\p{N}_]+"  # what Python's \w+ finds
@@ -15,7 +16,7 @@ _SMALLEST, _LARGEST = -1074, 1023  # exponents of two among doubles
 
 
 def item_tokens(title: Column, categories: Column, attributes: Column) -> Column:
-    """Item.tokens() in any order: array<string>. attributes: a JSON object; nulls describe nothing."""
+    """Item.tokens() in any order: array<string>. Nulls describe nothing."""
     words = F.regexp_extract_all(F.lower(F.coalesce(title, F.lit(""))), F.lit(_WORD), F.lit(0))
     return F.array_distinct(
         F.concat(
@@ -29,8 +30,18 @@ def item_tokens(title: Column, categories: Column, attributes: Column) -> Column
 
 
 def profile_tokens(attributes: Column) -> Column:
-    """UserProfile.tokens(): array<string>. attributes: a JSON object; null describes nothing."""
+    """UserProfile.tokens(): array<string>. Null describes nothing."""
     return F.array_sort(_attribute_tokens(attributes))
+
+
+def from_json(attributes: Column) -> Column:
+    """Attributes of a JSON object's text."""
+    return F.parse_json(attributes).cast("map<string, variant>")
+
+
+def from_texts(attributes: Column) -> Column:
+    """Attributes of a map<string, string>, as feature_store.contracts.catalogue.attribute_value has it."""
+    return F.transform_values(attributes, _variant)
 
 
 def token_ids(tokens: Column, length: int) -> Column:
@@ -40,8 +51,12 @@ def token_ids(tokens: Column, length: int) -> Column:
 
 
 def _attribute_tokens(attributes: Column) -> Column:
-    values = F.parse_json(F.coalesce(attributes, F.lit("{}"))).cast("map<string, variant>")
-    return _each(F.map_entries(values), _value, _scaled, _token)
+    described = F.coalesce(F.map_entries(attributes), F.array().cast("array<struct<key: string, value: variant>>"))
+    return _each(described, _value, _scaled, _token)
+
+
+def _variant(_: Column, text: Column) -> Column:
+    return F.when(text.rlike(rf"\A(?:{JSON_TEXT})\z"), F.try_parse_json(text)).otherwise(text.cast("variant"))
 
 
 def _each(array: Column, *steps: Callable[[Column], Column]) -> Column:

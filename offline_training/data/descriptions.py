@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from feature_store import lake_format
 from feature_store.contracts import columns
 from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MAX_TITLE_CHARACTERS
 from feature_store.contracts.errors import InvalidInput
@@ -99,7 +99,7 @@ def _import(
     identity = schema.names[0]
     known: dict[str, Row] = {}
     if target.exists():
-        known = {row[identity]: row for row in pq.read_table(target, schema=schema).to_pylist()}
+        known = {row[identity]: row for row in lake_format.read(target, schema).to_pylist()}
     rejects = Rejects()
     fresh: dict[str, Row] = {}
     ignored: dict[str, None] = {}
@@ -121,7 +121,7 @@ def _import(
     changed = {key: row for key, row in fresh.items() if _said(known.get(key)) != _said(row)}
     if changed:
         known |= changed
-        pq.write_table(pa.Table.from_pylist(list(known.values()), schema=schema), staging / target.name)
+        lake_format.write(pa.Table.from_pylist(list(known.values()), schema=schema), staging / target.name)
         target.parent.mkdir(exist_ok=True)
         (staging / target.name).replace(target)
     return DatasetReport(

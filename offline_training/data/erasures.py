@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
+from feature_store import lake_format
 from feature_store.arrays import Int64
-from feature_store.contracts.columns import EVENTS
+from feature_store.contracts.columns import ERASURES, EVENTS
 from feature_store.contracts.identity import MASKED, Keyring
 from streaming.lake_files import partition_folders, read_all
 
@@ -64,7 +64,7 @@ class CarriedOut:
         """Reads what a rewriting of the lake has left."""
         if not (path := carried_out_file(lake)).exists():
             return cls({})
-        rows = pq.read_table(path)
+        rows = lake_format.read(path, ERASURES)
         return cls(dict(zip(rows["mark"].to_pylist(), rows["time"].to_pylist(), strict=True)))
 
     def rows(self) -> list[dict[str, str | int]]:

@@ -31,6 +31,7 @@ from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import FOREIGN_LOG
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
+from feature_store.lake_format import stored, stored_schema
 from offline_training.data import checks
 from offline_training.data.sources import INTERACTIONS, Batch, Mapping, SourceFile, check_distinct, find_sources, naming
 from offline_training.data.staging import DatasetReport, Rejects, staging_folder
@@ -83,7 +84,7 @@ def import_log(
     named = any("decision" in found for found in columns)
     with staging_folder(lake) as staging:
         staged = staging / _FILE
-        schema = FOREIGN_LOG.append(_DECISION)
+        schema = stored_schema(FOREIGN_LOG.append(_DECISION))
         total, before = max(sum(file.path.stat().st_size for file in files), 1), 0
         with pq.ParquetWriter(staged, schema, compression="zstd", compression_level=1) as writer:
             for file, found in zip(files, columns, strict=True):
@@ -99,7 +100,7 @@ def import_log(
                     rejects.add_malformed(file.path, batch.malformed)
                     read += len(batch.table) + len(batch.malformed)
                     written += len(table)
-                    writer.write_table(table)
+                    writer.write_table(stored(table))
                 before += file.path.stat().st_size
         if read == 0:
             raise InvalidInput(f"{files[0].path} holds no rows. Export it again, with at least one.")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from feature_store.contracts.columns import INTERACTIONS
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
+from feature_store.lake_format import stored, stored_schema
 from offline_training.data import checks
 from offline_training.data.erasures import CarriedOut
 from offline_training.data.sources import Batch, Mapping, OnBytes, SourceFile, check_distinct, naming
@@ -149,12 +150,12 @@ def _publish(staged: Path, folder: Path, name: str) -> int:
     rows = sum(pq.read_metadata(path).num_rows for path in [*fresh, *known])
     parts = min(-(-rows // _ROWS_AT_ONCE), len(_KEY_CHARACTERS))
     aside, accepted = staged / "new", 0
-    with pq.ParquetWriter(aside, INTERACTIONS) as writer:
+    with pq.ParquetWriter(aside, stored_schema(INTERACTIONS)) as writer:
         for part in range(parts):  # of the users, by how their keys begin
             theirs = pc.utf8_slice_codeunits(ds.field("user"), 0, 1).isin(list(_KEY_CHARACTERS[part::parts]))
             found = _read(fresh, INTERACTIONS.names, theirs)
             new = _new(_read(known, _IDENTITY, theirs), found.select(_IDENTITY))
-            writer.write_table(found.take(pa.array(new)))
+            writer.write_table(stored(found.take(pa.array(new))))
             accepted += len(new)
     if accepted:
         folder.mkdir(parents=True, exist_ok=True)

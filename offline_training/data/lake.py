@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from feature_store.contracts.catalogue import Item
-from feature_store.contracts.columns import INTERACTIONS
+from feature_store.contracts.columns import CATALOGUE, INTERACTIONS, ITEMS
 from feature_store.contracts.errors import InvalidInput
 from streaming.lake_files import files, partition_folders, read
 
@@ -22,13 +22,11 @@ def time_at_share(lake: Path, share: float = 0.8) -> int:
 
     Raises InvalidInput if the lake holds no interactions.
     """
-    if not parquet_files(lake / "interactions"):
-        raise no_interactions(lake)
-    times = ds.dataset(lake / "interactions", format="parquet").scanner(columns=["time"])
     low = high = None
-    for batch in times.to_batches():
-        if len(batch):
-            found = pc.min_max(batch["time"]).as_py()
+    for file in parquet_files(lake / "interactions"):
+        times = read(file, INTERACTIONS, ["time"])["time"]
+        if len(times):
+            found = pc.min_max(times).as_py()
             low = found["min"] if low is None else min(low, found["min"])
             high = found["max"] if high is None else max(high, found["max"])
     if low is None or high is None:
@@ -42,8 +40,9 @@ def positives_from(lake: Path, split_ms: int, positive_value: Mapping[str, float
     positive_value: from which value on an interaction of a type is positive; types not named are at any value above 0.
     Of several interactions of one type with an item the newest counts. Users who liked nothing are left out.
     """
-    rows = ds.dataset(parquet_files(lake / "interactions"), schema=INTERACTIONS, format="parquet")
-    late = rows.to_table(filter=ds.field("time") >= split_ms).sort_by("time")
+    files = parquet_files(lake / "interactions")
+    parts = [read(file, INTERACTIONS, since=split_ms).filter(pc.field("time") >= split_ms) for file in files]
+    late = pa.concat_tables([INTERACTIONS.empty_table(), *parts]).sort_by("time")
     columns = (late[name].to_pylist() for name in ("user", "item", "type", "value"))
     newest = {(user, item, kind): value for user, item, kind, value in zip(*columns, strict=True)}
     likes: dict[str, set[str]] = {}
@@ -86,9 +85,9 @@ def read_catalogue(lake: Path, exclude: frozenset[str] = frozenset()) -> dict[st
 
 def catalogue_changes(lake: Path) -> tuple[list[Item], list[CatalogueChange]]:
     """The items as they were imported, and what was changed of the catalogue since, in order."""
-    imported = [_item(row) for file in parquet_files(lake / "items") for row in pq.read_table(file).to_pylist()]
+    imported = [_item(row) for file in parquet_files(lake / "items") for row in read(file, ITEMS).to_pylist()]
     held = (stretch for *_, folder in partition_folders(lake, "catalogue") for stretch in files(folder))
-    rows = [row for stretch in held for row in read(stretch.path).to_pylist()]
+    rows = [row for stretch in held for row in read(stretch.path, CATALOGUE).to_pylist()]
     rows.sort(key=lambda row: (row["time"], row["offset"]))
     return imported, [CatalogueChange(row["time"], row["item"], None if row["deleted"] else _item(row)) for row in rows]
 
@@ -104,7 +103,7 @@ def items_since(lake: Path, time: int) -> set[str]:
     """Ids of the items that the catalogue's log first names at a time (ms) or later: not those that were imported."""
     first: dict[str, int] = {}
     for stretch in (one for *_, folder in partition_folders(lake, "catalogue") for one in files(folder)):
-        table = read(stretch.path, columns=["item", "time"]).group_by("item").aggregate([("time", "min")])
+        table = read(stretch.path, CATALOGUE, ["item", "time"]).group_by("item").aggregate([("time", "min")])
         for item, earliest in zip(table["item"].to_pylist(), table["time_min"].to_pylist(), strict=True):
             first[item] = min(earliest, first.get(item, earliest))
     return {item for item, earliest in first.items() if earliest >= time}

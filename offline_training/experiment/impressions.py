@@ -126,7 +126,7 @@ def _read(
     columns = list(dict.fromkeys(["kind", "offset", "position", *of_decisions, *_FEEDBACK]))
     schema = pa.schema([EVENTS.field(name) for name in columns])
     paths = [stretch.path for stretch in files(partition, start)]
-    held = [read(path, columns=columns) for path in paths]
+    held = [read(path, EVENTS, columns) for path in paths]
     table = pa.concat_tables([schema.empty_table(), *held]).filter(pc.field("offset") >= start)
     table = table.sort_by([("offset", "ascending"), ("position", "ascending")])
     kinds = table["kind"]

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from feature_store.arrays import Bool, Float64, Int64
@@ -262,13 +261,10 @@ def _partition(
 
 def _events(folder: Path, since: int) -> tuple[pa.Table, pa.Table]:
     """Decisions that were not withdrawn, and feedback, from a time on, each in the order of the log."""
-    kind = ds.field("kind")
-    wanted = (
-        (kind == "withdrawal")
-        | ((kind == "decision") & (ds.field("time") >= since))
-        | ((kind == "feedback") & (ds.field("received") >= since))
-    )
-    table = read_all(folder, EVENTS, _COLUMNS, wanted)
+    kind = pc.field("kind")
+    rows = read_all(folder, EVENTS, _COLUMNS, kind.isin(["withdrawal", "decision", "feedback"]), since)
+    made, received = (kind == "decision") & (pc.field("time") >= since), pc.field("received") >= since
+    table = rows.filter((kind == "withdrawal") | made | received)
     table = table.sort_by([("offset", "ascending"), ("position", "ascending")])
     kinds = table["kind"]
     withdrawn = table.filter(pc.equal(kinds, "withdrawal"))["decision"]

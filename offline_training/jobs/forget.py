@@ -6,7 +6,7 @@ Namespaces and lake change at one moment for all that read them under feature_st
 """
 
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from feature_store import lake_format
 from feature_store.bandit_state import BanditStore, Position
 from feature_store.contracts.columns import ERASURES, EVENTS, INTERACTIONS, SHADOW, USERS
 from feature_store.contracts.identity import Masks
@@ -127,14 +128,14 @@ class _Forgetting:
 
     def _rewrite_file(self, path: Path, folder: Path, found: pa.ChunkedArray, masked: Collection[str]) -> None:
         log, partition = _log_and_partition(folder)
-        table = pq.read_table(path, schema=EVENTS)
+        table = lake_format.read(path, EVENTS)
         before = table.filter(found).to_pylist()
         after = [self._anonymous(row, log, partition, masked) for row in before]
         if before == after:
             return
         rows = pa.concat_tables([table.filter(pc.invert(found)), pa.Table.from_pylist(after, EVENTS)])
         ordered = rows.sort_by([("offset", "ascending"), ("position", "ascending")])
-        pq.write_table(ordered, self._rewrite.draft(path), compression="zstd")
+        lake_format.write(ordered, self._rewrite.draft(path))
 
     def _anonymous(self, row: Row, log: str, partition: int, masked: Collection[str]) -> Row:
         user, about = row["user"], row["decision"]
@@ -179,22 +180,20 @@ class _Forgetting:
         users = pq.read_table(path, columns=["user"])["user"]
         if not pc.any(pc.is_in(users, keys)).as_py():
             return
-        with (
-            pq.ParquetFile(path) as source,
-            pq.ParquetWriter(self._rewrite.draft(path), schema or source.schema_arrow) as target,
-        ):
-            for batch in source.iter_batches():
-                rows = _as(pa.Table.from_batches([batch]), schema)
+        kind = pq.read_schema(path) if schema is None else lake_format.stored_schema(schema)
+        with pq.ParquetWriter(self._rewrite.draft(path), kind) as target:
+            for rows in _batches(path) if schema is None else lake_format.batches(path, schema):
                 until = pc.take(untils, pc.index_in(rows["user"], keys))
-                target.write_table(rows.filter(pc.fill_null(pc.greater(time(rows), until), True)))
+                kept = rows.filter(pc.fill_null(pc.greater(time(rows), until), True))
+                target.write_table(kept if schema is None else lake_format.stored(kept))
 
     def _remember(self) -> None:
         path = carried_out_file(self._home.lake)
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            pq.write_table(ERASURES.empty_table(), path)
+            lake_format.write(ERASURES.empty_table(), path)
         rows = CarriedOut.load(self._home.lake).and_also(self.users).rows()
-        pq.write_table(pa.Table.from_pylist(rows, ERASURES), self._rewrite.draft(path))
+        lake_format.write(pa.Table.from_pylist(rows, ERASURES), self._rewrite.draft(path))
 
 
 def _is_folded(erasure: Pending, namespaces: Path, online: OnlineStore, state: BanditStore) -> bool:
@@ -225,14 +224,11 @@ def _log_and_partition(folder: Path) -> tuple[str, int]:
     return folder.parent.name.removeprefix("log="), int(folder.name.removeprefix("partition="))
 
 
-def _as(rows: pa.Table, schema: pa.Schema | None) -> pa.Table:
-    """The rows with all columns of the schema, those that an older version did not write as nulls."""
-    if schema is None:
-        return rows
-    missing = [field for field in schema if field.name not in rows.column_names]
-    for field in missing:
-        rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-    return rows.select(schema.names).cast(schema)
+def _batches(path: Path) -> Iterator[pa.Table]:
+    """The rows of a file that is no lake's, a part at a time."""
+    with pq.ParquetFile(path) as source:
+        for batch in source.iter_batches():
+            yield pa.Table.from_batches([batch])
 
 
 def _first_times(users: pa.Table) -> pa.ChunkedArray:

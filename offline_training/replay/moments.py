@@ -26,7 +26,7 @@ from online_serving.parameters import Parameters
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Table
 from streaming.fold import Fold
-from streaming.lake_events import first_held, read_events
+from streaming.lake_events import first_since, read_events
 from streaming.settings import RewardSettings
 
 OTHER_LOG = "the state that it was made with began in another log"
@@ -179,10 +179,11 @@ def logged_decisions(
     Raises InvalidInput if there are none."""
     found: dict[str, Logged] = {}
     again = 0
+    since = min((outcome.time for outcome in outcomes.values()), default=0)
     for log in logs:
         for folder in sorted((lake / "events" / f"log={log}").glob("partition=*")):
             partition = int(folder.name.removeprefix("partition="))
-            for _, event in read_events(lake, log, partition, first_held(lake, log, partition)):
+            for _, event in read_events(lake, log, partition, first_since(lake, log, partition, since)):
                 if isinstance(event, Decision) and event.id in outcomes and not event.user.startswith(MASKED):
                     again += event.id in found
                     found.setdefault(event.id, Logged(log, event, outcomes[event.id]))

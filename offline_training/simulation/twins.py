@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from feature_store.contracts.columns import INTERACTIONS, USERS
 from feature_store.contracts.experiments import Plan
 from feature_store.contracts.identity import Keyring
+from feature_store.lake_format import read, write
 from feature_store.online.users import OnlineUsers
 from offline_training.data.lake import parquet_files
 from offline_training.promotion.publishing import user_records
@@ -59,9 +59,9 @@ def share_histories(
         ("users", "users", USERS, known),
     ):
         if files := parquet_files(lake / source):
-            table = ds.dataset(files, schema=schema, format="parquet").to_table(filter=rows)
+            table = pa.concat_tables(read(file, schema).filter(rows) for file in files)
             (lake / target).mkdir(exist_ok=True)
-            pq.write_table(_renamed(table, people, list(twins.values())), lake / target / "twins.parquet")
+            write(_renamed(table, people, list(twins.values())), lake / target / "twins.parquet")
     users.put(record._replace(user=twin) for record in user_records(sets) for twin in twins.get(record.user, ()))
 
 

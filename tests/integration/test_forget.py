@@ -19,6 +19,7 @@ from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.events import Decision, Erasure, Event, Profile, Tick, Withdrawal
 from feature_store.graph import Graph
 from feature_store.home import Home
+from feature_store.lake_format import read
 from feature_store.namespace import Namespace, Start
 from feature_store.online.store import OnlineStore
 from feature_store.rewriting import reading, rewriting, undisturbed
@@ -178,7 +179,8 @@ def test_what_was_imported_and_trained_from_goes_too(tmp_path: Path, redis_url: 
     assert home.forget() == Forgotten(users=1, files=8, waiting=0)
     interactions = home.path / "lake" / "interactions" / "month=1970-01" / "x.parquet"
     bob = KEYRING.user_key("bob")
-    assert [(row["user"], row["time"]) for row in pq.read_table(interactions).to_pylist()] == [(bob, 10), (ada, 20)]
+    rows = read(interactions, columns.INTERACTIONS).to_pylist()
+    assert [(row["user"], row["time"]) for row in rows] == [(bob, 10), (ada, 20)]
     interactions.unlink()  # with the one row that was written after the erasure
     text = home.text()
     assert ada not in text

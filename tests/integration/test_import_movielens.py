@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from feature_store.contracts.clock import ManualClock
+from feature_store.contracts.columns import ITEMS
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.identity import Keyring
+from feature_store.lake_format import read
 from offline_training.data.importer import import_data
 from offline_training.data.lake import time_at_share
 from offline_training.data.movielens import fetch
@@ -42,7 +43,7 @@ def test_movielens_is_fetched_once_and_imported_whole(tmp_path: Path, monkeypatc
     assert report.users is not None
     assert (report.interactions.accepted, report.users.accepted, report.items.accepted) == (100_000, 943, 1_682)
     assert not report.interactions.rejected
-    items = {row["item"]: row for row in pq.read_table(tmp_path / "lake" / "items").to_pylist()}
+    items = {row["item"]: row for row in read(tmp_path / "lake" / "items" / "items.parquet", ITEMS).to_pylist()}
     assert items["1"]["title"] == "Toy Story (1995)"
     assert items["1"]["categories"] == ["Animation", "Children's", "Comedy"]
     assert items["1"]["attributes"] == '{"year":1995}'

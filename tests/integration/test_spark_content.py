@@ -10,14 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from feature_store.contracts import columns
 from feature_store.contracts.catalogue import Item, UserProfile
 from feature_store.definitions import ITEM_TOKENS
 from feature_store.definitions import token_ids as ids_of
+from feature_store.lake_format import stored
 from offline_training.data.catalogue import gone_items, item_names, newest_descriptions
-from offline_training.data.content import item_tokens, profile_tokens, token_ids
+from offline_training.data.content import from_json, from_texts, item_tokens, profile_tokens, token_ids
 from offline_training.data.lake import read_catalogue
 
 NASTY_NUMBERS = [
@@ -30,6 +32,8 @@ NASTY_NUMBERS = [
 NASTY_TEXTS = [
     *("", " ", "1999", "true", "ΟΔΥΣΣΕΥΣ ΑΣ", "İstanbul", "STRASSE straße", "e\u0301té", "日本語 映画", "x\x00y"),
     "a_b-c.d",
+    *("007", "-0", "1e5", "1E+400", "1.", ".5", "5 apples", "42\n", "null", "NaN", "True"),
+    *('"', '"quoted"', "[1]", '{"a": 1}'),
     *('quote " and \\ slash', "tab\tnew\nline", "½ ² Ⅷ 七", "👩‍👩‍👧 family", "\u200dzero\u200c", "Ǆ ǅ ﬃ", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𐐀"),
 ]
 # Letters of all the world's scripts that Java 17 knows, without what is younger than Unicode 13.
@@ -45,10 +49,19 @@ ITEMS = st.lists(
 )
 
 
+_SCHEMA = pa.schema([columns.ITEMS.field(name) for name in ("title", "categories", "attributes")])
+
+
 def tokens_in_spark(spark: SparkSession, items: list[Item]) -> list[dict[str, Any]]:
-    attributes = [msgspec.json.encode(item.attributes).decode() for item in items]
-    titles, categories = [item.title for item in items], pa.array([i.categories for i in items], pa.list_(pa.string()))
-    found = spark.createDataFrame(pa.table({"title": titles, "categories": categories, "attributes": attributes}))
+    """From either format of the lake."""
+    objects = [msgspec.json.encode(item.attributes).decode() for item in items]
+    described = pa.table([[item.title for item in items], [item.categories for item in items], objects], schema=_SCHEMA)
+    found = spark.createDataFrame(described).withColumn("attributes", from_json(F.col("attributes")))
+    texts = spark.createDataFrame(stored(described)).withColumn("attributes", from_texts(F.col("attributes")))
+    return [*_tokens(found), *_tokens(texts)]
+
+
+def _tokens(found: DataFrame) -> list[dict[str, Any]]:
     tokens = item_tokens(found["title"], found["categories"], found["attributes"])
     rows: list[dict[str, Any]] = (
         found.select(
@@ -63,7 +76,7 @@ def tokens_in_spark(spark: SparkSession, items: list[Item]) -> list[dict[str, An
 
 
 def check(spark: SparkSession, items: list[Item]) -> None:
-    for item, found in zip(items, tokens_in_spark(spark, items), strict=True):
+    for item, found in zip([*items, *items], tokens_in_spark(spark, items), strict=True):
         assert sorted(found["tokens"]) == item.tokens()
         assert found["ids"] == ids_of(item.tokens(), ITEM_TOKENS).tolist()
         assert found["profile"] == UserProfile(attributes=item.attributes).tokens()
@@ -82,9 +95,10 @@ def test_any_description_becomes_the_same_tokens(spark: SparkSession, items: lis
 
 
 def test_the_newest_word_on_an_item_counts_as_in_serving(spark: SparkSession, tmp_path: Path) -> None:
-    def put(path: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
+    def put(path: str, schema: pa.Schema, rows: list[dict[str, Any]], now: bool = True) -> None:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / path)
+        table = pa.Table.from_pylist(rows, schema=schema)
+        pq.write_table(stored(table) if now else table, tmp_path / path)
 
     def change(item: str, time: int, offset: int, title: str | None) -> dict[str, Any]:
         return {"offset": offset, "time": time, "item": item, "deleted": title is None, "title": title}
@@ -101,7 +115,8 @@ def test_the_newest_word_on_an_item_counts_as_in_serving(spark: SparkSession, tm
         change("withheld and changed", 7, 9, "w"),
     ]
     put(f"{log}/0-2.parquet", columns.CATALOGUE, changes)
-    put(f"{log}/2-5.parquet", columns.CATALOGUE, [change("changed", 2, 0, "first"), change("deleted", 3, 3, None)])
+    older = [change("changed", 2, 0, "first"), change("deleted", 3, 3, None)]
+    put(f"{log}/2-5.parquet", columns.CATALOGUE, older, now=False)
     put(f"{log}/5-7.parquet", columns.CATALOGUE, [change("back", 4, 6, None), change("new", 6, 7, "live")])
     withheld = frozenset({"withheld", "withheld and changed", "unknown"})
     expected = {
@@ -118,16 +133,17 @@ def test_the_newest_word_on_an_item_counts_as_in_serving(spark: SparkSession, tm
 
 def test_nothing_is_described_by_nulls(spark: SparkSession) -> None:
     found = spark.sql("select cast(null as string) as text, cast(null as array<string>) as texts")
-    [row] = found.select(
-        item_tokens(found["text"], found["texts"], found["text"]).alias("tokens"),
-        profile_tokens(found["text"]).alias("profile"),
-    ).collect()
-    assert (row["tokens"], row["profile"]) == ([], [])
+    for attributes in (from_json(found["text"]), from_texts(F.lit(None).cast("map<string, string>"))):
+        [row] = found.select(
+            item_tokens(found["text"], found["texts"], attributes).alias("tokens"),
+            profile_tokens(attributes).alias("profile"),
+        ).collect()
+        assert (row["tokens"], row["profile"]) == ([], [])
 
 
 def test_more_tokens_than_the_tower_reads_are_cut(spark: SparkSession) -> None:
     item = Item(id="i", title=" ".join(f"word{n}" for n in range(100)))
-    [found] = tokens_in_spark(spark, [item])
+    found, _ = tokens_in_spark(spark, [item])
     assert len(found["ids"]) == ITEM_TOKENS
     assert found["ids"] == ids_of(item.tokens(), ITEM_TOKENS).tolist()
     assert found["ids"] == pytest.approx(sorted(found["ids"]))

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feature_store.arrays import Int64
 from feature_store.contracts import columns
+from feature_store.lake_format import write
 from offline_training.progress import Progress
 
 _ROWS_PER_FILE = 1_000_000
@@ -179,4 +179,4 @@ def _lists(values: pa.Array, n: int) -> pa.Array:
 
 def _write(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
+    write(table, path)

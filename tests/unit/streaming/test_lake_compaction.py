@@ -1,5 +1,6 @@
 """Few files in place of many, the same events, and nothing that a namespace needs goes by its age."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from feature_store.contracts.events import Event
 from feature_store.definitions import DAY_MS
 from feature_store.graph import Graph
 from feature_store.home import Home
+from feature_store.lake_format import is_old
 from feature_store.namespace import Namespace, Start
 from feature_store.rewriting import reading
 from feature_store.sums import NO_ROWS
@@ -17,10 +19,12 @@ from streaming.lake_events import coverage, first_held, read_events
 from streaming.lake_files import all_stretches, partition_folder
 from streaming.lake_repair import check
 from streaming.settings import LakeSettings
+from tests import golden_lake
 from tests.events import decision
 from tests.lakes import put_log
 
 LOG = "x-y"
+GOLDEN = Path(__file__).parents[2] / "golden" / "lake"
 DAYS = 400
 
 
@@ -45,12 +49,22 @@ def _expected(since: int = 0) -> list[tuple[int, Event]]:
 
 
 def test_a_year_of_small_files_becomes_one_that_holds_the_same(home: Home) -> None:
-    assert compact(home, LakeSettings(), 0) == Compacted(DAYS, 1, 0)
+    assert compact(home, LakeSettings(), 0) == Compacted(DAYS, 1, 0, 0)
     assert _ranges(home) == ["0-800.parquet"]
     assert list(read_events(home.lake, LOG, 0, 0)) == _expected()
     assert coverage(home.lake, LOG, 0) == 800
     assert check(home.lake) == []
-    assert compact(home, LakeSettings(), 0) == Compacted(0, 0, 0)
+    assert compact(home, LakeSettings(), 0) == Compacted(0, 0, 0, 0)
+
+
+def test_files_of_an_older_format_become_files_of_the_present_one(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    shutil.copytree(GOLDEN / "1" / "lake" / "events", home.lake / "events")
+    before = list(read_events(home.lake, golden_lake.LOG, 0, 0))
+    assert compact(home, LakeSettings(), 0) == Compacted(0, 0, 2, 0)
+    assert list(read_events(home.lake, golden_lake.LOG, 0, 0)) == before
+    assert not any(map(is_old, home.lake.rglob("*.parquet")))
+    assert compact(home, LakeSettings(), 0) == Compacted(0, 0, 0, 0)
 
 
 def test_it_goes_on_where_it_was_killed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Logs of other systems: what is read of them, and what is refused, row by row."""
 
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ def test_columns_by_their_own_names(tmp_path: Path) -> None:
     context = written.pop("context")
     assert written.pop("decision") is None
     assert written == {
-        "user": KEYRING.user_key("7"), "time": NOW, "action": "3", "reward": 1.0, "propensity": 0.25, "position": 2,
-        "choices": 3, "target": 0.75, "category": None,
+        "user": KEYRING.user_key("7"), "time": datetime.fromtimestamp(NOW / 1000, UTC), "action": "3", "reward": 1.0,
+        "propensity": 0.25, "position": 2, "choices": 3, "target": 0.75, "category": None,
     }  # fmt: skip
     assert context[0] == 30
     assert sorted(context[1:]) == [0.0] * 15 + [1.0]

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feature_store import lake_format
 from feature_store.contracts import columns
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import ManualClock
@@ -42,7 +43,9 @@ def run(source: Path, home: Path, *, newlines_in_values: bool = False, **mapping
 
 def lake_rows(home: Path, dataset: str) -> list[tuple[Any, ...]]:
     files = sorted((home / "lake" / dataset).rglob("*.parquet"))
-    return sorted(tuple(row.values()) for file in files for row in pq.ParquetFile(file).read().to_pylist())
+    schema = {"interactions": columns.INTERACTIONS, "items": columns.ITEMS, "users": columns.USERS}.get(dataset)
+    tables = [pq.ParquetFile(file).read() if schema is None else lake_format.read(file, schema) for file in files]
+    return sorted(tuple(row.values()) for table in tables for row in table.to_pylist())
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def test_interactions_enter_under_the_contract_with_user_keys(source: Path, home
     )
     for file in (home / "lake" / "interactions").rglob("*.parquet"):
         assert file.parent.name == "month=1970-01"
-        assert pq.read_schema(file).equals(columns.INTERACTIONS)
+        assert pq.read_schema(file).equals(lake_format.stored_schema(columns.INTERACTIONS))
     assert (report.interactions.read, report.interactions.accepted) == (2, 2)
     assert report.items is None
     assert report.users is None
@@ -286,7 +289,7 @@ def test_items_carry_categories_and_scalar_columns(source: Path, home: Path) -> 
     assert first[:3] == ("1", "Amélie", ["Comedy", "Romance"])
     assert json.loads(first[3]) == {"year": 2001, "score": 1.5, "new": True}
     assert second == ("2", "", [], '{"new":false}', None, None)
-    assert pq.read_schema(home / "lake" / "items" / "items.parquet").equals(columns.ITEMS)
+    assert pq.read_schema(home / "lake" / "items" / "items.parquet").equals(lake_format.stored_schema(columns.ITEMS))
 
 
 def test_items_say_from_when_until_when_they_may_be_shown(source: Path, home: Path) -> None:
