@@ -45,7 +45,9 @@ class Explanation(BaseModel):
     mean: float = Field(description="The policy's estimate of the reward.")
     bonus: float = Field(description="The policy's exploration bonus; 0: it does not explore the item.")
     clusters: dict[str, float] = Field(description="Weights of the user's clusters that the item is connected to.")
-    levels: LevelsOfEstimate | None = Field(description="null: the log was slow, and the prediction alone decided.")
+    levels: LevelsOfEstimate | None = Field(
+        description="null: the item was pinned, or the log was slow, and the prediction alone decided."
+    )
 
 
 class RecommendedItem(DescribedItem):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.arrays import Bool, Float64
+from feature_store.arrays import Bool, Float64, Int64
 from feature_store.contracts.catalogue import Item
 
 Column = NDArray[Any]
@@ -93,6 +93,19 @@ class Attributes:
         for kind in Kind:
             if _Key(name, kind) in self._columns:
                 found |= present(self._column(name, kind, size), kind)
+        return found
+
+    def alike(self, name: str, positions: Int64) -> Int64:
+        """(n,) a number for each item at these positions, the same for those with the same value of this name; -1 where
+        there is none."""
+        found, used = np.full(len(positions), -1), 0
+        for kind in Kind:
+            column = self._columns.get(_Key(name, kind), np.empty(0, kind.value[0]))
+            held = np.flatnonzero(positions < len(column))
+            held = held[present(column[positions[held]], kind)]
+            values, numbers = np.unique(column[positions[held]], return_inverse=True)
+            found[held] = used + numbers
+            used += len(values)
         return found
 
     def _column(self, name: str, kind: Kind, size: int) -> Any:

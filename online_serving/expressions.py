@@ -23,7 +23,7 @@ _FEW = 16
 
 Value = str | int | float | bool
 
-_CATEGORIES = frozenset({"category", "categories"})
+CATEGORIES = frozenset({"category", "categories"})
 _TRUTH = {"true": True, "false": False}
 _ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
@@ -178,7 +178,7 @@ def _is_name(node: ast.expr) -> bool:
 
 
 def _names_categories(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id in _CATEGORIES
+    return isinstance(node, ast.Name) and node.id in CATEGORIES
 
 
 def _all(tests: Sequence[Test]) -> Test:

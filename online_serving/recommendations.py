@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from online_serving.pipeline.explore import Levels
 from online_serving.pipeline.pipeline import unexplored
 from online_serving.pipeline.request import Filter, Recommendation, Request
 from online_serving.schemas import MAX_NAMED_ITEMS, FilterBody, PreviewRequest, RecommendationRequest
-from online_serving.settings import ServingSettings, Surface
+from online_serving.settings import ServingSettings, Surface, contested
 from online_serving.shadow import Asked, Shadow
 from online_serving.state import Current
 from online_serving.treatments import Treatment
@@ -189,7 +190,7 @@ class Recommender:
                 Asked(decision_id, user, request, features, treatment.pipeline, champion, recommendation)
             )
         if not treatment.repeat_shown:
-            await self._remember(user, recommendation.slate, now, degraded)
+            await self._remember(user, recommendation.answered, now, degraded)
         if at_once:
             self._queue.usual(time.perf_counter() - started)
         metrics.of_variant(treatment.label).inc()
@@ -214,14 +215,18 @@ class Recommender:
     def _request(self, body: RecommendationRequest, slate_size: int) -> Request:
         self._check(body)
         preset = self._settings.surfaces.get(body.surface, _NO_PRESET)
+        size = body.slate_size or preset.slate_size or slate_size
         return Request(
-            slate_size=body.slate_size or preset.slate_size or slate_size,
+            slate_size=size,
             exclude=_filter(body.exclude),
             only=None if body.only is None else _filter(body.only),
             context=tuple(attribute_tokens(body.context)),
             surface=body.surface,
             where=both(preset.filter, body.filter),
             boosts=tuple((preset.boosts | body.boosts).items()),
+            caps=tuple((preset.caps | body.caps).items()),
+            pins=_pins(preset.pins, body.pins, size),
+            diversity=preset.diversity if body.diversity is None else body.diversity,
             before=Shown(bytes.fromhex(body.cursor)),
         )
 
@@ -229,6 +234,8 @@ class Recommender:
         check_filter(body.filter, f"{where}filter")
         for expression in body.boosts:
             check_filter(expression, f"{where}boosts")
+        if problem := contested(body.pins):
+            raise broken_rule(f"{where}pins", dict(body.pins), problem)
         if body.slate_size is not None and body.slate_size > self._settings.max_slate_size:
             rule = f"at most serving.max_slate_size = {self._settings.max_slate_size}"
             raise broken_rule(f"{where}slate_size", body.slate_size, rule)
@@ -261,46 +268,65 @@ def _filter(body: FilterBody) -> Filter:
     return Filter(tuple(body.items), tuple(body.categories))
 
 
+def _pins(preset: Mapping[str, int], asked: Mapping[str, int], slate_size: int) -> tuple[tuple[str, int], ...]:
+    """Items and their places, as far as the slate reaches; what is asked for goes before what a surface has."""
+    taken = set(asked.values())
+    kept = {item: place for item, place in preset.items() if item not in asked and place not in taken}
+    return tuple((item, place) for item, place in {**kept, **asked}.items() if place <= slate_size)
+
+
 def _next(request: Request, recommendation: Recommendation, now: int) -> str | None:
     """The cursor behind the slate, None if the rules left no more, or a cursor would hold too many items."""
-    packed = request.before.packed + pack((item, now) for item in recommendation.slate)
-    if recommendation.shown < request.slate_size or len(packed) > MAX_NAMED_ITEMS * ENTRY_BYTES:
+    answered = recommendation.answered
+    packed = request.before.packed + pack((item, now) for item in answered)
+    if len(answered) < request.slate_size or len(packed) > MAX_NAMED_ITEMS * ENTRY_BYTES:
         return None
     return packed.hex()
 
 
 def _items(r: Recommendation) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": r.items[i],
-            "position": i + 1,
-            "score": r.mean[i],
-            "source": r.sources[i],
-            "probability": r.probabilities[i],
-        }
-        for i in range(r.shown)
+    drawn = [
+        {"id": r.items[i], "position": place, "score": r.mean[i], "source": r.sources[i],
+         "probability": r.probabilities[i]}
+        for i, place in enumerate(r.places)
+    ]  # fmt: skip
+    pinned = [
+        {"id": item, "position": place, "score": mean, "source": "pinned", "probability": 1.0}
+        for item, place, mean in zip(r.pinned or (), r.pinned_places or (), r.pinned_mean, strict=True)
     ]
+    return sorted(drawn + pinned, key=itemgetter("position"))
 
 
 def _explained(content: dict[str, Any], r: Recommendation, levels: Levels | None) -> dict[str, Any]:
     """The content of an answer with what led to each item, and what the rules took out."""
-    for i, item in enumerate(content["items"]):
+    numbers = dict(zip(r.places, range(r.shown), strict=True))
+    pins = dict(zip(r.pinned_places or (), range(len(r.pinned_mean)), strict=True))
+    for item in content["items"]:
+        i = numbers.get(item["position"])
+        if i is None:
+            pin = pins[item["position"]]
+            predicted, mean = r.pinned_predicted[pin], r.pinned_mean[pin]
+            item["explanation"] = {"predicted": predicted, "mean": mean, "bonus": 0.0, "clusters": {}, "levels": None}
+            continue
         connected = [k for k in range(len(r.clusters)) if r.edges[i] >> k & 1]
         item["explanation"] = {
             "predicted": r.predicted[i],
             "mean": r.mean[i],
             "bonus": r.bonus[i],
             "clusters": {str(r.clusters[k]): r.weights[k] for k in connected},
-            "levels": levels
-            and {
-                "group": float(levels.group[i]),
-                "item": float(levels.item[i]),
-                "edges": {str(r.clusters[k]): float(levels.edges[k, i]) for k in connected},
-                "deviation": float(levels.deviation[i]),
-                "trials": float(levels.trials[i]),
-                "reward": float(levels.reward[i]),
-                "boost": float(levels.boost[i]),
-            },
+            "levels": levels and _level(levels, i, r, connected),
         }
     content["rules"] = r.rules
     return content
+
+
+def _level(levels: Levels, i: int, r: Recommendation, connected: Sequence[int]) -> dict[str, Any]:
+    return {
+        "group": float(levels.group[i]),
+        "item": float(levels.item[i]),
+        "edges": {str(r.clusters[k]): float(levels.edges[k, i]) for k in connected},
+        "deviation": float(levels.deviation[i]),
+        "trials": float(levels.trials[i]),
+        "reward": float(levels.reward[i]),
+        "boost": float(levels.boost[i]),
+    }

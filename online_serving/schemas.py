@@ -8,7 +8,7 @@ from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MA
 from feature_store.contracts.events import MAX_VALUE
 from feature_store.shown import ENTRY_BYTES
 from online_serving.expressions import MAX_CHARACTERS
-from online_serving.settings import Boosted
+from online_serving.settings import MAX_CAPS, MAX_PINS, Boosted, Cap, Diversity, Place
 
 MAX_BODY_BYTES = 1_000_000
 MAX_NAMED_ITEMS = 5_000
@@ -77,7 +77,8 @@ class RecommendationRequest(_Body):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"user_id": "42", "slate_size": 5, "surface": "home", "with": ["title", "year"], "explain": True}
+                {"user_id": "42", "slate_size": 5, "surface": "home", "with": ["title", "year"], "explain": True},
+                {"user_id": "42", "caps": {"category": 2}, "pins": {"50": 1}, "diversity": 0.3},
             ]
         },
     )
@@ -100,6 +101,25 @@ class RecommendationRequest(_Body):
         '{"has(label)": {"factor": 3, "since": 1790000000000, "half_life_hours": 24}}, which fades. Before '
         "exploration: the probabilities are those of the boosted order.",
         examples=[{"has(label)": 1.5, "price > 100": {"factor": 0.5, "until": 1790000000000}}],
+    )
+    caps: dict[Name, Annotated[Cap, _Whole]] = Field(
+        default={},
+        max_length=MAX_CAPS,
+        description="At most so many items of the answer with the same value of an attribute; `category` is each of an "
+        "item's categories. What has no such attribute is not counted. The answer may be shorter for it.",
+        examples=[{"category": 2, "brand": 1}],
+    )
+    pins: dict[Id, Annotated[Place, _Whole]] = Field(
+        default={},
+        max_length=MAX_PINS,
+        description="Items and their places in the answer, from 1, whatever they are estimated at, and however often "
+        "they were shown; not where they are unavailable or another rule of the request takes them out. The bandit "
+        "learns nothing of them.",
+        examples=[{"50": 1}],
+    )
+    diversity: Diversity | None = Field(
+        default=None,
+        description="From 0 to 1: how much of its estimate an item loses for being like one of the answer already.",
     )
     with_: Wanted = Field(default=[], alias="with", description=_WITH)
     cursor: str = Field(

@@ -1,5 +1,6 @@
 """Settings of the HTTP API and the request pipeline."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -59,6 +60,22 @@ def _number_is_factor(value: Any) -> Any:
 Boosted = Annotated[Boosting, BeforeValidator(_number_is_factor, json_schema_input_type=Boosting | Boost)]
 
 
+MAX_CAPS = 5
+MAX_PINS = 20
+Cap = Annotated[int, Field(ge=1, le=500)]
+Place = Annotated[int, Field(ge=1, le=500)]
+Diversity = Annotated[float, Field(ge=0, le=1)]
+
+
+def contested(pins: Mapping[str, int]) -> str | None:
+    """What is wrong with pins, items and their places: two of them want the same place. None: nothing."""
+    by_place: dict[int, str] = {}
+    for item, place in pins.items():
+        if by_place.setdefault(place, item) != item:
+            return f"place {place} is that of {by_place[place]!r} and of {item!r}: give each its own"
+    return None
+
+
 class Surface(BaseModel):
     """What requests for a surface mean where they say nothing themselves."""
 
@@ -67,6 +84,15 @@ class Surface(BaseModel):
     slate_size: int | None = Field(default=None, ge=1, le=500)
     filter: str | None = None  # goes with the request's own
     boosts: dict[str, Boosted] = {}  # the request's own go before those of the same expression
+    caps: dict[str, Cap] = Field(default={}, max_length=MAX_CAPS)  # the request's own go before those of the same name
+    pins: dict[str, Place] = Field(default={}, max_length=MAX_PINS)  # the request's own take items and places from them
+    diversity: Diversity = 0.0
+
+    @model_validator(mode="after")
+    def _places_are_distinct(self) -> Self:
+        if problem := contested(self.pins):
+            raise ValueError(f"pins: {problem}")
+        return self
 
     @model_validator(mode="after")
     def _readable(self) -> Self:
@@ -179,7 +205,8 @@ class ServingSettings(BaseModel):
     surfaces: dict[str, Surface] = Field(
         default={},
         description="What requests for a surface mean: {mail = {slate_size = 3, filter = 'price < 50', "
-        "boosts = {'has(label)' = 1.5}}}. A request's own slate size and boosts go before; its filter goes with it.",
+        "boosts = {'has(label)' = 1.5}}}, and caps, pins and diversity as requests have them. What a request says "
+        "itself goes before; its filter goes with it.",
     )
     decision_deadline_ms: float = Field(
         default=150.0,

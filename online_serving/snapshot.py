@@ -184,6 +184,10 @@ class Snapshot:
         found = self.graph.positions(items)
         return found[found >= 0]
 
+    def categories_of(self, positions: Int64) -> list[list[str]]:
+        """The categories of items, as the newest snapshot of the release has them."""
+        return [self._growing.categories.get(item, []) for item in self.graph.ids(positions.tolist())]
+
     def masks_at(self, time: int | None) -> Masks:
         """Of what is available and may be shown at a time (ms), None: whatever its window says. Items are looked at
         where the time has passed one at which something comes or goes."""

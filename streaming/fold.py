@@ -14,6 +14,7 @@ What happens to an event, each counted in `outcomes`:
     erased      a user's erasure: their open decisions close at once, their trials without feedback are taken back
     unlogged    feedback on an answer that went out although the log had not taken its decision: only remembered
     interaction an event that belongs to no decision: only remembered
+    pinned      feedback on what was pinned into a slate: only remembered
     duplicate   a decision that is open, or an event id that its decision has had already
     late        a decision, or feedback on one, whose window has closed
     dead        cannot be processed: see _problem
@@ -44,10 +45,10 @@ from feature_store.definitions import HistoryEvent, kind_of
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import Rows, Sums
 from streaming.bandit.rewards import is_positive, reward
-from streaming.bandit.slates import expected, steepened
+from streaming.bandit.slates import expected
 from streaming.bandit.update import Shares
 from streaming.faults import fault
-from streaming.open_decisions import OpenDecision, absent, pack, take_in, translated, unpack, unresolved_of
+from streaming.open_decisions import OpenDecision, absent, opened_by, pack, take_in, translated, unpack, unresolved_of
 from streaming.settings import VIEW, RewardSettings
 
 _QUOTED = 100  # characters of what a client sent
@@ -193,24 +194,13 @@ class Fold:
             self.outcomes["late"] += 1
             return
         self.outcomes["decision"] += 1
-        shown, predicted = decision.items[: decision.shown], np.array(decision.predicted[: decision.shown])
-        opened = OpenDecision(
-            user=decision.user,
-            time=decision.time,
-            learns=decision.learns and self.learning,
-            clusters=decision.clusters,
-            weights=decision.weights,
-            items=shown,
-            predicted=steepened(predicted, self._namespace.steepness, len(predicted)).tolist(),
-            edges=decision.edges[: decision.shown],
-            rewards=[None] * len(shown),
-        )
+        opened = opened_by(decision, decision.learns and self.learning, self._namespace.steepness)
         if decision.release != self._namespace.release:
             matrix = self._namespace.translations.get(decision.release)
             opened = translated(opened, matrix, self._namespace.graph)
         self._open_decision(decision.id, opened)
         if opened.learns:
-            self._share(opened, range(len(shown)), (1.0, 0.0, 0.0, 0.0))
+            self._share(opened, range(decision.shown), (1.0, 0.0, 0.0, 0.0))
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:
         """The slate was never shown: what serving it added is taken back. A decision that comes behind its withdrawal
@@ -257,18 +247,22 @@ class Fold:
         if feedback.id in decision.event_ids:
             self.outcomes["duplicate"] += 1
             return
-        if feedback.item not in decision.items:
+        seen = [*decision.items, *decision.pinned]
+        if feedback.item not in seen:
             take_in(decision, feedback.item)
+            seen = decision.items
         if feedback.decision not in self._open:
             self._open_decision(feedback.decision, decision)
-        i = decision.items.index(feedback.item)
+        i = seen.index(feedback.item)
         decision.event_ids[feedback.id] = None
         decision.events.setdefault(i, []).append((feedback.type, feedback.value))
         self._touched.add(feedback.decision)
         if feedback.type != VIEW:
             kind = kind_of(feedback.type, is_positive(self._settings, decision.events[i]))
             self._history.append((decision.user, HistoryEvent(feedback.item, kind, feedback.received)))
-        if logged:
+        if i >= len(decision.items):
+            self.outcomes["pinned"] += 1
+        elif logged:
             self._resolve(decision, i, reward(self._settings, decision.events[i]))
         else:
             self.outcomes["interaction" if named is not None and named.is_none else "unlogged"] += 1
@@ -286,7 +280,7 @@ class Fold:
         if feedback.user != decision.user:
             return "it comes from another user than its decision's"
         if named is None or named.logged:
-            if feedback.item not in decision.items:
+            if feedback.item not in decision.items and feedback.item not in decision.pinned:
                 return "its item was not in the decision's slate"
         elif not 0 < len(feedback.item) <= MAX_ID_CHARACTERS:
             return f"its item's id has {len(feedback.item)} characters, and may have 1 to {MAX_ID_CHARACTERS}"

@@ -5,11 +5,13 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 import numpy as np
 
+from feature_store.contracts.events import Decision
 from feature_store.contracts.identity import DecisionRef, Masks
 from feature_store.graph import Graph
 from feature_store.namespace import Start
 from feature_store.translation import Translation
 from streaming.bandit.diag_linucb import MAX_ACTIVE_CLUSTERS
+from streaming.bandit.slates import steepened
 from streaming.kafka import partition_of
 
 _MIN_TRANSLATED_WEIGHT = 0.01  # of a cluster that a decision of another release is folded onto
@@ -29,6 +31,7 @@ class OpenDecision(msgspec.Struct, array_like=True):
     rewards: list[float | None]  # of resolved trials
     events: dict[int, list[tuple[str, float]]] = {}  # slate index -> (type, value)
     event_ids: dict[str, None] = {}  # in order
+    pinned: list[str] = []  # shown beside items, and no trials; their events are numbered on behind those of items
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -36,6 +39,23 @@ _decoder = msgspec.msgpack.Decoder(OpenDecision)
 
 pack = _encoder.encode
 unpack = _decoder.decode
+
+
+def opened_by(decision: Decision, learns: bool, steepness: float) -> OpenDecision:
+    """What is kept of a logged decision. steepness: of rewards before one person, beside its predictions."""
+    shown, predicted = decision.items[: decision.shown], np.array(decision.predicted[: decision.shown])
+    return OpenDecision(
+        user=decision.user,
+        time=decision.time,
+        learns=learns,
+        clusters=decision.clusters,
+        weights=decision.weights,
+        items=shown,
+        predicted=steepened(predicted, steepness, len(predicted)).tolist(),
+        edges=decision.edges[: decision.shown],
+        rewards=[None] * len(shown),
+        pinned=[item for item in decision.pinned or () if item not in shown],
+    )
 
 
 def nothing_shown(user: str, time: int) -> OpenDecision:

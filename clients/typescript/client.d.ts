@@ -25,6 +25,9 @@ export interface RecommendationRequest {
   only?: FilterBody | string[];
   filter?: string;
   boosts?: Record<string, Boosting | number>;
+  caps?: Record<string, number>;
+  pins?: Record<string, number>;
+  diversity?: number;
   with?: string[];
   cursor?: string;
   explain?: boolean;

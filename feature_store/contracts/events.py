@@ -44,6 +44,14 @@ class SlateColumns(msgspec.Struct, frozen=True, kw_only=True):
     bonus: list[float]  # the policy's exploration bonus; 0: not to be explored
     edges: list[Mask]  # bit k is set if the edge (clusters[k], item) exists and will be updated
     probabilities: list[float]  # of each shown item at its position, given the slate so far
+    # Parallel to the slate, where the request has rules among its items: what the greedy policy does under them, given
+    # the slate so far. None: what the means say.
+    greedy: list[float] | None = None  # its chance of putting the same item there
+    greedy_mean: list[float] | None = None  # the mean of what it puts there
+    # What the request itself has put between the items of the slate, and where in the answer, from 1. The policy did
+    # not decide on it: it is no trial, and what is done with it is history.
+    pinned: list[str] | None = None
+    pinned_places: list[Count] | None = None
 
     def columns(self) -> dict[str, Any]:
         """These columns alone, by name."""

@@ -22,8 +22,8 @@ from streaming.settings import VIEW, Aggregation, RewardSettings
 _EVENTS = (
     "log string, offset bigint, position int, kind string, time bigint, id string, user string, variant string, "
     "history array<string>, history_kinds array<string>, history_times array<bigint>, profile array<string>, "
-    "items array<string>, shown int, predicted array<double>, probabilities array<double>, decision string, "
-    "item string, type string, value double, received bigint"
+    "items array<string>, shown int, predicted array<double>, probabilities array<double>, pinned array<string>, "
+    "decision string, item string, type string, value double, received bigint"
 )
 _IMPRESSIONS = (
     "user string, decision string, time bigint, variant string, history array<string>, history_kinds array<string>, "
@@ -77,6 +77,7 @@ def _rows(log: DataFrame, rewards: RewardSettings) -> DataFrame:
         *("user", "time", "variant", *HISTORY, "profile", "probabilities"),
         F.slice("items", 1, F.col("shown")).alias("items"),
         F.slice("predicted", 1, F.col("shown")).alias("predicted"),
+        F.coalesce("pinned", F.array().cast("array<string>")).alias("pinned"),
     )
     decides, tells = F.col("kind") == "decision", F.col("kind") == "feedback"
     bounded = F.abs("value") <= MAX_VALUE  # NaN is the largest of all to Spark
@@ -114,6 +115,7 @@ def _nothing_shown(received: Column) -> Column:
         F.array().cast("array<double>").alias("probabilities"),
         F.array().cast("array<string>").alias("items"),
         F.array().cast("array<double>").alias("predicted"),
+        F.array().cast("array<string>").alias("pinned"),
     )
 
 
@@ -139,7 +141,7 @@ def _counted(rows: DataFrame, rewards: RewardSettings) -> DataFrame:
             {
                 "place": F.row_number().over(in_order),
                 # The decision is first, so every event sees what it is about without a second reading of the log.
-                "items": F.first("made.items").over(in_order),
+                "items": F.first(F.concat("made.items", "made.pinned")).over(in_order),
                 "theirs": F.col("user") == F.coalesce(F.first("made.user").over(in_order), user),
                 "time": F.coalesce(F.first("made.time").over(in_order), time, "received"),
                 "withdrawn": F.bool_or("withdrawn").over(Window.partitionBy(*_DECISION)),

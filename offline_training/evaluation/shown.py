@@ -36,7 +36,7 @@ from offline_training.evaluation.differences import (
 from offline_training.evaluation.metrics import ece
 from offline_training.experiment.impressions import RewardedDecision
 from offline_training.experiment.statistics import interval, paired_difference, ratio
-from offline_training.off_policy.greedy_policy import greedy_choice
+from offline_training.off_policy.greedy_policy import logged_choice
 from online_serving.pipeline.features import candidate_features, encode_user
 from online_serving.pipeline.request import Request
 from online_serving.snapshot import Snapshot
@@ -102,7 +102,7 @@ def _slate(one: RewardedDecision, release: Snapshot, champion: Snapshot, positiv
     slots = len(one.shown)
     position = release.graph.positions(one.shown)
     both = np.flatnonzero((position >= 0) & one.seen)
-    chance, _ = greedy_choice(one.mean, slots)
+    chance, _ = logged_choice(one)
     predicted = np.empty(0)
     if len(both):
         past = UserFeatures(one.profile, one.history, frozenset())
@@ -129,7 +129,7 @@ def explored_likes(decisions: Sequence[RewardedDecision], positive: float) -> di
     Users who liked nothing of it are left out."""
     likes: dict[str, set[str]] = {}
     for one in decisions:
-        chance, _ = greedy_choice(one.mean, len(one.shown))
+        chance, _ = logged_choice(one)
         found = [one.shown[at] for at in np.flatnonzero((chance == 0) & (one.rewards >= positive))]
         if found:
             likes.setdefault(one.user, set()).update(found)

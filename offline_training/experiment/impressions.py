@@ -22,7 +22,7 @@ from streaming.settings import VIEW, RewardSettings
 
 _DECISION = [
     *("id", "user", "time", "surface", "variant", "release", "items", "shown"),
-    *("predicted", "mean", "bonus", "probabilities"),
+    *("predicted", "mean", "bonus", "probabilities", "greedy", "greedy_mean", "pinned"),
 ]
 _PAST = ["history", "history_kinds", "history_times", "profile"]
 _FEEDBACK = ["id", "user", "decision", "item", "type", "value", "received"]
@@ -47,6 +47,8 @@ class RewardedDecision:
     seen: Bool  # (s,) False: its client reports views, and reported nothing of the item
     history: list[HistoryEvent] = field(default_factory=list)  # that it was made with, newest first, where asked for
     profile: list[str] = field(default_factory=list)  # the same
+    greedy: NDArray[np.float64] | None = None  # (s,) of the greedy policy, where there were rules within the slate: ...
+    greedy_mean: NDArray[np.float64] | None = None  # (s,) ... as events.SlateColumns has them
 
 
 def rewarded_decisions(lake: Path, logs: Sequence[str], rewards: RewardSettings) -> list[RewardedDecision]:
@@ -99,7 +101,8 @@ def _join(
         shown = row["items"][: row["shown"]]
         came = [events.get((row["id"], item)) for item in shown]
         earned = [reward(rewards, what) if what else rewards.silence for what in came]
-        views = any(kind == VIEW for what in came for kind, _ in what or ())
+        beside = [events.get((row["id"], item)) for item in row["pinned"] or ()]
+        views = any(kind == VIEW for what in (*came, *beside) for kind, _ in what or ())
         yield RewardedDecision(
             id=row["id"],
             user=row["user"],
@@ -116,6 +119,8 @@ def _join(
             seen=np.array([bool(what) or not views for what in came], dtype=np.bool_),
             history=list(map(HistoryEvent, *(row[name] for name in _PAST[:3]))) if "history" in row else [],
             profile=row.get("profile", []),
+            greedy=None if row["greedy"] is None else np.array(row["greedy"], dtype=np.float64),
+            greedy_mean=None if row["greedy_mean"] is None else np.array(row["greedy_mean"], dtype=np.float64),
         )
 
 

@@ -14,7 +14,7 @@ from feature_store.contracts.experiments import Plan, variant_in
 from offline_training.experiment.impressions import RewardedDecision, rewarded_decisions
 from offline_training.experiment.statistics import PER, Comparison, Difference, Visits, compare
 from offline_training.off_policy.estimators import OffPolicyEvaluation, evaluate
-from offline_training.off_policy.greedy_policy import LoggedSlate, greedy_choice, slate_log
+from offline_training.off_policy.greedy_policy import LoggedSlate, logged_choice, slate_log
 from online_serving.treatments import bandit_of
 from streaming.bandit.exploration import Exploration
 from streaming.settings import BanditMode, BanditSettings, RewardSettings
@@ -133,7 +133,7 @@ def explored_share(variant: str, decisions: Sequence[RewardedDecision], configur
     """
     explored = total = 0
     for decision in decisions:
-        chance, _ = greedy_choice(decision.mean, len(decision.shown))
+        chance, _ = logged_choice(decision)
         explored += int(np.count_nonzero(chance == 0))
         total += len(decision.shown)
     return ExploredShare(variant=variant, explored=explored / max(total, 1), configured=configured)
@@ -212,7 +212,7 @@ def greedy_value(decisions: Sequence[RewardedDecision], bandit: BanditSettings, 
     slates = [
         LoggedSlate(
             d.user, d.mean, d.bonus, d.probabilities, d.rewards,
-            Exploration(bandit.explore_top_k, bandit.share_on(d.surface)),
+            Exploration(bandit.explore_top_k, bandit.share_on(d.surface)), d.greedy, d.greedy_mean,
         )
         for d in decisions
         if d.shown

@@ -37,7 +37,7 @@ _PLACE = ("offset", "position", "kind", "time")
 # Of a decision what a fold reads stays, and of the rest nothing.
 _FOLDED = (
     *("release", "namespace", "variant", "learns", "offsets", "clusters", "weights"),
-    *("items", "shown", "predicted", "edges"),
+    *("items", "shown", "predicted", "edges", "pinned"),
 )
 _EMPTY = ("history", "history_kinds", "history_times", "profile", "sources", "mean", "bonus", "probabilities")
 _TOLD = ("item", "type", "value", "received")

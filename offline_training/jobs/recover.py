@@ -110,7 +110,7 @@ def _without(noted: DeploymentNote, missing: list[str]) -> DeploymentNote:
 
 def _shown(lake: Path, since: int) -> Iterator[tuple[str, list[ItemTime]]]:
     """By user, what decisions from a time (ms) on have shown, a file at a time, the newest first."""
-    columns = ["user", "time", "items", "shown", "kind"]
+    columns = ["user", "time", "items", "shown", "pinned", "kind"]
     for *_, folder in partition_folders(lake, "events"):
         for stretch in reversed(files(folder)):
             rows = read(stretch.path, EVENTS, columns)
@@ -120,7 +120,7 @@ def _shown(lake: Path, since: int) -> Iterator[tuple[str, list[ItemTime]]]:
                     break
                 continue
             by_user: dict[str, list[ItemTime]] = {}
-            for user, time, items, shown in zip(*(made[name].to_pylist() for name in columns[:4]), strict=True):
+            for user, time, items, shown, pinned in zip(*(made[name].to_pylist() for name in columns[:5]), strict=True):
                 if not user.startswith(MASKED):
-                    by_user.setdefault(user, []).extend((item, time) for item in items[:shown])
+                    by_user.setdefault(user, []).extend((item, time) for item in (*items[:shown], *(pinned or ())))
             yield from by_user.items()

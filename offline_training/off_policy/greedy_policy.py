@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,31 @@ class LoggedSlate:
     probabilities: Float64  # (s,) of each shown item at its position given the slots before it
     rewards: Float64  # (s,)
     exploration: Exploration
+    greedy: Float64 | None = None  # (s,) as events.SlateColumns has it, where there were rules within the slate
+    greedy_mean: Float64 | None = None  # (s,)
+
+
+class Logged(Protocol):
+    """What the log says of a slate: LoggedSlate, or experiment.impressions.RewardedDecision."""
+
+    @property
+    def mean(self) -> Float64: ...
+
+    @property
+    def probabilities(self) -> Float64: ...
+
+    @property
+    def greedy(self) -> Float64 | None: ...
+
+    @property
+    def greedy_mean(self) -> Float64 | None: ...
+
+
+def logged_choice(slate: Logged) -> tuple[Float64, Float64]:
+    """As greedy_choice has it, under the rules that the request had within its slate."""
+    if slate.greedy is not None and slate.greedy_mean is not None:
+        return slate.greedy, slate.greedy_mean
+    return greedy_choice(slate.mean, len(slate.probabilities))
 
 
 def greedy_choice(mean: Float64, slots: int) -> tuple[Float64, Float64]:
@@ -80,9 +106,11 @@ def logging_marginals(
 def slate_log(slates: Sequence[LoggedSlate], rollouts: int, rng: np.random.Generator) -> SlateLog:
     """The log of an exploring policy as the evaluation of the greedy one needs it.
 
-    rollouts: per slate, for the item-position weights; 0 leaves these out. Raises InvalidInput if a
-    slate has fewer estimates than shown items.
+    rollouts: per slate, for the item-position weights; 0 leaves these out, and so do rules within a slate, which no
+    simulation knows. Raises InvalidInput if a slate has fewer estimates than shown items.
     """
+    if any(slate.greedy is not None for slate in slates):
+        rollouts = 0
     n, width = len(slates), max((len(slate.rewards) for slate in slates), default=0)
     codes = {user: code for code, user in enumerate(dict.fromkeys(slate.user for slate in slates))}
     present = np.zeros((n, width), dtype=bool)
@@ -97,7 +125,7 @@ def slate_log(slates: Sequence[LoggedSlate], rollouts: int, rng: np.random.Gener
             )
         present[row, :s] = True
         rewards[row, :s], logging[row, :s], model[row, :s] = slate.rewards, slate.probabilities, slate.mean[:s]
-        target[row, :s], best[row, :s] = greedy_choice(slate.mean, s)
+        target[row, :s], best[row, :s] = logged_choice(slate)
         if rollouts:
             wanted = greedy_slate(slate.mean, s, rng)
             here[row, :s] = wanted == np.arange(s)

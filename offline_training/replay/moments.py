@@ -31,6 +31,7 @@ from streaming.settings import RewardSettings
 
 OTHER_LOG = "the state that it was made with began in another log"
 EARLIER = "made before the candidate's release: its training has seen what came of it"
+RULED = "its request had rules within its slate (caps, pins, diversity), and rules of requests are not in the log"
 TWICE = "it was logged twice"
 GONE = "its release or namespace is gone"
 
@@ -197,6 +198,8 @@ def _problem(state: _State | None, logged: Logged, wanted: str | None) -> str | 
     if state is None:
         return GONE
     namespace, decision = state.namespace, logged.decision
+    if decision.greedy is not None:
+        return RULED
     if logged.log != namespace.log or len(decision.offsets) != len(namespace.offsets):
         return OTHER_LOG
     if wanted is not None and (

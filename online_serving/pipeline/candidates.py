@@ -106,7 +106,12 @@ SOURCES = (
 )
 NAMED = 1 << 3  # the request named the items itself: no source is asked
 POPULAR = 1 << 5  # the models failed
-_NAMES = dict(sorted([(NAMED, "named"), (POPULAR, "popular"), *((source.bit, source.name) for source in SOURCES)]))
+PINNED = 1 << 6  # the request put it there
+_NAMES = dict(
+    sorted(
+        [(NAMED, "named"), (POPULAR, "popular"), (PINNED, "pinned"), *((source.bit, source.name) for source in SOURCES)]
+    )
+)
 SOURCE_NAMES = tuple(_NAMES.values())
 
 
@@ -119,6 +124,16 @@ def find_all(
         with stage(source.name):
             found[source.bit] = source.find(query, source.limit(serving))
     return merge(found)
+
+
+def with_pinned(candidates: Int64, sources: Uint8, pinned: Int64) -> tuple[Int64, Uint8]:
+    """Candidates, ascending, and their sources, with those that are pinned among them."""
+    new = np.setdiff1d(pinned, candidates)
+    united = np.concatenate([candidates, new])
+    order = np.argsort(united)
+    united, bits = united[order], np.concatenate([sources, np.zeros(len(new), np.uint8)])[order]
+    bits[np.searchsorted(united, pinned)] |= PINNED
+    return united, bits
 
 
 def merge(sources: dict[int, Int64]) -> tuple[Int64, Uint8]:

@@ -8,6 +8,7 @@ from feature_store.arrays import Bool, Float64, Int64
 from feature_store.sums import EXPECTED, REWARD, REWARD_SQ, N
 from streaming.bandit.diag_linucb import Estimate, Table, score
 from streaming.bandit.exploration import Exploration, Slate, choose_slate
+from streaming.bandit.ruled_slates import SlateRules, choose_ruled_slate
 from streaming.settings import BanditMode, BanditSettings
 
 
@@ -97,6 +98,16 @@ def exploration(settings: BanditSettings, surface: str) -> Exploration:
     return Exploration(settings.explore_top_k, share)
 
 
-def draw(settings: BanditSettings, surface: str, view: Estimate, size: int, rng: np.random.Generator) -> Slate:
+def draw(
+    settings: BanditSettings,
+    surface: str,
+    view: Estimate,
+    size: int,
+    rng: np.random.Generator,
+    rules: SlateRules | None = None,
+) -> Slate:
     """Fills the slate."""
-    return choose_slate(view.mean, view.bonus, size, *exploration(settings, surface), rng)
+    law = exploration(settings, surface)
+    if rules is None:
+        return choose_slate(view.mean, view.bonus, size, *law, rng)
+    return choose_ruled_slate(view.mean, view.bonus, size, law, rules, rng)

@@ -22,10 +22,12 @@ from online_serving.pipeline.features import EncodedUser, candidate_features, en
 from online_serving.pipeline.popular import most_popular
 from online_serving.pipeline.request import Candidates, Recommendation, Request, Uint8, UserFeatures
 from online_serving.pipeline.rules import allowed_items, boosts
+from online_serving.pipeline.slate_rules import best_under, fitted, pinned_items, slate_rules
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Estimate, Table
 from streaming.bandit.exploration import Exploration, Slate
+from streaming.bandit.ruled_slates import SlateRules
 from streaming.bandit.slates import steepened
 from streaming.settings import BanditMode, BanditSettings
 
@@ -47,6 +49,9 @@ class _Found(NamedTuple):
     predicted: Float64
     compared: Float64  # the same as steep as rewards are before one person, for the bandit
     hits: dict[str, int]  # items that each rule took out
+    pinned: dict[int, int]  # by position in the snapshot: wanted places
+    rules: SlateRules | None  # within the slate
+    slots: int  # to be drawn
 
 
 class Pipeline:
@@ -122,7 +127,7 @@ class Pipeline:
         found = self._found(snapshot, table, request, user, shown, predict)
         with self._stage("explore"):
             view = self._estimate(snapshot, table, request, user, found)
-            slate = draw(self._bandit, request.surface, view, request.slate_size, rng)
+            slate = draw(self._bandit, request.surface, view, found.slots, rng, found.rules)
         with self._stage("columns"):
             return _columns(snapshot, user, found, view, slate)
 
@@ -151,7 +156,7 @@ class Pipeline:
         r = recommendation
         compared = r.candidates.predicted
         if self._bandit.mode is not BanditMode.OFF:
-            compared = steepened(compared, snapshot.manifest.steepness, request.slate_size)
+            compared = steepened(compared, snapshot.manifest.steepness, request.slate_size - len(r.pinned or ()))
         clusters, weights = np.array(r.clusters, np.int64), np.array(r.weights)
         items = snapshot.graph.positions(r.slate)
         places = np.argsort(r.candidates.positions)
@@ -178,13 +183,18 @@ class Pipeline:
     ) -> _Found:
         with contextlib.ExitStack() as answered:
             with self._stage("rules"):
-                rules = allowed_items(snapshot, request, shown, self._serving, self._corpus)
-                allowed, hits = answered.enter_context(rules)
+                left = allowed_items(snapshot, request, shown, self._serving, self._corpus)
+                allowed, hits = answered.enter_context(left)
             with self._stage("candidates"):
                 candidates, sources = self._candidates(snapshot, table, request, user, allowed)
-        predicted = predict(candidates)
-        compared = steepened(predicted, snapshot.manifest.steepness, request.slate_size)
-        return _Found(candidates, sources, predicted, compared, hits)
+                pinned = pinned_items(snapshot, request, allowed)
+        if request.pins:
+            hits["pins_not_allowed"] = len(request.pins) - len(pinned)
+            candidates, sources = retrieve.with_pinned(candidates, sources, np.array(list(pinned), np.int64))
+        predicted, slots = predict(candidates), max(0, request.slate_size - len(pinned))
+        compared = steepened(predicted, snapshot.manifest.steepness, slots)
+        rules = slate_rules(snapshot, request, candidates, tuple(pinned))
+        return _Found(candidates, sources, predicted, compared, hits, pinned, rules, slots)
 
     def _estimate(
         self, snapshot: Snapshot, table: Table, request: Request, user: EncodedUser, found: _Found
@@ -207,10 +217,11 @@ class Pipeline:
 
 
 def unexplored(recommendation: Recommendation, slate_size: int) -> Recommendation:
-    """The same candidates by the offline prediction alone: what is shown when exploration cannot be logged."""
+    """The same candidates by the offline prediction alone, under the request's rules: what is shown when exploration
+    cannot be logged."""
     r = recommendation
     graph, positions, values, sources = r.candidates
-    best = np.argsort(-values, kind="stable")[:slate_size]
+    best = best_under(r.slate_rules, values, slate_size - len(r.pinned or ()))
     predicted = values[best].tolist()
     return msgspec.structs.replace(
         r,
@@ -222,13 +233,16 @@ def unexplored(recommendation: Recommendation, slate_size: int) -> Recommendatio
         bonus=[0.0] * len(best),
         edges=[0] * len(best),
         probabilities=[1.0] * len(best),
+        pinned_places=r.pinned_places and fitted(r.pinned_places, len(best) + len(r.pinned_places)),
+        pinned_mean=r.pinned_predicted,
     )
 
 
 def _columns(snapshot: Snapshot, user: EncodedUser, found: _Found, view: Estimate, slate: Slate) -> Recommendation:
-    candidates, sources, predicted, _, hits = found
+    candidates, sources, predicted = found.candidates, found.sources, found.predicted
     logged = np.concatenate([slate.shown, slate.explored])
-    graph = snapshot.graph
+    graph, pinned = snapshot.graph, list(found.pinned)
+    beside = np.searchsorted(candidates, pinned)
     return Recommendation(
         clusters=user.clusters.tolist(),
         weights=user.weights.tolist(),
@@ -245,5 +259,12 @@ def _columns(snapshot: Snapshot, user: EncodedUser, found: _Found, view: Estimat
         edges=view.edges[logged].tolist(),
         probabilities=slate.probabilities.tolist(),
         candidates=Candidates(graph, candidates, predicted, sources),
-        rules=hits,
+        rules=found.hits,
+        slate_rules=found.rules,
+        greedy=None if slate.greedy is None else slate.greedy.tolist(),
+        greedy_mean=None if slate.greedy_mean is None else slate.greedy_mean.tolist(),
+        pinned=graph.ids(pinned) if pinned else None,
+        pinned_places=fitted(list(found.pinned.values()), len(slate.shown) + len(pinned)) if pinned else None,
+        pinned_predicted=predicted[beside].tolist(),
+        pinned_mean=view.mean[beside].tolist(),
     )

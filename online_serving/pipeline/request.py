@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from feature_store.definitions import HistoryEvent
 from feature_store.graph import Graph
 from feature_store.shown import NOTHING_SHOWN, Shown, ShownItems
 from online_serving.settings import Boosting
+from streaming.bandit.ruled_slates import SlateRules
 
 Uint8 = NDArray[np.uint8]
 
@@ -48,6 +50,9 @@ class Request:
     only: Filter | None = None  # None: no such rule
     where: str | None = None  # a filter expression: nothing but what it describes
     boosts: tuple[tuple[str, Boosting], ...] = ()  # filter expressions, and what they multiply estimates by
+    caps: tuple[tuple[str, int], ...] = ()  # at most so many items of a slate with the same value of an attribute
+    pins: tuple[tuple[str, int], ...] = ()  # items and their places in the answer, from 1
+    diversity: float = 0.0  # how much it counts against items that they are like others of the slate, in [0, 1]
     before: Shown = NOTHING_SHOWN  # the items of earlier pages
     context: tuple[str, ...] = ()  # tokens of what the request says about the user
     surface: str = "default"  # where the slate will be shown
@@ -72,14 +77,31 @@ class Recommendation(SlateColumns, frozen=True, kw_only=True):
 
     candidates: Candidates
     rules: dict[str, int]  # items that each rule took out
+    slate_rules: SlateRules | None = None  # what held among the items of the slate, over the candidates
+    pinned_predicted: list[float] = msgspec.field(default_factory=list)  # parallel to pinned
+    pinned_mean: list[float] = msgspec.field(default_factory=list)  # parallel to pinned
 
     @property
     def slate(self) -> list[str]:
-        """The items to show, in position order."""
+        """The items that were drawn, in their order."""
         return self.items[: self.shown]
 
     @property
     def explored(self) -> int:
-        """Places whose item did not have the highest mean of those left."""
+        """Places whose item did not have the highest mean of those left that the rules allow."""
+        if self.greedy is not None:
+            return self.greedy.count(0.0)
         highest = list(itertools.accumulate(reversed(self.mean), max))[::-1]
         return sum(self.mean[place] < highest[place] for place in range(self.shown))
+
+    @property
+    def places(self) -> list[int]:
+        """Where in the answer the items of the slate are, from 1."""
+        pinned = self.pinned_places or ()
+        return [place for place in range(1, self.shown + len(pinned) + 1) if place not in pinned]
+
+    @property
+    def answered(self) -> list[str]:
+        """All items to show, in position order."""
+        both = zip((*self.places, *(self.pinned_places or ())), (*self.slate, *(self.pinned or ())), strict=True)
+        return [item for _, item in sorted(both)]

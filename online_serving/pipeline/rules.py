@@ -31,7 +31,10 @@ def allowed_items(
             excluded = _members(snapshot, Filter(categories=settings.excluded_categories))
             hits["excluded_categories"] = left.leave_out(excluded)
         if not settings.repeat_shown:
-            hits["shown_before"] = left.leave_out(snapshot.positions(shown))
+            seen = snapshot.positions(shown)
+            if request.pins:  # what is pinned is there each time
+                seen = np.setdiff1d(seen, snapshot.positions(item for item, _ in request.pins))
+            hits["shown_before"] = left.leave_out(seen)
         if request.exclude != Filter():
             hits["excluded"] = left.leave_out(_members(snapshot, request.exclude))
         if request.before.packed:

@@ -29,6 +29,9 @@ class Slate(NamedTuple):
     shown: Int64  # (slots,) in position order
     probabilities: Float64  # (slots,) of each shown item at its position, given the slots before it
     explored: Int64  # (m,) the rest of the exploration set: what had a chance of being shown, or is greedy, and was not
+    # With rules among the items (ruled_slates.py) what greedy does under them, given the slots before; None: without.
+    greedy: Float64 | None = None  # (slots,) its chance of the same item
+    greedy_mean: Float64 | None = None  # (slots,) the mean of what it takes
 
 
 def choose_slate(
@@ -56,13 +59,13 @@ def _chances(mean, bonus, slate, top_k, budget, chances):  # type: ignore[no-unt
     slots = len(slate)
     left, explorable = np.ones(len(mean), dtype=np.bool_), bonus > 0
     upper = np.where(explorable, mean + bonus, -np.inf)
-    by_mean, by_upper = _highest(mean, slots), _highest(upper, slots - 1 + top_k)
+    by_mean, by_upper = highest(mean, slots), highest(upper, slots - 1 + top_k)
     members = np.empty(len(mean), dtype=np.int64)
     for slot in range(slots):
-        explore = _top(by_upper, upper, explorable, top_k, members)
+        explore = top_of(by_upper, upper, explorable, top_k, members)
         share = budget if explore[2] > 0 else 0.0
         _spread(explore, members, share, chances[slot])
-        exploit = _top(by_mean, mean, left, 1, members)
+        exploit = top_of(by_mean, mean, left, 1, members)
         _spread(exploit, members, 1 - share, chances[slot])
         if slate[slot] >= 0:
             left[slate[slot]] = explorable[slate[slot]] = False
@@ -70,7 +73,7 @@ def _chances(mean, bonus, slate, top_k, budget, chances):  # type: ignore[no-unt
 
 @numba.njit(cache=True)
 def _spread(top, members, weight, chances):  # type: ignore[no-untyped-def]  # numba infers it
-    """Adds the chance that _draw takes each member, times a weight."""
+    """Adds the chance that drawn_from takes each member, times a weight."""
     k, inside, found = top
     for place in range(found):
         chances[members[place]] += weight * (1.0 / k if place < inside else (k - inside) / ((found - inside) * k))
@@ -81,12 +84,12 @@ def _fill(mean, bonus, top_k, budget, uniform, shown, probabilities, chance):  #
     slots = len(shown)
     left, explorable = np.ones(len(mean), dtype=np.bool_), bonus > 0
     upper = np.where(explorable, mean + bonus, -np.inf)
-    by_mean, by_upper = _highest(mean, slots), _highest(upper, slots - 1 + top_k)
+    by_mean, by_upper = highest(mean, slots), highest(upper, slots - 1 + top_k)
     best, top = np.empty(len(mean), dtype=np.int64), np.empty(len(mean), dtype=np.int64)
     for slot in range(slots):
         # Exploiting is drawing among the top 1 by mean, exploring among the top k by mean + bonus.
-        exploit = _top(by_mean, mean, left, 1, best)
-        explore = _top(by_upper, upper, explorable, top_k, top)
+        exploit = top_of(by_mean, mean, left, 1, best)
+        explore = top_of(by_upper, upper, explorable, top_k, top)
         share = budget if explore[2] > 0 else 0.0
         if share < 1:
             chance[best[: exploit[2]]] = True
@@ -94,18 +97,18 @@ def _fill(mean, bonus, top_k, budget, uniform, shown, probabilities, chance):  #
             chance[top[: explore[2]]] = True
         u = uniform[slot]
         if u < 1 - share:
-            chosen = best[_draw(exploit, u / (1 - share))]
+            chosen = best[drawn_from(exploit, u / (1 - share))]
         else:
-            chosen = top[_draw(explore, (u - (1 - share)) / share)]
+            chosen = top[drawn_from(explore, (u - (1 - share)) / share)]
         shown[slot] = chosen
-        probabilities[slot] = (1 - share) * _chance(exploit, best, chosen) + share * _chance(explore, top, chosen)
+        probabilities[slot] = (1 - share) * chance_of(exploit, best, chosen) + share * chance_of(explore, top, chosen)
         left[chosen] = explorable[chosen] = False
     chance[by_mean[:slots]] = True  # the greedy slate: to evaluate that policy is what the set is logged for
     chance[shown] = False
 
 
 @numba.njit(cache=True)
-def _highest(values, count):  # type: ignore[no-untyped-def]  # numba infers it
+def highest(values, count):  # type: ignore[no-untyped-def]  # numba infers it
     """Indexes of the `count` highest values and of all that tie with the last of them: descending, ties ascending."""
     count = min(count, len(values))
     order = np.empty(len(values), dtype=np.int64)
@@ -130,7 +133,7 @@ def _highest(values, count):  # type: ignore[no-untyped-def]  # numba infers it
 
 
 @numba.njit(cache=True)
-def _top(order, values, left, k, members):  # type: ignore[no-untyped-def]  # numba infers it
+def top_of(order, values, left, k, members):  # type: ignore[no-untyped-def]  # numba infers it
     """Fills members with the top k of what is left, ties at the boundary included. Returns (k or how many are left,
     members above the boundary, members)."""
     found = 0
@@ -150,7 +153,7 @@ def _top(order, values, left, k, members):  # type: ignore[no-untyped-def]  # nu
 
 
 @numba.njit(cache=True)
-def _draw(top, u):  # type: ignore[no-untyped-def]  # numba infers it
+def drawn_from(top, u):  # type: ignore[no-untyped-def]  # numba infers it
     """A place among the members, by u uniform in [0, 1): each one above the boundary has the chance 1/k, those at it
     share the rest."""
     k, inside, members = top
@@ -160,8 +163,8 @@ def _draw(top, u):  # type: ignore[no-untyped-def]  # numba infers it
 
 
 @numba.njit(cache=True)
-def _chance(top, members, chosen):  # type: ignore[no-untyped-def]  # numba infers it
-    """The chance that _draw takes a candidate."""
+def chance_of(top, members, chosen):  # type: ignore[no-untyped-def]  # numba infers it
+    """The chance that drawn_from takes a candidate."""
     k, inside, found = top
     for place in range(found):
         if members[place] == chosen:

@@ -24,7 +24,9 @@ def api(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -
         installation.online.catalogue.add(CATALOGUE)
         installation.online.deployment.activate(installation.release(CATALOGUE, list_length=4))
         mail = Surface.model_validate({"slate_size": 3, "filter": 'category == "drama"', "boosts": {"has(year)": 9.0}})
-        config = installation.config(excluded_categories=("comedy",), repeat_shown=True, surfaces={"mail": mail})
+        top = Surface(slate_size=4, caps={"category": 2}, pins={"i9": 1, "i4": 2}, diversity=0.5)
+        surfaces = {"mail": mail, "top": top}
+        config = installation.config(excluded_categories=("comedy",), repeat_shown=True, surfaces=surfaces)
         with running(config) as client:
             yield client
 
@@ -164,6 +166,16 @@ def test_a_surface_stands_for_what_requests_do_not_say(api: httpx.Client) -> Non
     )
     assert boosted["i5"] == pytest.approx(plain["i5"] * 0.01)
     assert boosted["i8"] == pytest.approx(plain["i8"])
+    items = asking(surface="top")["items"]
+    pinned = items[0]
+    assert (pinned["id"], pinned["source"], pinned["probability"]) == ("i9", "pinned", 1)
+    assert pinned["explanation"]["levels"] is None
+    assert [item["position"] for item in items] == [1, 2, 3, 4]
+    assert len({int(item["id"][1:]) % 3 for item in items[:3]}) == 2, "two of each category, and no comedy"
+    assert asking(surface="top", pins={"i3": 1}, caps={"category": 1})["items"][0]["id"] == "i3"
+    assert len(asking(surface="top", caps={"category": 1})["items"]) == 2
+    clash = api.post("/v1/recommendations", json={"user_id": "s", "pins": {"i3": 1, "i5": 1}})
+    assert clash.json()["details"][0]["rule"] == "place 1 is that of 'i3' and of 'i5': give each its own"
     refused = api.post("/v1/recommendations", json={"user_id": "s", "boosts": {"year <": 2}})
     assert refused.json()["details"] == [
         {"field": "boosts", "value": "year <", "rule": "line 1, column 7: invalid syntax"}

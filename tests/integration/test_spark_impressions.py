@@ -53,6 +53,7 @@ def test_feedback_is_joined_as_documented(spark: SparkSession, lake: Path) -> No
     quiet = decision("u", 2_000, ["a"], nonce=b"quiet678")
     viewed = decision("u", 3_000, ["a", "b", "c"], nonce=b"viewed78")
     unseen = decision("u", 4_000, ["a"], nonce=b"unseen78")
+    pinning = msgspec.structs.replace(decision("w", 5_000, ["a"], nonce=b"pinned78"), pinned=["p"], pinned_places=[1])
     put_log(
         lake,
         d,
@@ -74,10 +75,14 @@ def test_feedback_is_joined_as_documented(spark: SparkSession, lake: Path) -> No
         feedback(d, "c", event="10", value=float("nan")),
         feedback(viewed, "b", "view", event="1"),
         feedback(viewed, "c", event="2"),
+        pinning,
+        feedback(pinning, "p", event="1"),
     )
     out, summary = build(spark, lake)
     impressions = read(out, "impressions", "decision")
-    assert impressions.keys() == {d.id, quiet.id, viewed.id}
+    assert impressions.keys() == {d.id, quiet.id, viewed.id, pinning.id}
+    assert (impressions[pinning.id]["items"], impressions[pinning.id]["rewards"]) == (["a"], [0.0])
+    assert read(out, "users", "user")[pinning.user]["items"] == ["p"]
     assert impressions[d.id]["items"] == ["a", "b", "c", "d", "e"]
     assert impressions[d.id]["rewards"] == [1.0, 0.0, 0.0, 0.25, 0.9]
     assert impressions[d.id]["places"] == [0, 1, 2, 3, 4]
@@ -101,7 +106,7 @@ def test_feedback_is_joined_as_documented(spark: SparkSession, lake: Path) -> No
         ("e", "click+", 6_000),
         ("a", "click+", 60_999),
     ]
-    assert (summary.interactions, summary.positives) == (2 + 7, 2 + 4)
+    assert (summary.interactions, summary.positives) == (2 + 7 + 1, 2 + 4 + 1)
     assert read(out, "items", "item")["a"]["popularity"] == pytest.approx(math.log(2))
 
 

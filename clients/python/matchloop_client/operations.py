@@ -36,6 +36,9 @@ def recommend(
     only: Union[Filter, Sequence[str], None] = None,
     filter: Optional[str] = None,
     boosts: Optional[Mapping[str, Union[float, Boosting]]] = None,
+    caps: Optional[Mapping[str, int]] = None,
+    pins: Optional[Mapping[str, int]] = None,
+    diversity: Optional[float] = None,
     with_: Optional[Sequence[str]] = None,
     cursor: Optional[str] = None,
     explain: Optional[bool] = None,
@@ -44,15 +47,17 @@ def recommend(
 
     slate_size: how many. surface: where they will be shown. context: attributes of the user as of now. exclude, only:
     ids of items, or a Filter. filter: an expression, `price < 20 and category == "shoes"`. boosts: what estimates are
-    multiplied by of the items that an expression describes, for a while if it is a Boosting. with_: what to say of each
-    item: `title`, `categories`, and names of attributes. cursor: `next` of the page before. explain: adds what led to
-    each item.
+    multiplied by of the items that an expression describes, for a while if it is a Boosting. caps: at most so many
+    items with the same value of an attribute, or of `category`. pins: items and their places, from 1. diversity: from 0
+    to 1, how much an item loses for being like another of the answer. with_: what to say of each item: `title`,
+    `categories`, and names of attributes. cursor: `next` of the page before. explain: adds what led to each item.
 
     Not sent again when the answer was lost: each answer counts as shown.
     """
     request = RecommendationRequest(
-        user_id, slate_size, surface, context, exclude, only, filter, boosts, with_, cursor, explain
-    )
+        user_id, slate_size, surface, context, exclude, only, filter, boosts, caps, pins, diversity, with_, cursor,
+        explain,
+    )  # fmt: skip
     return Call("POST", "/v1/recommendations", RecommendationAnswer, content(request), repeatable=False)
 
 

@@ -49,6 +49,9 @@ class RecommendationRequest:
     only: Union[Filter, Sequence[str], None] = None
     filter: Optional[str] = None
     boosts: Optional[Mapping[str, Union[float, Boosting]]] = None
+    caps: Optional[Mapping[str, int]] = None
+    pins: Optional[Mapping[str, int]] = None
+    diversity: Optional[float] = None
     with_: Optional[Sequence[str]] = None
     cursor: Optional[str] = None
     explain: Optional[bool] = None

@@ -550,6 +550,26 @@ def test_events_that_belong_to_no_decision_are_history_and_no_trial() -> None:
     assert fold.take_dead() == []
 
 
+def test_what_is_pinned_is_history_and_no_trial() -> None:
+    """... also when the fold goes on from what was stored, and to a client that reports views."""
+    made = msgspec.structs.replace(decision("ada", 0, ["a", "b"]), pinned=["p"], pinned_places=[1])
+    plain = decision("ada", 0, ["a", "b"])
+    on_pin = [feedback(made, "p", event="1"), feedback(made, "p", "dislike", event="2", received=2_000)]
+    fold = _fold(made, *on_pin, feedback(made, "b", event="3", received=3_000))
+    assert fold.outcomes == {"decision": 1, "pinned": 2, "learnt": 1}
+    without = _fold(plain, feedback(plain, "b", event="3", received=3_000))
+    assert by_name(fold.sums.rows()) == by_name(without.sums.rows())
+    changes = fold.take()
+    assert [(event.item, event.kind) for _, event in changes.history] == [
+        ("p", "click+"), ("p", "dislike-"), ("b", "click+"),
+    ]  # fmt: skip
+    later = Fold(NAMESPACE, REWARDS, fold.start())
+    later.apply([on_pin[0], feedback(made, "p", event="4", received=4_000), feedback(made, "q", event="5")])
+    assert later.outcomes == {"duplicate": 1, "pinned": 1, "dead": 1}
+    viewed = _fold(made, feedback(made, "p", "view"), Tick(time=60_000))
+    assert viewed.outcomes == {"decision": 1, "pinned": 1}, "nothing was seen of a and b"
+
+
 def test_an_event_that_belongs_to_no_decision_is_remembered_for_a_window_and_never_late() -> None:
     early = interaction("ada", "a", received=1_000)
     before = _fold(Tick(time=100_000), early)  # another host's clock is ahead

@@ -27,6 +27,7 @@ SILENT = decision("ada", NOW, ["a"], learns=False)
 CLICK = feedback(D, "a", received=NOW + 1)
 RECENT, OLD = (KEYRING.decision_id(D.user, time, b"forged!!")[:-8] + "AAAAAAAA" for time in (NOW, 1))
 UNLOGGED = feedback(unlogged("ada", NOW), "anything", received=NOW + 1)
+PINNING = msgspec.structs.replace(D, pinned=["p"], pinned_places=[1])
 BOUGHT = interaction("ada", "anything", received=NOW)
 WITHDRAWAL = Withdrawal(decision=D.id, user=D.user, time=NOW)
 AHEAD = decision("eve", NOW + 86_400_000, ["a"])
@@ -72,6 +73,7 @@ EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
     "an event id that such an answer has had already": ([UNLOGGED], UNLOGGED),
     "feedback on such an answer, received after its window has closed": ([UNLOGGED, CLOSE], UNLOGGED),
     "such feedback on an item with an impossible id": ([], msgspec.structs.replace(UNLOGGED, item="x" * 257)),
+    "feedback on what the request pinned into the slate: no trial": ([PINNING], feedback(PINNING, "p", received=NOW)),
     "an event that belongs to no decision": ([D], BOUGHT),
     "the same event again, within a window": ([BOUGHT], msgspec.structs.replace(BOUGHT, received=NOW + 1)),
     "the same event again, later: training counts it once": ([BOUGHT, CLOSE], BOUGHT),

@@ -1,6 +1,7 @@
 """A hand-made log in the lake, small enough to count on fingers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,12 @@ def test_explored_share_counts_what_was_not_the_best_left() -> None:
     found = explored_share("explore", [rewarded(["a", "b", "c"], [0, 0, 0], mean=[0.5, 0.9, 0.2, 0.3])], 0.2)
     assert found.explored == pytest.approx(2 / 3)
     assert explored_share("explore", [rewarded(["a"], [0], mean=[0.5, 0.5])], 0.2).explored == 0
+
+
+def test_what_rules_left_to_be_the_best_is_not_explored() -> None:
+    ruled = replace(rewarded(["a", "b"], [0, 0], mean=[0.5, 0.2, 0.9]), greedy=np.array([1.0, 0.0]))
+    ruled = replace(ruled, greedy_mean=np.array([0.5, 0.9]))
+    assert explored_share("explore", [ruled], 0.2).explored == 0.5
 
 
 def test_discovery_counts_new_items_by_positive_interactions() -> None:

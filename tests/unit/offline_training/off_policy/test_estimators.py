@@ -1,5 +1,6 @@
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,18 @@ def test_importance_sampling_by_hand() -> None:
     assert overlap.mean_weight == pytest.approx(2)
     assert overlap.max_weight_share == pytest.approx(4 / 6)
     assert overlap.warning is not None
+
+
+def test_under_rules_greedy_is_what_the_log_says_it_is() -> None:
+    """Two of three items: of what was best for the second slot there were enough, so that greedy takes what came."""
+    law, mean = Exploration(2, 0.5), np.array([0.9, 0.2, 0.8])
+    shown = LoggedSlate("u", mean, np.ones(3), np.array([0.75, 0.5]), np.array([1.0, 0.0]), law)
+    ruled = replace(shown, greedy=np.array([1.0, 1.0]), greedy_mean=np.array([0.9, 0.2]))
+    free, under = (slate_log([one], 50, np.random.default_rng(0)) for one in (shown, ruled))
+    assert (free.target.tolist(), free.model_target.tolist()) == ([[1.0, 0.0]], [[0.9, 0.8]])
+    assert (under.target.tolist(), under.model_target.tolist()) == ([[1.0, 1.0]], [[0.9, 0.2]])
+    assert free.target_marginal is not None
+    assert under.target_marginal is None, "no simulation knows the rules"
 
 
 def test_cumulative_weights_by_hand() -> None:

@@ -12,7 +12,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Decision
 from offline_training.progress import silent
 from offline_training.replay.candidate import Candidate, as_served
-from offline_training.replay.moments import EARLIER, GONE, TWICE, Moment
+from offline_training.replay.moments import EARLIER, GONE, RULED, TWICE, Moment
 from offline_training.replay.replay import Replay, Stretch, replay, weigh
 from online_serving.pipeline.pipeline import Weighed
 from online_serving.pipeline.request import Filter
@@ -169,6 +169,13 @@ def test_a_decision_that_was_logged_twice_counts_once(tampered: Installation) ->
     found = run(tampered, other())
     assert found.evaluation.decisions == 60
     assert found.left_out == {TWICE: 1}
+
+
+def test_decisions_with_rules_within_their_slates_are_left_out(tampered: Installation) -> None:
+    ids = sorted(event.id for record in tampered.records for event in record if isinstance(event, Decision))
+    ruled = set(ids[:7])
+    change(tampered, lambda d: msgspec.structs.replace(d, greedy=[1.0], greedy_mean=[0.5]) if d.id in ruled else d)
+    assert run(tampered, other()).left_out == {RULED: 7}
 
 
 def test_weighing_follows_what_the_pipeline_draws(served: Installation) -> None:
