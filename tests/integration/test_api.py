@@ -240,7 +240,8 @@ def test_a_new_item_is_recommended_and_a_deleted_one_is_not(api: httpx.Client, i
     assert api.put(path, json=body).status_code == 201
     assert api.put(path, json=body).status_code == 200
     wait_until(lambda: api.get(path).json()["servable"])
-    assert api.get(path).json() == {"id": "new/one ü", "available": True, "servable": True, **body}
+    always = {"available_from": None, "available_until": None}
+    assert api.get(path).json() == {"id": "new/one ü", "available": True, "servable": True, **always, **body}
     assert ids(recommend(api, "curious", only=["new/one ü"])) == ["new/one ü"]
 
     found = recommend(api, "whole catalogue", slate_size=61, explain=True)
