@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.contracts.catalogue import Attributes, attribute_text, attribute_value
@@ -49,12 +49,14 @@ def read(
     path: Path,
     schema: pa.Schema,
     columns: Sequence[str] | None = None,
-    wanted: ds.Expression | None = None,
+    wanted: pc.Expression | None = None,
     since: int = 0,
 ) -> pa.Table:
     """The rows of a file, of either format, as in memory. columns: of the schema, all unless given; those that the file
     lacks are null. wanted: which rows; it names no time and no attributes. since: parts of the file that hold nothing
     from this time (ms) on are not read. Raises pyarrow.ArrowInvalid or OSError if it is no Parquet file."""
+    import pyarrow.dataset as ds  # and pandas with it, which those that only write can do without
+
     picked = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     [file] = ds.dataset(path, schema=schema, format="parquet").get_fragments()
     if since:
@@ -65,10 +67,12 @@ def read(
 
 
 def batches(
-    path: Path, schema: pa.Schema, wanted: ds.Expression | None = None, size: int = 65_536
+    path: Path, schema: pa.Schema, wanted: pc.Expression | None = None, size: int = 65_536
 ) -> Iterator[pa.Table]:
     """The wanted rows of a file as read has them, so many at a time in memory at most. wanted: names neither a time nor
     attributes."""
+    import pyarrow.dataset as ds
+
     scanner = ds.dataset(path, schema=_schema_of(path, schema), format="parquet").scanner(
         filter=wanted, batch_size=size, batch_readahead=1, fragment_readahead=1
     )

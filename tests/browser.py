@@ -40,7 +40,7 @@ def opened(browser: Browser, url: httpx.URL | str, **options: object) -> Iterato
     try:
         page.goto(str(url))
         yield page
-        assert not complaints
+        assert not complaints, complaints
     finally:
         context.close()
 

@@ -154,8 +154,6 @@ function note() {
     const found = state.best.get(id);
     if (!found) continue;
     const track = tracks.get(id) ?? [];
-  byId("chart").replaceChildren();
-  if (!track.length) return;
     const point = { clicks: state.clicks, mean: found.score, deviation: found.explanation.levels?.deviation ?? 0 };
     if (track.at(-1)?.clicks === state.clicks) track[track.length - 1] = point;
     else track.push(point);
@@ -290,6 +288,8 @@ function offerChart() {
 
 function chart(id) {
   const track = tracks.get(id) ?? [];
+  byId("chart").replaceChildren();
+  if (!track.length) return;
   const [width, height, left] = [320, 130, 44];
   const most = Math.max(...track.map((point) => point.mean + point.deviation), 0.01);
   const least = Math.max(Math.min(...track.map((point) => point.mean - point.deviation)), 0);

@@ -26,6 +26,9 @@ def test_an_installation_says_what_the_comparisons_need(tmp_path: Path) -> None:
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     done = bench(tmp_path, "regret")
     assert done.returncode == 1
-    assert "There is no bench 'regret'. There are: chaos, event-loop, faults, freshness, loop, serving, " in done.stderr
+    assert (
+        "There is no bench 'regret'. There are: chaos, event-loop, faults, freshness, lake, loop, serving, "
+        in done.stderr
+    )
     assert "need a checkout with benchmarks/, and the extra `bench`" in done.stderr
     assert "--kills" in bench(tmp_path, "chaos", "--help").stdout
