@@ -45,13 +45,17 @@ class AuditLog:
 
 
 def newest(home: Path, count: int) -> list[dict[str, Any]]:
-    """The newest entries of all hosts, the newest first."""
+    """The newest entries of all hosts, the newest first. Left out are lines that a torn write left, and files that
+    another user may read and we may not: whoever looks sees what there is."""
     entries: list[dict[str, Any]] = []
     for path in sorted((home / "audit").glob("*.jsonl"), key=lambda path: path.stem[-len("2026-01") :])[-_FILES:]:
-        with contextlib.suppress(OSError, msgspec.DecodeError), path.open("rb") as file:
+        lines: list[bytes] = []
+        with contextlib.suppress(OSError), path.open("rb") as file:
             file.seek(max(path.stat().st_size - count * _ENTRY_BYTES, 0))
             lines = file.read().split(b"\n")[:-1]
-            entries += [msgspec.json.decode(line) for line in lines[-count:] if line.startswith(b"{")]
+        for line in lines[-count:]:
+            with contextlib.suppress(msgspec.DecodeError):
+                entries.append(msgspec.json.decode(line, type=dict[str, Any]))
     return sorted(entries, key=lambda entry: entry["time"], reverse=True)[:count]
 
 

@@ -94,8 +94,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def _why_not(self) -> str | None:
-        """Why a request is not even passed on to the application: in an overload a refusal costs a fifth of what it
-        costs there. Only what needs nothing of the application: no place in a pipeline, no headers for a browser."""
+        """Why a request is not even passed on to the application: in an overload most of what comes is refused, and
+        there that takes a task and several layers. Only what needs nothing of the application: no place in a pipeline,
+        no headers for a browser."""
         before = self._current()
         if self.door is None or self.expect_100_continue or self.pipeline:
             return None

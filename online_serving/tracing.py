@@ -10,7 +10,8 @@ _PARENT = b"traceparent"
 
 
 class Traced:
-    """Stands before everything else, so that whoever answers names the trace, errors included."""
+    """Stands before everything else, so that whoever answers names the trace, errors included; only what the protocol
+    itself refuses has none."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

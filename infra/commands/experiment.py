@@ -40,6 +40,7 @@ def plan(
 
     Example: `matchloop experiment plan wider.toml`
     """
+    from feature_store.contracts.clock import SystemClock
     from feature_store.rewriting import reading
     from infra.experiment_file import read_plan
     from infra.experiment_report import recommended
@@ -47,7 +48,7 @@ def plan(
     from offline_training.experiment.planning import power as needed
 
     settings, planned = options(context).settings(), read_plan(file)
-    now = int(time.time() * 1000)
+    now = SystemClock().now_ms()
     with reading(settings.home):
         past = everybody(settings.home / "lake", recommended(settings), now - int(days * _DAY_MS), settings.rewards)
     found = needed(planned, past, power)

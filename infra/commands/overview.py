@@ -1,6 +1,5 @@
 """`matchloop overview`: what has come of an installation."""
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,9 +27,10 @@ def overview(
 
     Example: `matchloop overview --days 7`
     """
+    from feature_store.contracts.clock import SystemClock
     from infra.overview import overview as run
 
-    found = run(options(context).connected_settings(), days, int(time.time() * 1000))
+    found = run(options(context).connected_settings(), days, SystemClock().now_ms())
     show(found, _in_words(found), as_json)
 
 

@@ -73,7 +73,7 @@ def _chances(mean, bonus, slate, top_k, budget, chances):  # type: ignore[no-unt
 
 @numba.njit(cache=True)
 def _spread(top, members, weight, chances):  # type: ignore[no-untyped-def]  # numba infers it
-    """Adds the chance that drawn_from takes each member, times a weight."""
+    """Adds the chance that _place_of takes each member, times a weight."""
     k, inside, found = top
     for place in range(found):
         chances[members[place]] += weight * (1.0 / k if place < inside else (k - inside) / ((found - inside) * k))
@@ -95,11 +95,7 @@ def _fill(mean, bonus, top_k, budget, uniform, shown, probabilities, chance):  #
             chance[best[: exploit[2]]] = True
         if share > 0:
             chance[top[: explore[2]]] = True
-        u = uniform[slot]
-        if u < 1 - share:
-            chosen = best[drawn_from(exploit, u / (1 - share))]
-        else:
-            chosen = top[drawn_from(explore, (u - (1 - share)) / share)]
+        chosen = drawn(exploit, best, explore, top, share, uniform[slot])
         shown[slot] = chosen
         probabilities[slot] = (1 - share) * chance_of(exploit, best, chosen) + share * chance_of(explore, top, chosen)
         left[chosen] = explorable[chosen] = False
@@ -153,7 +149,15 @@ def top_of(order, values, left, k, members):  # type: ignore[no-untyped-def]  # 
 
 
 @numba.njit(cache=True)
-def drawn_from(top, u):  # type: ignore[no-untyped-def]  # numba infers it
+def drawn(exploit, best, explore, top, share, u):  # type: ignore[no-untyped-def]  # numba infers it
+    """What fills a slot, by u uniform in [0, 1): one to explore with the chance `share`, else one to exploit."""
+    if u < 1 - share:
+        return best[_place_of(exploit, u / (1 - share))]
+    return top[_place_of(explore, (u - (1 - share)) / share)]
+
+
+@numba.njit(cache=True)
+def _place_of(top, u):  # type: ignore[no-untyped-def]  # numba infers it
     """A place among the members, by u uniform in [0, 1): each one above the boundary has the chance 1/k, those at it
     share the rest."""
     k, inside, members = top
@@ -164,7 +168,7 @@ def drawn_from(top, u):  # type: ignore[no-untyped-def]  # numba infers it
 
 @numba.njit(cache=True)
 def chance_of(top, members, chosen):  # type: ignore[no-untyped-def]  # numba infers it
-    """The chance that drawn_from takes a candidate."""
+    """The chance that _place_of takes a candidate."""
     k, inside, found = top
     for place in range(found):
         if members[place] == chosen:

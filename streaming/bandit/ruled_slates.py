@@ -18,7 +18,7 @@ import numba
 import numpy as np
 
 from feature_store.arrays import Float32, Float64, Int64
-from streaming.bandit.exploration import Exploration, Slate, chance_of, drawn_from, highest, top_of
+from streaming.bandit.exploration import Exploration, Slate, chance_of, drawn, highest, top_of
 
 
 class SlateRules(NamedTuple):
@@ -76,11 +76,7 @@ def _fill(  # type: ignore[no-untyped-def]  # numba infers the types from the ar
         chance[best[: exploit[2]]] = True
         if share > 0:
             chance[top[: explore[2]]] = True
-        u = uniform[slot]
-        if u < 1 - share:
-            chosen = best[drawn_from(exploit, u / (1 - share))]
-        else:
-            chosen = top[drawn_from(explore, (u - (1 - share)) / share)]
+        chosen = drawn(exploit, best, explore, top, share, uniform[slot])
         shown[slot], greedy[slot] = chosen, chance_of(exploit, best, chosen)
         probabilities[slot] = (1 - share) * greedy[slot] + share * chance_of(explore, top, chosen)
         greedy_mean[slot] = mean[best[: exploit[2]]].mean()
