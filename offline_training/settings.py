@@ -9,15 +9,24 @@ _strict = ConfigDict(extra="forbid", frozen=True)
 
 
 class SparkSettings(BaseModel):
-    """The batch engine."""
+    """The batch engine. What stands here counts more than spark-defaults.conf, and less than what was submitted."""
 
     model_config = _strict
 
-    master: str = Field(default="local[*]", description="Spark master URL.")
-    driver_memory: str = Field(default="2g", description="Heap of the driver.")
-    shuffle_partitions: int = Field(default=4, ge=1, description="Partitions after a shuffle; a few per core.")
+    master: str | None = Field(
+        default=None, description="Spark master URL; empty: that of spark-defaults.conf, or else local[*]."
+    )
+    driver_memory: str | None = Field(
+        default=None, description="Heap of the driver; empty: that of spark-defaults.conf, or else 2g."
+    )
+    shuffle_partitions: int | None = Field(
+        default=None,
+        ge=1,
+        description="Partitions after a shuffle, a few per core; empty: as in spark-defaults.conf, or else 4 on one "
+        "machine and as many as Spark chooses on a cluster.",
+    )
     properties: dict[str, str] = Field(
-        default={}, description="Further Spark properties, such as spark.executor.memory; they override all others."
+        default={}, description="Further Spark properties, such as spark.executor.memory; they override those above."
     )
 
 

@@ -1,7 +1,6 @@
 """A Spark session that starts on any machine with Python: with the Java it finds, or with the one from a wheel."""
 
 import contextlib
-import functools
 import hashlib
 import logging
 import os
@@ -17,13 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import pyspark
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from feature_store.contracts.errors import Unavailable
+from offline_training.data import spark_configuration as configuration
 from offline_training.settings import SparkSettings
 
 logger = logging.getLogger(__name__)
@@ -31,11 +30,6 @@ logger = logging.getLogger(__name__)
 _MIN_JAVA = 17
 _PROBE_SECONDS = 30
 _EXIT_SECONDS = 20
-_LOOPBACK = "127.0.0.1"
-# Jobs of seconds to a few minutes end before the optimizing compiler, which takes half the processor, has paid off: of
-# 300,000 rows it makes tasks a third quicker, and the whole dearer. Executors of a cluster are other JVMs and keep it.
-_QUICK_START = "-XX:TieredStopAtLevel=1 "
-_LONG_JOB_ROWS = 1_000_000
 _COMPLAINT_LINES = 3  # of a JVM that did not start, quoted in the error
 
 # Spark asks for a module that trimmed runtimes lack and that makes all others print a warning. Only Spark's machine
@@ -86,77 +80,54 @@ def java_home() -> Path:
 def spark_session(settings: SparkSettings, app: str, rows: int = 0) -> SparkSession:
     """The process's Spark session, started if there is none. `stop_session` ends it.
 
-    Times are UTC, conversions go through Arrow, only errors are logged. A local master talks on loopback only. rows:
-    about how many will be read, which decides how much the JVM optimizes. Raises Unavailable if it cannot be started.
+    Below spark-submit it is the one that was submitted. Times are UTC, conversions go through Arrow; where this process
+    starts Spark only errors are logged, and a local master talks on loopback only. rows: about how many will be read,
+    which decides how much the JVM optimizes. Raises Unavailable if it cannot be started.
     """
     if active := SparkSession.getActiveSession():
         return active
-    home = java_home()
-    properties = _cached("spark", {"log4j2.properties": _LOGGING}) / "log4j2.properties"
-    conf = SparkConf(loadDefaults=False)
-    conf.setMaster(settings.master).setAppName(app).setAll(_configuration(settings, properties, rows))
+    master = "of spark-submit" if configuration.submitted() else repr(configuration.master(settings))
     try:
-        context = SparkContext(conf=conf, gateway=_gateway(conf, home))
+        gateway = _gateway(settings, app, rows)
+        conf = configuration.complete(SparkConf(_jvm=gateway.jvm), settings)
+        context = SparkContext(conf=conf, gateway=gateway)
     except Exception as error:
         reason = " ".join(str(error).splitlines()[:2])  # asks the JVM if it comes from there
         _end_jvm()
         raise Unavailable(
-            f"Spark did not start with master {settings.master!r}: {reason}. "
+            f"Spark did not start with master {master}: {reason}. "
             "Check spark.master and spark.driver_memory, and run `matchloop doctor`."
         ) from error
     return SparkSession(context)
 
 
 def stop_session(spark: SparkSession) -> None:
-    """Stops the session and ends its JVM, which `spark.stop()` alone leaves running until Python exits."""
+    """Stops the session and ends its JVM, which `spark.stop()` alone leaves running until Python exits. A JVM that was
+    there before stays."""
     spark.stop()
     _end_jvm()
 
 
-def _configuration(settings: SparkSettings, properties: Path, rows: int) -> list[tuple[str, str]]:
-    compiler = "" if rows >= _LONG_JOB_ROWS else _QUICK_START
-    configuration = {
-        "spark.driver.memory": settings.driver_memory,
-        "spark.driver.extraJavaOptions": f"{compiler}-Dlog4j2.configurationFile={properties.as_uri()}",
-        "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
-        "spark.sql.adaptive.enabled": "true",
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
-        "spark.sql.session.timeZone": "UTC",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-    }
-    if _is_local(settings.master):
-        configuration |= {
-            "spark.driver.host": _LOOPBACK,
-            "spark.driver.bindAddress": _LOOPBACK,
-            "spark.executorEnv.PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        }
-    return list((configuration | settings.properties).items())
-
-
-def _is_local(master: str) -> bool:
-    return re.match(r"local(\[|-|$)", master) is not None
-
-
-def _gateway(conf: SparkConf, home: Path) -> Any:
-    """Starts the JVM; what it prints goes to this module's logger."""
+def _gateway(settings: SparkSettings, app: str, rows: int) -> Any:
+    """The way to the JVM, which is started unless there is one; what it prints goes to this module's logger."""
     if running := SparkContext._gateway:  # noqa: SLF001 - of a session that was stopped with spark.stop()
         return running
-    master = conf.get("spark.master") or ""
-    spark_home = _cluster_home().name if master.startswith("local-cluster") else None
-    variables: dict[str, str | None] = {"JAVA_HOME": str(home), "SPARK_HOME": spark_home}
+    start: Callable[..., Any] = launch_gateway
+    if configuration.submitted():
+        return start()
+    logging_file = _cached("spark", {"log4j2.properties": _LOGGING}) / "log4j2.properties"
+    # The jars beside PySpark are of its version; those of another SPARK_HOME need not be.
+    variables = configuration.environment(settings, rows, logging_file) | {"JAVA_HOME": str(java_home())}
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    if _is_local(master):
+    if configuration.is_local(configuration.master(settings)):
         os.environ["PYSPARK_PYTHON"] = sys.executable
-        variables["SPARK_LOCAL_IP"] = _LOOPBACK  # without it a host name that does not resolve stops Spark
     reading, writing = os.pipe()
     printed: deque[str] = deque(maxlen=1_000)
     reader = threading.Thread(target=_log_lines, args=(os.fdopen(reading, errors="replace"), printed), daemon=True)
     reader.start()
-    start: Callable[..., Any] = launch_gateway
     try:
-        with _environment(variables):
-            return start(conf, {"stdout": writing, "stderr": writing})
+        with _environment(variables | {"SPARK_HOME": None}):
+            return start(configuration.before_start(settings, app), {"stdout": writing, "stderr": writing})
     except PySparkRuntimeError:
         os.close(writing)
         writing = -1
@@ -168,16 +139,6 @@ def _gateway(conf: SparkConf, home: Path) -> Any:
             os.close(writing)
 
 
-@functools.cache
-def _cluster_home() -> tempfile.TemporaryDirectory[str]:
-    """Where a local cluster finds Spark, and leaves its executors' logs: beside PySpark, they would fill its package.
-    Gone when Python exits."""
-    home = tempfile.TemporaryDirectory(prefix="matchloop-spark-")
-    for name in ("bin", "jars"):
-        (Path(home.name) / name).symlink_to(Path(pyspark.__path__[0]) / name)
-    return home
-
-
 def _log_lines(lines: IO[str], printed: deque[str]) -> None:
     with lines:
         for line in lines:
@@ -187,6 +148,8 @@ def _log_lines(lines: IO[str], printed: deque[str]) -> None:
 
 def _end_jvm() -> None:
     # PySpark has no public way to end its JVM, and would go on using the ended one.
+    if configuration.submitted():
+        return
     with SparkContext._lock:  # noqa: SLF001
         gateway = SparkContext._gateway  # noqa: SLF001
         SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001

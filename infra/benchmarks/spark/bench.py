@@ -17,6 +17,7 @@ from feature_store.contracts.errors import InvalidInput
 from infra.benchmarks.bench import Goal
 from infra.benchmarks.spark.generator import write_lake
 from offline_training.data.spark import spark_session, stop_session
+from offline_training.data.spark_configuration import LOCAL_MASTER
 from offline_training.data.training_sets import build_training_sets
 from offline_training.progress import Progress, section, silent
 from offline_training.settings import SparkSettings, TrainingSettings
@@ -41,7 +42,7 @@ def run(seed: int, progress: Progress, *, sizes: str) -> tuple[dict[str, Any], l
             measured.append(_measure(Path(folder), size, seed, part))
     growth = _growth(measured[0], measured[-1])
     results = {
-        "settings": {"heap": _HEAP, "memory_gb": MEMORY_GB} | SparkSettings().model_dump(include={"master"}),
+        "settings": {"heap": _HEAP, "memory_gb": MEMORY_GB, "master": LOCAL_MASTER},
         "sizes": measured,
         "cost_growth": growth,
         "processor_growth": _growth(measured[0], measured[-1], "processor_"),
@@ -107,7 +108,7 @@ def _measure(folder: Path, rows: int, seed: int, progress: Progress) -> dict[str
         "spark.eventLog.rolling.enabled": "false",
         "spark.local.dir": str(folder),
     }
-    settings = SparkSettings(driver_memory=_HEAP, properties=properties)
+    settings = SparkSettings(master=LOCAL_MASTER, driver_memory=_HEAP, properties=properties)
     spark = spark_session(settings, "matchloop bench spark", rows)
 
     def build(lake: Path, progress: Progress) -> Any:
