@@ -22,7 +22,7 @@ class Levels(NamedTuple):
     deviation: Float64  # (n,) the standard deviation of the mean
     trials: Float64  # (n,) resolved trials of the item
     reward: Float64  # (n,) what they earned
-    boost: Float64  # (n,) what all of these estimates were multiplied by
+    boost: Float64  # (n,) what all of these estimates were multiplied by (rules.boosted)
 
 
 def estimate(

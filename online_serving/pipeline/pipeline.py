@@ -21,7 +21,7 @@ from online_serving.pipeline.explore import Levels, draw, estimate, exploration,
 from online_serving.pipeline.features import EncodedUser, candidate_features, encode_user, nearness
 from online_serving.pipeline.popular import most_popular
 from online_serving.pipeline.request import Candidates, Recommendation, Request, Uint8, UserFeatures
-from online_serving.pipeline.rules import allowed_items, boosts
+from online_serving.pipeline.rules import allowed_items, boosted, boosts
 from online_serving.pipeline.slate_rules import best_under, fitted, pinned_items, slate_rules
 from online_serving.settings import ServingSettings
 from online_serving.snapshot import Snapshot
@@ -164,10 +164,10 @@ class Pipeline:
         found = levels(self._bandit, clusters, weights, items, compared[places], table)
         factors = boosts(snapshot, items, request, self._serving)
         return found._replace(
-            group=found.group * factors,
-            item=found.item * factors,
-            mean=found.mean * factors,
-            edges=found.edges * factors,
+            group=boosted(found.group, factors),
+            item=boosted(found.item, factors),
+            mean=boosted(found.mean, factors),
+            edges=boosted(found.edges, factors),
             deviation=found.deviation * factors,
             boost=factors,
         )
@@ -204,7 +204,7 @@ class Pipeline:
         if not (self._serving.category_boosts or request.boosts):
             return view
         factors = boosts(snapshot, found.candidates, request, self._serving)
-        return view._replace(mean=view.mean * factors, bonus=view.bonus * factors)
+        return view._replace(mean=boosted(view.mean, factors), bonus=view.bonus * factors)
 
     def _candidates(
         self, snapshot: Snapshot, table: Table, request: Request, user: EncodedUser, allowed: Allowed

@@ -60,8 +60,8 @@ def allowed_items(
 
 
 def boosts(snapshot: Snapshot, candidates: Int64, request: Request, settings: ServingSettings) -> Float64:
-    """(n,) what the estimates of candidates (n,), ascending positions, are multiplied by: the product over their
-    categories, and over what the request says."""
+    """(n,) by how much candidates (n,), ascending positions, come earlier: the product over their categories, and over
+    what the request says."""
     factors = np.ones(len(candidates))
     for category, factor in settings.category_boosts.items():
         members = snapshot.categories.get(category)
@@ -72,6 +72,12 @@ def boosts(snapshot: Snapshot, candidates: Int64, request: Request, settings: Se
         if factor != 1.0:
             factors[snapshot.matching(where).of(candidates)] *= factor
     return factors
+
+
+def boosted(estimates: Float64, factors: Float64) -> Float64:
+    """(..., n) estimates of a reward, multiplied by the factors (n,); those below zero divided, so that a factor above 1
+    raises them, too."""
+    return np.where(estimates < 0, estimates / factors, estimates * factors)
 
 
 def _members(snapshot: Snapshot, wanted: Filter) -> Int64:

@@ -36,7 +36,7 @@ from online_serving.settings import Boosting, ServingSettings
 from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import score
 from streaming.bandit.slates import steepened
-from streaming.settings import BanditMode, BanditSettings
+from streaming.settings import BanditMode, BanditSettings, ScoreForm
 from tests.rows import rows_of
 
 CATALOGUE = items(60)
@@ -414,6 +414,29 @@ def test_boosts_multiply_estimates_and_predictions_stay(
     for item, mean in before.items():
         assert after[item] == pytest.approx(mean * (3.0 if item in members else 1.0))
     assert raised.mean[: raised.shown] == sorted(raised.mean[: raised.shown], reverse=True)
+
+
+def test_a_boost_raises_and_a_bury_lowers_an_estimate_below_zero(snapshot: Snapshot) -> None:
+    """Of negative rewards: twice -0.5 would be worse."""
+    earned = {
+        f"{cluster}:i{k}": [20.0, 20.0, 0.0, -10.0, 0.0]
+        for cluster in range(snapshot.graph.clusters)
+        for k in range(60)
+    }
+    parameters = Parameters(snapshot.graph, [rows_of(earned)], [0])
+    published = BANDIT.model_copy(update={"form": ScoreForm.PUBLISHED})
+
+    def means(factor: float) -> dict[str, float]:
+        request = Request(60, boosts=boosting({"not has(nothing)": factor}))
+        r = recommend(snapshot, parameters, request, mode=BanditMode.GREEDY, bandit=published)
+        return dict(zip(r.items, r.mean, strict=True))
+
+    plain, raised, buried = means(1.0), means(2.0), means(0.5)
+    below = [item for item, mean in plain.items() if mean < 0]
+    assert below
+    for item in below:
+        assert raised[item] == pytest.approx(plain[item] / 2)
+        assert buried[item] == pytest.approx(plain[item] * 2)
 
 
 def test_a_boost_fades_and_ends(snapshot: Snapshot, parameters: Parameters) -> None:
