@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from feature_store.contracts.events import Merge
 from feature_store.definitions import DAY_MS, HistoryEvent
 from feature_store.settings import RedisSettings
 from feature_store.shared_connection import Command
@@ -62,6 +63,57 @@ end
 if #kept * 7 < #old then
   if #kept > 0 then redis.call('SET', KEYS[1], table.concat(kept), 'KEEPTTL') else redis.call('DEL', KEYS[1]) end
 end
+"""
+
+
+# History and shown items of a visitor that were known until then go over to a user, but for what the user's erasure
+# covers. Keys: profile, history and shown items of the visitor, history and shown items of the user, erasures;
+# arguments: visitor, user, until when (ms), the day of that, events kept, their seconds to live, bytes of shown items,
+# their seconds to live, whether the visitor is to stay forgotten. Shown items are merged by day; of two entries of an
+# item the later one stays.
+_MERGE = """
+local visitor, user, until_ms, day = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local erased = redis.call('ZSCORE', KEYS[6], user)
+local past = redis.call('ZRANGEBYSCORE', KEYS[2], erased and '(' .. erased or '-inf', until_ms, 'WITHSCORES')
+for at = 1, #past, 2 do redis.call('ZADD', KEYS[4], 'GT', past[at + 1], past[at]) end
+if #past > 0 then
+  redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -tonumber(ARGV[5]) - 1)
+  redis.call('EXPIRE', KEYS[4], ARGV[6])
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', until_ms)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', until_ms)
+
+local function day_of(entry) return string.byte(entry, 6) + 256 * string.byte(entry, 7) end
+local first = erased and math.floor(tonumber(erased) / 86400000) or -1
+local seen, moved, kept = redis.call('GET', KEYS[3]) or '', {}, {}
+for at = 1, #seen, 7 do
+  local entry = string.sub(seen, at, at + 6)
+  if day_of(entry) > day then kept[#kept + 1] = entry
+  elseif day_of(entry) > first then moved[#moved + 1] = entry end
+end
+if #kept * 7 < #seen then
+  if #kept > 0 then redis.call('SET', KEYS[3], table.concat(kept), 'KEEPTTL') else redis.call('DEL', KEYS[3]) end
+end
+if #moved > 0 then
+  local own, all, next = redis.call('GET', KEYS[5]) or '', {}, 1
+  for at = 1, #own, 7 do
+    local entry = string.sub(own, at, at + 6)
+    while moved[next] and day_of(moved[next]) < day_of(entry) do
+      all[#all + 1] = moved[next]
+      next = next + 1
+    end
+    all[#all + 1] = entry
+  end
+  for at = next, #moved do all[#all + 1] = moved[at] end
+  local known = {}
+  for at = #all, 1, -1 do
+    local item = string.sub(all[at], 1, 5)
+    if known[item] then all[at] = '' end
+    known[item] = true
+  end
+  redis.call('SET', KEYS[5], string.sub(table.concat(all), -tonumber(ARGV[7])), 'EX', ARGV[8])
+end
+if ARGV[9] == '1' then redis.call('ZADD', KEYS[6], 'GT', until_ms, visitor) end
 """
 
 
@@ -128,6 +180,15 @@ class UserCommands:
         for key in (profile, history):
             pipe.zremrangebyscore(key, "-inf", until)
         pipe.eval(_FORGET, 1, seen, day(until))
+
+    def merge(self, pipe: Any, merge: Merge, erased: str, *, for_good: bool) -> None:
+        """Has a visitor's history and shown items go over to the user. erased: the key of erasures. for_good: what is
+        published of the visitor from before is forgotten again."""
+        _, history, seen = self._keys(merge.account)
+        keys = [*self._keys(merge.user), history, seen, erased]
+        limits = (self._settings.history_kept, self._seconds, *self._shown_limits)
+        marked = int(for_good)
+        pipe.eval(_MERGE, len(keys), *keys, merge.user, merge.account, merge.time, day(merge.time), *limits, marked)
 
     @property
     def _shown_limits(self) -> tuple[int, int]:

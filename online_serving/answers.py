@@ -18,7 +18,9 @@ class LevelsOfEstimate(BaseModel):
     deviation: float = Field(description="Standard deviation of the mean.")
     trials: float = Field(description="How often it was shown with a known outcome; what fades counts less.")
     reward: float = Field(description="What it earned in these trials.")
-    boost: float = Field(description="What the estimates above were multiplied by, or divided by below zero: boosts and buries, as of now.")
+    boost: float = Field(
+        description="What the estimates above were multiplied by, or divided below zero: boosts and buries, as of now."
+    )
 
 
 class DescribedItem(BaseModel):

@@ -37,6 +37,7 @@ from online_serving.schemas import (
     ItemBody,
     ItemsQuery,
     ItemsRequest,
+    MergeBody,
     RecommendationRequest,
     RecommendationsRequest,
     UserBody,
@@ -272,6 +273,20 @@ def _add_users(api: APIRouter, services: Services) -> None:
     )
     async def put_user(request: Request, id: Identity) -> Response:  # noqa: A002
         await services.users.describe(_identity(id), await read(request, UserBody))
+        return Response(status_code=204)
+
+    @api.post(
+        "/v1/users/{id:identity}:merge",
+        tags=["users"],
+        summary="Say that a visitor was this user",
+        description="At login: what the visitor did and was shown until now is the user's, in answers at once and in "
+        "training from the next retrain on. Sent twice, it is done once. Under the visitor's id somebody new may come.",
+        status_code=204,
+        responses=ERRORS,
+        openapi_extra=body(MergeBody),
+    )
+    async def merge_user(request: Request, id: Identity) -> Response:  # noqa: A002
+        await services.users.merge(_identity(id), (await read(request, MergeBody)).visitor_id)
         return Response(status_code=204)
 
     @api.get(

@@ -33,7 +33,8 @@ def scopes_for(method: str, path: str) -> frozenset[keys.Scope]:
     if path.startswith("/v1/items"):
         reads = {keys.Scope.RECOMMEND} if method in _READS else set()
         return frozenset({keys.Scope.CATALOGUE, *reads})
-    if path in ("/v1/feedback", "/v1/events") or (method == "PUT" and path.startswith("/v1/users/")):
+    of_users = path.startswith("/v1/users/") and (method == "PUT" or (method == "POST" and path.endswith(":merge")))
+    if path in ("/v1/feedback", "/v1/events") or of_users:
         return frozenset({keys.Scope.FEEDBACK})
     return frozenset({keys.Scope.ADMIN})
 

@@ -17,6 +17,7 @@ from online_serving.schemas import (
     FeedbackRequest,
     ItemBody,
     ItemsRequest,
+    MergeBody,
     PreviewRequest,
     RecommendationRequest,
     RecommendationsRequest,
@@ -26,7 +27,7 @@ from online_serving.schemas import (
 _REFERENCE = "#/components/schemas/{model}"
 _BODIES: list[type[BaseModel]] = [
     *(RecommendationRequest, PreviewRequest, RecommendationsRequest, FeedbackRequest, EventsRequest),
-    *(ItemBody, ItemsRequest, UserBody, ErrorAnswer),
+    *(ItemBody, ItemsRequest, UserBody, MergeBody, ErrorAnswer),
 ]
 _KEY = "key"
 

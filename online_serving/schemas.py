@@ -270,6 +270,14 @@ class ItemsQuery(BaseModel):
     cursor: int = Field(default=0, ge=0, lt=2**64, description="`next` of the page before.")
 
 
+class MergeBody(_Body):
+    """Who a user was before they were known."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"visitor_id": "visit-81"}]})
+
+    visitor_id: Id = Field(description="The id under which they came, and under which events were sent.")
+
+
 class UserBody(_Body):
     """What is known about a user beside their history."""
 

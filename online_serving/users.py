@@ -1,11 +1,11 @@
-"""What is known of users, as clients say: first into the log, then into Redis. An erasure and a profile are events."""
+"""What is known of users, as clients say: first into the log, then into Redis. Erasures and the like are events."""
 
 import asyncio
 
 from feature_store.contracts.catalogue import UserProfile
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import Unavailable
-from feature_store.contracts.events import Erasure, Profile
+from feature_store.contracts.events import Erasure, Merge, Profile
 from feature_store.contracts.identity import Keyring
 from feature_store.online.store import AsyncOnlineStore
 from feature_store.user_features import Held
@@ -60,7 +60,20 @@ class Users:
         with redis_answers():
             await self._online.users.erase(user, now)
 
-    async def _append(self, event: Profile | Erasure) -> None:
+    async def merge(self, user_id: str, visitor_id: str) -> None:
+        """Has a visitor's history and shown items go over to the user who they turned out to be, and the log say so.
+        Nothing, if they are called the same."""
+        if visitor_id == user_id:
+            return
+        user, visitor = self._keyring.user_key(user_id), self._keyring.user_key(visitor_id)
+        merge = Merge(user=visitor, account=user, time=self._clock.now_ms())
+        await self._append(merge)
+        self._last_seen.forget(visitor)
+        self._last_seen.forget(user)
+        with redis_answers():
+            await self._online.users.merge(merge)
+
+    async def _append(self, event: Profile | Erasure | Merge) -> None:
         sent = self._log.append(event.user, [event])
         done, _ = await asyncio.wait([sent], timeout=self._deadline)
         if not done or sent.exception():

@@ -12,6 +12,7 @@ What happens to an event, each counted in `outcomes`:
     seen        feedback on a decision that does not train the bandit, or while learning is off: only remembered
     profile     what is known about a user: for the online store
     erased      a user's erasure: their open decisions close at once, their trials without feedback are taken back
+    merged      a visitor's merging with a user: what comes of their open decisions is in the user's history
     unlogged    feedback on an answer that went out although the log had not taken its decision: only remembered
     interaction an event that belongs to no decision: only remembered
     pinned      feedback on what was pinned into a slate: only remembered
@@ -27,14 +28,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from feature_store.contracts.catalogue import MAX_ID_CHARACTERS, UserProfile
+from feature_store.contracts.catalogue import UserProfile
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import (
-    MAX_VALUE,
     Decision,
     Erasure,
     Event,
     Feedback,
+    Merge,
     Profile,
     Switch,
     Withdrawal,
@@ -47,12 +48,10 @@ from feature_store.sums import Rows, Sums
 from streaming.bandit.rewards import is_positive, reward
 from streaming.bandit.slates import expected
 from streaming.bandit.update import Shares
-from streaming.faults import fault
+from streaming.faults import fault, feedback_fault
 from streaming.open_decisions import OpenDecision, absent, opened_by, pack, take_in, translated, unpack, unresolved_of
 from streaming.settings import VIEW, RewardSettings
 
-_QUOTED = 100  # characters of what a client sent
-_MOST_EVENTS = 1_000  # of one decision: what is remembered of it is bounded
 _WAITING_ROWS = 1 << 16  # at most, before they are added up
 
 
@@ -75,7 +74,7 @@ class Changes(NamedTuple):
     closed: list[str]
     history: list[tuple[str, HistoryEvent]]  # of users, by key: all counted feedback but views
     profiles: list[tuple[str, list[str], int]]  # of users, by key: tokens, and when (ms) they became known
-    erased: list[tuple[str, int]]  # users, by key, and until when (ms) all that was known is to be forgotten
+    departures: list[Erasure | Merge]  # of whom nothing that was known until then is to be known any more
 
 
 class Fold:
@@ -148,6 +147,8 @@ class Fold:
                     self._describe(event)
                 case Erasure():
                     self._erase(event)
+                case Merge():
+                    self._merge(event)
                 case Switch():
                     self.learning = event.learning
 
@@ -165,7 +166,7 @@ class Fold:
             closed=list(self._closed),
             history=self._history,
             profiles=self._profiles,
-            erased=self._erased,
+            departures=self._departures,
         )
         self._forget_changes()
         return changes
@@ -181,7 +182,7 @@ class Fold:
         self._closed: dict[str, None] = {}
         self._history: list[tuple[str, HistoryEvent]] = []
         self._profiles: list[tuple[str, list[str], int]] = []
-        self._erased: list[tuple[str, int]] = []
+        self._departures: list[Erasure | Merge] = []
 
     def _decide(self, decision: Decision) -> None:
         if problem := fault(decision, self._namespace):
@@ -228,10 +229,21 @@ class Fold:
         """No feedback will come of the user's open decisions any more. What they have taught is in sums over many, and
         stays."""
         self.outcomes["erased"] += 1
-        self._erased.append((erasure.user, erasure.time))
+        self._departures.append(erasure)
         for name in sorted(self._open_of.get(erasure.user, ())):
             decision = self._close(name)
             self._give_up(decision, unresolved_of(decision))
+
+    def _merge(self, merge: Merge) -> None:
+        """Trials stay as they are. What else comes of the visitor's slates is the user's doing."""
+        if merge.account == merge.user:
+            self._reject(merge, "a user cannot be merged with themselves")
+            return
+        self.outcomes["merged"] += 1
+        self._departures.append(merge)
+        for name in self._open_of.get(merge.user, ()):
+            self._open[name].account = merge.account
+            self._touched.add(name)
 
     def _feed_back(self, feedback: Feedback) -> None:
         named, decision = read_decision_id(feedback.decision), self._open.get(feedback.decision)
@@ -259,7 +271,8 @@ class Fold:
         self._touched.add(feedback.decision)
         if feedback.type != VIEW:
             kind = kind_of(feedback.type, is_positive(self._settings, decision.events[i]))
-            self._history.append((decision.user, HistoryEvent(feedback.item, kind, feedback.received)))
+            event = HistoryEvent(feedback.item, kind, feedback.received)
+            self._history.append((decision.account or decision.user, event))
         if i >= len(decision.items):
             self.outcomes["pinned"] += 1
         elif logged:
@@ -277,20 +290,7 @@ class Fold:
             if named.logged and self._in_window(named.time):
                 return "its decision is not in the log before it"
             return None
-        if feedback.user != decision.user:
-            return "it comes from another user than its decision's"
-        if named is None or named.logged:
-            if feedback.item not in decision.items and feedback.item not in decision.pinned:
-                return "its item was not in the decision's slate"
-        elif not 0 < len(feedback.item) <= MAX_ID_CHARACTERS:
-            return f"its item's id has {len(feedback.item)} characters, and may have 1 to {MAX_ID_CHARACTERS}"
-        if feedback.type not in self._settings.weights:
-            return f"event type {feedback.type[:_QUOTED]!r} is not declared in rewards.weights"
-        if not abs(feedback.value) <= MAX_VALUE:  # also what is not a number
-            return f"its value {feedback.value} is not a number between -{MAX_VALUE:g} and {MAX_VALUE:g}"
-        if len(decision.event_ids) >= _MOST_EVENTS and feedback.id not in decision.event_ids:
-            return f"its decision has had {_MOST_EVENTS} events already"
-        return None
+        return feedback_fault(feedback, named, decision, self._settings.weights)
 
     def _in_window(self, time: int) -> bool:
         return time + self._window > self.stream_time

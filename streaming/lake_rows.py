@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from feature_store.contracts.catalogue import Attributes, Item
 from feature_store.contracts.columns import CATALOGUE, EVENTS
-from feature_store.contracts.events import Decision, Erasure, Event, Feedback, Profile, Switch, Tick, Withdrawal
+from feature_store.contracts.events import Decision, Erasure, Event, Feedback, Merge, Profile, Switch, Tick, Withdrawal
 from streaming import catalogue_log
 from streaming.admission import events_of
 from streaming.dead_letter import Source
@@ -20,6 +20,7 @@ _KINDS: dict[type[Event], str] = {
     Withdrawal: "withdrawal",
     Profile: "profile",
     Erasure: "erasure",
+    Merge: "merge",
     Tick: "tick",
     Switch: "switch",
 }

@@ -32,6 +32,7 @@ class OpenDecision(msgspec.Struct, array_like=True):
     events: dict[int, list[tuple[str, float]]] = {}  # slate index -> (type, value)
     event_ids: dict[str, None] = {}  # in order
     pinned: list[str] = []  # shown beside items, and no trials; their events are numbered on behind those of items
+    account: str = ""  # whom the user was merged with meanwhile: what comes is in their history
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -126,7 +127,7 @@ def anonymous(start: Start, belongs: Callable[[OpenDecision], bool], masks: Mask
         decision = unpack(state)
         if belongs(decision):
             ids = dict.fromkeys(map(masks.text, decision.event_ids))
-            masked = msgspec.structs.replace(decision, user=masks.user(decision.user), event_ids=ids)
+            masked = msgspec.structs.replace(decision, user=masks.user(decision.user), event_ids=ids, account="")
             opened[masks.decision(name)] = pack(masked)
         else:
             opened[name] = state

@@ -124,7 +124,7 @@ class PartitionUpdater:
         changes = self._fold.take()
         online.users.add_history(changes.history)
         online.users.put_profiles(changes.profiles)
-        online.users.erase(changes.erased)
+        online.users.depart(changes.departures)
         tail = Tail(self._tail.deltas + 1, self._tail.rows + len(changes.rows.item))
         snapshot = None
         if self._state.wants_snapshot(tail, len(self._fold.sums)):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from feature_store.contracts.catalogue import Attributes, Item
 from feature_store.contracts.clock import ManualClock
-from feature_store.contracts.events import Erasure, Event, Profile, Switch, Tick, Withdrawal, encode
+from feature_store.contracts.events import Erasure, Event, Merge, Profile, Switch, Tick, Withdrawal, encode
 from offline_training.data.importer import import_data
 from offline_training.data.sources import Mapping
 from offline_training.progress import silent
@@ -50,6 +50,8 @@ EVENTS: list[Event] = [  # each a record
     interaction("eve", "a", received=NOON + 70_000),
     Switch(learning=False, time=NOON + 80_000),
     Erasure(user=KEYRING.user_key("eve"), time=NOON + 90_000),
+    # Kinds that were added since: older lakes and logs end before them.
+    Merge(user=KEYRING.user_key("visitor"), account=KEYRING.user_key("bob"), time=NOON + 95_000),
 ]
 CHANGES: list[tuple[str, Item | None]] = [
     ("a", Item(id="a", title="A book", categories=["books"], attributes={"price": 12, "label": "red"})),

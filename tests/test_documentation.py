@@ -21,6 +21,7 @@ from online_serving.schemas import (
     EventsRequest,
     FeedbackRequest,
     ItemBody,
+    MergeBody,
     RecommendationRequest,
     RecommendationsRequest,
     UserBody,
@@ -46,6 +47,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/events": EventsRequest,
     "/v1/items/": ItemBody,
     "/v1/users/": UserBody,
+    "/v1/users/:merge": MergeBody,
 }
 TOML = re.compile(r"```toml\n(.*?)```", re.DOTALL)
 
@@ -98,7 +100,7 @@ def test_commands_are_there(document: Path) -> None:
 def test_requests_are_what_the_api_takes(document: Path) -> None:
     text = document.read_text(encoding="utf-8").replace("\\\n", " ")
     for route, body in REQUEST.findall(text):
-        model = BODIES[re.sub(r"(/v1/(?:items|users)/).*", r"\1", route)]
+        model = BODIES[re.sub(r"(/v1/(?:items|users)/)[^:]*", r"\1", route)]
         # A cursor is long and says nothing to people.
         model.model_validate({name: value for name, value in json.loads(body).items() if name != "cursor"})
 

@@ -74,7 +74,7 @@ EVENTS = pa.schema(
     [
         pa.field("offset", pa.int64(), nullable=False),  # of the record in its partition
         pa.field("position", pa.int32(), nullable=False),  # of the event in its record
-        pa.field("kind", pa.string(), nullable=False),  # decision, feedback, withdrawal, profile, erasure, tick, switch
+        pa.field("kind", pa.string(), nullable=False),  # decision, feedback, withdrawal, profile, erasure, merge, ...
         pa.field("time", pa.int64(), nullable=False),
         pa.field("id", pa.string()),
         pa.field("user", pa.string()),
@@ -114,6 +114,8 @@ EVENTS = pa.schema(
         pa.field("value", pa.float64()),
         pa.field("received", pa.int64()),
         pa.field("session", pa.string()),
+        # merge, which has user and time, too
+        pa.field("account", pa.string()),  # the user key that the user turned out to be; absent in older files
         # switch
         pa.field("learning", pa.bool_()),
         # profile

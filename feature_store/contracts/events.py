@@ -114,6 +114,15 @@ class Erasure(msgspec.Struct, frozen=True, tag="erasure", tag_field="kind", kw_o
     time: Milliseconds  # the server's clock
 
 
+class Merge(msgspec.Struct, frozen=True, tag="merge", tag_field="kind", kw_only=True):
+    """A visitor has turned out to be a user: what they did and were shown until then is the user's. Whoever comes back
+    under the visitor's id is somebody new."""
+
+    user: str  # the visitor
+    account: str  # the user's key
+    time: Milliseconds  # the server's clock
+
+
 class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind", kw_only=True):
     """Stream time for a quiet partition, so that windows close without traffic."""
 
@@ -127,7 +136,7 @@ class Switch(msgspec.Struct, frozen=True, tag="switch", tag_field="kind", kw_onl
     time: Milliseconds
 
 
-Event = Decision | Feedback | Withdrawal | Profile | Erasure | Tick | Switch
+Event = Decision | Feedback | Withdrawal | Profile | Erasure | Merge | Tick | Switch
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[int, list[Event]])

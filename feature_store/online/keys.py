@@ -1,7 +1,7 @@
 """Where users, catalogue and deployment lie in Redis.
 
 <prefix>:user:{<user key>}:...       what is known of a user: see user_features.py
-<prefix>:erased                      sorted set: users (keys) to be forgotten, by the time until when
+<prefix>:erased                      sorted set: users (keys), by the time (ms) until when nothing is known of them
 <prefix>:published                   string: the release with which users were last published, and how much was kept
 <prefix>:catalogue                   hash: item id -> item
 <prefix>:catalogue_places            hash: item id -> log and offset of the record that last put or deleted the item

@@ -1,5 +1,6 @@
 """What is known of users, and who is to be forgotten."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import redis
 import redis.asyncio
 
 from feature_store.batches import BATCH, batches
+from feature_store.contracts.events import Erasure, Merge
 from feature_store.definitions import HistoryEvent
 from feature_store.online.keys import Keys
 from feature_store.settings import RedisSettings
@@ -83,6 +85,18 @@ class OnlineUsers:
             self._redis.zadd(self._erased, dict(sorted(batch, key=lambda one: one[1])), gt=True)
             self._forget(batch)
 
+    def depart(self, departures: Iterable[Erasure | Merge]) -> None:
+        """Forgets users, or has what is known of them go over to others, in this order; whoever publishes it again."""
+        for kind, alike in itertools.groupby(departures, type):
+            if kind is Erasure:
+                self.erase((erasure.user, erasure.time) for erasure in alike)
+                continue
+            for batch in batches(one for one in alike if isinstance(one, Merge)):
+                pipe = self._redis.pipeline(transaction=False)
+                for merge in batch:
+                    self._commands.merge(pipe, merge, self._erased, for_good=True)
+                pipe.execute()
+
     def erased(self) -> dict[str, int]:
         """The users (by key) who are to be forgotten, and until when (ms)."""
         return {user.decode(): int(time) for user, time in self._redis.zscan_iter(self._erased, count=BATCH)}
@@ -136,6 +150,13 @@ class AsyncOnlineUsers:
         """Replaces a user's older profile with one that became known at the time (ms)."""
         pipe = self._redis.pipeline(transaction=False)
         self._commands.put_profile(pipe, user, tokens, time)
+        async with self._writes.one():
+            await pipe.execute()
+
+    async def merge(self, merge: Merge) -> None:
+        """Has what is known of a visitor go over to a user. What is folded later, from before it, follows then."""
+        pipe = self._redis.pipeline(transaction=False)
+        self._commands.merge(pipe, merge, self._erased, for_good=False)
         async with self._writes.one():
             await pipe.execute()
 

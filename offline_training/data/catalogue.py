@@ -12,6 +12,7 @@ from feature_store.definitions import ITEM_TOKENS
 from feature_store.lake_format import ATTRIBUTES, is_old, stored_schema
 from offline_training.data.content import from_json, from_texts, item_tokens, profile_tokens, token_ids
 from offline_training.data.lake import parquet_files
+from offline_training.data.merges import Accounts
 
 _CONTENT = ("item", "title", "categories", "attributes")
 _CHANGE = (*_CONTENT, "time", "offset", "deleted")
@@ -68,6 +69,19 @@ def without_erased(rows: DataFrame, erased: Mapping[str, int]) -> DataFrame:
     table = pa.table({"user": list(erased), "until": pa.array(erased.values(), pa.int64())})
     until = F.broadcast(rows.sparkSession.createDataFrame(table))
     return rows.join(until, "user", "left").where("until is null or time > until").drop("until")
+
+
+def as_merged(rows: DataFrame, accounts: Accounts) -> DataFrame:
+    """The rows (user, time, ...) under the users who their users turned out to be."""
+    visitors = accounts.visitors()
+    if not visitors:
+        return rows
+    untils, merged = zip(*visitors.values(), strict=True)
+    table = pa.table({"user": list(visitors), "untils": list(untils), "accounts": list(merged)})
+    known = F.broadcast(rows.sparkSession.createDataFrame(table))
+    later = F.filter(F.arrays_zip("untils", "accounts"), lambda one: one["untils"] >= F.col("time"))
+    account = F.get(later, 0)["accounts"]
+    return rows.join(known, "user", "left").withColumn("user", F.coalesce(account, "user")).select(*rows.columns)
 
 
 def lake_rows(spark: SparkSession, directory: Path, schema: pa.Schema) -> DataFrame:

@@ -6,7 +6,7 @@ data does not bring the user back.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +18,7 @@ from feature_store import lake_format
 from feature_store.arrays import Int64
 from feature_store.contracts.columns import ERASURES, EVENTS
 from feature_store.contracts.identity import MASKED, Keyring
+from offline_training.data.merges import Merged, merges
 from streaming.lake_files import partition_folders, read_all
 
 if TYPE_CHECKING:  # `doctor` looks for erasures on hosts that only serve, which have no pandas
@@ -32,6 +33,7 @@ class Pending(NamedTuple):
     log: str
     partition: int
     offset: int
+    visitors: "tuple[Pending, ...]" = ()  # merged with the user before: what they did until then goes, too
 
 
 def pending_erasures(lake: Path) -> list[Pending]:
@@ -41,14 +43,28 @@ def pending_erasures(lake: Path) -> list[Pending]:
         erasures = (ds.field("kind") == "erasure") & ~pc.starts_with(ds.field("user"), MASKED)
         rows = read_all(folder, EVENTS, ["user", "time", "offset"], erasures).to_pylist()
         found += [Pending(row["user"], row["time"], log, partition, row["offset"]) for row in rows]
-    return found
+    merged = merges(lake) if found else []
+    return [erasure._replace(visitors=_visitors(erasure, merged)) for erasure in found]
+
+
+def _visitors(erasure: Pending, merged: Sequence[Merged]) -> tuple[Pending, ...]:
+    """Who had been merged with the user by then, or with somebody who was: as erasures, at the places of the merges."""
+    found, waiting = dict[Merged, None](), [(erasure.user, erasure.time)]
+    while waiting:
+        account, time = waiting.pop()
+        new = [one for one in merged if one.account == account and one.time <= time and one not in found]
+        found.update(dict.fromkeys(new))
+        waiting += [(one.user, one.time) for one in new]
+    return tuple(Pending(one.user, one.time, one.log, one.partition, one.offset) for one in found)
 
 
 def erased_users(erasures: Iterable[Pending]) -> dict[str, int]:
-    """The users (by key), each with the time (ms) until which what was known of them does not count."""
+    """The users (by key), and who was merged with them, each with the time (ms) until which what was known of them does
+    not count."""
     erased: dict[str, int] = {}
     for erasure in erasures:
-        erased[erasure.user] = max(erasure.time, erased.get(erasure.user, 0))
+        for one in (erasure, *erasure.visitors):
+            erased[one.user] = max(one.time, erased.get(one.user, 0))
     return erased
 
 

@@ -19,6 +19,7 @@ from feature_store.contracts.columns import INTERACTIONS
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import NEGATIVE, POSITIVE
 from offline_training.data.catalogue import (
+    as_merged,
     gone_items,
     item_names,
     lake_rows,
@@ -31,6 +32,7 @@ from offline_training.data.impressions import HISTORY, SLATE, impressions_from_l
 from offline_training.data.item_features import all_items, count_interactions, item_features
 from offline_training.data.item_lists import SEQUENTIAL, item_lists
 from offline_training.data.lake import no_interactions, parquet_files
+from offline_training.data.merges import Accounts, merges
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.progress import Progress
 from offline_training.settings import TrainingSettings
@@ -60,7 +62,9 @@ def build_training_sets(
 
     Of the imported interactions those known before until_ms count; of the event log all do. What was imported about
     excluded items does not count, only what the log and the catalogue log say of them; items deleted from the catalogue
-    appear nowhere, nor does what was known of a user until their erasure. Feedback is an interaction at the time it was
+    appear nowhere, nor does what was known of a user until their erasure. What visitors did until they were merged with
+    a user stands under the user, at the time at which it was known of the visitor, and no profile of theirs counts
+    until then. Feedback is an interaction at the time it was
     received. Histories in the lake are known of their users, and nothing is learnt from them: they count nowhere, and
     are not positive. Raises InvalidInput if there is nothing to learn from.
     """
@@ -71,11 +75,16 @@ def build_training_sets(
     withheld = item_names(spark, exclude_items or frozenset())
     catalogue = newest_descriptions(spark, lake, withheld).cache()
     gone = gone_items(catalogue, withheld).cache()
-    erased = erased_users(pending_erasures(lake))
-    impressions = without_erased(impressions_from_log(spark, lake, rewards), erased).cache()
+    erased, accounts = erased_users(pending_erasures(lake)), Accounts(merges(lake))
+
+    def known(rows: DataFrame) -> DataFrame:
+        return as_merged(without_erased(rows, erased), accounts)
+
+    impressions = known(impressions_from_log(spark, lake, rewards)).cache()
+    unknown = erased | {user: max(until, erased.get(user, 0)) for user, until in accounts.untils().items()}
     try:
-        imported, logged = without_erased(_imported(spark, lake, training, until_ms), erased), _logged(impressions)
-        histories = without_erased(_histories(spark, lake, training), erased)
+        imported, logged = known(_imported(spark, lake, training, until_ms)), _logged(impressions)
+        histories = known(_histories(spark, lake, training))
         shown = impressions.drop("events")
         if exclude_items or parquet_files(lake / "catalogue"):
             imported = imported.join(gone.union(withheld), "item", "left_anti")
@@ -97,7 +106,7 @@ def build_training_sets(
         _write(items.select("item", *features["validation"]), out / "items_at_validation", "item")
 
         progress(0.6, "collecting users")
-        _write(_users(interactions.unionByName(histories), user_profiles(spark, lake, erased)), out / "users", "user")
+        _write(_users(interactions.unionByName(histories), user_profiles(spark, lake, unknown)), out / "users", "user")
         if training.list_length:
             progress(0.7, "making item lists")
             users = spark.read.parquet(str(out / "users"))

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
-from feature_store.contracts.events import Decision, Feedback
+from feature_store.contracts.events import Decision, Feedback, Merge
 from feature_store.contracts.identity import MASKED
 from feature_store.definitions import HistoryEvent
 from feature_store.graph import Graph
@@ -48,7 +48,8 @@ OUTCOMES = {
     EQUAL: "as recomputed",
     IN_FLIGHT: "as recomputed, with feedback that was being folded at that moment",
     FORGOTTEN: "a part of what was told last, and nothing from before: after an erasure, or Redis did not answer",
-    UNKNOWN: "not recomputed: the release is gone, a live item is in the history, or other histories were published",
+    UNKNOWN: "not recomputed: the release is gone, a live item is in the history, other histories were published, or a "
+    "visitor was merged with the user",
     DIFFERENT: "something else",
 }
 
@@ -113,7 +114,7 @@ def check_features(
     """
     sets, serves = published_sets(home.runs)
     progress(0.0, "reading the log")
-    told, made = _read_log(home.lake, rewards, limit)
+    told, made, merged = _read_log(home.lake, rewards, limit)
     if not made:
         raise InvalidInput(f"The lake {home.lake} holds no decision. Ask for recommendations while the sink runs.")
     progress(0.4, "reading the published histories")
@@ -131,7 +132,7 @@ def check_features(
         user = decision.user
         history = (
             UNKNOWN
-            if snapshot is None
+            if snapshot is None or decision.time >= merged.get(user, decision.time + 1)
             else _history(
                 one,
                 told.get(user, []),
@@ -151,9 +152,13 @@ def check_features(
     return found
 
 
-def _read_log(lake: Path, rewards: RewardSettings, limit: int) -> tuple[dict[str, list[_Told]], list[_Made]]:
-    """What the log adds to histories, by user in log order, and the newest decisions, oldest first."""
+def _read_log(
+    lake: Path, rewards: RewardSettings, limit: int
+) -> tuple[dict[str, list[_Told]], list[_Made], dict[str, int]]:
+    """What the log adds to histories, by user in log order; the newest decisions, oldest first; and since when (ms)
+    users' histories hold what visitors did, whose place among their own is not known."""
     told: dict[str, list[_Told]] = {}
+    merged: dict[str, int] = {}
     newest: list[tuple[int, int, _Made]] = []
     folds: dict[int, Fold] = {}
     read = 0
@@ -171,10 +176,12 @@ def _read_log(lake: Path, rewards: RewardSettings, limit: int) -> tuple[dict[str
                 fold.apply([msgspec.structs.replace(event, learns=False)])  # only histories are of interest
             else:
                 fold.apply([event])
-            if isinstance(event, Feedback):
+            if isinstance(event, Merge):
+                merged[event.account] = min(event.time, merged.get(event.account, event.time))
+            elif isinstance(event, Feedback):
                 for user, new in fold.take().history:
                     told.setdefault(user, []).append(_Told(place, new))
-    return told, [made for *_, made in sorted(newest)]
+    return told, [made for *_, made in sorted(newest)], merged
 
 
 def _partitions(lake: Path) -> Iterator[tuple[str, int]]:

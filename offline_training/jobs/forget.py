@@ -81,9 +81,9 @@ class _Forgetting:
         self._rewrite = rewrite
         self._masks = Masks(secrets.token_bytes(32))
         self._places: dict[tuple[str, str, int], int] = {}  # user, log, partition -> offset
-        for user, _, log, partition, offset in erasures:
-            place = (user, log, partition)
-            self._places[place] = max(offset, self._places.get(place, -1))
+        for one in (each for erasure in erasures for each in (erasure, *erasure.visitors)):
+            place = (one.user, one.log, one.partition)
+            self._places[place] = max(one.offset, self._places.get(place, -1))
 
     def rewrite(self) -> None:
         """Writes new versions of all files that hold something of the users."""
@@ -158,6 +158,7 @@ class _Forgetting:
             "user": masks.user(user),
             "id": row["id"] and (masks.decision if row["kind"] == "decision" else masks.text)(row["id"]),
             "decision": about and masks.decision(about),
+            "account": row["account"] and masks.user(row["account"]),
         }
 
     def _rewrite_starts(self, namespace: str) -> None:
@@ -197,14 +198,20 @@ class _Forgetting:
 
 
 def _is_folded(erasure: Pending, namespaces: Path, online: OnlineStore, state: BanditStore) -> bool:
-    """Whether no namespace will meet the erasure any more."""
+    """Whether no namespace will meet the erasure any more, nor feedback on what visitors were shown whom it covers:
+    their open decisions are not closed by it."""
     for namespace in online.deployment.namespaces():
-        position, _ = state.progress(namespace, erasure.partition)
-        if position is None:
-            made = Description.load(namespaces, namespace)
-            position = Position(made.log, made.offsets[erasure.partition])
-        if position.log == erasure.log and position.offset <= erasure.offset:
-            return False
+        for one in (erasure, *erasure.visitors):
+            position, _ = state.progress(namespace, one.partition)
+            if position is None:
+                made = Description.load(namespaces, namespace)
+                position = Position(made.log, made.offsets[one.partition])
+            if position.log == one.log and position.offset <= one.offset:
+                return False
+        for visitor in erasure.visitors:
+            opened = map(unpack, state.opened(namespace, visitor.partition).values())
+            if any(decision.user == visitor.user and decision.time <= visitor.time for decision in opened):
+                return False
     return True
 
 

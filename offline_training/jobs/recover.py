@@ -25,6 +25,7 @@ from feature_store.online.store import OnlineStore
 from feature_store.rewriting import reading
 from feature_store.user_features import ItemTime
 from offline_training.data.erasures import erased_users, pending_erasures
+from offline_training.data.merges import Accounts, merges
 from offline_training.promotion.publishing import publish_catalogue, publish_users
 from offline_training.runs.runs import SETS, run_of_release
 from streaming.catching_up import PATIENCE_SECONDS, await_folded
@@ -77,7 +78,7 @@ def recover(
             online.users.forget_published()
             users = publish_users(run.folder / SETS, release, home.runs, online)
         say(0.5, "publishing what was shown")
-        online.users.add_shown(_shown(home.lake, clock.now_ms() - shown_days * DAY_MS))
+        online.users.add_shown(_shown(home.lake, clock.now_ms() - shown_days * DAY_MS, Accounts(merges(home.lake))))
     say(0.7, "waiting for the updater")
 
     def reached(partition: int, place: Position) -> bool:
@@ -108,8 +109,9 @@ def _without(noted: DeploymentNote, missing: list[str]) -> DeploymentNote:
     return DeploymentNote(noted.version, active, kept, shadow, noted.experiments, noted.experiments_version)
 
 
-def _shown(lake: Path, since: int) -> Iterator[tuple[str, list[ItemTime]]]:
-    """By user, what decisions from a time (ms) on have shown, a file at a time, the newest first."""
+def _shown(lake: Path, since: int, accounts: Accounts) -> Iterator[tuple[str, list[ItemTime]]]:
+    """By user, what decisions from a time (ms) on have shown to them or, by then, to who turned out to be them: a file
+    at a time, the newest first."""
     columns = ["user", "time", "items", "shown", "pinned", "kind"]
     for *_, folder in partition_folders(lake, "events"):
         for stretch in reversed(files(folder)):
@@ -122,5 +124,6 @@ def _shown(lake: Path, since: int) -> Iterator[tuple[str, list[ItemTime]]]:
             by_user: dict[str, list[ItemTime]] = {}
             for user, time, items, shown, pinned in zip(*(made[name].to_pylist() for name in columns[:5]), strict=True):
                 if not user.startswith(MASKED):
-                    by_user.setdefault(user, []).extend((item, time) for item in (*items[:shown], *(pinned or ())))
+                    account = accounts.of(user, time)
+                    by_user.setdefault(account, []).extend((item, time) for item in (*items[:shown], *(pinned or ())))
             yield from by_user.items()

@@ -6,6 +6,7 @@ shown is what they had interacted with before the release and all their decision
 the log: what they took out is allowed here.
 """
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from feature_store.home import Home
 from feature_store.namespace import Namespace
 from feature_store.user_features import UserFeatures
 from offline_training.data.lake import catalogue_changes
+from offline_training.data.merges import Merged, merges
 from offline_training.experiment.impressions import RewardedDecision
 from offline_training.promotion.publishing import user_records
 from offline_training.runs.runs import all_sets
@@ -73,6 +75,7 @@ class Past:
     def __init__(self, home: Home, rewards: RewardSettings, shown_kept: int) -> None:
         self._home, self._rewards, self._shown_kept = home, rewards, shown_kept
         self._imported, self._changes = catalogue_changes(home.lake)
+        self._merges = sorted(merges(home.lake), key=lambda merge: merge.time)
         self._states: dict[str, _State | None] = {}
         self.left_out: dict[str, int] = {}
 
@@ -85,12 +88,16 @@ class Past:
         counted in left_out by reason. A moment holds until the next one is asked for.
         """
         shown = self._shown_before({logged.decision.user for logged in decisions})
-        later = iter(everything)
+        told: list[Sequence[RewardedDecision | Merged]] = [everything, self._merges]
+        later = heapq.merge(*told, key=lambda one: one.time)
         upcoming = next(later, None)
         for logged in decisions:
             decision = logged.decision
             while upcoming is not None and upcoming.time < decision.time:
-                shown.setdefault(upcoming.user, {}).update(dict.fromkeys(upcoming.shown, upcoming.time))
+                if isinstance(upcoming, Merged):
+                    shown.setdefault(upcoming.account, {}).update(shown.pop(upcoming.user, {}))
+                else:
+                    shown.setdefault(upcoming.user, {}).update(dict.fromkeys(upcoming.shown, upcoming.time))
                 upcoming = next(later, None)
             state = self._state(namespace or decision.namespace)
             if problem := _problem(state, logged, namespace):

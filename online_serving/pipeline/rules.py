@@ -75,8 +75,8 @@ def boosts(snapshot: Snapshot, candidates: Int64, request: Request, settings: Se
 
 
 def boosted(estimates: Float64, factors: Float64) -> Float64:
-    """(..., n) estimates of a reward, multiplied by the factors (n,); those below zero divided, so that a factor above 1
-    raises them, too."""
+    """(..., n) estimates of a reward, multiplied by the factors (n,), or divided where they are below zero: a factor
+    above 1 raises those, too."""
     return np.where(estimates < 0, estimates / factors, estimates * factors)
 
 

@@ -12,8 +12,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from feature_store.contracts.events import Decision, Erasure, Event, Feedback, Profile, decode
+from feature_store.contracts.events import Decision, Erasure, Event, Feedback, Merge, Profile, decode
 from feature_store.contracts.identity import Keyring
+from feature_store.definitions import HistoryEvent
 from infra.benchmarks.small_release import items
 from streaming.catalogue_log import decode as decode_catalogue
 from streaming.kafka import Reader
@@ -316,6 +317,23 @@ def test_what_is_stored_of_a_user_can_be_read_until_they_are_erased(
     assert (described.attributes, described.time) == ({"age": 31}, stored["profile_time"])
     assert len([e for e in events(installation) if isinstance(e, Erasure) and e.user == key]) == 2
     assert installation.online.users.erased()[key] >= described.time
+
+
+def test_a_visitor_is_merged_with_a_user_once(api: httpx.Client, installation: Installation) -> None:
+    keyring, online = Keyring(SECRET), installation.online.users
+    visitor, user = keyring.user_key("visit/81"), keyring.user_key("logs in")
+    shown = ids(recommend(api, "visit/81", slate_size=3))
+    wait_until(lambda: api.get("/v1/users/visit%2F81").status_code == 200)
+    online.add_history([(visitor, HistoryEvent("i1", "click+", 5))])  # by an updater
+    for _ in range(2):
+        assert api.post("/v1/users/logs in:merge", json={"visitor_id": "visit/81"}).status_code == 204
+        held = api.get("/v1/users/logs in").json()
+        assert (held["history"], held["history_time"], held["shown"]) == (1, 5, len(shown))
+        assert api.get("/v1/users/visit%2F81").status_code == 404
+    assert not set(shown) & set(ids(recommend(api, "logs in", slate_size=3)))
+    assert api.post("/v1/users/logs in:merge", json={"visitor_id": "logs in"}).status_code == 204
+    merges = [event for event in events(installation) if isinstance(event, Merge)]
+    assert [(merge.user, merge.account) for merge in merges] == [(visitor, user)] * 2
 
 
 def test_probes_and_metrics(api: httpx.Client) -> None:

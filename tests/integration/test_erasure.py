@@ -31,9 +31,9 @@ PATIENCE = 120.0  # seconds
 
 
 @pytest.fixture
-def installation(broker: str, redis_url: str, tmp_path: Path) -> Iterator[Installation]:
+def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installation]:
     """All that runs beside the API, an updater and a sink among it."""
-    with Installation(broker, redis_url, tmp_path / "home", "erasure") as made:
+    with Installation(broker, redis_url, tmp_path / "home", request.node.name[:30]) as made:
         made.online.catalogue.add(items(20))
         made.online.deployment.activate(made.release(items(20)))
         stop = threading.Event()
@@ -96,6 +96,46 @@ def visit(api: httpx.Client, user: str) -> str:
     }
     assert api.post("/v1/feedback", json={"events": [event]}).status_code == 202
     return str(answer["decision_id"])
+
+
+def test_a_visitor_becomes_a_user_everywhere_and_is_forgotten_with_them(
+    installation: Installation, spark: SparkSession
+) -> None:
+    keyring, lake = Keyring(SECRET), installation.home / "lake"
+    visitor, ada, bob = (keyring.user_key(user) for user in ("visit-81", "ada", "bob"))
+    rows = [
+        {"user": user, "item": item, "type": "rating", "value": 5.0, "time": time}
+        for user in (ada, bob)
+        for item, time in (("i1", 10), ("i2", 20))
+    ]
+    put(lake / "interactions" / "month=1970-01" / "x.parquet", columns.INTERACTIONS, rows)
+    with running(installation.config()) as api:
+        answer = api.post("/v1/recommendations", json={"user_id": "visit-81", "slate_size": 2}).json()
+        first, second = (item["id"] for item in answer["items"])
+        click = {"decision_id": answer["decision_id"], "type": "click"}
+        api.post("/v1/feedback", json={"events": [{**click, "item_id": first, "event_id": "1"}]}).raise_for_status()
+        assert api.post("/v1/users/ada:merge", json={"visitor_id": "visit-81"}).status_code == 204
+        api.post("/v1/feedback", json={"events": [{**click, "item_id": second, "event_id": "2"}]}).raise_for_status()
+        drained(installation)
+        held = api.get("/v1/users/ada").json()
+        assert (held["history"], held["shown"]) == (2, 2)
+        assert api.get("/v1/users/visit-81").status_code == 404
+
+        users = publish(spark, installation)
+        assert users[ada]["items"] == ["i1", "i2", first, second]
+        assert visitor not in users
+        assert api.get("/v1/users/ada").json()["history"] == 4
+        (name,) = installation.online.deployment.namespaces()
+        namespace = Namespace.load(installation.home / "namespaces", name)
+        reader = LogReader(lake, installation.log)
+        found = compare(namespace, installation.bandit, reader, RewardSettings())
+        assert [partition.equal for partition in found] == [True, True]
+
+        assert api.delete("/v1/users/ada").status_code == 204
+        drained(installation)
+        assert publish(spark, installation).keys() == {bob}
+        done = forget(Home(installation.home), installation.online, installation.bandit, SystemClock().now_ms(), 30)
+        assert (done.users, done.waiting) == (0, 1)  # the visitor's slate is still open
 
 
 def test_an_erased_user_comes_back_by_no_way(installation: Installation, spark: SparkSession) -> None:

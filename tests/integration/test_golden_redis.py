@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import redis
 
-from feature_store.bandit_state import BanditStore, Position
+from feature_store.bandit_state import BanditStore
 from feature_store.catalogue_writes import ItemChange
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.events import Switch
@@ -94,14 +94,18 @@ def test_users_are_read(stored: redis.Redis) -> None:
     assert {"age=6.0", "city=köln", "code=007", "new=true"} < set(ann.profile)
     assert user(stored, "eve") == NOBODY
     users = OnlineStore(stored, SETTINGS).users
-    assert users.erased() == {KEYRING.user_key("eve"): noon + 90_000}
+    erased = users.erased()
+    assert erased.pop(KEYRING.user_key("eve")) == noon + 90_000
+    assert erased in ({}, {KEYRING.user_key("visitor"): noon + 95_000})  # merged; the first version had no merges
     assert users.published() == "r"
 
 
 def test_the_state_is_read_and_goes_on(stored: redis.Redis, tmp_path: Path) -> None:
     state = BanditStore(stored, SETTINGS).load(NAMESPACE.id, 0)
-    offset = len(golden_lake.EVENTS)
-    assert (state.position, state.learning) == (Position(golden_lake.LOG, offset), False)
+    assert state.position is not None
+    offset = state.position.offset
+    assert (state.position.log, state.learning) == (golden_lake.LOG, False)
+    assert offset in (11, 12)  # of the first version, and with a merge
     assert set(state.open) == {MADE.id, unlogged("bob", golden_lake.NOON + 62_000).id}
     assert trials(stored) == {("a", SERVED): 1, ("b", SERVED): 1, ("a", N): 1}
     later = golden_lake.NOON + 100_000

@@ -7,6 +7,7 @@ import pytest
 import redis
 import redis.asyncio
 
+from feature_store.contracts.events import Erasure, Merge
 from feature_store.definitions import HistoryEvent
 from feature_store.online.store import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
@@ -100,3 +101,65 @@ def test_who_was_erased_is_not_brought_back_by_what_was_known_before(
     assert online.users.erased() == {"ada": 100}
     online.users.end_erasures(before=101)
     assert online.users.erased() == {}
+
+
+def events(*told: tuple[str, int]) -> list[HistoryEvent]:
+    return [HistoryEvent(item, "click+", time) for item, time in told]
+
+
+def test_what_a_visitor_did_and_was_shown_goes_over_once(
+    online: OnlineStore, redis_url: str, settings: RedisSettings
+) -> None:
+    """Days are 86.4 million ms. The account's own stay, in their order in time; what came after the merge stays too."""
+    day = 86_400_000
+    online.users.put(
+        [
+            UserRecord("visit", ["age=5"], 10, events(("v1", 10), ("v2", 3 * day)), [("a", 1), ("b", 2 * day)]),
+            UserRecord("ada", ["age=4"], 20, events(("u1", 5), ("u2", day)), [("b", 1), ("c", day), ("d", 3 * day)]),
+        ]
+    )
+    merge = Merge(user="visit", account="ada", time=2 * day)
+
+    async def at_once() -> None:
+        async with redis.asyncio.Redis.from_url(redis_url) as client:
+            await AsyncOnlineStore(client, settings).users.merge(merge)
+
+    whole = UserFeatures(
+        ["age=4"],
+        events(("u2", day), ("late", 15), ("v1", 10), ("u1", 5)),
+        Shown(pack([("a", 1), ("c", day), ("b", 2 * day), ("d", 3 * day)])),
+    )
+    asyncio.run(at_once())  # by the API
+    online.users.add_history([("visit", event) for event in events(("late", 15))])  # folded from before the merge
+    for _ in range(2):
+        online.users.depart([merge])
+        assert read(redis_url, settings, "ada") == whole
+        assert read(redis_url, settings, "visit") == UserFeatures([], events(("v2", 3 * day)), Shown(b""))
+    online.users.put([UserRecord("visit", ["age=5"], 10, events(("v1", 10)), [])])  # by a release from before it
+    assert read(redis_url, settings, "visit").history == events(("v2", 3 * day))
+    online.users.depart([Merge(user="visit", account="bob", time=4 * day)])  # another one at the same machine
+    assert read(redis_url, settings, "bob").history == events(("v2", 3 * day))
+
+
+def test_an_erasure_and_a_merge_do_not_undo_each_other(
+    online: OnlineStore, redis_url: str, settings: RedisSettings
+) -> None:
+    day = 86_400_000
+    past, shown = events(("a", day), ("b", 3 * day)), [("a", day), ("b", 3 * day)]
+    online.users.put([UserRecord(user, [], 0, past, shown) for user in ("visit", "gone", "seen")])
+    online.users.depart([Erasure(user="ada", time=2 * day), Merge(user="visit", account="ada", time=4 * day)])
+    assert read(redis_url, settings, "ada") == UserFeatures([], events(("b", 3 * day)), Shown(pack(shown[1:])))
+    online.users.depart([Erasure(user="gone", time=2 * day), Merge(user="gone", account="eve", time=4 * day)])
+    assert read(redis_url, settings, "eve").history == events(("b", 3 * day))
+    online.users.depart([Merge(user="seen", account="bob", time=4 * day), Erasure(user="seen", time=5 * day)])
+    assert len(read(redis_url, settings, "bob").history) == 2
+
+
+def test_shown_items_that_are_too_many_are_cut_where_they_are_oldest(
+    online: OnlineStore, redis_url: str, settings: RedisSettings
+) -> None:
+    day = 86_400_000
+    few = OnlineStore(redis.Redis.from_url(redis_url), settings.model_copy(update={"shown_kept": 2}))
+    few.users.add_shown([("visit", [("v1", 0), ("v2", 2 * day)]), ("ada", [("u1", day), ("u2", day)])])
+    few.users.depart([Merge(user="visit", account="ada", time=2 * day)])
+    assert read(redis_url, settings, "ada").shown == Shown(pack([("u2", day), ("v2", 2 * day)]))

@@ -40,6 +40,9 @@ def described(api: httpx.Client) -> dict[str, Any]:
     return schema
 
 
+OF_ONE = ("/v1/items/{id}", "/v1/users/{id}")
+
+
 def operations(schema: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     return [(path, method, found) for path, methods in schema["paths"].items() for method, found in methods.items()]
 
@@ -54,8 +57,8 @@ def test_bodies_are_described_with_examples(described: dict[str, Any]) -> None:
 def test_operations_have_stable_names(described: dict[str, Any]) -> None:
     assert sorted(operation["operationId"] for _, _, operation in operations(described)) == [
         *("delete_item", "erase_user", "get_item", "get_user", "healthz", "list_items", "list_popular"),
-        *("list_similar", "parameters", "preview", "prometheus", "put_item", "put_items", "put_user", "readyz"),
-        *("recommend", "recommend_many", "send_events", "send_feedback"),
+        *("list_similar", "merge_user", "parameters", "preview", "prometheus", "put_item", "put_items", "put_user"),
+        *("readyz", "recommend", "recommend_many", "send_events", "send_feedback"),
     ]
 
 
@@ -92,8 +95,10 @@ def test_a_wrong_method_is_answered_with_all_methods_of_the_path(api: httpx.Clie
     for path, methods in described["paths"].items():
         answer = api.patch(path.replace("{id}", "x"), json={})
         assert answer.status_code == 405
-        # What looks like a part of an item may be the end of an id.
-        found = described["paths"]["/v1/items/{id}"] if path.startswith("/v1/items/") else methods
+        # What looks like a part of an item, or of a user, may be the end of an id.
+        found = next(
+            (described["paths"][of] | methods for of in OF_ONE if path.startswith(of.removesuffix("{id}"))), methods
+        )
         assert answer.headers["Allow"] == ", ".join(sorted(method.upper() for method in found))
 
 

@@ -158,6 +158,7 @@ def test_users_come_and_go_under_any_id(client: Client, name: str) -> None:
     client.put_user(name, attributes={"country": "NZ"})
     stored = client.get_user(name)
     assert (stored.id, stored.profile) == (name, ["country=nz"])
+    client.merge_user(name, visitor_id=f"visitor {name}")
     client.erase_user(name)
     with pytest.raises(NotFound):
         client.get_user(name)

@@ -9,12 +9,12 @@ from pyspark.sql import SparkSession
 
 from feature_store.contracts import columns
 from feature_store.contracts.errors import InvalidInput
-from feature_store.contracts.events import Erasure, Profile
+from feature_store.contracts.events import Erasure, Merge, Profile
 from feature_store.definitions import ITEM_TOKENS, UNKNOWN_ITEM, token_ids
 from offline_training.data.summary import TrainingSetSummary
 from offline_training.data.training_sets import USER_EVENTS
 from offline_training.settings import TrainingSettings
-from tests.events import decision, feedback
+from tests.events import KEYRING, decision, feedback, interaction
 from tests.lakes import put, put_log
 from tests.training_sets import build, known_before, put_ratings, read
 
@@ -219,6 +219,32 @@ def test_nothing_known_of_a_user_before_their_erasure_is_trained_on(spark: Spark
     assert users[bob]["items"] == ["a", "b", "a"]
     assert set(read(out, "impressions", "decision")) == {other.id, after.id}
     assert "old" not in read(out, "items", "item")
+
+
+def test_what_a_visitor_did_until_they_were_merged_is_the_users(spark: SparkSession, lake: Path) -> None:
+    """The visit is anonymous until 200, and then again until bob logs in at the same machine at 400."""
+    slate, own, again = decision("visit", 100, ["a", "b"]), decision("ada", 90, ["b"]), decision("visit", 300, ["b"])
+    visit, ada, bob = slate.user, own.user, KEYRING.user_key("bob")
+    put_ratings(lake, (visit, "old", 5, 50), (ada, "b", 5, 60), (visit, "new", 5, 500), (visit, "newer", 5, 501))
+    put_log(
+        lake, own, slate, Profile(user=visit, time=110, attributes={"age": 31}), feedback(slate, "a", received=120),
+        interaction("visit", "c", event="1", received=130), Merge(user=visit, account=ada, time=200),
+        feedback(slate, "b", event="late", received=210), again, feedback(again, "b", received=310),
+        Merge(user=visit, account=bob, time=400),
+    )  # fmt: skip
+    out, _ = build(spark, lake)
+    users = read(out, "users", "user")
+    assert (users[ada]["items"], users[ada]["times"]) == (["old", "b", "a", "c", "b"], [50, 60, 120, 130, 210])
+    assert (users[bob]["items"], users[visit]["items"]) == (["b"], ["new", "newer"])
+    assert users[visit]["profile"] == []
+    impressions = read(out, "impressions", "decision")
+    assert {name: row["user"] for name, row in impressions.items()} == {own.id: ada, slate.id: ada, again.id: bob}
+
+    put_log(lake, Merge(user=ada, account=bob, time=600), Erasure(user=bob, time=700), start=10)
+    out, _ = build(spark, lake)
+    assert read(out, "users", "user").keys() == {
+        visit
+    }  # the others are forgotten with the one who they turned out to be
 
 
 def test_excluded_and_deleted_items_are_nowhere(spark: SparkSession, lake: Path) -> None:

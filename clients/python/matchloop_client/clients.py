@@ -98,6 +98,7 @@ class Client:
     delete_item = _blocking(operations.delete_item)
     get_user = _blocking(operations.get_user)
     put_user = _blocking(operations.put_user)
+    merge_user = _blocking(operations.merge_user)
     erase_user = _blocking(operations.erase_user)
 
     def batch(self, size: int = 100) -> EventBatch:
@@ -163,6 +164,7 @@ class AsyncClient:
     delete_item = _awaited(operations.delete_item)
     get_user = _awaited(operations.get_user)
     put_user = _awaited(operations.put_user)
+    merge_user = _awaited(operations.merge_user)
     erase_user = _awaited(operations.erase_user)
 
     def batch(self, size: int = 100) -> AsyncEventBatch:

@@ -157,6 +157,11 @@ def put_user(self: object, id: str, *, attributes: Mapping[str, Value]) -> Call[
     return Call("PUT", _path("users", id), _NOTHING, {"attributes": content(attributes)})
 
 
+def merge_user(self: object, id: str, *, visitor_id: str) -> Call[None]:
+    """Says that a visitor was this user, at login: what they did and were shown is the user's."""
+    return Call("POST", _path("users", id) + ":merge", _NOTHING, {"visitor_id": visitor_id})
+
+
 def erase_user(self: object, id: str) -> Call[None]:
     """Forgets a user."""
     return Call("DELETE", _path("users", id), _NOTHING)

@@ -95,7 +95,7 @@ def test_a_file_that_the_settings_name_is_required_before_it_is_there(file: KeyF
         (["POST /v1/recommendations", "POST /v1/recommendations:batch", "GET /v1/popular"], {"recommend"}),
         (["GET /v1/items/5", "GET /v1/items/5/similar", "HEAD /v1/items/5"], {"recommend", "catalogue"}),
         (["PUT /v1/items/5", "DELETE /v1/items/a/b", "POST /v1/items:batch"], {"catalogue"}),
-        (["POST /v1/feedback", "POST /v1/events", "PUT /v1/users/5"], {"feedback"}),
+        (["POST /v1/feedback", "POST /v1/events", "PUT /v1/users/5", "POST /v1/users/5:merge"], {"feedback"}),
         (["GET /v1/users/5", "DELETE /v1/users/5", "GET /v1/parameters", "GET /metrics", "GET /"], {"admin"}),
         (["POST /v1/feedbacks", "GET /v2/recommendations", "GET /v1/users"], {"admin"}),
     ],

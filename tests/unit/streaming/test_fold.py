@@ -18,6 +18,7 @@ from feature_store.contracts.events import (
     Erasure,
     Event,
     Feedback,
+    Merge,
     Profile,
     Switch,
     Tick,
@@ -330,7 +331,7 @@ def test_an_erasure_closes_what_is_open_of_its_user_and_keeps_what_was_learnt() 
     assert not fold.sums.get("b").any()
     assert not fold.sums.get("b", 1).any()
     changes = fold.take()
-    assert (changes.closed, changes.erased) == ([erased.id], [(erased.user, 2_000)])
+    assert (changes.closed, changes.departures) == ([erased.id], [Erasure(user=erased.user, time=2_000)])
     assert changes.opened.keys() == {other.id}
     fold.apply([feedback(erased, "a", "like", event="more", received=3_000), Tick(time=70_000)])
     assert fold.sums.get("a").tolist() == [2, 2, 1, 1, 1]  # bob's in silence
@@ -338,6 +339,26 @@ def test_an_erasure_closes_what_is_open_of_its_user_and_keeps_what_was_learnt() 
     fold.apply([back, feedback(back, "b")])
     assert fold.sums.get("b").tolist() == [1, 1, 1, 1, 0.5]  # whoever comes back is somebody new
     assert not _fold(erased, Erasure(user=erased.user, time=1)).sums.rows().values.any()
+
+
+def test_after_a_merge_trials_go_on_and_what_comes_of_the_visitors_slates_is_the_users() -> None:
+    slate, bought = (
+        decision("visit", 0, ["a", "b"], clusters=[1], weights=[0.5]),
+        interaction("visit", "x", received=900),
+    )
+    merge = Merge(user=slate.user, account=KEYRING.user_key("ada"), time=1_000)
+    later = [feedback(slate, "a", received=2_000), interaction("visit", "y", event="2", received=2_100)]
+    fold, plain = _fold(slate, bought, merge, *later), _fold(slate, bought, *later)
+    assert by_name(fold.sums.rows()) == by_name(plain.sums.rows())
+    assert fold.outcomes == {"decision": 1, "interaction": 2, "merged": 1, "learnt": 1}
+    changes = fold.take()
+    assert changes.departures == [merge]
+    assert [(user, event.item) for user, event in changes.history] == [
+        (slate.user, "x"), (merge.account, "a"), (slate.user, "y")
+    ]  # fmt: skip
+    restored = Fold(NAMESPACE, REWARDS, Start(2_100, True, changes.opened), fold.sums.rows())
+    restored.apply([feedback(slate, "b", event="3", received=3_000)])
+    assert [user for user, _ in restored.take().history] == [merge.account]
 
 
 def test_what_is_closed_and_opened_again_between_two_commits_is_stored() -> None:
@@ -418,7 +439,7 @@ def test_what_is_corrected_or_taken_back_is_what_was_added() -> None:
 # Laws
 
 NAMESPACES = st.sampled_from([NAMESPACE, FADING])
-ACTION = st.sampled_from(["elsewhere", "click", "view", "erase", "come back"])
+ACTION = st.sampled_from(["elsewhere", "click", "view", "erase", "come back", "merge"])
 STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), ACTION, st.integers(0, 9)), max_size=30)
 
 
@@ -433,6 +454,8 @@ def _log(steps: Sequence[tuple[int, int, str, int]]) -> list[Event]:
     for place, (u, i, action, e) in enumerate(steps, 1):
         if action == "erase":
             events.append(Erasure(user=decisions[u].user, time=decisions[u].time))
+        elif action == "merge":
+            events.append(Merge(user=decisions[u].user, account=decisions[i].user, time=decisions[u].time))
         elif action == "come back":
             decisions[u] = decided(u, place)
             events.append(decisions[u])

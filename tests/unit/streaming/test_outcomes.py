@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from feature_store.bandit_state import BanditStore, PartitionState
-from feature_store.contracts.events import Erasure, Event, Profile, Switch, Tick, Withdrawal, encode
+from feature_store.contracts.events import Erasure, Event, Merge, Profile, Switch, Tick, Withdrawal, encode
 from feature_store.graph import Graph
 from feature_store.namespace import Namespace, Start
 from feature_store.settings import RedisSettings
@@ -56,6 +56,8 @@ EXAMPLES: dict[str, tuple[list[Event], Event | bytes]] = {
     "a user's erasure: their trials without feedback are taken back": ([D, CLICK], Erasure(user=D.user, time=NOW)),
     "the same, before the decision itself has come": ([], WITHDRAWAL),
     "a decision that was withdrawn before it came": ([WITHDRAWAL], D),
+    "a visitor's merging with a user: their trials go on": ([D], Merge(user=D.user, account="eve", time=NOW)),
+    "a user's merging with themselves": ([D], Merge(user=D.user, account=D.user, time=NOW)),
     "feedback on a shown item": ([D], CLICK),
     "the same, from a client whose clock is years off": ([D], _changed(time=NOW * 2)),
     "further feedback on it": ([D, CLICK], _changed(id="2", type="like")),

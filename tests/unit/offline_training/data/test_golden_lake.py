@@ -22,14 +22,16 @@ from tests.events import KEYRING
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 LAKES = sorted((GOLDEN / "lake").iterdir())
+FIRST_EVENTS = 11  # of the first lakes and logs, which lack kinds of later ones
 LOGS = sorted((GOLDEN / "log").iterdir())
 
 
 def holds_what_was_written(home: Path) -> None:
     lake = home / "lake"
     assert check(lake) == []
-    assert coverage(lake, golden_lake.LOG, 0) == len(golden_lake.EVENTS)
-    assert [event for _, event in read_events(lake, golden_lake.LOG, 0, 0)] == golden_lake.EVENTS
+    reached = coverage(lake, golden_lake.LOG, 0)
+    assert reached >= FIRST_EVENTS
+    assert [event for _, event in read_events(lake, golden_lake.LOG, 0, 0)] == golden_lake.EVENTS[:reached]
     imported, changes = catalogue_changes(lake)
     assert imported == golden_lake.IMPORTED_ITEMS
     assert sorted((change.id, repr(change.item)) for change in changes) == sorted(
@@ -68,7 +70,9 @@ def test_the_newest_lake_is_what_is_written_today(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", LOGS, ids=lambda folder: folder.name)
 def test_records_of_the_log_are_read_as_they_were_written(folder: Path) -> None:
     records = sorted(folder.iterdir())
-    assert [decode(record.read_bytes()) for record in records] == [[event] for event in golden_lake.EVENTS]
+    assert len(records) >= FIRST_EVENTS
+    held = golden_lake.EVENTS[: len(records)]
+    assert [decode(record.read_bytes()) for record in records] == [[event] for event in held]
 
 
 def test_the_newest_records_are_what_is_written_today() -> None:
