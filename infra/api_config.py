@@ -23,5 +23,6 @@ def api_config(settings: Settings, config: Path | None = None) -> ServerConfig:
         serving=settings.serving,
         bandit=settings.bandit,
         rewards=settings.rewards,
+        webhooks=settings.webhooks,
         overview=Dashboard(settings, config),
     )

@@ -31,6 +31,7 @@ from feature_store.settings import RedisSettings
 from infra.environment import given
 from infra.notification import NotifySettings
 from offline_training.settings import MlflowSettings, ReleaseSettings, SparkSettings, TrainingSettings
+from online_serving.event_mapping import WebhookSettings
 from online_serving.settings import ServingSettings
 from streaming.settings import BanditSettings, KafkaSettings, LakeSettings, RewardSettings, UpdaterSettings
 
@@ -122,6 +123,7 @@ class Settings(BaseSettings):
     lake: LakeSettings = LakeSettings()
     updater: UpdaterSettings = UpdaterSettings()
     serving: ServingSettings = ServingSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     rewards: RewardSettings = RewardSettings()
     bandit: BanditSettings = BanditSettings()
     training: TrainingSettings = TrainingSettings()

@@ -107,6 +107,15 @@ class FeedbackAnswer(BaseModel):
     events: list[EventStatus]
 
 
+class WebhookAnswer(BaseModel):
+    """What became of calls that another system makes."""
+
+    accepted: int
+    passed_over: int = Field(description="They tell nothing that is wanted here.")
+    rejected: int
+    reasons: list[str] = Field(description="Why calls were rejected: ten different ones at most.")
+
+
 class StoredItem(BaseModel):
     """An item as stored."""
 

@@ -21,13 +21,14 @@ from online_serving.answers import (
     ServedItem,
     StoredItem,
     StoredUser,
+    WebhookAnswer,
 )
-from online_serving.bodies import answer, read
+from online_serving.bodies import answer, content, read
 from online_serving.browsing import Browsing
 from online_serving.catalogue import Catalogue
 from online_serving.errors import broken_rule
 from online_serving.feedback import REJECTED, UNACKNOWLEDGED, FeedbackIntake
-from online_serving.openapi import body
+from online_serving.openapi import any_object, body
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
 from online_serving.schemas import (
@@ -44,6 +45,7 @@ from online_serving.schemas import (
 )
 from online_serving.state import Current
 from online_serving.users import Users
+from online_serving.webhooks import SegmentIntake
 
 DIRECT = frozenset({"/v1/recommendations", "/v1/feedback"})  # paths of the routes for direct.Direct
 
@@ -62,6 +64,16 @@ _UNACKNOWLEDGED: dict[str, Any] = {
 
 # The length is described here and checked by _identity: a broken rule is answered as one of a body.
 Identity = Annotated[str, Path(json_schema_extra={"minLength": 1, "maxLength": MAX_ID_CHARACTERS})]
+
+
+_CALL = {
+    "type": "track",
+    "event": "Product Viewed",
+    "userId": "42",
+    "properties": {"product_id": "50"},
+    "messageId": "m-1",
+    "timestamp": "2026-01-31T12:00:00Z",
+}
 
 
 class _IdentityConvertor(PathConvertor):
@@ -83,6 +95,7 @@ class Services:
     feedback: FeedbackIntake
     catalogue: Catalogue
     users: Users
+    segment: SegmentIntake
     readiness: Readiness | None = None  # before that
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
@@ -179,6 +192,20 @@ def _add_events(api: APIRouter, services: Services) -> None:
     )
     async def send_events(request: Request) -> Response:
         return _taken(await services.feedback.take_events(await read(request, EventsRequest)))
+
+    @api.post(
+        "/v1/webhooks/segment",
+        tags=["recommendations"],
+        summary="Take calls in Segment's form",
+        description="Of one call or a `batch`: track and page calls are events, as `webhooks.segment` maps them; "
+        "identify and alias calls merge a visitor with their user, and tell attributes, `webhooks.traits`. What cannot "
+        "be taken is counted and said, and not refused, so that nobody sends it again for ever.",
+        status_code=202,
+        responses={202: {"model": WebhookAnswer}, **ERRORS},
+        openapi_extra=any_object(_CALL),
+    )
+    async def take_segment(request: Request) -> Response:
+        return answer(await services.segment.take(await content(request)), 202)
 
 
 def _add_items(api: APIRouter, services: Services) -> None:

@@ -44,6 +44,7 @@ from online_serving.serving_followers import blocking_client
 from online_serving.shadow import Shadow
 from online_serving.tracing import RESPONSE
 from online_serving.users import Users
+from online_serving.webhooks import SegmentIntake
 
 _log = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ async def _running(config: ServerConfig, services: Services, queue: WorkQueue, c
         services.feedback = FeedbackIntake(keyring, log, config.serving, config.rewards, clock)
         services.catalogue = Catalogue(online, log, config.serving, clock)
         services.users = Users(online, log, keyring, config.serving, clock, last_seen)
+        services.segment = SegmentIntake(services.feedback, services.users, config.webhooks, config.rewards)
         services.readiness = Readiness(services.current, online, log, config.kafka)
 
         await cleanup.enter_async_context(measuring_lag())

@@ -18,6 +18,7 @@ OPEN = frozenset({"/healthz", "/readyz"})  # for probes that cannot send a key
 # For people: a browser asks its user for the key.
 _PAGES = frozenset({"/", "/dashboard", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 _FILES = "/pages/"
+WEBHOOK = "/v1/webhooks/segment"
 _AUTHORISATION = b"authorization"
 _PAGE = b"x-matchloop-page"
 _READS = frozenset({"GET", "HEAD"})
@@ -34,7 +35,7 @@ def scopes_for(method: str, path: str) -> frozenset[keys.Scope]:
         reads = {keys.Scope.RECOMMEND} if method in _READS else set()
         return frozenset({keys.Scope.CATALOGUE, *reads})
     of_users = path.startswith("/v1/users/") and (method == "PUT" or (method == "POST" and path.endswith(":merge")))
-    if path in ("/v1/feedback", "/v1/events") or of_users:
+    if path in ("/v1/feedback", "/v1/events", WEBHOOK) or of_users:
         return frozenset({keys.Scope.FEEDBACK})
     return frozenset({keys.Scope.ADMIN})
 
@@ -51,6 +52,16 @@ def _caller_by_browser(known: Keys, scope: Scope) -> Key | None:
     except binascii.Error:
         return None
     return known.of(password)
+
+
+def _caller_by_write_key(known: Keys, scope: Scope) -> Key | None:
+    """Whose key the request carries as the user name of HTTP Basic authentication without a password, as Segment's
+    libraries send it. A browser remembers none like it."""
+    try:
+        name, _, password = base64.b64decode(_credentials(scope, b"basic"), validate=True).partition(b":")
+    except binascii.Error:
+        return None
+    return None if password else known.of(name)
 
 
 class KeyRequired:
@@ -79,6 +90,8 @@ class KeyRequired:
             return
         page = _is_page(scope)
         key = caller(self._known, scope) or (_caller_by_browser(self._known, scope) if page or marked else None)
+        if key is None and scope["path"] == WEBHOOK:
+            key = _caller_by_write_key(self._known, scope)
         if key is None:
             response = error_answer(401, "unauthorised", "Send `Authorization: Bearer KEY` with a key of this API.")
             response.headers["WWW-Authenticate"] = 'Basic realm="MatchLoop"' if page else "Bearer"

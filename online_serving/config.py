@@ -1,11 +1,12 @@
 """Everything one API process is told, in one object."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from feature_store.settings import RedisSettings
+from online_serving.event_mapping import WebhookSettings
 from online_serving.settings import ServingSettings
 from streaming.settings import BanditSettings, KafkaSettings, RewardSettings
 
@@ -23,6 +24,7 @@ class ServerConfig:
     serving: ServingSettings
     bandit: BanditSettings
     rewards: RewardSettings
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     # What is known of the whole installation, for the dashboard; may take a second. None: this process alone is there.
     overview: Callable[[], dict[str, Any]] | None = None
     seed: int | None = None  # of exploration; None: from the operating system, different in every process

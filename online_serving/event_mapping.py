@@ -82,6 +82,40 @@ class EventMapping(BaseModel):
             raise InvalidInput(f"{field}, from {where}: {problem['msg']}, and it is {problem['input']!r}.") from None
 
 
+# Segment's names for what happens in a shop.
+SHOP = EventMapping(
+    user_id=("userId", "anonymousId"),
+    item_id=("properties.products[].product_id", "properties.product_id"),
+    type=("event", "type"),
+    time=("timestamp",),
+    event_id=("messageId",),
+    types={
+        "Product Clicked": "click",
+        "Product Viewed": "click",
+        "Product Added": "click",
+        "Product Added to Wishlist": "like",
+        "Order Completed": "purchase",
+    },
+)
+
+
+class WebhookSettings(BaseModel):
+    """What POST /v1/webhooks/segment makes of calls in Segment's form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    segment: EventMapping | None = Field(
+        default=None,
+        description="Where a track or page call says what, as the table [events] in a file of `matchloop connect`; "
+        "empty: Segment's names of what happens in a shop.",
+    )
+    traits: tuple[str, ...] = Field(
+        default=(),
+        description="Traits of identify calls that are kept as attributes of users: nothing that names a person, for "
+        "log and lake have them, too.",
+    )
+
+
 def _first(message: dict[str, Any], paths: Sequence[str] | None, element: Any) -> Any:
     """What is at the first of the paths at which there is something. element: of the list that events are made of."""
     found = (

@@ -33,6 +33,7 @@ LOG_STALLED = Gauge(
 )
 APPEND = Histogram("matchloop_append_seconds", "Time until the log acknowledged a record", buckets=_FAST)
 FEEDBACK = Counter("matchloop_feedback_events", "Feedback events, by what became of them", ["status"])
+WEBHOOK = Counter("matchloop_webhook_calls", "Calls in Segment's form, by what became of them", ["outcome"])
 PROPAGATION = Histogram(
     "matchloop_parameter_propagation_seconds", "From the commit of bandit parameters to their use here", buckets=_SLOW
 )

@@ -38,6 +38,12 @@ def body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+def any_object(example: dict[str, Any]) -> dict[str, Any]:
+    """For openapi_extra: the operation takes JSON that somebody else describes."""
+    schema = {"type": "object", "examples": [example]}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
 def describe(app: FastAPI, config: ServerConfig, keys: Keys) -> None:
     """Has the application describe itself in full at /openapi.json."""
 

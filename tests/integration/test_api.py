@@ -1,5 +1,6 @@
 """The HTTP API on real servers: what is answered, what the log then holds, what is never shown twice."""
 
+import dataclasses
 import itertools
 import re
 import threading
@@ -16,6 +17,7 @@ from feature_store.contracts.events import Decision, Erasure, Event, Feedback, M
 from feature_store.contracts.identity import Keyring
 from feature_store.definitions import HistoryEvent
 from infra.benchmarks.small_release import items
+from online_serving.event_mapping import WebhookSettings
 from streaming.catalogue_log import decode as decode_catalogue
 from streaming.kafka import Reader
 from tests.api_server import SECRET, Installation, running, wait_until
@@ -334,6 +336,49 @@ def test_a_visitor_is_merged_with_a_user_once(api: httpx.Client, installation: I
     assert api.post("/v1/users/logs in:merge", json={"visitor_id": "logs in"}).status_code == 204
     merges = [event for event in events(installation) if isinstance(event, Merge)]
     assert [(merge.user, merge.account) for merge in merges] == [(visitor, user)] * 2
+
+
+def test_calls_in_segments_form_are_events_merges_and_attributes(
+    own_installation: Installation,
+) -> None:
+    made, keyring = own_installation, Keyring(SECRET)
+    made.online.deployment.activate(made.release(CATALOGUE))
+    track = {"type": "track", "anonymousId": "cookie", "timestamp": "2026-01-31T12:00:00Z"}
+    ordered = {"order_id": "7", "products": [{"product_id": "i1"}, {"product_id": 2}, {"sku": "no id"}]}
+    calls = [
+        {**track, "event": "Product Viewed", "messageId": "m1", "properties": {"product_id": "i5", "price": 7}},
+        {**track, "event": "Order Completed", "messageId": "m2", "properties": ordered},
+        {**track, "event": "Song Played", "messageId": "m3"},
+        {"type": "page", "anonymousId": "cookie", "messageId": "m4", "name": "Home"},
+        {"type": "identify", "userId": "anna", "anonymousId": "cookie", "traits": {"age": 31, "email": "a@b.c"}},
+        {"type": "identify", "anonymousId": "cookie", "traits": {"age": 31}},
+        {"type": "alias", "userId": "anna", "previousId": "old anna"},
+        {**track, "event": "Product Viewed", "messageId": "m5", "properties": {}},
+        {"type": "alias", "userId": "anna"},
+        {"type": "identify", "userId": "ben", "traits": {"age": []}},
+        7,
+    ]
+    config = dataclasses.replace(made.config(), webhooks=WebhookSettings(traits=("age",)))
+    with running(config) as api:
+        for _ in range(2):  # sent again: the events come with the same ids
+            answer = api.post("/v1/webhooks/segment", json={"batch": calls})
+            assert answer.status_code == 202
+            assert {**answer.json(), "reasons": []} == {"accepted": 4, "passed_over": 3, "rejected": 4, "reasons": []}
+        assert len(answer.json()["reasons"]) == 4
+        single = api.post("/v1/webhooks/segment", json=calls[0]).json()
+        assert (single["accepted"], single["rejected"]) == (1, 0)
+        for body in (b"{", b"", b"[]", b"\xff"):
+            assert api.post("/v1/webhooks/segment", content=body).json()["rejected"] == 1
+        assert 'matchloop_webhook_calls_total{outcome="rejected"} 12.0' in api.get("/metrics").text
+        assert api.get("/v1/users/anna").json()["profile"] == ["age=5.1"]
+        assert api.get("/v1/users/ben").status_code == 404
+    told = [event for event in events(made) if isinstance(event, Feedback)]
+    assert {(event.user, event.type, event.item, event.id, event.time) for event in told} == {
+        (keyring.user_key("cookie"), *rest, 1_769_860_800_000)
+        for rest in (("click", "i5", "m1"), ("purchase", "i1", "m2/0"), ("purchase", "2", "m2/1"))
+    }
+    merges = {(event.user, event.account) for event in events(made) if isinstance(event, Merge)}
+    assert merges == {(keyring.user_key(name), keyring.user_key("anna")) for name in ("cookie", "old anna")}
 
 
 def test_probes_and_metrics(api: httpx.Client) -> None:

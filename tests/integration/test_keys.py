@@ -44,6 +44,10 @@ def test_a_key_may_do_what_its_scopes_say_and_is_followed(installation: Installa
         wait_until(lambda: api.post("/v1/recommendations", json=ASKED).status_code == 401)
         assert api.post("/v1/recommendations", json=ASKED, headers=shop).status_code == 200
         assert api.post("/v1/events", json=BOUGHT, headers=shop).status_code == 202
+        secret = shop["Authorization"].removeprefix("Bearer ")
+        for sent, status in ({"auth": (secret, "")}, 202), ({"headers": shop}, 202), ({"auth": ("", secret)}, 401):
+            assert api.post("/v1/webhooks/segment", json={}, **sent).status_code == status
+        assert api.post("/v1/events", json=BOUGHT, auth=(secret, "")).status_code == 401
         refused = api.put("/v1/items/i1", json={"title": "Stolen"}, headers=shop)
         assert refused.status_code == 403
         assert "has the scopes recommend, feedback; this needs catalogue" in refused.json()["message"]
