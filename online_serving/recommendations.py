@@ -100,11 +100,12 @@ class Recommender:
         self._locks = UserLocks()
         self._paths = AnswerPaths()
 
-    async def answer(self, body: RecommendationRequest) -> dict[str, Any]:
-        """The content of a answers.RecommendationAnswer. Raises InvalidInput for a slate larger than allowed and
-        Unavailable before the first release is loaded."""
+    async def answer(self, body: RecommendationRequest, key: str | None = None) -> dict[str, Any]:
+        """The content of a answers.RecommendationAnswer. key: of a user whose id nobody knows, in the place of the
+        body's. Raises InvalidInput for a slate larger than allowed and Unavailable before the first release is
+        loaded."""
         began = time.perf_counter()
-        user = self._keyring.user_key(body.user_id)
+        user = key or self._keyring.user_key(body.user_id)
         treatment, current = self._treated.of(user)
         request = self._request(body, treatment.slate_size)
         async with self._locks.holding(user, _OF_ONE_USER if self._queue.calm else _IN_OVERLOAD):
@@ -120,10 +121,10 @@ class Recommender:
             answers += await asyncio.gather(*map(self.answer, bodies[first : first + _AT_ONCE]))
         return answers
 
-    async def preview(self, body: PreviewRequest) -> dict[str, Any]:
+    async def preview(self, body: PreviewRequest, key: str | None = None) -> dict[str, Any]:
         """The content of a answers.PreviewAnswer: what is estimated best now. It is no decision, and leaves no trace.
-        Raises as answer does."""
-        user = self._keyring.user_key(body.user_id)
+        key, and what it raises: as answer."""
+        user = key or self._keyring.user_key(body.user_id)
         treatment, current = self._treated.of(user)
         degraded: list[str] = []
         features, known = await self._features(user, degraded)
