@@ -43,16 +43,19 @@ def pending_erasures(lake: Path) -> list[Pending]:
         erasures = (ds.field("kind") == "erasure") & ~pc.starts_with(ds.field("user"), MASKED)
         rows = read_all(folder, EVENTS, ["user", "time", "offset"], erasures).to_pylist()
         found += [Pending(row["user"], row["time"], log, partition, row["offset"]) for row in rows]
-    merged = merges(lake) if found else []
+    merged: dict[str, list[Merged]] = {}
+    for merge in merges(lake) if found else []:
+        merged.setdefault(merge.account, []).append(merge)
     return [erasure._replace(visitors=_visitors(erasure, merged)) for erasure in found]
 
 
-def _visitors(erasure: Pending, merged: Sequence[Merged]) -> tuple[Pending, ...]:
-    """Who had been merged with the user by then, or with somebody who was: as erasures, at the places of the merges."""
+def _visitors(erasure: Pending, merged: Mapping[str, Sequence[Merged]]) -> tuple[Pending, ...]:
+    """Who had been merged with the user by then, or with somebody who was: as erasures, at the places of the merges.
+    merged: by account."""
     found, waiting = dict[Merged, None](), [(erasure.user, erasure.time)]
     while waiting:
         account, time = waiting.pop()
-        new = [one for one in merged if one.account == account and one.time <= time and one not in found]
+        new = [one for one in merged.get(account, ()) if one.time <= time and one not in found]
         found.update(dict.fromkeys(new))
         waiting += [(one.user, one.time) for one in new]
     return tuple(Pending(one.user, one.time, one.log, one.partition, one.offset) for one in found)
