@@ -8,6 +8,7 @@ The time is when it became known: written again, or late, it changes nothing, an
 until then. Each key expires when nobody has heard of the user for a while.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,6 +38,8 @@ class UserFeatures(NamedTuple):
 
 NOBODY = UserFeatures([], [], NOTHING_SHOWN)
 
+_SPECIAL = re.compile(r"[*?\[\]^\\]")  # in a pattern of names
+_ESCAPED = r"\\\g<0>"
 DAY_SECONDS = DAY_MS // 1000
 
 # On entries of 7 bytes, oldest first; arguments: new entries, most bytes, seconds to live.
@@ -229,6 +232,19 @@ class UserCommands:
             history_time=int(newest[0][1]) if newest else None,
             shown=shown // ENTRY_BYTES,
         )
+
+    def pattern(self) -> str:
+        """What the names of all keys of users match, and no others."""
+        return f"{_SPECIAL.sub(_ESCAPED, self._settings.prefix)}:user:{{*}}:*"
+
+    def first_of(self, name: bytes, held: Held) -> bool:
+        """Whether the key is the one by which its user is listed: of those that there are the first."""
+        there = b":history" if held.history else b":seen" if held.shown else b":profile"
+        return name.endswith(there)
+
+    def user_of(self, name: bytes) -> str:
+        """Whose key it is."""
+        return name.decode().rpartition("}")[0].rpartition("{")[2]
 
     def _keys(self, user: str) -> list[str]:
         return [f"{self._settings.prefix}:user:{{{user}}}:{what}" for what in ("profile", "history", "seen")]

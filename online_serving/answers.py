@@ -141,15 +141,60 @@ class ItemsPage(BaseModel):
     next: str | None = Field(description="The cursor of the next page; null: there is no more.")
 
 
-class StoredUser(BaseModel):
+class HeldUser(BaseModel):
     """What is stored of a user. The log and the lake hold what it was made from, under a pseudonym."""
 
-    id: str
     profile: list[str] = Field(description="What is known about the user, as name=value, the way models read it.")
     profile_time: int | None = Field(description="When that became known, ms since the epoch.")
     history: int = Field(description="Interactions in the stored history.")
     history_time: int | None = Field(description="When the newest of them became known, ms since the epoch.")
     shown: int = Field(description="Items that are not to be shown to the user again.")
+
+
+class StoredUser(HeldUser):
+    """What is stored of the user with an id."""
+
+    id: str
+
+
+class ListedUser(HeldUser):
+    """What is stored of some user."""
+
+    key: str = Field(description="The pseudonym, as in log and lake.")
+
+
+class UsersPage(BaseModel):
+    """Some users, in no particular order. One may come twice while they come and go; a page may be empty."""
+
+    users: list[ListedUser]
+    next: str | None = Field(description="The cursor of the next page; null: there is no more.")
+
+
+class ListedDecision(BaseModel):
+    """An answered request as the lake has it. The lists run parallel to `items`, the slate in its order."""
+
+    id: str
+    user: str = Field(description="The pseudonym, as in log and lake.")
+    time: int = Field(description=MS)
+    surface: str
+    release: str
+    namespace: str
+    variant: str
+    learns: bool = Field(description="It trains the bandit.")
+    path: str | None
+    items: list[str]
+    predicted: list[float]
+    mean: list[float]
+    bonus: list[float]
+    probabilities: list[float]
+    pinned: list[str] = Field(description="What the request put between them.")
+
+
+class DecisionsPage(BaseModel):
+    """Some decisions, partition by partition of the log, the newest of each first; a page may be empty."""
+
+    decisions: list[ListedDecision]
+    next: str | None = Field(description="The cursor of the next page; null: there is no more.")
 
 
 class ItemsAnswer(BaseModel):

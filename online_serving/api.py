@@ -11,6 +11,7 @@ from feature_store.contracts.catalogue import MAX_ID_CHARACTERS
 from feature_store.contracts.clock import Clock
 from online_serving.answers import (
     BrowsingAnswer,
+    DecisionsPage,
     ErrorAnswer,
     FeedbackAnswer,
     FeedbackErrorAnswer,
@@ -21,11 +22,13 @@ from online_serving.answers import (
     ServedItem,
     StoredItem,
     StoredUser,
+    UsersPage,
     WebhookAnswer,
 )
 from online_serving.bodies import answer, content, read
 from online_serving.browsing import Browsing
 from online_serving.catalogue import Catalogue
+from online_serving.decision_pages import DecisionPages
 from online_serving.errors import broken_rule
 from online_serving.feedback import REJECTED, UNACKNOWLEDGED, FeedbackIntake
 from online_serving.openapi import any_object, body
@@ -33,12 +36,13 @@ from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
 from online_serving.schemas import (
     BrowsingQuery,
+    DecisionsQuery,
     EventsRequest,
     FeedbackRequest,
     ItemBody,
-    ItemsQuery,
     ItemsRequest,
     MergeBody,
+    PageQuery,
     RecommendationRequest,
     RecommendationsRequest,
     UserBody,
@@ -96,6 +100,7 @@ class Services:
     catalogue: Catalogue
     users: Users
     segment: SegmentIntake
+    decisions: DecisionPages
     readiness: Readiness | None = None  # before that
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
@@ -151,6 +156,16 @@ def _add_recommending(api: APIRouter, services: Services) -> None:
     async def recommend_many(request: Request) -> Response:
         asked = await read(request, RecommendationsRequest)
         return answer({"answers": await services.recommender.answer_all(asked.requests)})
+
+    @api.get(
+        "/v1/decisions",
+        tags=["recommendations"],
+        summary="List what was decided, page by page",
+        description="As the lake has it, a minute late. A page reads one file: it may be empty, and have a next.",
+        responses={200: {"model": DecisionsPage}, **_UNREAD},
+    )
+    async def list_decisions(query: Annotated[DecisionsQuery, Query()]) -> Response:
+        return answer(await services.decisions.page(query))
 
 
 def _add_events(api: APIRouter, services: Services) -> None:
@@ -251,7 +266,7 @@ def _add_items(api: APIRouter, services: Services) -> None:
         summary="List the items, page by page",
         responses={200: {"model": ItemsPage}, **_UNREAD},
     )
-    async def list_items(query: Annotated[ItemsQuery, Query()]) -> Response:
+    async def list_items(query: Annotated[PageQuery, Query()]) -> Response:
         items, behind = await services.catalogue.page(query.cursor, query.count)
         return answer({"items": [asdict(item) for item in items], "next": str(behind) if behind else None})
 
@@ -315,6 +330,18 @@ def _add_users(api: APIRouter, services: Services) -> None:
     async def merge_user(request: Request, id: Identity) -> Response:  # noqa: A002
         await services.users.merge(_identity(id), (await read(request, MergeBody)).visitor_id)
         return Response(status_code=204)
+
+    @api.get(
+        "/v1/users",
+        tags=["users"],
+        summary="List the users of whom something is stored, page by page",
+        description="By their pseudonyms, as in log and lake: ids are kept nowhere.",
+        responses={200: {"model": UsersPage}, **_UNREAD},
+    )
+    async def list_users(query: Annotated[PageQuery, Query()]) -> Response:
+        users, behind = await services.users.page(query.cursor, query.count)
+        listed = [{"key": key, **held._asdict()} for key, held in users]
+        return answer({"users": listed, "next": str(behind) if behind else None})
 
     @api.get(
         "/v1/users/{id:identity}",

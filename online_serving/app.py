@@ -23,6 +23,7 @@ from online_serving.auth import KeyRequired
 from online_serving.browsing import Browsing
 from online_serving.catalogue import Catalogue
 from online_serving.config import ServerConfig
+from online_serving.decision_pages import DecisionPages
 from online_serving.decisions import DecisionAppender
 from online_serving.descriptions import Descriptions
 from online_serving.direct import Direct
@@ -148,6 +149,7 @@ async def _running(config: ServerConfig, services: Services, queue: WorkQueue, c
         services.catalogue = Catalogue(online, log, config.serving, clock)
         services.users = Users(online, log, keyring, config.serving, clock, last_seen)
         services.segment = SegmentIntake(services.feedback, services.users, config.webhooks, config.rewards)
+        services.decisions = DecisionPages(config.home, keyring)
         services.readiness = Readiness(services.current, online, log, config.kafka)
 
         await cleanup.enter_async_context(measuring_lag())

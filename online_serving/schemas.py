@@ -261,13 +261,23 @@ class ItemsRequest(_Body):
     items: list[ItemWithId] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
-class ItemsQuery(BaseModel):
-    """Where to go on in the catalogue."""
+class PageQuery(BaseModel):
+    """Where to go on in a list."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    count: int = Field(default=100, ge=1, le=MAX_ITEMS, description="About how many items; it may be more or fewer.")
+    count: int = Field(default=100, ge=1, le=MAX_ITEMS, description="About how many; it may be more or fewer.")
     cursor: int = Field(default=0, ge=0, lt=2**64, description="`next` of the page before.")
+
+
+class DecisionsQuery(BaseModel):
+    """Which decisions to list, and where to go on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(default=20, ge=1, le=MAX_REQUESTS, description="At most so many; it may be fewer, or none.")
+    cursor: str = Field(default="", max_length=_MAX_TEXT, description="`next` of the page before.")
+    user_id: Id | None = Field(default=None, description="Decisions for this user alone.")
 
 
 class MergeBody(_Body):

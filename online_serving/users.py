@@ -45,6 +45,12 @@ class Users:
             raise NotFound(f"Nothing is stored of a user {user_id!r}.")
         return held
 
+    async def page(self, cursor: int, count: int) -> tuple[list[tuple[str, Held]], int]:
+        """What is stored of some users, by key, and the cursor behind them, 0: there are no more."""
+        with redis_answers():
+            behind, found = await self._online.users.page(cursor, count)
+        return found, behind
+
     async def describe(self, user_id: str, body: UserBody) -> None:
         """Replaces a user's profile."""
         user, now, profile = self._keyring.user_key(user_id), self._clock.now_ms(), dict(body.attributes)

@@ -146,6 +146,22 @@ class AsyncOnlineUsers:
         async with self._writes.one():
             return self._commands.held(*await pipe.execute())
 
+    async def page(self, cursor: int, count: int) -> tuple[int, list[tuple[str, Held]]]:
+        """What is stored of some users (by key), of about so many keys in Redis, and the cursor behind them, 0: there
+        are no more. Begins with cursor 0. Who is there all the while comes at least once."""
+        async with self._writes.one():
+            behind, names = await self._redis.scan(cursor, match=self._commands.pattern(), count=count)
+            users = [self._commands.user_of(name) for name in names]
+            pipe = self._redis.pipeline(transaction=False)
+            for user in users:
+                self._commands.count(pipe, user)
+            answers = await pipe.execute()
+        found = [self._commands.held(*answers[4 * n : 4 * n + 4]) for n in range(len(users))]
+        listed = zip(names, users, found, strict=True)
+        return int(behind), [
+            (user, held) for name, user, held in listed if held and self._commands.first_of(name, held)
+        ]
+
     async def put_profile(self, user: str, tokens: list[str], time: int) -> None:
         """Replaces a user's older profile with one that became known at the time (ms)."""
         pipe = self._redis.pipeline(transaction=False)

@@ -12,7 +12,7 @@ from feature_store.definitions import HistoryEvent
 from feature_store.online.store import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
 from feature_store.shown import Shown, pack
-from feature_store.user_features import NOBODY, UserFeatures, UserRecord
+from feature_store.user_features import NOBODY, Held, UserFeatures, UserRecord
 
 
 @pytest.fixture
@@ -163,3 +163,30 @@ def test_shown_items_that_are_too_many_are_cut_where_they_are_oldest(
     few.users.add_shown([("visit", [("v1", 0), ("v2", 2 * day)]), ("ada", [("u1", day), ("u2", day)])])
     few.users.depart([Merge(user="visit", account="ada", time=2 * day)])
     assert read(redis_url, settings, "ada").shown == Shown(pack([("u2", day), ("v2", 2 * day)]))
+
+
+def test_users_are_listed_once_page_by_page(online: OnlineStore, redis_url: str, settings: RedisSettings) -> None:
+    online.users.put(
+        UserRecord(f"user {n}", ["age=5"] * (n % 2), 9, events(("a", 10)) * (n % 3), [("a", 11)] * (n % 5))
+        for n in range(60)
+    )
+    there = {f"user {n}" for n in range(60) if n % 2 or n % 3 or n % 5}
+    strange = OnlineStore(redis.Redis.from_url(redis_url), settings.model_copy(update={"prefix": "*[a]?"}))
+    strange.users.put([UserRecord("of somebody else", ["age=5"], 9, [], [])])
+
+    async def page(prefix: str, cursor: int) -> tuple[int, list[tuple[str, Held]]]:
+        async with redis.asyncio.Redis.from_url(redis_url) as client:
+            return await AsyncOnlineStore(client, settings.model_copy(update={"prefix": prefix})).users.page(cursor, 7)
+
+    def listed(prefix: str) -> list[tuple[str, Held]]:
+        cursor, found = asyncio.run(page(prefix, 0))
+        while cursor:
+            cursor, more = asyncio.run(page(prefix, cursor))
+            assert len(more) <= 40
+            found += more
+        return found
+
+    found = listed(settings.prefix)
+    assert sorted(user for user, _ in found) == sorted(there)
+    assert dict(found)["user 1"] == Held(["age=5"], 9, 1, 10, 1)
+    assert [user for user, _ in listed("*[a]?")] == ["of somebody else"]

@@ -56,9 +56,10 @@ def test_bodies_are_described_with_examples(described: dict[str, Any]) -> None:
 
 def test_operations_have_stable_names(described: dict[str, Any]) -> None:
     assert sorted(operation["operationId"] for _, _, operation in operations(described)) == [
-        *("delete_item", "erase_user", "get_item", "get_user", "healthz", "list_items", "list_popular"),
-        *("list_similar", "merge_user", "parameters", "preview", "prometheus", "put_item", "put_items", "put_user"),
-        *("readyz", "recommend", "recommend_many", "send_events", "send_feedback", "take_segment"),
+        *("delete_item", "erase_user", "get_item", "get_user", "healthz", "list_decisions", "list_items"),
+        *("list_popular", "list_similar", "list_users", "merge_user", "parameters", "preview", "prometheus"),
+        *("put_item", "put_items", "put_user", "readyz", "recommend", "recommend_many", "send_events"),
+        *("send_feedback", "take_segment"),
     ]
 
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 import matchloop_client
+from feature_store.contracts.identity import Keyring
 from infra.benchmarks.small_release import items
 from matchloop_client import (
     ApiError,
@@ -30,7 +31,7 @@ from matchloop_client import (
     operations,
 )
 from matchloop_client.calls import Call
-from tests.api_server import Installation, running, wait_until
+from tests.api_server import SECRET, Installation, running, wait_until
 
 ROOT = Path(__file__).parents[2]
 KEY = "sesame"
@@ -159,6 +160,12 @@ def test_users_come_and_go_under_any_id(client: Client, name: str) -> None:
     stored = client.get_user(name)
     assert (stored.id, stored.profile) == (name, ["country=nz"])
     client.merge_user(name, visitor_id=f"visitor {name}")
+    page = client.list_users(count=10)
+    found = page.users
+    while page.next is not None:
+        page = client.list_users(count=10, cursor=page.next)
+        found += page.users
+    assert Keyring(SECRET).user_key(name) in {user.key for user in found}
     client.erase_user(name)
     with pytest.raises(NotFound):
         client.get_user(name)

@@ -3,6 +3,7 @@
 from matchloop_client.answers import (
     BrokenRule,
     BrowsingAnswer,
+    DecisionsPage,
     DescribedItem,
     EventStatus,
     Explanation,
@@ -10,12 +11,15 @@ from matchloop_client.answers import (
     ItemsAnswer,
     ItemsPage,
     LevelsOfEstimate,
+    ListedDecision,
+    ListedUser,
     RecommendationAnswer,
     RecommendationsAnswer,
     RecommendedItem,
     ServedItem,
     StoredItem,
     StoredUser,
+    UsersPage,
 )
 from matchloop_client.batches import AsyncEventBatch, EventBatch
 from matchloop_client.clients import AsyncClient, Client
@@ -30,6 +34,7 @@ __all__ = [
     "BrokenRule",
     "BrowsingAnswer",
     "Client",
+    "DecisionsPage",
     "DescribedItem",
     "EventBatch",
     "EventStatus",
@@ -41,6 +46,8 @@ __all__ = [
     "ItemsAnswer",
     "ItemsPage",
     "LevelsOfEstimate",
+    "ListedDecision",
+    "ListedUser",
     "MatchLoopError",
     "NoAnswer",
     "NotFound",
@@ -52,4 +59,5 @@ __all__ = [
     "StoredItem",
     "StoredUser",
     "UserEvent",
+    "UsersPage",
 ]

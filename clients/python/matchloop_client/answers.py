@@ -157,6 +157,55 @@ class StoredUser:
 
 
 @dataclass(frozen=True)
+class ListedUser:
+    """What is stored of some user, by their pseudonym. Times are ms since the epoch."""
+
+    key: str
+    profile: list[str]
+    profile_time: Optional[int]
+    history: int
+    history_time: Optional[int]
+    shown: int
+
+
+@dataclass(frozen=True)
+class UsersPage:
+    """Some users, none perhaps, and the cursor of the next page."""
+
+    users: list[ListedUser]
+    next: Optional[str]
+
+
+@dataclass(frozen=True)
+class ListedDecision:
+    """An answered request as the lake has it. The lists run parallel to `items`, the slate in its order."""
+
+    id: str
+    user: str
+    time: int
+    surface: str
+    release: str
+    namespace: str
+    variant: str
+    learns: bool
+    path: Optional[str]
+    items: list[str]
+    predicted: list[float]
+    mean: list[float]
+    bonus: list[float]
+    probabilities: list[float]
+    pinned: list[str]
+
+
+@dataclass(frozen=True)
+class DecisionsPage:
+    """Some decisions, none perhaps, and the cursor of the next page."""
+
+    decisions: list[ListedDecision]
+    next: Optional[str]
+
+
+@dataclass(frozen=True)
 class BrokenRule:
     """What is wrong with one field of a request."""
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from matchloop_client.answers import (
     BrowsingAnswer,
+    DecisionsPage,
     FeedbackAnswer,
     ItemsAnswer,
     ItemsPage,
@@ -17,6 +18,7 @@ from matchloop_client.answers import (
     ServedItem,
     StoredItem,
     StoredUser,
+    UsersPage,
     Value,
 )
 from matchloop_client.calls import Call
@@ -145,6 +147,19 @@ def put_items(self: object, items: Iterable[Item]) -> Call[ItemsAnswer]:
 def delete_item(self: object, id: str) -> Call[None]:
     """Deletes an item. Raises NotFound, also where an attempt whose answer was lost has deleted it."""
     return Call("DELETE", _path("items", id), _NOTHING)
+
+
+def list_decisions(
+    self: object, *, user_id: Optional[str] = None, count: Optional[int] = None, cursor: Optional[str] = None
+) -> Call[DecisionsPage]:
+    """Some decisions of the lake, for one user or for all, from `next` of the page before on."""
+    query = _given(user_id=user_id, count=count, cursor=cursor)
+    return Call("GET", "/v1/decisions", DecisionsPage, query=query)
+
+
+def list_users(self: object, *, count: Optional[int] = None, cursor: Optional[str] = None) -> Call[UsersPage]:
+    """Some users of whom something is stored, from `next` of the page before on."""
+    return Call("GET", "/v1/users", UsersPage, query=_given(count=count, cursor=cursor))
 
 
 def get_user(self: object, id: str) -> Call[StoredUser]:

@@ -97,7 +97,7 @@ def test_a_file_that_the_settings_name_is_required_before_it_is_there(file: KeyF
         (["PUT /v1/items/5", "DELETE /v1/items/a/b", "POST /v1/items:batch"], {"catalogue"}),
         (["POST /v1/feedback", "POST /v1/events", "PUT /v1/users/5", "POST /v1/users/5:merge"], {"feedback"}),
         (["GET /v1/users/5", "DELETE /v1/users/5", "GET /v1/parameters", "GET /metrics", "GET /"], {"admin"}),
-        (["POST /v1/feedbacks", "GET /v2/recommendations", "GET /v1/users"], {"admin"}),
+        (["POST /v1/feedbacks", "GET /v2/recommendations", "GET /v1/users", "GET /v1/decisions"], {"admin"}),
     ],
 )
 def test_what_no_scope_names_needs_an_admin(requests: list[str], scopes: set[str]) -> None:
