@@ -1,8 +1,10 @@
 """Visitors of an API that is being tormented: they repeat what was not answered, and remember what was promised."""
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +12,8 @@ import numpy as np
 from offline_training.simulation.client import Client, Failure, FeedbackEvent, Recommendation
 
 _AT_ONCE = 64
-_RETRY_SECONDS = 0.05
+_ANSWER_SECONDS = 5.0
+_RETRY_SECONDS, _MOST_RETRY_SECONDS = 0.05, 1.0  # twice as long each time: repeating must not be the load
 _PATIENCE_SECONDS = 60.0
 _DUPLICATE_SHARE = 0.1
 _MAX_EVENTS = 3
@@ -28,6 +31,28 @@ class Promises:
     repeated: int = 0  # requests sent again because they were not answered
     unexpected: Counter[str] = field(default_factory=Counter)  # answers that say neither yes nor "try again"
     ends: dict[int, int] = field(default_factory=dict)  # partition -> the offset behind what was accepted
+
+
+@contextlib.contextmanager
+def visiting(
+    url: str, api_key: str | None, users: int, per_second: float, slate_size: int, seed: int
+) -> Iterator[Promises]:
+    """Has visitors come, in a thread of their own, while this lasts. At its end they have all been answered."""
+    client = Client(url, api_key, _ANSWER_SECONDS, _AT_ONCE)
+    visitors, stop = Visitors(client, users, per_second, slate_size, seed), asyncio.Event()
+
+    async def come() -> None:
+        async with client:
+            await visitors.come(stop)
+
+    with ThreadPoolExecutor(1, "visitors") as thread, contextlib.closing(asyncio.new_event_loop()) as loop:
+        coming = thread.submit(loop.run_until_complete, come())
+        try:
+            yield visitors.promises
+        finally:
+            if not coming.done():
+                loop.call_soon_threadsafe(stop.set)
+            coming.result()
 
 
 class Visitors:
@@ -114,8 +139,9 @@ class Visitors:
 
     async def _attempts(self) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _PATIENCE_SECONDS
+        deadline, pause = loop.time() + _PATIENCE_SECONDS, _RETRY_SECONDS
         while loop.time() < deadline:
             yield
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _MOST_RETRY_SECONDS)
         self.promises.unexpected["no answer in a minute"] += 1

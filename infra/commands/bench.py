@@ -56,17 +56,29 @@ def register(app: typer.Typer) -> None:
 def chaos(
     seconds: Annotated[float, typer.Option(min=1, help="How long the load lasts.")] = 60.0,
     kills: Annotated[int, typer.Option(min=0, help="How many processes are killed or paused.")] = 12,
+    soak: Annotated[
+        float | None,
+        typer.Option(min=1, help="Minutes of load: nothing is killed, and memory, files and lag must not grow."),
+    ] = None,
     seed: Seed = 0,
     check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Kill and pause processes under load: nothing that was accepted is lost or counts twice.
 
-    Example: `matchloop bench chaos --kills 20`
+    Updaters, API processes, Redis, the sink and the supervisor are killed; updaters, the sink, the broker and the
+    supervisor are paused.
+
+    Example: `matchloop bench chaos --kills 20`, or `matchloop bench chaos --soak 60`
     """
     from infra.benchmarks.chaos import run
+    from infra.benchmarks.soak import rows
+    from infra.benchmarks.soak import run as endure
 
-    present("chaos", seed, lambda report: run(seed, report, seconds=seconds, kills=kills), check, as_json)
+    if soak is not None:
+        present("soak", seed, lambda report: endure(seed, report, minutes=soak), check, as_json, rows)
+    else:
+        present("chaos", seed, lambda report: run(seed, report, seconds=seconds, kills=kills), check, as_json)
 
 
 def event_loop(

@@ -101,8 +101,8 @@ def running_site(progress: Progress) -> Iterator[Site]:
             parts.enter_context(tempfile.TemporaryDirectory(prefix="matchloop-faults-", ignore_cleanup_errors=True))
         )
         broker, broker_behind, store, store_behind = _free_ports(4)
-        broker_process = parts.enter_context(_server(servers.broker_command(broker_behind, advertised=broker)))
-        store_process = parts.enter_context(_server(servers.redis_command(store_behind, home)))
+        broker_process = parts.enter_context(server(servers.broker_command(broker_behind, advertised=broker)))
+        store_process = parts.enter_context(server(servers.redis_command(store_behind, home)))
         wait_for(lambda: servers.kafka_answers(servers.LOOPBACK, broker_behind), broker_process)
         wait_for(lambda: servers.redis_answers(servers.LOOPBACK, store_behind), store_process)
         broker_link, redis_link = (
@@ -148,7 +148,8 @@ def _end(site: Site) -> None:
 
 
 @contextlib.contextmanager
-def _server(command: list[str]) -> "Iterator[subprocess.Popen[bytes]]":
+def server(command: list[str]) -> "Iterator[subprocess.Popen[bytes]]":
+    """A process that ends with this, and with this process."""
     process = subprocess.Popen(leashed(command, os.getpid(), signal.SIGKILL), stdout=subprocess.DEVNULL)
     try:
         yield process
