@@ -8,6 +8,7 @@ from kafka.errors import KafkaError
 from kafka.net import KafkaNetClient
 
 from feature_store.contracts.errors import InvalidInput, Unavailable
+from streaming.kafka_tokens import ClientCredentials
 
 CONNECT_TIMEOUT_MS = 5_000
 _RECONNECT_MS = 1_000  # at most between two attempts; kafka-python's own limit is 30 s
@@ -37,10 +38,14 @@ def resolved(properties: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_kafka_python(properties: Mapping[str, str], known: Mapping[str, object]) -> dict[str, Any]:
-    """Properties, resolved, as the arguments of one of kafka-python's clients, as far as it knows them."""
+    """Properties, resolved, as the arguments of one of kafka-python's clients, as far as it knows them. Raises
+    KafkaError if they ask for a token and there is none."""
     found: dict[str, Any] = {_NAMES[name]: value for name, value in properties.items() if name in _NAMES}
     if _CHECK in properties:
         found["ssl_check_hostname"] = properties[_CHECK] != "none"
+    if found.get("sasl_mechanism") == "OAUTHBEARER":
+        found["sasl_oauth_token_provider"] = tokens = ClientCredentials(properties)
+        tokens.token()  # now: without one kafka-python would only go on trying to connect
     if _ASSUMED in properties:
         found["api_version"] = tuple(int(part) for part in properties[_ASSUMED].split(".")[:3])
     return {name: value for name, value in found.items() if name in known}

@@ -72,7 +72,8 @@ class KafkaSettings(BaseModel):
         description="Properties of librdkafka, for every client as far as it has them: "
         '{"security.protocol" = "SASL_SSL", "sasl.mechanism" = "SCRAM-SHA-512", "sasl.username" = "matchloop", '
         '"sasl.password" = "file:/run/secrets/kafka", "ssl.ca.location" = "/etc/ca.pem"}. '
-        "A value file:PATH is what the file holds; passwords must be in files.",
+        "With OAUTHBEARER: sasl.oauthbearer.method oidc, token.endpoint.url, client.id, client.secret and scope. "
+        "A value file:PATH is what the file holds; passwords and secrets must be in files.",
     )
     tick_seconds: float = Field(
         default=5.0,
@@ -85,8 +86,14 @@ class KafkaSettings(BaseModel):
         for name, value in self.properties.items():
             if name in _OURS:
                 raise ValueError(f"kafka.properties sets {name}, on which exactly-once rests. Leave it out.")
-            if "password" in name and not value.startswith("file:"):
+            if name.endswith(("password", "secret")) and not value.startswith("file:"):
                 raise ValueError(f"kafka.properties: write {name} into a file, and file:PATH here.")
+        mechanism = self.properties.get("sasl.mechanism", self.properties.get("sasl.mechanisms"))
+        if mechanism == "OAUTHBEARER" and self.properties.get("sasl.oauthbearer.method") != "oidc":
+            raise ValueError(
+                'kafka.properties: with OAUTHBEARER set "sasl.oauthbearer.method" = "oidc", and token.endpoint.url, '
+                "client.id and client.secret beside it."
+            )
         return self
 
     @property

@@ -9,7 +9,7 @@ import secrets
 import ssl
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Admit = Callable[[Streams, Streams], Awaitable[bool]]  # client, server -> whether the client is let through
@@ -17,7 +17,8 @@ Admit = Callable[[Streams, Streams], Awaitable[bool]]  # client, server -> wheth
 _API_VERSIONS, _HANDSHAKE, _AUTHENTICATE = 18, 17, 36
 _UNSUPPORTED_VERSION, _UNSUPPORTED_MECHANISM, _REFUSED = 35, 33, 58
 _HASHES = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
-_MECHANISMS = ("PLAIN", *_HASHES)
+_BEARER = "OAUTHBEARER"
+_MECHANISMS = ("PLAIN", _BEARER, *_HASHES)
 _ROUNDS = 4096
 
 
@@ -58,11 +59,11 @@ def proxy(port: int, behind: int, context: ssl.SSLContext | None = None, admit: 
     thread.join()
 
 
-def sasl(passwords: Mapping[str, str]) -> Admit:
-    """Admits who says a user and their password, by PLAIN or SCRAM (RFC 5802)."""
+def sasl(passwords: Mapping[str, str], tokens: Collection[str] = ()) -> Admit:
+    """Admits who says a user and their password, by PLAIN or SCRAM (RFC 5802), or one of the tokens."""
 
     async def admit(client: Streams, server: Streams) -> bool:
-        conversation: _Plain | _Scram | None = None
+        conversation: _Plain | _Bearer | _Scram | None = None
         while True:
             frame = await _frame(client[0])
             kind, version, number = struct.unpack_from(">hhi", frame)
@@ -77,7 +78,7 @@ def sasl(passwords: Mapping[str, str]) -> Admit:
                 ours = struct.pack(">hhhhhh", _HANDSHAKE, 0, 1, _AUTHENTICATE, 0, 1)
                 answer = said[:6] + struct.pack(">i", count + 2) + said[10:] + ours
             elif kind == _HANDSHAKE:
-                conversation = _conversation(body[2:].decode(), passwords)
+                conversation = _conversation(body[2:].decode(), passwords, tokens)
                 answer += struct.pack(">hi", 0 if conversation else _UNSUPPORTED_MECHANISM, len(_MECHANISMS))
                 answer += b"".join(struct.pack(">h", len(one)) + one.encode() for one in _MECHANISMS)
             elif kind == _AUTHENTICATE and conversation is not None:
@@ -94,9 +95,13 @@ def sasl(passwords: Mapping[str, str]) -> Admit:
     return admit
 
 
-def _conversation(mechanism: str, passwords: Mapping[str, str]) -> "_Plain | _Scram | None":
+def _conversation(
+    mechanism: str, passwords: Mapping[str, str], tokens: Collection[str]
+) -> "_Plain | _Bearer | _Scram | None":
     if mechanism == "PLAIN":
         return _Plain(passwords)
+    if mechanism == _BEARER:
+        return _Bearer(tokens)
     return _Scram(passwords, _HASHES[mechanism]) if mechanism in _HASHES else None
 
 
@@ -109,6 +114,18 @@ class _Plain:
     def answer(self, token: bytes) -> bytes | None:
         _, user, password = token.decode().split("\0")
         self.admitted = self._passwords.get(user) == password
+        return b"" if self.admitted else None
+
+
+class _Bearer:
+    """RFC 7628."""
+
+    def __init__(self, tokens: Collection[str]) -> None:
+        self._tokens, self.admitted = tokens, False
+
+    def answer(self, token: bytes) -> bytes | None:
+        said = [part.removeprefix("auth=Bearer ") for part in token.decode().split("\1") if part.startswith("auth=")]
+        self.admitted = said[0] in self._tokens
         return b"" if self.admitted else None
 
 

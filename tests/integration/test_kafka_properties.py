@@ -1,13 +1,19 @@
 """Properties of the connection reach producer, consumer and admin: brokers behind TLS that ask for a certificate,
 or for a password."""
 
+import base64
 import contextlib
+import http.server
+import json
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
+from kafka.errors import KafkaError
 from pydantic import ValidationError
 
 from feature_store.contracts.errors import InvalidInput, LogMismatch, Unavailable
@@ -17,12 +23,21 @@ from infra.server_checks import kafka_checks
 from infra.settings import Settings
 from streaming.kafka import Log
 from streaming.kafka_client import for_kafka_python
+from streaming.kafka_tokens import ClientCredentials
 from streaming.settings import KafkaSettings
 from tests.integration.conftest import running_broker_behind
 from tests.mock_kafka import PROPERTIES, mock_kafka
 from tests.proxies import proxy, sasl
 
 PASSWORD = "open sesame, and close"
+SECRET = "of the client: 100%"
+
+
+def _part(content: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+
+
+TOKEN = f"{_part({'alg': 'none'})}.{_part({'sub': 'matchloop', 'exp': 4_102_444_800})}.c2lnbmF0dXJl"  # until 2100
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +110,7 @@ def asking(
             kafka.create(topic, partitions=1, replicas=1)
         kafka.advertise(1, port)
         behind = int(kafka.bootstrap.rpartition(":")[2])
-        with proxy(port, behind, context, sasl({"matchloop": PASSWORD})):
+        with proxy(port, behind, context, sasl({"matchloop": PASSWORD}, {TOKEN})):
             yield f"127.0.0.1:{port}", PROPERTIES | properties
 
 
@@ -127,6 +142,70 @@ def test_who_says_the_password_gets_in_and_nobody_else(
         log("wrong").writer()
 
 
+@pytest.fixture(scope="module")
+def provider() -> Iterator[str]:
+    """URL of an identity provider that gives the client its token, and nobody else one."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            said = base64.b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
+            known = said == f"shop:{SECRET}" and form == {"grant_type": ["client_credentials"], "scope": ["kafka"]}
+            self.send_response(200 if known else 401)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps({"access_token": TOKEN, "expires_in": 300} if known else {}).encode())
+
+        def log_message(self, *arguments: object) -> None:
+            """Says nothing."""
+
+    with http.server.ThreadingHTTPServer((servers.LOOPBACK, 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://{servers.LOOPBACK}:{server.server_port}/token"
+        server.shutdown()
+        thread.join()
+
+
+def test_who_has_a_token_gets_in_and_nobody_else(
+    asking: tuple[str, dict[str, str]], provider: str, tmp_path: Path
+) -> None:
+    broker, connection = asking
+    (tmp_path / "right").write_text(SECRET)
+    (tmp_path / "wrong").write_text("of another one")
+
+    def log(file: str) -> Log:
+        said = {
+            "sasl.mechanism": "OAUTHBEARER",
+            "sasl.oauthbearer.method": "oidc",
+            "sasl.oauthbearer.token.endpoint.url": provider,
+            "sasl.oauthbearer.client.id": "shop",
+            "sasl.oauthbearer.client.secret": f"file:{tmp_path / file}",
+            "sasl.oauthbearer.scope": "kafka",
+        }
+        return Log(KafkaSettings(bootstrap=broker, partitions=1, properties=connection | said), broker)
+
+    (end,) = log("right").append_everywhere(encode([Tick(time=5)]))
+    with contextlib.closing(log("right").reader("events", {0: end - 1})) as reader:
+        assert [record.offset + 1 for record in reader.backlog()][-1] == end
+    assert log("right").partitions() == 1
+    with pytest.raises(Unavailable, match=r"Kafka does not answer .* gives no token: HTTP Error 401"):
+        log("wrong").partitions()
+    with pytest.raises(Unavailable, match="Kafka does not answer"):
+        log("wrong").writer()
+
+
+def test_a_token_is_asked_for_once_and_a_provider_that_is_away_is_named(provider: str) -> None:
+    names = {"url": "token.endpoint.url", "id": "client.id", "secret": "client.secret", "scope": "scope"}
+    said = {"url": provider, "id": "shop", "secret": SECRET, "scope": "kafka"}
+    tokens = ClientCredentials({f"sasl.oauthbearer.{names[name]}": value for name, value in said.items()})
+    assert tokens.token() == TOKEN
+    tokens._url = "http://127.0.0.1:9/away"  # the next one is not asked for yet
+    assert tokens.token() == TOKEN
+    with pytest.raises(KafkaError, match=r"token\.endpoint\.url = '' gives no token"):
+        ClientCredentials({}).token()
+
+
 def test_properties_that_make_no_sense_are_refused() -> None:
     log = Log(KafkaSettings(properties={"compression.type": "squeezed"}), "127.0.0.1:1")
     with pytest.raises(InvalidInput, match=r"kafka\.properties are refused: .*squeezed"):
@@ -149,6 +228,10 @@ def test_a_file_that_is_missing_is_named(certificate: tuple[Path, Path, Path], b
 def test_passwords_stand_in_files_and_exactly_once_is_not_to_be_switched_off() -> None:
     with pytest.raises(ValidationError, match=r"write sasl\.password into a file"):
         KafkaSettings(properties={"sasl.password": "secret"})
+    with pytest.raises(ValidationError, match=r"write sasl\.oauthbearer\.client\.secret into a file"):
+        KafkaSettings(properties={"sasl.oauthbearer.client.secret": "secret"})
+    with pytest.raises(ValidationError, match=r'set "sasl\.oauthbearer\.method" = "oidc"'):
+        KafkaSettings(properties={"sasl.mechanism": "OAUTHBEARER"})
     with pytest.raises(ValidationError, match=r"sets enable\.idempotence"):
         KafkaSettings(properties={"enable.idempotence": "false"})
 
