@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from feature_store.arrays import Int32, Int64
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.growing import GrowingRows
-from feature_store.strings import to_strings
+from feature_store.item_ids import UNKNOWN, ItemIds
 
 _CLUSTERS = b"matchloop.clusters"
 _NOTHING: Int32 = np.empty(0, dtype=np.int32)
@@ -49,9 +49,8 @@ class Adjacency(NamedTuple):
 class _Lineage:
     """What graphs that grew out of one another share. Only the largest of them adds to it."""
 
-    def __init__(self, items: list[str], start: Int64, cluster: Int32) -> None:
-        self.items = items
-        self.index = {name: j for j, name in enumerate(items)}
+    def __init__(self, ids: ItemIds, start: Int64, cluster: Int32) -> None:
+        self.ids = ids
         self.start = GrowingRows(start)
         self.cluster = GrowingRows(cluster)
         self.older = GrowingRows(_NOTHING)
@@ -67,18 +66,17 @@ class Graph:
     item_start: Int64  # (size + 1,) where each item's clusters begin in edge_cluster, and the end of the last
     edge_cluster: Int32  # (edges,) the clusters of the first item, ascending, then those of the second, ...
 
-    def __init__(self, clusters: int, items: Sequence[str] = (), start: Int64 | None = None, cluster: Int32 = _NOTHING):
+    def __init__(
+        self, clusters: int, items: Sequence[str] | ItemIds = (), start: Int64 | None = None, cluster: Int32 = _NOTHING
+    ) -> None:
         """Takes over arrays laid out as item_start (items + 1,) and edge_cluster (edges,). Raises InvalidInput if an
         item comes twice or an edge leads outside."""
         self.clusters = clusters
         self.size = len(items)
         self.item_start = np.zeros(1, dtype=np.int64) if start is None else start
         self.edge_cluster = cluster
-        self._lineage = _Lineage(list(items), self.item_start, cluster)
-        index = self._lineage.index
-        if len(index) < len(items):
-            twice = next(name for j, name in enumerate(items) if index[name] != j)
-            raise InvalidInput(f"Item {twice!r} comes twice in the graph.")
+        ids = items if isinstance(items, ItemIds) else ItemIds.of(items)
+        self._lineage = _Lineage(ids, self.item_start, cluster)
         if len(cluster) and (cluster.min() < 0 or cluster.max() >= clusters):
             raise InvalidInput(f"An edge names cluster {cluster.min()}..{cluster.max()}, there are {clusters}.")
         first, first_items = _transposed(self.item_start, cluster, clusters)
@@ -106,23 +104,26 @@ class Graph:
     @property
     def items(self) -> list[str]:
         """The ids of all items: a new list at each call, O(size)."""
-        return self._lineage.items[: self.size]
+        return self._lineage.ids.strings(self.size)
+
+    @property
+    def item_ids(self) -> ItemIds:
+        """Those of its items, and behind them those of graphs that grew out of it."""
+        return self._lineage.ids
 
     def ids(self, positions: Iterable[int]) -> list[str]:
         """The ids of the items at positions below `size`."""
-        items = self._lineage.items
-        return [items[j] for j in positions]
+        return self._lineage.ids.names(positions)
 
     def position(self, item: str) -> int | None:
         """The index of an item, None if the graph has none of this id."""
-        j = self._lineage.index.get(item)
-        return j if j is not None and j < self.size else None
+        j = int(self.positions([item])[0])
+        return None if j == UNKNOWN else j
 
     def positions(self, items: Iterable[str]) -> Int64:
         """(n,) the indexes of items, -1 for those that the graph does not have."""
-        index = self._lineage.index
-        found = np.fromiter((index.get(item, _NONE) for item in items), np.int64)
-        found[found >= self.size] = _NONE
+        found = self._lineage.ids.positions(items)
+        found[found >= self.size] = UNKNOWN
         return found
 
     def items_of(self, cluster: int) -> Int32:
@@ -147,13 +148,14 @@ class Graph:
         graph has been grown before: its memory continues in the graph that came out of it.
         """
         shared = self._lineage
-        if len(shared.items) != self.size:
+        if len(shared.ids) != self.size:
             raise InvalidInput("This graph has been grown already. Add to the one that came out of it.")
         distinct = [sorted(set(found)) for found in clusters]
-        new = {name: self.size + k for k, name in enumerate(items)}
-        if len(new) < len(items) or not new.keys().isdisjoint(shared.index.keys()):
-            twice = next(name for k, name in enumerate(items) if name in shared.index or new[name] != self.size + k)
-            raise InvalidInput(f"Item {twice!r} is in the graph already.")
+        new: set[str] = set()
+        for name, known in zip(items, self.positions(items).tolist(), strict=True):
+            if known != UNKNOWN or name in new:
+                raise InvalidInput(f"Item {name!r} is in the graph already.")
+            new.add(name)
         for name, found in zip(items, distinct, strict=True):
             if found and not (found[0] >= 0 and found[-1] < self.clusters):
                 raise InvalidInput(f"Item {name!r} names cluster {found[-1]}, there are {self.clusters}.")
@@ -167,8 +169,7 @@ class Graph:
         shared.appended.append(
             np.repeat(np.arange(self.size, self.size + len(items), dtype=np.int32), [len(found) for found in distinct])
         )
-        shared.index.update(new)
-        shared.items.extend(items)
+        shared.ids.append(items)
         grown = copy.copy(self)
         grown.size = self.size + len(items)
         grown.item_start, grown.edge_cluster = shared.start.rows, shared.cluster.rows
@@ -183,7 +184,7 @@ class Graph:
     def save(self, path: Path) -> None:
         """Writes one Parquet file: item and its clusters; the number of clusters in the file's metadata."""
         lists = pa.LargeListArray.from_arrays(self.item_start, pa.array(self.edge_cluster, pa.int32()))
-        table = pa.table({"item": pa.array(self.items, pa.string()), "clusters": lists})
+        table = pa.table({"item": self._lineage.ids.column(self.size).cast(pa.string()), "clusters": lists})
         pq.write_table(table.replace_schema_metadata({_CLUSTERS: str(self.clusters)}), path)
 
     @classmethod
@@ -199,7 +200,7 @@ class Graph:
         start = np.zeros(len(lists) + 1, dtype=np.int64)
         np.cumsum(lists.value_lengths().to_numpy(), out=start[1:])
         cluster = lists.flatten().to_numpy().astype(np.int32)  # a copy: Arrow's buffers go
-        return cls(int(metadata[_CLUSTERS]), to_strings(table.column("item")), start, cluster)
+        return cls(int(metadata[_CLUSTERS]), ItemIds(table.column("item")), start, cluster)
 
 
 @numba.njit(cache=True, nogil=True)

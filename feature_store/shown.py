@@ -8,10 +8,11 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.arrays import Int64
+from feature_store.arrays import Int32, Int64
 from feature_store.definitions import DAY_MS
 
 ENTRY_BYTES = 7
@@ -63,30 +64,51 @@ def _digest(item: str) -> bytes:
     return hashlib.blake2b(item.encode(), digest_size=_DIGEST_BYTES).digest()
 
 
-class DigestIndex:
-    """Positions of items by digest: 12 bytes an item."""
+def digests(items: Iterable[str]) -> Digests:
+    """(n,) of items by id."""
+    return Shown(pack((item, 0) for item in items)).digests()
 
-    def __init__(self, items: Sequence[str]) -> None:
-        digests = Shown(pack((item, 0) for item in items)).digests()
-        self._order = np.argsort(digests, kind="stable").astype(np.int32)
-        self._sorted = digests[self._order]
+
+class DigestIndex:
+    """Positions of items by digest: about 16 bytes an item. Digests are spread evenly, so that those with the same
+    first bits, of which there are as many as items, are one or two."""
+
+    def __init__(self, of: Digests) -> None:
+        """of: the digest of each item."""
+        bits = max(1, len(of)).bit_length()
+        self._shift = np.uint64(8 * _DIGEST_BYTES - bits)
+        self._items: Int32 = np.argsort(of, kind="stable").astype(np.int32)
+        self._sorted = of[self._items]
+        self._start: Int32 = np.zeros((1 << bits) + 1, np.int32)
+        np.cumsum(np.bincount((of >> self._shift).astype(np.int64), minlength=1 << bits), out=self._start[1:])
         self._added: dict[int, list[int]] = {}
-        self._size = len(items)
+        self._size = len(of)
 
     def append(self, items: Sequence[str]) -> None:
         """Gives further items the next positions."""
-        for digest in Shown(pack((item, 0) for item in items)).digests().tolist():
+        for digest in digests(items).tolist():
             self._added.setdefault(digest, []).append(self._size)
             self._size += 1
 
-    def positions(self, digests: Digests, size: int) -> Int64:
+    def positions(self, of: Digests, size: int) -> Int64:
         """Positions below `size` of all items with one of the digests, in no particular order."""
-        first, last = (np.searchsorted(self._sorted, digests, side) for side in ("left", "right"))
-        found = [self._order[first[last > first]].astype(np.int64)]
-        for i in np.flatnonzero(last - first > 1).tolist():  # several items of one digest
-            found.append(self._order[first[i] + 1 : last[i]].astype(np.int64))
+        found = _found(of, self._start, self._shift, self._sorted, self._items)
         if self._added:
-            added = [position for digest in digests.tolist() for position in self._added.get(digest, ())]
-            found.append(np.array(added, dtype=np.int64))
-        positions: Int64 = np.concatenate(found)
-        return positions[positions < size]
+            added = [position for digest in of.tolist() for position in self._added.get(digest, ())]
+            found = np.concatenate([found, np.array(added, dtype=np.int64)])
+        positions: Int64 = found[found < size]
+        return positions
+
+
+@numba.njit(cache=True, nogil=True)
+def _found(digests, start, shift, in_order, items):  # type: ignore[no-untyped-def]  # numba infers it
+    """The items with one of the digests."""
+    found, count = np.empty(len(digests), np.int64), 0
+    for digest in digests:
+        for at in range(start[digest >> shift], start[(digest >> shift) + 1]):
+            if in_order[at] == digest:
+                if count == len(found):
+                    found = np.append(found, found)
+                found[count] = items[at]
+                count += 1
+    return found[:count]

@@ -63,11 +63,12 @@ class Rows(NamedTuple):
         )
 
     def save(self, path: Path) -> None:
-        """Writes one Parquet file: item, cluster, and the row as five doubles."""
-        item = pa.DictionaryArray.from_arrays(pa.array(self.item), pa.array(self.items, pa.string()))
-        columns = {"item": item, "cluster": pa.array(self.cluster)}
-        columns |= {str(i): pa.array(np.ascontiguousarray(self.values[:, i])) for i in range(COLUMNS)}
-        pq.write_table(pa.table(columns), path, use_dictionary=["item"], row_group_size=_ROWS_AT_ONCE)
+        """Writes one Parquet file: item, cluster, and the row as five doubles. Each part of it names its own items:
+        with all of them in each, a million would be read sixteen times."""
+        parts = [_table(part) for part in self.parts(_ROWS_AT_ONCE)]
+        with pq.ParquetWriter(path, parts[0].schema, use_dictionary=["item"]) as file:
+            for table in parts:
+                file.write_table(table)
 
     @classmethod
     def read(cls, path: Path) -> Iterator["Rows"]:
@@ -99,6 +100,15 @@ class Rows(NamedTuple):
 
 
 NO_ROWS = Rows([], np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, COLUMNS)))
+
+
+def _table(rows: Rows) -> pa.Table:
+    used, item = np.unique(rows.item, return_inverse=True)
+    names = pa.array([rows.items[k] for k in used.tolist()], pa.string())
+    columns = {"item": pa.DictionaryArray.from_arrays(pa.array(item.astype(np.int32)), names)}
+    columns["cluster"] = pa.array(rows.cluster)
+    columns |= {str(i): pa.array(np.ascontiguousarray(rows.values[:, i])) for i in range(COLUMNS)}
+    return pa.table(columns)
 
 
 class Numbers(dict[str, int]):

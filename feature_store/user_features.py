@@ -158,11 +158,11 @@ class UserCommands:
         members = [(_BETWEEN.join((event.item, event.kind, str(event.time))), event.time) for event in events]
         self._add(pipe, self._keys(user)[1], members, self._settings.history_kept)
 
-    def mark_shown(self, user: str, items: Sequence[ItemTime]) -> list[Command]:
-        """What adds items that were shown just now. What else is known of the user stays for longer again."""
+    def mark_shown(self, user: str, packed: bytes) -> list[Command]:
+        """What adds items that were shown just now, packed. What else is known of the user stays for longer again."""
         profile, history, seen = self._keys(user)
         return [
-            ("EVAL", _MARK, 1, seen, pack(items), *self._shown_limits),
+            ("EVAL", _MARK, 1, seen, packed, *self._shown_limits),
             ("EXPIRE", profile, self._seconds),
             ("EXPIRE", history, self._seconds),
         ]

@@ -15,6 +15,7 @@ from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unavailable
 from feature_store.definitions import ITEM_TOKENS, HistoryEvent, token_ids
 from feature_store.graph import Graph
+from feature_store.item_ids import ItemIds
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from infra.benchmarks.small_release import build_namespace, item_features, token_embedding, write_release
@@ -118,7 +119,7 @@ def publish(
     index = faiss.IndexFlatIP(_DIMENSIONS)
     index.add(vectors)
     contents = Contents(
-        ItemTable(ids, vectors, item_features(len(ids))),
+        ItemTable(ItemIds.of(ids), vectors, item_features(len(ids))),
         centroids,
         Graph.build(ids, item, cluster, len(_SHELVES)),
         index,

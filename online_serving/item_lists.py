@@ -14,7 +14,7 @@ import numpy as np
 
 from feature_store.arrays import Bool, Float32, Int32, Int64
 from feature_store.contracts.errors import ReleaseRefused
-from online_serving.release_files import LIST_ITEMS, LIST_SCORES
+from online_serving.release_files import LIST_ITEMS, LIST_SCORES, mapped
 
 TRIGGERS = 20  # newest liked items whose lists are united
 FADING = 0.8  # what the list of a trigger counts, relative to that of the trigger after it
@@ -61,7 +61,7 @@ class ItemLists:
         ReleaseRefused if they are of other items."""
         if not (directory / LIST_ITEMS).is_file():
             return None
-        arrays = [np.load(directory / name, mmap_mode="r", allow_pickle=False) for name in (LIST_ITEMS, LIST_SCORES)]
+        arrays = [mapped(directory / name) for name in (LIST_ITEMS, LIST_SCORES)]
         if arrays[0].shape != arrays[1].shape or len(arrays[0]) != items:
             raise ReleaseRefused(
                 f"{directory} has {items} items, but lists of shape {arrays[0].shape} and scores of {arrays[1].shape}. "

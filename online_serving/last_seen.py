@@ -1,9 +1,8 @@
 """What Redis last said of users: they are answered with it while Redis does not answer."""
 
 import time
-from collections.abc import Sequence
 
-from feature_store.shown import Shown, pack
+from feature_store.shown import Shown
 from feature_store.user_features import UserFeatures
 
 _USERS = 5_000  # some kB each
@@ -28,12 +27,12 @@ class LastSeen:
         features, known = self._users.get(user, (None, 0.0))
         return features if time.monotonic() - known <= _SECONDS else None
 
-    def shown(self, user: str, items: Sequence[str], now: int) -> None:
-        """Adds items that Redis could not be told of (now: ms), so that they are not shown again."""
+    def shown(self, user: str, packed: bytes) -> None:
+        """Adds items that Redis could not be told of, packed, so that they are not shown again."""
         if user in self._users:
             features, known = self._users[user]
             if isinstance(features.shown, Shown):
-                shown = Shown(features.shown.packed + pack((item, now) for item in items))
+                shown = Shown(features.shown.packed + packed)
                 self._users[user] = features._replace(shown=shown), known
 
     def forget(self, user: str) -> None:

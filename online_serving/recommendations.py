@@ -190,8 +190,9 @@ class Recommender:
             self._shadow.offer(
                 Asked(decision_id, user, request, features, treatment.pipeline, champion, recommendation)
             )
+        shown = pack((item, now) for item in recommendation.answered)
         if not treatment.repeat_shown:
-            await self._remember(user, recommendation.answered, now, degraded)
+            await self._remember(user, shown, degraded)
         if at_once:
             self._queue.usual(time.perf_counter() - started)
         metrics.of_variant(treatment.label).inc()
@@ -209,7 +210,7 @@ class Recommender:
             "degraded": degraded,
             "parameter_offsets": made_with.offsets,
             "items": _items(recommendation),
-            "next": _next(request, recommendation, now),
+            "next": _next(request, shown),
         }
         return _explained(content, recommendation, levels) if explain else content
 
@@ -252,17 +253,17 @@ class Recommender:
         self._last_seen.keep(user, found)
         return found, AnswerPath.FULL
 
-    async def _remember(self, user: str, slate: Sequence[str], now: int, degraded: list[str]) -> None:
-        """Marks the slate as shown before it is: the user's next request may be on its way already.
+    async def _remember(self, user: str, shown: bytes, degraded: list[str]) -> None:
+        """Marks a slate, packed, as shown before it is: the user's next request may be on its way already.
 
         After the log, not beside it: a slate that the log did not take in time is never shown.
         """
         try:
-            await self._online.users.mark_shown(user, slate, now)
+            await self._online.users.mark_shown(user, shown)
         except (redis.RedisError, OSError) as error:
             _log.warning("a slate could not be marked as shown: %r", error)
             degraded.append("shown_items")
-            self._last_seen.shown(user, slate, now)
+            self._last_seen.shown(user, shown)
 
 
 def _filter(body: FilterBody) -> Filter:
@@ -276,11 +277,10 @@ def _pins(preset: Mapping[str, int], asked: Mapping[str, int], slate_size: int) 
     return tuple((item, place) for item, place in {**kept, **asked}.items() if place <= slate_size)
 
 
-def _next(request: Request, recommendation: Recommendation, now: int) -> str | None:
-    """The cursor behind the slate, None if the rules left no more, or a cursor would hold too many items."""
-    answered = recommendation.answered
-    packed = request.before.packed + pack((item, now) for item in answered)
-    if len(answered) < request.slate_size or len(packed) > MAX_NAMED_ITEMS * ENTRY_BYTES:
+def _next(request: Request, shown: bytes) -> str | None:
+    """The cursor behind a slate, packed; None if the rules left no more, or a cursor would hold too many items."""
+    packed = request.before.packed + shown
+    if len(shown) < request.slate_size * ENTRY_BYTES or len(packed) > MAX_NAMED_ITEMS * ENTRY_BYTES:
         return None
     return packed.hex()
 

@@ -4,14 +4,15 @@ A change of the catalogue makes a new Snapshot that shares almost all memory wit
 keeps reading it undisturbed. Swapping is assigning one reference.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from feature_store.arrays import Bool, Float32, Int64
+from feature_store.arrays import Bool, Float32, Int32, Int64
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.manifest import Manifest, open_release
@@ -25,7 +26,8 @@ from feature_store.definitions import (
 )
 from feature_store.graph import Graph
 from feature_store.growing import GrowingRows
-from feature_store.shown import DigestIndex, Shown
+from feature_store.item_ids import UNKNOWN
+from feature_store.shown import DigestIndex, Digests, Shown
 from online_serving.allowed import Masks
 from online_serving.attributes import Attributes
 from online_serving.expressions import Columns, parse
@@ -33,7 +35,7 @@ from online_serving.item_index import ItemIndex
 from online_serving.item_lists import ItemLists
 from online_serving.joining import clusters_for, cutoffs, tastes
 from online_serving.people import People
-from online_serving.release_files import Contents, read_contents
+from online_serving.release_files import Contents, read_contents, read_digests
 from online_serving.towers import Towers
 from online_serving.windows import Windows
 
@@ -78,20 +80,28 @@ class _Stretch(NamedTuple):
 class _Growing:
     """What the snapshots of a release share. Only the newest of them adds to it; the others read what was there."""
 
-    def __init__(self, contents: Contents, nearest: int | None) -> None:
+    def __init__(self, contents: Contents, digests: Digests, nearest: int | None) -> None:
         graph, (_, vectors, item_features) = contents.graph, contents.items
         self.vectors = GrowingRows(vectors)
         self.item_features = GrowingRows(item_features)
         self.unknown = GrowingRows(np.flatnonzero(item_features[:, _KNOWN] == 0))
         self.content: dict[str, list[str]] = {}  # of live items: their content tokens
-        self.categories: dict[str, list[str]] = {}  # of items in the catalogue
-        self.alike: dict[tuple[str, ...], list[str]] = {}  # one list for all items of the same ones
+        self.alike: list[list[str]] = [[]]  # the categories of items that have the same ones, by number
+        self.numbers: dict[tuple[str, ...], int] = {(): 0}  # of these
+        self.categories = GrowingRows(np.zeros(graph.size, np.int32))  # of each item, as such a number
         # Releases from before there were others connected clusters by whole vectors.
         self.centroids = contents.centroids if nearest is None else tastes(contents.centroids)
         self.cutoffs = cutoffs(vectors, self.centroids, graph, nearest)
         self.max_degree = int(np.diff(graph.item_start).max(initial=1))
-        self.digests = DigestIndex(graph.items)
+        self.digests = DigestIndex(digests)
         self.newest = 0  # version of the newest snapshot
+
+    def number(self, categories: list[str]) -> int:
+        """Of items with these categories."""
+        found = self.numbers.setdefault(tuple(categories), len(self.alike))
+        if found == len(self.alike):
+            self.alike.append(categories)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +150,8 @@ class Snapshot:
         manifest = open_release(directory, features_hash())
         contents = read_contents(directory, manifest)
         ids, vectors, item_features = contents.items
-        growing, towers = _Growing(contents, manifest.nearest_items), Towers(directory)
+        growing = _Growing(contents, read_digests(directory), manifest.nearest_items)
+        towers = Towers(directory)
         snapshot = cls(
             release=release,
             manifest=manifest,
@@ -182,11 +193,13 @@ class Snapshot:
         if isinstance(items, Shown):
             return self._growing.digests.positions(items.digests(), self.size)
         found = self.graph.positions(items)
-        return found[found >= 0]
+        known: Int64 = found[found != UNKNOWN]
+        return known
 
     def categories_of(self, positions: Int64) -> list[list[str]]:
         """The categories of items, as the newest snapshot of the release has them."""
-        return [self._growing.categories.get(item, []) for item in self.graph.ids(positions.tolist())]
+        growing = self._growing
+        return [growing.alike[number] for number in growing.categories.rows[positions].tolist()]
 
     def masks_at(self, time: int | None) -> Masks:
         """Of what is available and may be shown at a time (ms), None: whatever its window says. Items are looked at
@@ -224,23 +237,31 @@ class Snapshot:
         if self._version != self._growing.newest:
             raise InvalidInput("This snapshot has been changed already. Change the one that came out of it.")
         growing, latest = self._growing, dict(changes)
+        positions = self.graph.positions(latest)
         items = [item for item in latest.values() if item is not None]
         changed = [i for i in items if i.id in growing.content and growing.content[i.id] != i.tokens()]
-        new = [item for item in items if item.available and self.position(item.id) is None]
+        new = [
+            item
+            for item, position in zip(latest.values(), positions.tolist(), strict=True)
+            if position == UNKNOWN and item is not None and item.available
+        ]
         embedded = self._embedded([*changed, *new])  # first: whatever fails must leave nothing half changed
         snapshot = self._with_content(changed, embedded[: len(changed)])
         snapshot = snapshot._with_new(new, embedded[len(changed) :])  # noqa: SLF001 - of the same class
-        known = {name: item for name, item in latest.items() if snapshot.position(name) is not None}
-        positions = snapshot.positions(known)
+        if new:
+            positions = snapshot.graph.positions(latest)
+        has = positions != UNKNOWN
+        known, positions = list(compress(latest.values(), has.tolist())), positions[has]
+        at = dict(zip(positions.tolist(), known, strict=True))
         available = snapshot.available.copy()
-        available[positions] = [item is not None and item.available for item in known.values()]
+        available[positions] = [item is not None and item.available for item in known]
         growing.newest += 1
         return replace(
             snapshot,
             available=available,
             categories=_regrouped(growing, self.categories, known, positions),
-            attributes=self.attributes.with_items(zip(positions.tolist(), known.values(), strict=True)),
-            windows=self.windows.with_items(zip(positions.tolist(), known.values(), strict=True)),
+            attributes=self.attributes.with_items(at.items()),
+            windows=self.windows.with_items(at.items()),
             _version=growing.newest,
         )
 
@@ -271,6 +292,7 @@ class Snapshot:
         growing.vectors.append(vectors)
         growing.item_features.append(np.tile(UNKNOWN_ITEM, (len(items), 1)))
         growing.unknown.append(added)
+        growing.categories.append(np.zeros(len(items), np.int32))
         growing.digests.append([item.id for item in items])
         growing.content.update((item.id, item.tokens()) for item in items)
         return replace(
@@ -291,37 +313,49 @@ def by_popularity(item_features: Float32) -> Int64:
 
 
 def _regrouped(
-    growing: _Growing, categories: Mapping[str, Int64], latest: Mapping[str, Item | None], positions: Int64
+    growing: _Growing, categories: Mapping[str, Int64], items: Sequence[Item | None], positions: Int64
 ) -> Mapping[str, Int64]:
-    """Positions by category after changes of the catalogue, given those of the changed items (n,): only lists that
-    change are copied."""
-    leaving: dict[str, list[int]] = {}
-    joining: dict[str, list[int]] = {}
-    for (name, item), j in zip(latest.items(), positions.tolist(), strict=True):
-        now, then = ([] if item is None else item.categories), growing.categories.get(name, [])
-        for category in set(then).difference(now):
-            leaving.setdefault(category, []).append(j)
-        for category in set(now).difference(then):
-            joining.setdefault(category, []).append(j)
-        if now != then:
-            growing.categories[name] = growing.alike.setdefault(tuple(now), now)
+    """Positions by category after items (n,) at these positions have changed, None: deleted. Only lists that change are
+    copied."""
+    now = np.fromiter((growing.number([] if item is None else item.categories) for item in items), np.int32, len(items))
+    then = growing.categories.rows[positions]
+    growing.categories.rows[positions] = now
+    leaving: dict[str, list[Int64]] = {}
+    joining: dict[str, list[Int64]] = {}
+    for places, before, after in _changes(positions, then, now):
+        old, new = growing.alike[before], growing.alike[after]
+        for category in set(old).difference(new):
+            leaving.setdefault(category, []).append(places)
+        for category in set(new).difference(old):
+            joining.setdefault(category, []).append(places)
     regrouped = dict(categories)
     nothing = np.empty(0, dtype=np.int64)
     for category in {*leaving, *joining}:
         # Neither sorts the whole category: a catalogue is loaded in parts, and each part changes most of them.
-        kept = _without(regrouped.get(category, nothing), leaving.get(category, []))
-        regrouped[category] = _with(kept, joining.get(category, []))
+        kept = _without(regrouped.get(category, nothing), np.concatenate([nothing, *leaving.get(category, [])]))
+        regrouped[category] = _with(kept, np.concatenate([nothing, *joining.get(category, [])]))
     return regrouped
 
 
-def _without(members: Int64, leaving: list[int]) -> Int64:
+def _changes(positions: Int64, then: Int32, now: Int32) -> Iterator[tuple[Int64, int, int]]:
+    """The positions of items that went from one number to another, for each two of them."""
+    differ = np.flatnonzero(then != now)
+    if not len(differ):
+        return
+    order = differ[np.lexsort((now[differ], then[differ]))]
+    ends = np.flatnonzero((np.diff(then[order]) != 0) | (np.diff(now[order]) != 0)) + 1
+    for part in np.split(order, ends):
+        yield positions[part], int(then[part[0]]), int(now[part[0]])
+
+
+def _without(members: Int64, leaving: Int64) -> Int64:
     """Ascending positions without some of them."""
     kept: Int64 = np.delete(members, np.searchsorted(members, leaving))
     return kept
 
 
-def _with(members: Int64, joining: list[int]) -> Int64:
+def _with(members: Int64, joining: Int64) -> Int64:
     """Ascending positions and others."""
-    new = np.sort(np.array(joining, dtype=np.int64))
+    new = np.sort(joining)
     both: Int64 = np.insert(members, np.searchsorted(members, new), new)
     return both

@@ -127,14 +127,13 @@ def loader(
 
 def with_live_catalogue(snapshot: Snapshot, online: OnlineStore, quarantine: Quarantine) -> Snapshot:
     """The snapshot with the whole catalogue as it is now: what is not in it is masked."""
-    seen = set()
+    gone = {*snapshot.graph.ids(np.flatnonzero(snapshot.available).tolist()), *quarantine.items}
 
     def entries() -> Iterator[Entry]:
         for name, item in online.catalogue.items():
-            seen.add(name)
+            gone.discard(name)
             yield name, item
-        available = snapshot.graph.ids(np.flatnonzero(snapshot.available).tolist())
-        yield from ((name, None) for name in {*available, *quarantine.items} - seen)
+        yield from ((name, None) for name in gone)
 
     return quarantine.changed(snapshot, entries())
 

@@ -135,9 +135,9 @@ class AsyncOnlineUsers:
         """A user's features in one round trip; empty ones for somebody unknown."""
         return self._commands.features(*await self._shared.call(self._commands.read(user)))
 
-    async def mark_shown(self, user: str, items: Sequence[str], time: int) -> None:
-        """Remembers that the items were shown to the user at the time (ms)."""
-        await self._shared.call(self._commands.mark_shown(user, [(item, time) for item in items]))
+    async def mark_shown(self, user: str, packed: bytes) -> None:
+        """Remembers that items, packed with their times, were shown to the user."""
+        await self._shared.call(self._commands.mark_shown(user, packed))
 
     async def held(self, user: str) -> Held | None:
         """What is stored of a user, None for somebody unknown."""

@@ -11,6 +11,7 @@ from feature_store.arrays import Float32
 from feature_store.contracts.catalogue import Item
 from feature_store.definitions import ITEM_TOKENS, token_ids
 from feature_store.graph import Graph
+from feature_store.item_ids import ItemIds
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
@@ -55,7 +56,7 @@ def publish(settings: Settings, items: int, seed: int, kind: Kind = Kind()) -> I
     log.create_topics()
     vectors, index = _indexed(items, rng)
     tokens = np.tile(token_ids([], ITEM_TOKENS), (items, 1))  # serving embeds live items only
-    table = ItemTable(graph.items, vectors, item_features(items))
+    table = ItemTable(ItemIds.of(graph.items), vectors, item_features(items))
     contents = Contents(table, _unit(rng.standard_normal((size.clusters, DIMENSIONS), np.float32)), graph, index)
     embedding = token_embedding(DIMENSIONS, rng)
     release = write_release(settings.home / "releases", contents, tokens, embedding, *kind[:2], models=kind.models)

@@ -28,6 +28,7 @@ from feature_store.definitions import (
     token_ids,
 )
 from feature_store.graph import Graph
+from feature_store.item_ids import ItemIds
 from feature_store.namespace import Namespace, Start, namespace_id
 from feature_store.sums import NO_ROWS
 from online_serving.item_lists import CROSS, TRIGGERS, ItemLists
@@ -75,7 +76,7 @@ def build_release(
     cluster = np.repeat(np.arange(clusters), nearest.shape[1])
     graph = Graph.build(names, nearest.ravel().astype(np.int64), cluster, clusters)
     tokens = np.array([token_ids(item.tokens(), ITEM_TOKENS) for item in catalogue])
-    contents = Contents(ItemTable(names, vectors, item_features(len(names))), centroids, graph, index)
+    contents = Contents(ItemTable(ItemIds.of(names), vectors, item_features(len(names))), centroids, graph, index)
     embedding = token_embedding(dimensions, rng)
     return write_release(releases, contents, tokens, embedding, active_clusters, history_length, list_length)
 

@@ -9,6 +9,7 @@ import numpy as np
 from feature_store.contracts.manifest import Manifest, seal
 from feature_store.definitions import features_hash
 from feature_store.durable import publish
+from feature_store.item_ids import ItemIds
 from offline_training.clusters import build_graph, cluster_count, cluster_users
 from offline_training.release.encoding import encode_users
 from offline_training.release.export import export_ranker, export_scorer, export_towers
@@ -49,7 +50,7 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
             trained.lists.items.save(draft)
             export_scorer(trained.lists.scorer, settings.dimensions, draft)
         graph = build_graph(catalogue.items, vectors, tastes(centroids), settings.edges_per_cluster)
-        items = ItemTable(catalogue.items, vectors, catalogue.features)
+        items = ItemTable(ItemIds.of(catalogue.items), vectors, catalogue.features)
         write_contents(draft, Contents(items, centroids, graph, index.index), catalogue.tokens)
 
         connected = int(np.count_nonzero(np.diff(graph.item_start)))

@@ -1,6 +1,7 @@
 """From a user's features to the numbers that the models read."""
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from feature_store.definitions import (
     ranker_features,
     token_ids,
 )
+from feature_store.item_ids import UNKNOWN
 from online_serving.people import Events
 from online_serving.pipeline.request import Request, UserFeatures
 from online_serving.snapshot import Snapshot
@@ -38,8 +40,9 @@ def encode_user(snapshot: Snapshot, user: UserFeatures, request: Request) -> Enc
     manifest = snapshot.manifest
     length = manifest.history_length
     events = list(user.history[:length])
-    read = [event for event in reversed(events) if snapshot.position(event.item) is not None]  # oldest first
-    positions = snapshot.positions(event.item for event in read)
+    places = snapshot.graph.positions(event.item for event in reversed(events))  # oldest first
+    known = places != UNKNOWN
+    read, positions = list(compress(reversed(events), known.tolist())), places[known]
     liked = np.array([event.positive for event in read], dtype=np.bool_)
     profile = _merged(user.profile, request.context)
     kinds = np.array([kind_id(event.kind) for event in read], dtype=np.int64)

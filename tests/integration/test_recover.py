@@ -23,7 +23,7 @@ from feature_store.namespace import Namespace, Start
 from feature_store.online.deployment import Active
 from feature_store.online.store import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
-from feature_store.shown import DigestIndex, Shown
+from feature_store.shown import DigestIndex, Shown, digests
 from feature_store.sums import NO_ROWS, Sums
 from feature_store.user_features import NOBODY, UserFeatures
 from infra.backup import backup, restore
@@ -161,7 +161,7 @@ def test_an_emptied_redis_comes_back_under_load_with_all_that_was_learnt(running
     user = running.features("user 3")
     assert len(user.history) > 0
     assert isinstance(user.shown, Shown)
-    index = DigestIndex(["a", "b", "c"])
+    index = DigestIndex(digests(["a", "b", "c"]))
     assert sorted(index.positions(user.shown.digests(), 3).tolist()) == [0, 1]
     assert running.features("erased") == NOBODY
     wait_until(lambda: not running.health.quarantined())

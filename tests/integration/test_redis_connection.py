@@ -20,6 +20,7 @@ from feature_store.online.connection import asyncio_client, blocking_client
 from feature_store.online.server import check_server
 from feature_store.online.store import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
+from feature_store.shown import pack
 from feature_store.sums import NO_ROWS
 from feature_store.user_features import NOBODY
 from infra import servers
@@ -125,7 +126,7 @@ def test_a_server_behind_tls(redis_url: str, tmp_path: Path, certificate: tuple[
 async def _answers(url: str) -> bool:
     async with asyncio_client(url, connections=2) as client:
         store = AsyncOnlineStore(client, SETTINGS)
-        await store.users.mark_shown("anna", ["a"], 1_000)
+        await store.users.mark_shown("anna", pack([("a", 1_000)]))
         await store.ping()
         return (await store.users.get("anna")).shown != NOBODY.shown
 

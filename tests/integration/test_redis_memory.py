@@ -11,7 +11,7 @@ from feature_store.definitions import HistoryEvent
 from feature_store.online.memory import memory
 from feature_store.online.store import AsyncOnlineStore, OnlineStore
 from feature_store.settings import RedisSettings
-from feature_store.shown import DigestIndex, Shown
+from feature_store.shown import DigestIndex, Shown, digests, pack
 from feature_store.user_features import UserFeatures, UserRecord
 
 NOW = 1_700_000_000_000
@@ -33,7 +33,7 @@ def _ask(redis_url: str, settings: RedisSettings, user: str, slates: list[list[s
         async with redis.asyncio.Redis.from_url(redis_url) as client:
             users = AsyncOnlineStore(client, settings).users
             for slate in slates:
-                await users.mark_shown(user, slate, NOW)
+                await users.mark_shown(user, pack((item, NOW) for item in slate))
             return await users.get(user)
 
     return asyncio.run(ask())
@@ -59,7 +59,7 @@ def test_the_newest_items_are_kept_and_not_shown_again(redis_url: str, settings:
     slates = [items[n : n + 20] for n in range(0, 520, 20)]
     features = _ask(redis_url, settings, "ada", slates)
     assert isinstance(features.shown, Shown)
-    index = DigestIndex(items)
+    index = DigestIndex(digests(items))
     assert sorted(index.positions(features.shown.digests(), 520).tolist()) == list(range(20, 520))
 
 
@@ -75,7 +75,7 @@ def test_what_is_published_stands_before_what_was_shown_and_comes_once(redis_url
     def held(slates: list[list[str]]) -> list[str]:
         shown = _ask(redis_url, settings, "ada", slates).shown
         assert isinstance(shown, Shown)
-        index = DigestIndex(names)
+        index = DigestIndex(digests(names))
         return [names[index.positions(np.array([one]), len(names))[0]] for one in shown.digests()]
 
     assert held([]) == ["x", "a", "b"]

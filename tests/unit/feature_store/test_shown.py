@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store.definitions import DAY_MS
-from feature_store.shown import DigestIndex, Shown, pack
+from feature_store.shown import DigestIndex, Shown, digests, pack
 
 ITEMS = st.lists(st.text(max_size=20), unique=True, max_size=30)
 
@@ -18,7 +18,7 @@ def test_the_items_shown_are_found_again_among_those_of_the_release_and_later_on
     items: list[str], added: list[str], shown: set[str]
 ) -> None:
     later = [item for item in added if item not in items]
-    index = DigestIndex(items)
+    index = DigestIndex(digests(items))
     index.append(later)
     packed = Shown(pack((item, 0) for item in [*shown, *items[:3], *later[:2]]))
     everything = [*items, *later]
@@ -28,7 +28,7 @@ def test_the_items_shown_are_found_again_among_those_of_the_release_and_later_on
 
 
 def test_items_of_one_digest_are_all_found() -> None:
-    index = DigestIndex(["a", "b", "a", "c", "a"])  # the same id stands for ids of one digest
+    index = DigestIndex(digests(["a", "b", "a", "c", "a"]))  # the same id stands for ids of one digest
     assert _positions(index, Shown(pack([("a", 0), ("x", 0)])), 5) == {0, 2, 4}
 
 

@@ -140,8 +140,8 @@ def test_what_redis_said_last_is_kept_with_what_it_could_not_be_told() -> None:
     seen = LastSeen()
     assert seen.of("u") is None
     seen.keep("u", USER)
-    seen.shown("u", ["i2"], 0)
-    seen.shown("stranger", ["i2"], 0)
+    seen.shown("u", pack([("i2", 0)]))
+    seen.shown("stranger", pack([("i2", 0)]))
     assert seen.of("u") == USER._replace(shown=Shown(pack([("i2", 0)])))
     assert seen.of("stranger") is None
     seen.forget("u")

@@ -12,8 +12,9 @@ import pytest
 from feature_store.contracts.manifest import open_release, read_manifest
 from feature_store.definitions import USER_TOKENS
 from feature_store.namespace import Namespace
+from feature_store.shown import digests
 from online_serving.item_lists import ItemLists
-from online_serving.release_files import read_contents
+from online_serving.release_files import read_contents, read_digests
 from online_serving.towers import Towers
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -25,7 +26,8 @@ def test_a_release_is_read_as_it_was_written(folder: Path) -> None:
     manifest = open_release(folder, read_manifest(folder).features)  # also where features are defined otherwise by now
     assert (manifest.items, manifest.dimensions, manifest.clusters, manifest.history_length) == (4, 2, 2, 2)
     contents = read_contents(folder, manifest)
-    assert contents.items.ids == ["i0", "i1", "i2", "i3"]
+    assert read_digests(folder).tolist() == digests(["i0", "i1", "i2", "i3"]).tolist()
+    assert contents.items.ids.strings(4) == ["i0", "i1", "i2", "i3"]
     assert contents.items.vectors == pytest.approx(
         np.array([[0.6894, -0.7244], [0.9868, 0.1616], [-0.8288, 0.5595], [0.8091, 0.5877]]), abs=1e-4
     )

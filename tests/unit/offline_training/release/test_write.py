@@ -43,6 +43,7 @@ def test_a_release_is_sealed_and_complete(releases: Path, release: str, settings
         "ranker.onnx",
         "scorer.onnx",
         "user_tower.onnx",
+        "vectors.npy",
     ]
     assert (manifest.created, manifest.clusters, manifest.items) == (123, 3, 40)
     assert manifest.metrics["index_recall_at_100"] == 1.0
