@@ -114,10 +114,11 @@ def mapped(file: Path) -> Any:
 
 def _index(directory: Path) -> Any:
     """The lists of an inverted file stay in the file, mapped; a flat index is read."""
-    index = faiss.read_index(str(directory / INDEX), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+    index: Any = faiss.read_index(str(directory / INDEX), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
     if isinstance(index, faiss.IndexIVF):
         # It would start threads for each search that read ahead, which costs four times as much as the search.
-        faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
+        lists: Any = faiss.downcast_InvertedLists(index.invlists)
+        lists.prefetch_nthread = 0
     return index
 
 
