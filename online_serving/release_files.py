@@ -42,6 +42,7 @@ SCORER = "scorer.onnx"
 LIST_ITEMS = "list_items.npy"
 LIST_SCORES = "list_scores.npy"
 
+_faiss: Any = faiss  # its type information does not know of lists on disk
 _DIGEST, _VECTOR = "digest", "vector"
 
 
@@ -114,11 +115,10 @@ def mapped(file: Path) -> Any:
 
 def _index(directory: Path) -> Any:
     """The lists of an inverted file stay in the file, mapped; a flat index is read."""
-    index: Any = faiss.read_index(str(directory / INDEX), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+    index = _faiss.read_index(str(directory / INDEX), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
     if isinstance(index, faiss.IndexIVF):
         # It would start threads for each search that read ahead, which costs four times as much as the search.
-        lists: Any = faiss.downcast_InvertedLists(index.invlists)
-        lists.prefetch_nthread = 0
+        _faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
     return index
 
 
