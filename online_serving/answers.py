@@ -10,7 +10,8 @@ from online_serving.schemas import MS
 
 
 class LevelsOfEstimate(BaseModel):
-    """How the estimate comes about. Each level has what is before it in it, the last one is the mean."""
+    """How the estimate comes about. Each level has what is before it in it; the last one and the optimism are the
+    mean."""
 
     group: float = Field(description="What items earn that are predicted like this one.")
     item: float = Field(description="With what the item itself has earned of everybody.")
@@ -18,6 +19,7 @@ class LevelsOfEstimate(BaseModel):
     deviation: float = Field(description="Standard deviation of the mean.")
     trials: float = Field(description="How often it was shown with a known outcome; what fades counts less.")
     reward: float = Field(description="What it earned in these trials.")
+    optimism: float = Field(description="By how much more a new item is estimated than it is expected to earn.")
     boost: float = Field(
         description="What the estimates above were multiplied by, or divided below zero: boosts and buries, as of now."
     )

@@ -329,5 +329,6 @@ def _level(levels: Levels, i: int, r: Recommendation, connected: Sequence[int]) 
         "deviation": float(levels.deviation[i]),
         "trials": float(levels.trials[i]),
         "reward": float(levels.reward[i]),
+        "optimism": float(levels.optimism[i]),
         "boost": float(levels.boost[i]),
     }

@@ -235,6 +235,13 @@ class BanditSettings(BaseModel):
         description="Width of the exploration bonus; for the ratio form in standard deviations of the estimate. "
         "0 disables exploration.",
     )
+    new_item_quantile: float = Field(
+        default=0.75,
+        gt=0,
+        lt=1,
+        description="An item that training did not know is estimated at this quantile of what it may earn, given what "
+        "it earned so far, if that is above the mean: good ones are found sooner. 0.5: at the mean.",
+    )
     edge_prior: float = Field(
         default=3.0,
         gt=0,

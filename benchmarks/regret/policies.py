@@ -93,6 +93,7 @@ def score(kind, parameters, state, world, user, now, candidates, predicted, mean
         f = state.fitted
         _ratio(
             parameters[0],
+            0.0,  # no item is new
             parameters[1],
             world.clusters[user],
             world.weights[user],

@@ -40,6 +40,7 @@ export interface LevelsOfEstimate {
   deviation: number;
   trials: number;
   reward: number;
+  optimism: number;
   boost: number;
 }
 

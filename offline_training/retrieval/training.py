@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from feature_store.arrays import Bool, Float32, Int64
+from feature_store.arrays import Bool, Float32, Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import DAY_MS
 from offline_training.fitting import FittingTask, fit
@@ -43,6 +43,7 @@ ID_DROPOUT = 0.1  # items embedded by content alone, so that content alone gives
 PROFILE_DROPOUT = 0.1
 MAX_SCORES = 5_000_000  # users times items that the trust in popularity is fitted on
 WEIGHT_DECAY = 1e-2
+_LEAST_WORTH = 0.05  # of taste and popularity, and its inverse the most
 _WARM_PACE = 0.5  # of the learning rate, where training goes on from weights
 NOTHING_SHOWN = Impressions.none()
 
@@ -149,6 +150,16 @@ class RetrievalTask(FittingTask):
         return torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.98))
 
 
+class Worth(NamedTuple):
+    """What is known of how people choose. taste, popularity: factors on the two parts of an inner product that make it
+    the log-odds of what was wanted. unmet: how popular an item is, as a level, that the catalogue had and that nobody
+    had met, beside one of which nothing at all is known."""
+
+    taste: float = 1.0
+    popularity: float = 1.0
+    unmet: float = 0.0
+
+
 @dataclass(frozen=True)
 class Fitted:
     """model: trained on everything before the validation start, newest events last. base: its state before the pass
@@ -159,10 +170,11 @@ class Fitted:
     base: dict[str, torch.Tensor]
     losses: list[float]
     recent_days: float
+    worth: Worth
 
     def state(self) -> dict[str, Any]:
         """All of it, as torch.load reads it with weights_only."""
-        own = {"base": self.base, "losses": self.losses, "recent_days": self.recent_days}
+        own = {"base": self.base, "losses": self.losses, "recent_days": self.recent_days, "worth": tuple(self.worth)}
         return {"model": self.model.state_dict()} | own
 
     @classmethod
@@ -171,7 +183,10 @@ class Fitted:
         with torch.random.fork_rng(devices=[]):
             model = TwoTower(catalogue.tokens, settings).eval()
         model.load_state_dict(state["model"])
-        return cls(model, state["base"], state["losses"], state.get("recent_days", RECENT_DAYS[0]))
+        return cls(
+            *(model, state["base"], state["losses"], state.get("recent_days", RECENT_DAYS[0])),
+            Worth(*state.get("worth", ())),
+        )
 
 
 def fit_two_tower(
@@ -217,27 +232,41 @@ def fit_two_tower(
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     if settings.drift:
         losses += _newest_pass(model, sequences, until, chosen, settings, last)
-        trust = fit_trust(model, sequences, until, settings)
+    popular = np.unique(sequences.item[known & chosen])
+    met = np.union1d(sequences.item[known], impressions.flat[1])
+    worth = Worth()
+    if settings.drift:
+        worth = fit_worth(model, sequences, until, chosen, popular, met, settings)
         for tensor in (model.user_tower.trust, base["user_tower.trust"]):
-            tensor.fill_(trust)
-    expect_of_unknown(model, np.unique(sequences.item[known & chosen]))
+            tensor.fill_(worth.popularity / worth.taste)
+    expect_of_unknown(model, popular, met, worth)
     judge_shown(model, impressions, settings)
-    return Fitted(model, base, losses, days)
+    return Fitted(model, base, losses, days, worth)
 
 
-def fit_trust(model: TwoTower, sequences: Sequences, until: Int64, settings: TrainingSettings) -> float:
-    """How far to trust popularity, relative to taste, when it comes to what users did after their first until[u]
-    events: trained on its own past, a model takes taste to be known better than it is.
+def fit_worth(
+    model: TwoTower,
+    sequences: Sequences,
+    until: Int64,
+    chosen: Bool,
+    popular: Int64,
+    met: Int64,
+    settings: TrainingSettings,
+) -> Worth:
+    """How far to trust taste and popularity when it comes to what users did after their first until[u] events: trained
+    on its own past, a model takes taste to be known better than it is.
 
-    The weights a, b > 0 of softmax(a <taste> / temperature + b <popularity>) of the largest likelihood of the later
-    positives, each user counting once; the result is b / a, and 1 if there are none.
+    The weights a, b > 0 in softmax(a <taste> / temperature + b <popularity>), and what stands in place of the second
+    term of items that are not among `met`, of the largest likelihood of the later positives (those of events `chosen`,
+    if there are any), each user counting once. popular: items that people came to by themselves.
     """
-    later = np.flatnonzero(~sequences.among_first(until) & sequences.positive)
+    later = ~sequences.among_first(until) & sequences.positive
+    later = np.flatnonzero(later & chosen if (later & chosen).any() else later)
     items = len(model.tokens) - 1
     users = np.unique(sequences.user[later])
     users = users[:: max(1, len(users) * items // MAX_SCORES)]
     if not len(users):
-        return 1.0
+        return Worth()
     later = later[np.isin(sequences.user[later], users)]
     row = np.searchsorted(users, sequences.user[later])
     vectors = model.item_vectors()
@@ -245,17 +274,27 @@ def fit_trust(model: TwoTower, sequences: Sequences, until: Int64, settings: Tra
         vectors, sequences.histories(users, until[users], model.history_length), sequences.profile[users]
     )
     taste = people[:, :-1] @ vectors[:, :-1].T / settings.temperature
-    popular = people[:, -1:] * vectors[:, -1] / settings.temperature
+    weight, level = model.user_tower.weight, vectors[:, -1].astype(np.float64) / settings.temperature
+    unmet = np.ones(items, np.bool_)
+    unmet[met] = False
     each = 1 / np.bincount(row)[row]
     wanted = (row, sequences.item[later])
 
-    def loss(log_weights: NDArray[np.float64]) -> float:
-        a, b = np.exp(log_weights)
-        scores = a * taste + b * popular
+    def loss(guess: NDArray[np.float64]) -> float:
+        scores = guess[0] * taste + np.where(unmet, guess[2], guess[1] * weight * level)
         return float((each * (logsumexp(scores, axis=1)[row] - scores[wanted])).sum())
 
-    a, b = np.exp(minimize(loss, np.zeros(2), method="Nelder-Mead", bounds=[(-3.0, 3.0)] * 2).x)
-    return float(b / a)
+    # It is convex. Nothing is less popular than what is known to be liked by nobody, which adds 0.
+    bounds = [(_LEAST_WORTH, 1 / _LEAST_WORTH), (_LEAST_WORTH, 1 / _LEAST_WORTH), (0.0, np.inf)]
+    a, b, unknown = minimize(loss, np.ones(3), method="L-BFGS-B", bounds=bounds).x.tolist()
+    if not unmet.any():
+        return Worth(a, b)
+    return Worth(a, b, min(unknown / (b * weight) - unknown_level(level[popular], b * weight), 0.0))
+
+
+def unknown_level(levels: Float64, weight: float) -> float:
+    """The level that weighs as much as one of (n,) levels does on average, a level x weighing exp(weight x)."""
+    return float(logsumexp(weight * levels) - np.log(len(levels))) / weight if len(levels) else 0.0
 
 
 def finish_two_tower(
@@ -272,28 +311,31 @@ def finish_two_tower(
     _mark_trained(fitted.model, sequences.item)
     chosen = unasked(sequences, impressions)
     _newest_pass(fitted.model, sequences, np.diff(sequences.start), chosen, settings, progress)
-    expect_of_unknown(fitted.model, np.unique(sequences.item[chosen]))
+    met = np.union1d(sequences.item, impressions.flat[1])
+    expect_of_unknown(fitted.model, np.unique(sequences.item[chosen]), met, fitted.worth)
     judge_shown(fitted.model, impressions, settings)
     return fitted.model
 
 
 @torch.no_grad()
-def expect_of_unknown(model: TwoTower, popular: Int64) -> None:
-    """Counts from how popular an item is taken to be that training did not know: it may be like any of those it knew.
+def expect_of_unknown(model: TwoTower, popular: Int64, met: Int64, worth: Worth) -> None:
+    """Counts from how popular an item is taken to be of which nothing is known: it may be like any of those known.
 
-    popular: items that people came to by themselves. Of others, which are only known from slates, nobody knows how
-    many would have, so they are taken for unknown here; what they proved in slates is added to that.
+    popular: items that people came to by themselves. met: those that anybody came to or was shown. Of items that are
+    known from slates alone nobody knows how many would have come to them, so they are taken for unknown here, and what
+    they proved in slates is added to that. What nobody has met, although the catalogue had it, is worth.unmet.
 
-    A level x weighs exp(w x) in the softmax, w being its weight in the users' vectors; the mean of that over the known
-    items is what an unknown one weighs. It becomes 0: so levels, and what the ranker makes of them, mean the same
-    whether much or little has happened lately.
+    A level x weighs exp(w x) in the softmax, w being its weight in the users' vectors and what that is worth; the mean
+    of that over the popular items is what an unknown one weighs. It becomes 0: so levels, and what the ranker makes of
+    them, mean the same whether much or little has happened lately.
     """
     level = model.item_tower.popularity
-    weight = (model.user_tower.trust * torch.nn.functional.softplus(model.user_tower.crowd)).double()
+    weight = worth.popularity * model.user_tower.weight
     known = torch.from_numpy(popular + 1)
-    unknown = (torch.logsumexp(weight * level[known], 0) - np.log(max(1, len(known)))) / weight
-    counted = level[known] - unknown.float()
-    level.zero_()
+    counted = level[known] - unknown_level(level[known].double().numpy(), weight)
+    level[1:] = worth.unmet
+    level[0] = 0.0
+    level[torch.from_numpy(met + 1)] = 0.0
     level[known] = counted
 
 

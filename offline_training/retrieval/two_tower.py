@@ -151,6 +151,11 @@ class UserTower(nn.Module):
         self.register_buffer("cosine", angle.cos(), persistent=False)
         self.register_buffer("sine", angle.sin(), persistent=False)
 
+    @property
+    def weight(self) -> float:
+        """Of what is popular, as trained."""
+        return float(F.softplus(self.crowd.detach()))
+
     def states(
         self, history: torch.Tensor, kinds: torch.Tensor, gaps: torch.Tensor, tokens: torch.Tensor
     ) -> torch.Tensor:

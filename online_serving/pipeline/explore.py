@@ -17,11 +17,12 @@ class Levels(NamedTuple):
 
     group: Float64  # (n,) what known, or new, items with such predictions earn
     item: Float64  # (n,) with what the item earned of everybody
-    mean: Float64  # (n,) with what it earned in the user's clusters
+    mean: Float64  # (n,) with what it earned in the user's clusters, and no optimism
     edges: Float64  # (K, n) with what it earned in one of them alone
     deviation: Float64  # (n,) the standard deviation of the mean
     trials: Float64  # (n,) resolved trials of the item
     reward: Float64  # (n,) what they earned
+    optimism: Float64  # (n,) by how much more new items are estimated than they are expected to earn
     boost: Float64  # (n,) what all of these estimates were multiplied by (rules.boosted)
 
 
@@ -50,12 +51,13 @@ def levels(
     is not there."""
     own = table.items[items] / table.trial_weight
     if settings.mode is BanditMode.OFF:
-        edges, deviation = np.tile(predicted, (len(clusters), 1)), np.zeros(len(items))
-        return Levels(predicted, predicted, predicted, edges, deviation, own[:, N], own[:, REWARD], np.ones(len(items)))
-    a_deviation = settings.model_copy(update={"alpha": 1.0})
+        edges, none = np.tile(predicted, (len(clusters), 1)), np.zeros(len(items))
+        known = own[:, N], own[:, REWARD]
+        return Levels(predicted, predicted, predicted, edges, none, *known, optimism=none, boost=np.ones(len(items)))
+    expected = settings.model_copy(update={"alpha": 1.0, "new_item_quantile": 0.5})
 
     def scored(first: int, last: int, table: Table) -> Estimate:
-        return score(a_deviation, clusters[first:last], weights[first:last], items, predicted, table)
+        return score(expected, clusters[first:last], weights[first:last], items, predicted, table)
 
     nothing = table._replace(items=np.zeros(table.items.shape))  # memory that nobody touches is none
     whole = scored(0, len(clusters), table)
@@ -67,6 +69,7 @@ def levels(
         deviation=whole.bonus,
         trials=own[:, N],
         reward=own[:, REWARD],
+        optimism=score(settings, clusters, weights, items, predicted, table).mean - whole.mean,
         boost=np.ones(len(items)),
     )
 

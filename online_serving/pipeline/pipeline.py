@@ -169,6 +169,7 @@ class Pipeline:
             mean=boosted(found.mean, factors),
             edges=boosted(found.edges, factors),
             deviation=found.deviation * factors,
+            optimism=found.optimism * factors,
             boost=factors,
         )
 

@@ -10,7 +10,8 @@ ratio      the offline prediction p, its odds multiplied by what was observed ov
                lambda_j  = (R_j + a) / (N_j q_j + a)                                            the item
                e_cj      = lambda_j q_j / (P_j / N_j) f_cj                                      expected at the edge
                theta     = 1 + sum_c w_c (b_cj - e_cj) / (e_cj d_cj / s_cj + a_edge)            the edges
-               odds mean = odds q * odds(lambda_j q_j) / odds(q_j) * exp((theta - 1) / (1 - lambda_j q_j))
+               odds mean = odds q * odds(lambda_j q_j) / odds(q_j) * exp((theta - 1) / (1 - lambda_j q_j)) * doubt_j
+               doubt_j   = an upper quantile of lambda_j over its mean if the item is new, else 1
                bonus     = alpha mean (1 - mean) / sqrt(1 - lambda_j q_j) *
                                sqrt( phi / (R_j + a') + sum_c w_c^2 phi / (e_cj d_cj / s_cj + edge_prior) )
            p is as steep as rewards are before one person (slates.py); the groups' odds and slopes, a, a' (at most 2 for
@@ -24,6 +25,7 @@ itself: through a generator that both call a decision takes 2.5 times as long.
 """
 
 import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numba
@@ -104,7 +106,10 @@ def score(
     if settings.form is ScoreForm.PUBLISHED:
         _published(alpha, prior, clusters, weights, candidates, table.adjacency, table.edges, *found)
     else:
-        _ratio(alpha, prior, clusters, weights, candidates, predicted, *table.rows(), table.prior, trial, *found)
+        optimism = NormalDist().inv_cdf(settings.new_item_quantile)
+        _ratio(
+            alpha, optimism, prior, clusters, weights, candidates, predicted, *table.rows(), table.prior, trial, *found
+        )
     return Estimate(mean, bonus, edges)
 
 
@@ -132,14 +137,23 @@ def _published(  # type: ignore[no-untyped-def]  # numba infers the types from t
 
 
 @numba.njit(cache=True)
+def benefit_of_doubt(k, z):  # type: ignore[no-untyped-def]  # numba infers it
+    """A quantile of a Gamma distribution of shape k over its mean, at least 1 (Wilson & Hilferty 1931). z: the same
+    quantile of the normal distribution; 0 and below: 1."""
+    root = 1.0 - 1.0 / (9.0 * k) + z / (3.0 * math.sqrt(k))
+    return max(root * root * root, 1.0) if z > 0.0 else 1.0
+
+
+@numba.njit(cache=True)
 def _ratio(  # type: ignore[no-untyped-def]  # numba infers the types from the arrays
-    alpha, edge_prior, clusters, weights, candidates, predicted, adjacency, edge_rows, item_rows, new, prior, trial,
-    mean, bonus, edges,
+    alpha, optimism, edge_prior, clusters, weights, candidates, predicted, adjacency, edge_rows, item_rows, new, prior,
+    trial, mean, bonus, edges,
 ):  # fmt: skip
     n = len(candidates)
     ceiling, edge_trust = prior.ceiling, prior.edge * trial
     chance, usual = np.empty(n), np.empty(n)  # what the group expects, and the mean of what was of the item's trials
     level, own = np.empty(n), np.empty(n)  # what the item earns in such trials, and the odds of that over the group's
+    doubt = np.empty(n)  # the odds that it is given over those that are expected
     differs, spread = np.zeros(n), np.empty(n)  # theta - 1, and the variance of theta lambda relative to its square
     for i in range(n):
         row = item_rows[candidates[i]]
@@ -153,6 +167,7 @@ def _ratio(  # type: ignore[no-untyped-def]  # numba infers the types from the a
         level[i] = (reward + trust) / (trials * expected + trust) * expected
         own[i] = odds_of(level[i]) / odds_of(expected)
         spread[i] = 1.0 / (reward + group.evidence * trial + waiting)
+        doubt[i] = benefit_of_doubt((reward + trust) / trial, optimism) if new[candidates[i]] else 1.0
         edges[i] = 0
     # By cluster: what is read does not depend on how many clusters an item is connected to.
     slots, shift = places(candidates)
@@ -174,7 +189,7 @@ def _ratio(  # type: ignore[no-untyped-def]  # numba infers the types from the a
     for i in range(n):
         rest = max(1.0 - level[i], NEAR)
         value = shifted(chance[i], own[i] * math.exp(min(differs[i] / rest, 30.0)))
-        mean[i] = ceiling * value
+        mean[i] = ceiling * shifted(value, doubt[i])
         steepness = value * (1.0 - value) / rest
         bonus[i] = alpha * ceiling * steepness * math.sqrt(prior.dispersion * rest * spread[i])
 

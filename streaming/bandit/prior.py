@@ -38,7 +38,8 @@ _DOUBT = 2.0  # the most rewards that the bonus takes for known of a new item wh
 # differ: edges do best with less shrinkage than moments of a log at random ask for.
 _OPTIMISM = 0.1
 _ITEM, _EDGE = 10.0, 30.0  # rewards where moments say nothing ...
-_EVIDENCE = 30.0  # ... and how much evidence that is, in squared rewards
+_NEW = 0.4  # ... behind a new item that is predicted: it may be like any of those known, and few of these are wanted
+_EVIDENCE = 30.0  # how much evidence that is, in squared rewards
 _STEPS, _STEP = 50, 0.5  # of Newton's method for a slope
 _NO_WEIGHT = 1e-30  # of an edge's trials: none has so little
 
@@ -66,7 +67,7 @@ class Prior(NamedTuple):
     @classmethod
     def unknown(cls) -> "Prior":
         """Before anything was seen."""
-        return cls(Group(1.0, _ITEM, _ITEM), Group(1.0, _ITEM, _DOUBT), _MOST, 0.0, 1.0, 1.0)
+        return cls(Group(1.0, _ITEM, _ITEM), Group(1.0, _NEW, _NEW), _MOST, 0.0, 1.0, 1.0)
 
 
 def fit(adjacency: Adjacency, edges: Float64, items: Float64, new: Bool, total: Float64, trial: float = 1.0) -> Prior:
@@ -149,7 +150,7 @@ def fit_compiled(adjacency, edges, items, new, total, trial=1.0):  # type: ignor
                 beyond = (items[j, REWARD] / ceiling - expected[j]) / trial
                 excess += beyond * beyond - dispersion * expected[j] * (1.0 - expected[j] / items[j, N]) / trial
                 squares += (expected[j] / trial) ** 2
-        trust = _trust(squares, excess, dispersion, _ITEM)
+        trust = _trust(squares, excess, dispersion, _NEW if predicted and group == 1 else _ITEM)
         evidence = min(trust, _DOUBT) if predicted and group == 1 else trust
         found = Group(tilt.odds, trust, evidence, tilt.slope, tilt.centre)
         if group == 0:

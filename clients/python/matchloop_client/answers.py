@@ -38,6 +38,7 @@ class LevelsOfEstimate:
     deviation: float
     trials: float
     reward: float
+    optimism: float
     boost: float
 
 

@@ -75,8 +75,9 @@ export function why(item, highest) {
     row("The model predicts", predicted, "model"),
     row("Such items earn", levels.group, "group"),
     row("This item earned", levels.item, "own"),
-    row("With people like you", item.score, "people", levels.deviation),
+    row("With people like you", item.score - levels.optimism, "people", levels.deviation),
   ];
+  if (levels.optimism > 5e-4) rows.push(row("As it is new", item.score, "people"));
   const edges = Object.entries(levels.edges).sort(([a], [b]) => clusters[b] - clusters[a]).slice(0, 3);
   const people = edges.map(([cluster, mean]) => row(`Group ${cluster} (${Math.round(100 * clusters[cluster])} % of you)`, mean, "own"));
   const trials = `Shown with a known outcome ${number(levels.trials)} times, which earned ${number(levels.reward)}.`;

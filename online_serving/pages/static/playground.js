@@ -258,7 +258,7 @@ async function showMoved() {
 
 /** Which level changed most. */
 function reason(was, now) {
-  const gains = ({ levels, mean }) => [levels.group, levels.item - levels.group, mean - levels.item];
+  const gains = ({ levels, mean }) => [levels.group, levels.item - levels.group, mean - levels.optimism - levels.item];
   const before = gains(was);
   const words = ["the model sees you in another light", "the item earned it", "people like you"];
   const changes = gains(now).map((gain, level) => Math.abs(gain - before[level]));

@@ -17,7 +17,8 @@ from offline_training.retrieval.popularity import (
     without_silences,
 )
 from offline_training.retrieval.sequences import Histories, Sequences
-from offline_training.retrieval.training import expect_of_unknown, fit_trust, judge_shown
+from offline_training.retrieval.training import Worth, expect_of_unknown, fit_worth, judge_shown
+from offline_training.retrieval.two_tower import TwoTower
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import Trained
 from tests.unit.offline_training.retrieval.test_sequences import sequences_of
@@ -162,13 +163,15 @@ def test_an_unknown_item_weighs_in_a_softmax_what_known_ones_do_on_average(train
     model = deepcopy(trained.two_tower)
     model.item_tower.popularity[1:] = torch.arange(40) / 10
     model.ids[31:] = 0  # the ten most popular ones were not known
-    nobody = sequences_of([(0, 0)]).histories(np.array([0]), np.array([0]), model.history_length)
-    weight = model.user_vectors(model.item_vectors(), nobody, np.zeros((1, USER_TOKENS), np.int64))[0, -1]
-    expect_of_unknown(model, np.arange(30))
+    worth = Worth(taste=0.25, popularity=1.5, unmet=-0.5)
+    weight = 1.5 * model.user_tower.weight
+    expect_of_unknown(model, np.arange(30), np.arange(35), worth)
     known = model.item_tower.popularity[1:31].numpy()
     assert np.diff(known) == pytest.approx([0.1] * 29, rel=1e-4)
     assert np.exp(weight * known).mean() == pytest.approx(1, rel=1e-5), "a level of 0 weighs 1"
-    assert not model.item_vectors()[30:, -1].any()
+    assert not model.item_vectors()[30:35, -1].any(), "known from slates alone"
+    unmet = model.item_tower.popularity[36:].numpy()
+    assert unmet == pytest.approx([-0.5] * 5), "nobody has ever met them"
     assert not model.item_vectors(content_only=True)[:, -1].any()
 
 
@@ -178,7 +181,7 @@ def test_an_item_that_is_known_from_slates_alone_is_an_unknown_one_that_proved_s
     model = deepcopy(trained.two_tower)
     model.item_tower.popularity[1:] = torch.arange(40) / 10
     model.item_tower.popularity[1] = 0.0
-    expect_of_unknown(model, np.arange(1, 40))
+    expect_of_unknown(model, np.arange(1, 40), np.arange(40), Worth(unmet=-0.5))
     assert model.item_tower.popularity[1] == 0
     other = float(model.item_tower.popularity[2])
     assert other < -1
@@ -190,7 +193,8 @@ def test_an_item_that_is_known_from_slates_alone_is_an_unknown_one_that_proved_s
 def test_where_nobody_came_to_anything_all_items_are_unknown(trained: Trained) -> None:
     model = deepcopy(trained.two_tower)
     model.item_tower.popularity.zero_()
-    expect_of_unknown(model, np.zeros(0, np.int64))
+    nothing = np.zeros(0, np.int64)
+    expect_of_unknown(model, nothing, nothing, Worth())
     assert not model.item_tower.popularity.any()
 
 
@@ -204,9 +208,37 @@ def test_trust_is_what_later_positives_ask_for(trained: Trained, settings: Train
     model.item_tower.popularity.zero_()
     model.item_tower.popularity[1 + worst] = 1.0  # everybody wants it lately, and nobody should
 
-    def trust(item: int, known: int) -> float:
+    def worth(item: int, known: int) -> Worth:
         people = sequences_of(*[[*first, (item, 10)] for _ in range(20)])
-        return fit_trust(model, people, np.full(20, known), settings)
+        everything = np.ones(20 * 7, np.bool_)
+        items = np.arange(40)
+        return fit_worth(model, people, np.full(20, known), everything, items, items, settings)
 
-    assert trust(best, 6) < 1 < trust(worst, 6)
-    assert trust(worst, 7) == 1.0  # nothing is held back
+    def trust(found: Worth) -> float:
+        return found.popularity / found.taste
+
+    assert trust(worth(best, 6)) < 1 < trust(worth(worst, 6))
+    assert worth(worst, 7) == Worth(), "nothing is held back"
+
+
+def fitted_to(model: TwoTower, chosen: list[int], settings: TrainingSettings) -> tuple[Worth, float]:
+    """Worth, and the weight of a level, where people who knew item 0 came to the items `chosen`, one each, and of 40
+    items the even ones had been met, and were alike."""
+    model.item_tower.popularity.zero_()
+    model.item_tower.popularity[1::2] = 3.0
+    people = sequences_of(*[[(0, 0), (item, 10)] for item in chosen])
+    n, met = len(chosen), np.arange(0, 40, 2)
+    worth = fit_worth(model, people, np.ones(n, np.int64), np.ones(2 * n, np.bool_), met, met, settings)
+    return worth, worth.popularity * model.user_tower.weight
+
+
+def test_what_nobody_has_met_is_as_popular_as_later_positives_say(trained: Trained, settings: TrainingSettings) -> None:
+    model = deepcopy(trained.two_tower)
+    chosen = [2 * n for n in range(1, 20)]
+    worth, weight = fitted_to(model, [*chosen, *(item + 1 for item in chosen[::4])], settings)
+    assert np.exp(weight * worth.unmet) == pytest.approx(5 / 19, rel=0.3), "a quarter as many came to them"
+
+
+def test_what_nobody_has_met_is_never_more_than_unknown(trained: Trained, settings: TrainingSettings) -> None:
+    worth, _ = fitted_to(deepcopy(trained.two_tower), [2 * n + 1 for n in range(20)], settings)
+    assert worth.unmet == pytest.approx(0, abs=1e-9)

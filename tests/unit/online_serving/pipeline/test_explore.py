@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import gamma
 
 from feature_store.graph import Graph
 from online_serving.pipeline.explore import levels
@@ -39,6 +40,15 @@ def test_each_level_adds_to_the_one_before() -> None:
     assert found.deviation[0] == pytest.approx(deviation), "whatever alpha"
     assert found.trials.tolist() == [10, 0]
     assert found.reward.tolist() == [7, 0]
+
+
+def test_what_a_new_item_is_given_beyond_its_levels_is_told_apart() -> None:
+    fresh = table()._replace(new=np.array([True, False]))
+    found = levels(BANDIT, CLUSTERS, WEIGHTS, np.array([0, 1]), PREDICTED, fresh)
+    assert found.group == pytest.approx([4 / 5, 4 / 5])
+    odds = 4 * gamma.ppf(0.75, 5) / 5
+    assert found.mean[0] + found.optimism[0] == pytest.approx(odds / (1 + odds), rel=1e-3)
+    assert found.optimism[1] == 0
 
 
 def test_without_the_bandit_all_levels_are_the_prediction() -> None:

@@ -2,22 +2,25 @@
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import gamma
 
 from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.graph import Adjacency, Graph
 from feature_store.sums import EXPECTED, REWARD, SERVED, B, D, F, N, S
-from streaming.bandit.diag_linucb import Estimate, Table, context, score
+from streaming.bandit.diag_linucb import Estimate, Table, benefit_of_doubt, context, score
 from streaming.bandit.prior import Group, Prior
 from streaming.settings import BanditSettings, ScoreForm
 
 PUBLISHED = BanditSettings(form=ScoreForm.PUBLISHED, alpha=1.5, edge_prior=0.25)
-RATIO = BanditSettings(form=ScoreForm.RATIO, alpha=2.0, edge_prior=1.0)
+RATIO = BanditSettings(form=ScoreForm.RATIO, alpha=2.0, edge_prior=1.0, new_item_quantile=0.5)
+OPTIMISTIC = RATIO.model_copy(update={"new_item_quantile": 0.75})
 AS_PREDICTED = Group(odds=1.0, trust=5.0, evidence=5.0)
 
 
@@ -76,6 +79,26 @@ def test_new_items_are_held_against_their_own_group() -> None:
     estimate = score(RATIO, CLUSTER, WEIGHT, np.arange(3), np.full(3, 0.1), table)
     assert estimate.mean == pytest.approx([0.1, 0.1, 0.25])  # odds 1/9 and 3/9
     assert estimate.bonus[2] > 2 * estimate.bonus[0]
+
+
+@pytest.mark.parametrize("shape", [0.4, 1.4, 5.0, 40.0])
+@pytest.mark.parametrize("quantile", [0.6, 0.75, 0.9])
+def test_the_benefit_of_the_doubt_is_a_quantile_over_the_mean(shape: float, quantile: float) -> None:
+    found = benefit_of_doubt(shape, NormalDist().inv_cdf(quantile))
+    assert found == pytest.approx(max(gamma.ppf(quantile, shape) / shape, 1), rel=0.05)
+    assert benefit_of_doubt(shape, 0.0) == 1
+
+
+def test_a_new_item_has_the_benefit_of_the_doubt_and_less_of_it_when_more_is_known() -> None:
+    prior = Prior(AS_PREDICTED, Group(1.0, 1.0, 1.0), edge=1.0, least=0.0, dispersion=1.0, ceiling=1.0)
+    graph = Graph(1).with_items(list("abcdef"), [[]] * 6)  # c and f are new; f earned what was expected
+    items = np.zeros((6, 5))
+    items[5] = [100, 100, 10, 10, 10]
+    table = _table(graph, np.zeros((0, 5)), items, prior)
+    mean = score(OPTIMISTIC, CLUSTER, WEIGHT, np.arange(6), np.full(6, 0.1), table).mean
+    doubt = gamma.ppf(0.75, 1), gamma.ppf(0.75, 11) / 11
+    odds = np.array([1, 1, doubt[0], 1, 1, doubt[1]]) / 9
+    assert mean == pytest.approx(odds / (1 + odds), rel=0.01)
 
 
 def test_a_group_may_be_steeper_than_its_predictions() -> None:
@@ -227,6 +250,10 @@ def _plain_score(
             log_odds = math.log(_odds(level) / _odds(expected)) + min((theta - 1) / max(1 - level, 1e-9), 30.0)
             mean = _with_odds(_tilted(_read(p, prior), group), math.exp(log_odds))
             deviation = mean * (1 - mean) / math.sqrt(max(1 - level, 1e-9)) * math.sqrt(prior.dispersion * spread)
+            if table.new[j]:
+                k, z = reward + trust, NormalDist().inv_cdf(settings.new_item_quantile)
+                doubt = max((1 - 1 / (9 * k) + z / (3 * math.sqrt(k))) ** 3, 1)
+                mean = mean * doubt / (1 - mean + mean * doubt)
             mean, bonus = prior.ceiling * mean, settings.alpha * prior.ceiling * deviation
         estimates.append((mean, bonus, mask))
     return Estimate(
@@ -266,7 +293,7 @@ def _rows_by_item(adjacency: Adjacency, cluster: int) -> dict[int, int]:
     return rows
 
 
-@pytest.mark.parametrize("form", [PUBLISHED, RATIO])
+@pytest.mark.parametrize("form", [PUBLISHED, RATIO, OPTIMISTIC])
 @pytest.mark.parametrize("trial", [1.0, 7.5])
 @pytest.mark.parametrize("seed", range(5))
 def test_the_kernel_equals_its_plain_form(form: BanditSettings, seed: int, trial: float) -> None:

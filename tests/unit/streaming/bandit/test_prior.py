@@ -159,7 +159,8 @@ def _plain_fit(world: World) -> list[float]:
         chances = factor * odds(centre) * (odds(usual[group]) / odds(centre)) ** slope
         expected[group] = n[group] * chances / (1 + chances)
         rest = 1 - expected[group] / n[group]
-        trust[group] = _moments(reward[group], expected[group], 1.0, rest, dispersion, 10.0)
+        otherwise = 0.4 if predicts and group is new else 10.0
+        trust[group] = _moments(reward[group], expected[group], 1.0, rest, dispersion, otherwise)
         evidence = min(trust[group][0], 2.0) if predicts and group is new else trust[group][0]
         found += [factor, trust[group][0], evidence, slope, centre]
     level = (reward + trust) / (expected + trust)
