@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from feature_store.contracts.errors import InvalidInput
-from online_serving.schemas import MAX_EVENTS, UserEvent
+
+if TYPE_CHECKING:
+    from online_serving.schemas import UserEvent
 
 ANY = "*"  # in `types`: whatever has no other entry
 _EACH = "[]"
@@ -40,9 +42,11 @@ class EventMapping(BaseModel):
         "Empty: theirs are ours.",
     )
 
-    def events(self, message: Any, place: str) -> list[UserEvent]:
+    def events(self, message: Any, place: str) -> "list[UserEvent]":
         """What a message tells, nothing if its type is passed over. place: the id of its event if it says none. Raises
         InvalidInput naming what is missing or breaks a rule."""
+        from online_serving.schemas import MAX_EVENTS  # and numpy with it, which who reads settings can do without
+
         if not isinstance(message, dict):
             raise InvalidInput(f"A message is to be a JSON object, and this is a {type(message).__name__}.")
         theirs = _text(_first(message, self.type, None))
@@ -62,7 +66,9 @@ class EventMapping(BaseModel):
             for n, element in enumerate(elements)
         ]
 
-    def _event(self, message: dict[str, Any], element: Any, kind: str, identity: str) -> UserEvent:
+    def _event(self, message: dict[str, Any], element: Any, kind: str, identity: str) -> "UserEvent":
+        from online_serving.schemas import UserEvent
+
         time, value = (_first(message, paths, element) for paths in (self.time, self.value))
         said = {
             "user_id": _text(_first(message, self.user_id, element)),

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from feature_store import lake_format
@@ -165,7 +164,7 @@ def rows(path: Path, schema: pa.Schema, start: int) -> Iterator[dict[str, Any]]:
 def tables(path: Path, schema: pa.Schema, start: int = 0) -> Iterator[pa.Table]:
     """The same, as tables."""
     try:
-        yield from lake_format.batches(path, schema, ds.field("offset") >= start, _ROWS)
+        yield from lake_format.batches(path, schema, pc.field("offset") >= start, _ROWS)
     except (pa.ArrowInvalid, OSError) as error:
         raise _torn(path, error) from None
 

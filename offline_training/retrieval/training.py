@@ -5,15 +5,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import logsumexp
 
-from feature_store.arrays import Bool, Float32, Float64, Int64
+from feature_store.arrays import Bool, Float32, Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import DAY_MS
 from offline_training.fitting import FittingTask, fit
@@ -27,7 +25,6 @@ from offline_training.retrieval.losses import (
 )
 from offline_training.retrieval.popularity import (
     RECENT_DAYS,
-    beyond_expected,
     choose_days,
     popularity,
     unasked,
@@ -35,15 +32,14 @@ from offline_training.retrieval.popularity import (
 )
 from offline_training.retrieval.sequences import Sequences, Windows, batches, targets
 from offline_training.retrieval.two_tower import TwoTower
+from offline_training.retrieval.worth import Worth, expect_of_unknown, fit_worth, judge_shown
 from offline_training.settings import Loss, TrainingSettings
 
 FULL_SOFTMAX_UP_TO = 50_000  # items; beyond, embedding all of them at every step takes longer than the rest of it
 BATCH_PLACES = 2_048  # places of one in-batch softmax
 ID_DROPOUT = 0.1  # items embedded by content alone, so that content alone gives a sensible vector
 PROFILE_DROPOUT = 0.1
-MAX_SCORES = 5_000_000  # users times items that the trust in popularity is fitted on
 WEIGHT_DECAY = 1e-2
-_LEAST_WORTH = 0.05  # of taste and popularity, and its inverse the most
 _WARM_PACE = 0.5  # of the learning rate, where training goes on from weights
 NOTHING_SHOWN = Impressions.none()
 
@@ -150,16 +146,6 @@ class RetrievalTask(FittingTask):
         return torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.98))
 
 
-class Worth(NamedTuple):
-    """What is known of how people choose. taste, popularity: factors on the two parts of an inner product that make it
-    the log-odds of what was wanted. unmet: how popular an item is, as a level, that the catalogue had and that nobody
-    had met, beside one of which nothing at all is known."""
-
-    taste: float = 1.0
-    popularity: float = 1.0
-    unmet: float = 0.0
-
-
 @dataclass(frozen=True)
 class Fitted:
     """model: trained on everything before the validation start, newest events last. base: its state before the pass
@@ -244,59 +230,6 @@ def fit_two_tower(
     return Fitted(model, base, losses, days, worth)
 
 
-def fit_worth(
-    model: TwoTower,
-    sequences: Sequences,
-    until: Int64,
-    chosen: Bool,
-    popular: Int64,
-    met: Int64,
-    settings: TrainingSettings,
-) -> Worth:
-    """How far to trust taste and popularity when it comes to what users did after their first until[u] events: trained
-    on its own past, a model takes taste to be known better than it is.
-
-    The weights a, b > 0 in softmax(a <taste> / temperature + b <popularity>), and what stands in place of the second
-    term of items that are not among `met`, of the largest likelihood of the later positives (those of events `chosen`,
-    if there are any), each user counting once. popular: items that people came to by themselves.
-    """
-    later = ~sequences.among_first(until) & sequences.positive
-    later = np.flatnonzero(later & chosen if (later & chosen).any() else later)
-    items = len(model.tokens) - 1
-    users = np.unique(sequences.user[later])
-    users = users[:: max(1, len(users) * items // MAX_SCORES)]
-    if not len(users):
-        return Worth()
-    later = later[np.isin(sequences.user[later], users)]
-    row = np.searchsorted(users, sequences.user[later])
-    vectors = model.item_vectors()
-    people = model.user_vectors(
-        vectors, sequences.histories(users, until[users], model.history_length), sequences.profile[users]
-    )
-    taste = people[:, :-1] @ vectors[:, :-1].T / settings.temperature
-    weight, level = model.user_tower.weight, vectors[:, -1].astype(np.float64) / settings.temperature
-    unmet = np.ones(items, np.bool_)
-    unmet[met] = False
-    each = 1 / np.bincount(row)[row]
-    wanted = (row, sequences.item[later])
-
-    def loss(guess: NDArray[np.float64]) -> float:
-        scores = guess[0] * taste + np.where(unmet, guess[2], guess[1] * weight * level)
-        return float((each * (logsumexp(scores, axis=1)[row] - scores[wanted])).sum())
-
-    # It is convex. Nothing is less popular than what is known to be liked by nobody, which adds 0.
-    bounds = [(_LEAST_WORTH, 1 / _LEAST_WORTH), (_LEAST_WORTH, 1 / _LEAST_WORTH), (0.0, np.inf)]
-    a, b, unknown = minimize(loss, np.ones(3), method="L-BFGS-B", bounds=bounds).x.tolist()
-    if not unmet.any():
-        return Worth(a, b)
-    return Worth(a, b, min(unknown / (b * weight) - unknown_level(level[popular], b * weight), 0.0))
-
-
-def unknown_level(levels: Float64, weight: float) -> float:
-    """The level that weighs as much as one of (n,) levels does on average, a level x weighing exp(weight x)."""
-    return float(logsumexp(weight * levels) - np.log(len(levels))) / weight if len(levels) else 0.0
-
-
 def finish_two_tower(
     fitted: Fitted,
     sequences: Sequences,
@@ -315,36 +248,6 @@ def finish_two_tower(
     expect_of_unknown(fitted.model, np.unique(sequences.item[chosen]), met, fitted.worth)
     judge_shown(fitted.model, impressions, settings)
     return fitted.model
-
-
-@torch.no_grad()
-def expect_of_unknown(model: TwoTower, popular: Int64, met: Int64, worth: Worth) -> None:
-    """Counts from how popular an item is taken to be of which nothing is known: it may be like any of those known.
-
-    popular: items that people came to by themselves. met: those that anybody came to or was shown. Of items that are
-    known from slates alone nobody knows how many would have come to them, so they are taken for unknown here, and what
-    they proved in slates is added to that. What nobody has met, although the catalogue had it, is worth.unmet.
-
-    A level x weighs exp(w x) in the softmax, w being its weight in the users' vectors and what that is worth; the mean
-    of that over the popular items is what an unknown one weighs. It becomes 0: so levels, and what the ranker makes of
-    them, mean the same whether much or little has happened lately.
-    """
-    level = model.item_tower.popularity
-    weight = worth.popularity * model.user_tower.weight
-    known = torch.from_numpy(popular + 1)
-    counted = level[known] - unknown_level(level[known].double().numpy(), weight)
-    level[1:] = worth.unmet
-    level[0] = 0.0
-    level[torch.from_numpy(met + 1)] = 0.0
-    level[known] = counted
-
-
-@torch.no_grad()
-def judge_shown(model: TwoTower, impressions: Impressions, settings: TrainingSettings) -> None:
-    """Moves how popular items are by what came of them where they were shown; also of those that nobody has liked."""
-    if settings.drift:
-        level = model.item_tower.popularity[1:]
-        level += torch.from_numpy(beyond_expected(impressions, level.double().numpy(), settings)).float()
 
 
 def _fingerprint(

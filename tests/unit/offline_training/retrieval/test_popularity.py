@@ -17,8 +17,8 @@ from offline_training.retrieval.popularity import (
     without_silences,
 )
 from offline_training.retrieval.sequences import Histories, Sequences
-from offline_training.retrieval.training import Worth, expect_of_unknown, fit_worth, judge_shown
 from offline_training.retrieval.two_tower import TwoTower
+from offline_training.retrieval.worth import Worth, expect_of_unknown, fit_worth, judge_shown
 from offline_training.settings import TrainingSettings
 from offline_training.train_models import Trained
 from tests.unit.offline_training.retrieval.test_sequences import sequences_of
