@@ -236,7 +236,7 @@ class BanditSettings(BaseModel):
         "0 disables exploration.",
     )
     new_item_quantile: float = Field(
-        default=0.75,
+        default=0.8,
         gt=0,
         lt=1,
         description="An item that training did not know is estimated at this quantile of what it may earn, given what "

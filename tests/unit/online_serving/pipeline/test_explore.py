@@ -46,7 +46,7 @@ def test_what_a_new_item_is_given_beyond_its_levels_is_told_apart() -> None:
     fresh = table()._replace(new=np.array([True, False]))
     found = levels(BANDIT, CLUSTERS, WEIGHTS, np.array([0, 1]), PREDICTED, fresh)
     assert found.group == pytest.approx([4 / 5, 4 / 5])
-    odds = 4 * gamma.ppf(0.75, 5) / 5
+    odds = 4 * gamma.ppf(0.8, 5) / 5
     assert found.mean[0] + found.optimism[0] == pytest.approx(odds / (1 + odds), rel=1e-3)
     assert found.optimism[1] == 0
 
