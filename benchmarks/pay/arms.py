@@ -44,7 +44,7 @@ def by_true_level(prepared: Prepared, tastes: int) -> Rescore:
 
 
 FROZEN = Arm("frozen", _OFF)
-COIN = Arm("coin", BanditSettings(alpha=_NO_BONUS, graduation_trials=0), learns=False)
+COIN = Arm("coin", BanditSettings(alpha=_NO_BONUS, graduation_trials=0, new_item_quantile=0.5), learns=False)
 GREEDY = Arm("greedy", BanditSettings(mode=BanditMode.GREEDY))
 DEFAULT = Arm("default")
 POPULARITY = Arm("recent-popularity", _OFF, serving=_EVERYTHING, order=by_recent_popularity)

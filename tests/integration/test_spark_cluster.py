@@ -119,6 +119,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def workers(page: int, number: int) -> None:
     """Raises OSError unless the master at the port has so many workers."""
     with urllib.request.urlopen(f"http://{servers.LOOPBACK}:{page}/json/") as answer:
+        if answer.headers.get_content_subtype() != "json":  # it answers everything with its page at first
+            raise OSError("no JSON yet")
         alive = json.load(answer)["aliveworkers"]
     if alive < number:
         raise OSError(f"{alive} workers")

@@ -112,7 +112,7 @@ def test_a_release_that_follows_itself_with_all_that_was_learnt_changes_nothing(
     through, on = run(world, DEFAULT, 5), run(world, DEFAULT, 5, follow=same(world, lambda rows: rows))
     forgot = run(world, DEFAULT, 5, follow=same(world, lambda _: NO_ROWS))
     assert (through.shown[: 2 * VISITORS] == forgot.shown[: 2 * VISITORS]).all()
-    assert (through.shown == on.shown).mean() > 0.9, "but for when the prior was fitted last"
+    assert (through.shown == on.shown).mean() > 0.85, "but for when the prior was fitted last"
 
 
 def test_what_is_handed_over_is_all_that_was_learnt(prepared: Prepared) -> None:
