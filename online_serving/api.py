@@ -276,7 +276,7 @@ def _add_items(api: APIRouter, services: Services) -> None:
         summary="Read an item",
         responses={200: {"model": ServedItem}, **ERRORS, **_NOT_FOUND},
     )
-    async def get_item(id: Identity) -> Response:  # noqa: A002
+    async def get_item(id: Identity) -> Response:  # noqa: A002 - the name in the path
         item = await services.catalogue.get(_identity(id))
         return answer({**asdict(item), "servable": services.current.serves(item.id, services.clock.now_ms())})
 
@@ -327,7 +327,7 @@ def _add_users(api: APIRouter, services: Services) -> None:
         responses=ERRORS,
         openapi_extra=body(MergeBody),
     )
-    async def merge_user(request: Request, id: Identity) -> Response:  # noqa: A002
+    async def merge_user(request: Request, id: Identity) -> Response:  # noqa: A002 - the name in the path
         await services.users.merge(_identity(id), (await read(request, MergeBody)).visitor_id)
         return Response(status_code=204)
 

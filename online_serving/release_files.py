@@ -127,7 +127,8 @@ def _vectors(directory: Path) -> Float32:
         vectors: Float32 = mapped(directory / VECTORS)
         return vectors
     column = _columns(directory, [_VECTOR]).column(_VECTOR).combine_chunks()
-    return column.flatten().to_numpy().astype(np.float32)  # type: ignore[no-any-return]
+    flat: Float32 = column.flatten().to_numpy().astype(np.float32)
+    return flat
 
 
 def _columns(directory: Path, names: list[str]) -> pa.Table:

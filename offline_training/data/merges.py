@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.identity import MASKED
@@ -27,7 +26,7 @@ class Merged(NamedTuple):
 def merges(lake: Path) -> list[Merged]:
     """All merges of the log, but those of users whose rows have left the lake."""
     found = []
-    wanted = (ds.field("kind") == "merge") & ~pc.starts_with(ds.field("user"), MASKED)
+    wanted = (pc.field("kind") == "merge") & ~pc.starts_with(pc.field("user"), MASKED)
     for log, partition, folder in partition_folders(lake, "events"):
         rows = read_all(folder, EVENTS, ["user", "account", "time", "offset"], wanted).to_pylist()
         found += [Merged(row["user"], row["account"], row["time"], log, partition, row["offset"]) for row in rows]

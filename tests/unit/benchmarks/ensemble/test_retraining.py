@@ -109,10 +109,12 @@ def same(prepared: Prepared, base: Callable[[Rows], Rows]) -> Callable[[int, Run
 def test_a_release_that_follows_itself_with_all_that_was_learnt_changes_nothing(prepared: Prepared) -> None:
     world = replace(prepared, world=replace(prepared.world, newcomers=()))
     world = replace(world, snapshots=(prepared.snapshots[-1],) * prepared.world.turns)  # nobody enters on the way
-    through, on = run(world, DEFAULT, 5), run(world, DEFAULT, 5, follow=same(world, lambda rows: rows))
-    forgot = run(world, DEFAULT, 5, follow=same(world, lambda _: NO_ROWS))
+    # The benefit of the doubt depends on the prior most, and so on when that was fitted.
+    plain = DEFAULT._replace(bandit=DEFAULT.bandit.model_copy(update={"new_item_quantile": 0.5}))
+    through, on = run(world, plain, 5), run(world, plain, 5, follow=same(world, lambda rows: rows))
+    forgot = run(world, plain, 5, follow=same(world, lambda _: NO_ROWS))
     assert (through.shown[: 2 * VISITORS] == forgot.shown[: 2 * VISITORS]).all()
-    assert (through.shown == on.shown).mean() > 0.85, "but for when the prior was fitted last"
+    assert (through.shown == on.shown).mean() > 0.9, "but for when the prior was fitted last"
 
 
 def test_what_is_handed_over_is_all_that_was_learnt(prepared: Prepared) -> None:
