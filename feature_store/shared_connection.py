@@ -36,7 +36,7 @@ class SharedConnection:
     async def call(self, commands: Sequence[Command]) -> list[Any]:
         """Their answers, in order. Raises redis.RedisError or OSError: for the first command that is refused, if the
         server does not answer in time, and at once if it did not answer of late."""
-        self._breaker.ask()
+        asked = self._breaker.ask()
         packed = b"".join([_pack(command) for command in commands])
         try:
             try:
@@ -44,7 +44,7 @@ class SharedConnection:
             except redis.ConnectionError:  # as when the server was restarted
                 answers = await (await self._open()).to(packed, len(commands))
         except (redis.ConnectionError, redis.TimeoutError, OSError):
-            self._breaker.failed()
+            self._breaker.failed(asked)
             raise
         self._breaker.answered()
         return answers

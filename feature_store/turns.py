@@ -9,34 +9,37 @@ import redis
 
 SLICES = 4
 _FAILURES = 3  # in a row; then the server is left alone, but for a call now and then that finds out whether it is back
-_ALONE_SECONDS = 1.0
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 0.05, 1.0  # for which it is left alone
 
 
 class Breaker:
-    """Knows whether a server fails: one that hangs is to hold up one call a second."""
+    """Knows whether a server fails. Such a server is left alone for as long as it took to fail: one that refuses at
+    once is soon asked again, and one that hangs holds up one call a second at most."""
 
     def __init__(self) -> None:
         self._failed = self._answered = float("-inf")  # monotonic times of the last call that did
-        self._tried = float("-inf")  # when a call last went to find out
+        self._alone_until = float("-inf")
         self._failures = 0  # since the last answer
 
     def ask(self) -> float:
         """Before a call: the time (monotonic). Raises redis.ConnectionError if several calls failed of late."""
         asked = time.monotonic()
         if self._failures >= _FAILURES:
-            if asked < self._tried + _ALONE_SECONDS:
-                raise redis.ConnectionError("it has not answered of late, and is asked again in a second")
-            self._tried = asked
+            if asked < self._alone_until:
+                raise redis.ConnectionError("it has not answered of late, and is asked again within a second")
+            self._alone_until = asked + _LONGEST_SECONDS  # until this call tells
         return asked
 
     def failed_since(self, asked: float) -> bool:
         """Whether calls have failed since then, and none has been answered."""
         return self._answered < asked < self._failed
 
-    def failed(self) -> None:
-        """A call was not answered."""
+    def failed(self, asked: float) -> None:
+        """A call from then was not answered."""
         self._failed = time.monotonic()
         self._failures += 1
+        took = self._failed - asked
+        self._alone_until = self._failed + min(max(took, _SHORTEST_SECONDS), _LONGEST_SECONDS)
 
     def answered(self) -> None:
         """A call was."""
@@ -62,10 +65,11 @@ class Turns:
             if self._breaker.failed_since(asked):
                 raise redis.ConnectionError("it did not answer the calls before this one")
             try:
+                began = time.monotonic()
                 async with _limit(self._seconds):
                     yield
             except (redis.ConnectionError, redis.TimeoutError, OSError):
-                self._breaker.failed()
+                self._breaker.failed(began)
                 raise
             self._breaker.answered()
 

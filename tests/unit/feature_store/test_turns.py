@@ -54,32 +54,65 @@ def test_who_waited_for_a_call_that_failed_fails_with_it_and_the_next_one_is_tri
     asyncio.run(run())
 
 
-def test_a_server_that_fails_again_and_again_is_left_alone_but_for_a_call_a_second(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("takes", "made"),
+    [
+        (0.0, [100.0, 100.15, 100.3, 100.45, 100.6]),  # it refuses at once, and is soon asked again
+        (0.25, [100.0, 100.4, 100.8, 101.35, 101.9]),  # from 101.05 to 101.3, from 101.6 to 101.85
+        (5.0, [100.0, 105.15, 110.3, 116.35]),  # from 115.3 to 116.3
+    ],
+)
+def test_a_server_that_fails_again_and_again_is_left_alone_for_as_long_as_it_takes_to_fail_up_to_a_second(
+    takes: float, made: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
 
     async def run() -> None:
         nonlocal now
-        turns, made = Turns(10, 60.0), list[float]()
+        turns, asked = Turns(10, 60.0), list[float]()
 
         async def call(well: bool) -> None:
+            nonlocal now
             async with turns.one():
-                made.append(now)
+                asked.append(now)
                 if not well:
+                    now += takes
                     raise redis.TimeoutError("slow")
 
-        for _ in range(10):
+        while len(asked) < len(made):
             with pytest.raises(redis.RedisError):
                 await call(well=False)
-            now += 0.4
-        assert made == pytest.approx([100.0, 100.4, 100.8, 101.2, 102.4, 103.6])
-        with pytest.raises(redis.ConnectionError, match="asked again in a second"):
-            await call(well=True)
-        now += 0.8
+            now += 0.15
+        assert asked == pytest.approx(made)
+        now += 1.0
         for _ in range(5):
             await call(well=True)
+
+    asyncio.run(run())
+
+
+def test_while_a_server_that_fails_is_asked_whether_it_is_back_nobody_else_asks() -> None:
+    async def run() -> None:
+        turns, going = Turns(10, 60.0), asyncio.Event()
+
+        async def call(until: asyncio.Event | None) -> None:
+            async with turns.one():
+                if until is None:
+                    raise redis.ConnectionError("refused")
+                await until.wait()
+
+        for _ in range(3):
+            with pytest.raises(redis.ConnectionError, match="refused"):
+                await call(None)
+        await asyncio.sleep(0.06)
+        first = asyncio.create_task(call(going))
+        await asyncio.sleep(0)
+        with pytest.raises(redis.ConnectionError, match="asked again within a second"):
+            await call(None)
+        going.set()
+        await first
+        await call(going)
 
     asyncio.run(run())
 
