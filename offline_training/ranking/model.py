@@ -15,7 +15,7 @@ class Form(IntEnum):
 
     LINEAR = 0  # a sum
     CROSSED = 1  # with crosses and a hidden layer
-    PRODUCTS = 2  # and of the products user * item, too
+    PRODUCTS = 2  # and of all products user * item, too
 
 
 class CrossLayer(nn.Module):
@@ -33,6 +33,7 @@ class CrossLayer(nn.Module):
 
 REWARD, CLICK = 0, 1  # columns of the logits
 PLACES = 20  # those further down count as the last of them
+RECENT = [feature.name for feature in RANKER_FEATURES].index("recent_popularity")
 AFFINITY = [feature.name for feature in RANKER_FEATURES].index("affinity")
 HISTORY_LENGTH = [feature.name for feature in RANKER_FEATURES].index("history_length")
 CONTEXT_PEAK = [feature.name for feature in RANKER_FEATURES].index("context_peak")
@@ -73,7 +74,7 @@ class Ranker(nn.Module):
         nn.init.zeros_(self.places.weight)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        self.register_buffer("use", (torch.arange(width) < len(RANKER_FEATURES)) | (form == Form.PRODUCTS))
+        self.register_buffer("use", _used(width, form))
         self.register_buffer("blend", torch.tensor([1.0, 0.0]))
         self.register_buffer("slope", torch.ones(1))
         self.register_buffer("levels", torch.zeros(3))
@@ -113,9 +114,18 @@ class Ranker(nn.Module):
 
     def standardise(self, features: torch.Tensor) -> None:
         """Sets mean and scale from a sample (n, F). A constant column keeps scale 1. The products of the two vectors
-        share one scale, so that no direction of the space is inflated."""
+        share one scale, so that no direction of the space is inflated; but for the last, which is no taste."""
         declared = len(RANKER_FEATURES)
         self.mean.copy_(features.mean(dim=0))
         deviation = features.std(dim=0, correction=0)
-        deviation[declared:] = deviation[declared:].square().mean().sqrt()
+        deviation[declared:-1] = deviation[declared:-1].square().mean().sqrt()
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
+
+
+def _used(width: int, form: Form) -> torch.Tensor:
+    """(width,) whether the ranker reads a feature. How popular items are lately it reads in the last product, a part of
+    the affinity that means the same after every training; how many liked them in two weeks does not
+    (infra/decisions/ranker-form.md)."""
+    used = (torch.arange(width) < len(RANKER_FEATURES)) | (form == Form.PRODUCTS)
+    used[RECENT], used[-1] = False, True
+    return used

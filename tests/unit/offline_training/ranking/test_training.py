@@ -160,6 +160,28 @@ def test_a_place_further_down_is_no_reason_to_like_an_item_less() -> None:
     assert abs(gap(fitted.ranker)) < 0.5 * gap(blind.ranker)
 
 
+@pytest.mark.parametrize("form", list(Form))
+def test_how_many_came_lately_is_read_off_the_vectors_alone(form: Form) -> None:
+    """A log with a gap, or one in which all that is liked was shown, counts otherwise from one training to the next."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(500, len(RANKER_FEATURES) + 4)).astype(np.float32)
+    features[:, -1] *= 0.01  # popularity's product is of another size than those of tastes
+    ranker = Ranker(4, form).eval()
+    ranker.standardise(torch.from_numpy(features))
+
+    def logits(column: int) -> torch.Tensor:
+        other = features.copy()
+        other[:, column] += 0.01
+        with torch.no_grad():
+            return ranker.logits(torch.from_numpy(other))
+
+    with torch.no_grad():
+        present = ranker.logits(torch.from_numpy(features))
+    recent = RANKER_FEATURES.index(RECENT_POPULARITY)
+    assert torch.equal(logits(recent), present)
+    assert (logits(-1) - present).abs().mean() > 0.05  # moved by a standard deviation
+
+
 def test_the_heads_learn_what_each_is_told() -> None:
     rng = np.random.default_rng(0)
     n, width = 4_000, len(RANKER_FEATURES) + 4
@@ -167,7 +189,7 @@ def test_the_heads_learn_what_each_is_told() -> None:
     clicked = (features[:, 0] > 0).astype(np.float64)
     rows = RankerRows(
         features=features,
-        reward=clicked * (features[:, 1] > 0),
+        reward=clicked * (features[:, 2] > 0),
         clicked=clicked,
         place=np.zeros(n, np.int64),
         weight=np.ones(n),
@@ -190,7 +212,7 @@ def test_what_a_sum_of_features_tells_is_left_to_a_sum() -> None:
     rng = np.random.default_rng(0)
     n, width = 2_000, len(RANKER_FEATURES) + 4
     features = rng.normal(size=(n, width)).astype(np.float32)
-    reward = (rng.random(n) < 1 / (1 + np.exp(1 - features[:, 0] - features[:, 1]))).astype(np.float64)
+    reward = (rng.random(n) < 1 / (1 + np.exp(1 - features[:, 0] - features[:, 2]))).astype(np.float64)
     everything = np.ones(n)
     rows = RankerRows(
         features=features,
