@@ -8,7 +8,9 @@ trials, R / E is what it earns in units of what was expected, and with R ~ Poiss
     Var(R - E) = phi (E (1 - e) + E^2 / a)    so that moments over items say what a is (Buehlmann & Straub 1970)
 
 with e the mean expected of a trial, and phi the variance of a reward in units of that of one of 0 or 1: less for graded
-ones.
+ones. What is expected of new items as a group is R / E of them all, each with the weight a / (a + E) that it has where
+items differ by a (Buehlmann & Straub 1970): neither a find, shown again and again, nor what fails and is shown no more
+says how the next one is.
 The fit is a function of the sums alone: the same sums, however they came together, give the same prior. Derived in
 infra/decisions/bandit-form.md.
 """
@@ -27,7 +29,7 @@ from feature_store.sums import EXPECTED, REWARD, REWARD_SQ, B, D, F, N, S
 FIRST_FIT = 20.0  # trials: fewer say nothing
 NEAR = 1e-9  # a chance is this far from 0 and 1, so that its odds are finite
 _BELIEVED = 0.1  # of the mean reward: what a prediction of 0 is read as
-_GROUP = 5.0  # rewards behind the level of a group
+_GROUP, _NEW_GROUP = 5.0, 20.0  # rewards behind the level of a group; of new items that are predicted
 # Rewards behind an item or edge, as moments say. An edge has the most wherever there are predictions: these know the
 # person better than any early difference of a cluster (infra/decisions/bandit-form.md).
 _LEAST, _MOST = 0.1, 100.0
@@ -131,28 +133,25 @@ def fit_compiled(adjacency, edges, items, new, total, trial=1.0):  # type: ignor
             ceiling = max(ceiling, items[j, REWARD_SQ] / items[j, REWARD])
     least = _BELIEVED * min(max(total[REWARD] / ceiling / (total[N] + trial), 0.0), 1.0)
     dispersion = _dispersion(items, ceiling, trial)
-    everybody = _sums(items, new, 2, least, ceiling, trial)
+    everybody = _sums(items, new, 2, least, ceiling, trial, math.inf)
     general = _ratio(everybody, 1.0, 1.0)
     predicted = total[EXPECTED] > 0.0
     known = fresh = Group(1.0, 1.0, 1.0, 1.0, 0.5)
     expected = np.zeros(len(items))
     for group in range(2):
-        own = _sums(items, new, group, least, ceiling, trial)
-        mean = own[1] / own[2] if own[2] > 0.0 else everybody[1] / everybody[2]
-        odds = odds_of(mean * _ratio(own, general, _GROUP)) / odds_of(mean)
-        tilt = Group(odds, 1.0, 1.0, 1.0, 0.5)
-        if predicted:
-            tilt = _tilt(items, new, group, odds, least, ceiling, trial)
-        excess = squares = 0.0
-        for j in range(len(items)):
-            if items[j, N] > 0.0 and new[j] == (group == 1):
-                expected[j] = items[j, N] * tilted(believed(items[j, EXPECTED] / items[j, N], least), tilt)
-                beyond = (items[j, REWARD] / ceiling - expected[j]) / trial
-                excess += beyond * beyond - dispersion * expected[j] * (1.0 - expected[j] / items[j, N]) / trial
-                squares += (expected[j] / trial) ** 2
-        trust = _trust(squares, excess, dispersion, _NEW if predicted and group == 1 else _ITEM)
-        evidence = min(trust, _DOUBT) if predicted and group == 1 else trust
-        found = Group(tilt.odds, trust, evidence, tilt.slope, tilt.centre)
+        differ = predicted and group == 1
+        trust = math.inf
+        # Some new items are finds, and say as little of the others as failures do: as much as they are alike.
+        for _ in range(2 if differ else 1):
+            own = _sums(items, new, group, least, ceiling, trial, trust / general)
+            mean = own[1] / own[2] if own[2] > 0.0 else everybody[1] / everybody[2]
+            ratio = _ratio(own, general, _NEW_GROUP if differ else _GROUP)
+            tilt = Group(odds_of(mean * ratio) / odds_of(mean), 1.0, 1.0, 1.0, 0.5)
+            if predicted:
+                tilt = _tilt(items, new, group, tilt.odds, least, ceiling, trial)
+            otherwise = _NEW if differ else _ITEM
+            trust = _item_trust(items, new, group, tilt, least, ceiling, dispersion, trial, otherwise, expected)
+        found = Group(tilt.odds, trust, min(trust, _DOUBT) if differ else trust, tilt.slope, tilt.centre)
         if group == 0:
             known = found
         else:
@@ -176,6 +175,21 @@ def fit_compiled(adjacency, edges, items, new, total, trial=1.0):  # type: ignor
             squares += (wanted * weight / trial) ** 2
     edge = max(_OPTIMISM * _trust(squares, excess, dispersion, _EDGE), _LEAST)
     return Prior(known, fresh, edge, least, dispersion, ceiling)
+
+
+@numba.njit(cache=True, nogil=True)
+def _item_trust(  # type: ignore[no-untyped-def]  # numba infers it
+    items, new, group, tilt, least, ceiling, dispersion, trial, otherwise, expected
+):
+    """a of a group's items, by moments. Writes what is expected of them to `expected` (n,)."""
+    excess = squares = 0.0
+    for j in range(len(items)):
+        if items[j, N] > 0.0 and new[j] == (group == 1):
+            expected[j] = items[j, N] * tilted(believed(items[j, EXPECTED] / items[j, N], least), tilt)
+            beyond = (items[j, REWARD] / ceiling - expected[j]) / trial
+            excess += beyond * beyond - dispersion * expected[j] * (1.0 - expected[j] / items[j, N]) / trial
+            squares += (expected[j] / trial) ** 2
+    return _trust(squares, excess, dispersion, otherwise)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -221,15 +235,18 @@ def _tilt(items, new, group, odds, least, ceiling, trial):  # type: ignore[no-un
 
 
 @numba.njit(cache=True, nogil=True)
-def _sums(items, new, group, least, ceiling, trial):  # type: ignore[no-untyped-def]  # numba infers it
-    """(rewards, predicted, trials) of the known items (0), the new ones (1) or all (2), in trials of now."""
+def _sums(items, new, group, least, ceiling, trial, trust):  # type: ignore[no-untyped-def]  # numba infers it
+    """(rewards, predicted, trials) of the known items (0), the new ones (1) or all (2), in trials of now. trust: of an
+    item's own, predicted rewards that weigh as much as the group's: what an item says of its group is bounded by it."""
     reward = predicted = trials = 0.0
     for j in range(len(items)):
         n = items[j, N]
         if n > 0.0 and (group == 2 or new[j] == (group == 1)):
-            reward += items[j, REWARD] / ceiling
-            predicted += n * believed(items[j, EXPECTED] / n, least)
-            trials += n
+            expects = n * believed(items[j, EXPECTED] / n, least)
+            weight = 1.0 / (1.0 + expects / (trust * trial))
+            reward += weight * items[j, REWARD] / ceiling
+            predicted += weight * expects
+            trials += weight * n
     return reward / trial, predicted / trial, trials / trial
 
 

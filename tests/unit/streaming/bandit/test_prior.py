@@ -112,6 +112,23 @@ def test_known_and_new_items_have_a_level_of_their_own() -> None:
     assert prior.new.odds == pytest.approx(odds(0.4) / odds(usual), rel=0.06)
 
 
+def test_one_find_says_little_of_other_new_items_and_so_do_some_that_nobody_wanted() -> None:
+    """Of 40 new items 25 had some trials each, half a reward expected; known ones earn what is predicted."""
+    known = np.tile([2_000.0, 2_000, 100, 100, 100], (50, 1))
+    tried = np.tile([10.0, 10, 0, 0, 0.5], (25, 1))
+    never = np.zeros((15, COLUMNS))
+    find = np.array([[1_000.0, 1_000, 300, 300, 50]])
+    graph = Graph(1).with_items([str(j) for j in range(91)], [[]] * 91)
+
+    def level(items: Float64) -> float:
+        new, rows = np.arange(len(items)) >= 50, graph.adjacency
+        return fit(rows, np.zeros((0, COLUMNS)), items, new, items.sum(axis=0)).new.odds
+
+    unwanted, found = level(np.vstack([known, tried, never])), level(np.vstack([known, tried, never, find]))
+    assert 0.6 < unwanted < 0.9, "with 12.5 expected and none of them come; 5 / 17.5 if all counted against 5"
+    assert unwanted < found < 1.3, "not the 300 / 62.5 that came of all"
+
+
 def test_a_group_without_trials_is_as_all_are() -> None:
     prior = World(3, 60_000, ratios=(2.0, 2.0)).fit()
     assert prior.new.odds == pytest.approx(prior.known.odds, rel=0.01)
@@ -149,20 +166,24 @@ def _plain_fit(world: World) -> list[float]:
     expected, trust, found = np.zeros(len(items)), np.zeros(len(items)), []
     predicts = items[:, EXPECTED].any()
     for group in (~new, new):
-        own, predicted = reward[group].sum(), (n * usual)[group].sum()
-        mean = predicted / n[group].sum()
-        rate = mean * general * (own + 5) / (general * predicted + 5)
-        factor = odds(rate) / odds(mean)
-        slope, centre = 1.0, 0.5
-        if predicts:
-            factor, slope, centre = _plain_tilt(n[group], reward[group], usual[group], factor)
-        chances = factor * odds(centre) * (odds(usual[group]) / odds(centre)) ** slope
-        expected[group] = n[group] * chances / (1 + chances)
-        rest = 1 - expected[group] / n[group]
-        otherwise = 0.4 if predicts and group is new else 10.0
-        trust[group] = _moments(reward[group], expected[group], 1.0, rest, dispersion, otherwise)
-        evidence = min(trust[group][0], 2.0) if predicts and group is new else trust[group][0]
-        found += [factor, trust[group][0], evidence, slope, centre]
+        differ = predicts and group is new
+        behind, otherwise = (20, 0.4) if differ else (5, 10.0)
+        believed, each = np.inf, (n * usual)[group]
+        for _ in range(2 if differ else 1):
+            weight = 1 / (1 + general * each / believed)
+            own, predicted = (weight * reward[group]).sum(), (weight * each).sum()
+            mean = predicted / (weight * n[group]).sum()
+            rate = mean * general * (own + behind) / (general * predicted + behind)
+            factor = odds(rate) / odds(mean)
+            slope, centre = 1.0, 0.5
+            if predicts:
+                factor, slope, centre = _plain_tilt(n[group], reward[group], usual[group], factor)
+            chances = factor * odds(centre) * (odds(usual[group]) / odds(centre)) ** slope
+            expected[group] = n[group] * chances / (1 + chances)
+            rest = 1 - expected[group] / n[group]
+            believed = _moments(reward[group], expected[group], 1.0, rest, dispersion, otherwise)
+        trust[group] = believed
+        found += [factor, believed, min(believed, 2.0) if differ else believed, slope, centre]
     level = (reward + trust) / (expected + trust)
     each = (level * expected / n / usual)[np.repeat(np.arange(len(items)), CLUSTERS)]
     order = np.array([world.graph.row(c, j) for j in range(len(items)) for c in range(CLUSTERS)], np.int64)
