@@ -35,10 +35,10 @@ class Pairs(NamedTuple):
 
 
 class PairScores(Protocol):
-    """The scorer: logits (B, P) of P pairs each of B users.
+    """The scorer: logits (1, P) of P pairs of one user.
 
-    triggers (B, TRIGGERS, d) vectors, newest first, zeros beyond the first length (B,); user (B, d); trigger (B, P);
-    target (B, P, d) vectors; cross (B, P, CROSS).
+    triggers (1, TRIGGERS, d) vectors, newest first, zeros beyond the first length (1,); user (1, d); trigger (1, P);
+    target (1, P, d) vectors; cross (1, P, CROSS).
     """
 
     def __call__(

@@ -270,7 +270,7 @@ class Snapshot:
         if not items:
             return self.vectors[:0]
         tokens = np.stack([token_ids(item.tokens(), ITEM_TOKENS) for item in items])
-        return self.towers.item_vectors(np.zeros(len(items), dtype=np.int64), tokens)
+        return self.towers.item_vectors(tokens)
 
     def _with_content(self, changed: list[Item], embedded: Float32) -> "Snapshot":
         """Moves live items whose content changed, in a copy: requests in flight keep the vectors they have."""

@@ -6,6 +6,7 @@ Training's batch jobs encode and rank through this module too, so that there is 
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 
 from feature_store.arrays import Float32, Int64
@@ -44,10 +45,9 @@ class Towers:
         inputs: dict[str, Float32 | Int64] = {"history": history, "kinds": kinds, "gaps": gaps}
         return _run(self._user, "vector", inputs | {"length": length, "tokens": tokens})
 
-    def item_vectors(self, ids: Int64, tokens: Int64) -> Float32:
-        """Item vectors (B, d), L2-normalised. ids: (B,), 0 for an item that training has not seen.
-        tokens: (B, ITEM_TOKENS) content token ids."""
-        return _run(self._item, "vector", {"id": ids, "tokens": tokens})
+    def item_vectors(self, tokens: Int64) -> Float32:
+        """Vectors (B, d) of items that training has not seen. tokens: (B, ITEM_TOKENS) content token ids."""
+        return _run(self._item, "vector", {"id": np.zeros(len(tokens), np.int64), "tokens": tokens})
 
     def predict(self, features: Float32) -> Float32:
         """Calibrated probability of a reward if shown, (n,), for definitions.ranker_features rows (n, F)."""

@@ -24,8 +24,7 @@ from online_serving.towers import Towers
 def write_release(releases: Path, trained: Trained, settings: TrainingSettings, parent: str | None, now_ms: int) -> str:
     """Writes `<releases>/<id>/`, whole or not at all, and returns the id.
 
-    Vectors come from the exported towers, so they are the ones that serving would compute, with what is known of the
-    items' popularity. The manifest holds
+    Vectors of users come from the exported tower, so they are the ones that serving computes. The manifest holds
     trained.metrics, what build_index found, `index_recall_at_100` and `index_probes`, and of the graph the share of
     items with an edge, `graph_coverage`, and their mean number of them, `graph_edges_per_item`. parent: the release
     whose online statistics go into this one's base.
@@ -38,8 +37,7 @@ def write_release(releases: Path, trained: Trained, settings: TrainingSettings, 
         export_ranker(trained.ranker.ranker, settings.dimensions, draft)
         towers = Towers(draft)
         catalogue, sequences = trained.catalogue, trained.sequences
-        vectors = towers.item_vectors(trained.two_tower.ids.numpy()[1:], catalogue.tokens)
-        vectors = trained.two_tower.with_popularity(vectors)
+        vectors = trained.two_tower.item_vectors()
         everybody, events = np.arange(len(sequences.users)), np.diff(sequences.start)
         people = encode_users(towers, vectors, sequences, everybody, events, settings.history_length)
 

@@ -72,6 +72,14 @@ class ItemTower(nn.Module):
         popular = self.temperature * self.popularity[ids]
         return torch.cat([self.taste(ids, tokens), popular.unsqueeze(1)], dim=1)
 
+    def of_unknown(self) -> "ItemTower":
+        """The same for id 0 alone: without what was learnt of each item, which grows with the catalogue."""
+        tower = ItemTower(0, self.ids.embedding_dim + 1, self.temperature)
+        learnt = self.state_dict()
+        of_items = {name: learnt[name][:1] for name in ("popularity", "ids.weight")}
+        tower.load_state_dict(learnt | of_items)
+        return tower
+
 
 class Block(nn.Module):
     """A causal transformer block with rotary places (Su et al. 2021): what matters is how far apart two events are."""

@@ -26,6 +26,7 @@ class PairScorer(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(NUMBERS))
         self.register_buffer("deviation", torch.ones(NUMBERS))
+        self.heads = _HEADS
         self.query = nn.Sequential(
             nn.Linear(2 * dimensions + NUMBERS, 2 * _WIDTH), nn.ReLU(), nn.Linear(2 * _WIDTH, _WIDTH)
         )

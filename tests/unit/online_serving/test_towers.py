@@ -29,7 +29,7 @@ def test_a_user_is_near_the_sum_of_the_history(directory: Path) -> None:
 
 def test_items_of_equal_content_are_equal(directory: Path) -> None:
     tokens = np.array([[3, 4, *[0] * (ITEM_TOKENS - 2)]] * 2, dtype=np.int64)
-    vectors = Towers(directory).item_vectors(np.zeros(2, dtype=np.int64), tokens)
+    vectors = Towers(directory).item_vectors(tokens)
     np.testing.assert_allclose(vectors[0], vectors[1])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
 

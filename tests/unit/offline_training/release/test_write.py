@@ -73,7 +73,7 @@ def test_serving_reads_it(releases: Path, release: str, trained: Trained) -> Non
     histories = sequences.histories(everybody, events, length)
     expected = trained.two_tower.user_vectors(snapshot.vectors, histories, sequences.profile)
     assert people == pytest.approx(expected, abs=1e-5)
-    live = snapshot.towers.item_vectors(np.zeros(1, np.int64), np.zeros((1, ITEM_TOKENS), np.int64))
+    live = snapshot.towers.item_vectors(np.zeros((1, ITEM_TOKENS), np.int64))
     assert np.linalg.norm(live[:, :-1]) == pytest.approx(1.0, abs=1e-5)
     tower = trained.two_tower.item_tower
     assert live[0, -1] == pytest.approx(tower.temperature * tower.popularity[0].item(), abs=1e-5)

@@ -97,12 +97,11 @@ def test_onnx_equals_pytorch(trained: Trained, settings: TrainingSettings, tmp_p
     gaps = torch.randint(0, GAP_BUCKETS, (batch, length), generator=random)
     tokens = torch.randint(0, 100, (batch, USER_TOKENS), generator=random)
     tokens[0] = 0
-    ids = torch.randint(0, len(trained.catalogue.items) + 1, (batch,), generator=random)
     content = torch.randint(0, 8_000, (batch, ITEM_TOKENS), generator=random)
     features = torch.randn(batch, len(RANKER_FEATURES) + d, generator=random)
     with torch.no_grad():
         users = model.user_tower(history, kinds, gaps, count, tokens).numpy()
-        items = model.item_tower(ids, content).numpy()
+        items = model.item_tower(torch.zeros(batch, dtype=torch.int64), content).numpy()
         probabilities = trained.ranker.ranker(features).numpy()
     served = towers.user_vectors(history.numpy(), kinds.numpy(), gaps.numpy(), count.numpy(), tokens.numpy())
     assert served == pytest.approx(users, abs=1e-5)
@@ -115,7 +114,7 @@ def test_onnx_equals_pytorch(trained: Trained, settings: TrainingSettings, tmp_p
             tokens[alone].numpy(),
         )  # fmt: skip
         assert one[0] == pytest.approx(users[row], abs=1e-5)
-    assert towers.item_vectors(ids.numpy(), content.numpy()) == pytest.approx(items, abs=1e-5)
+    assert towers.item_vectors(content.numpy()) == pytest.approx(items, abs=1e-5)
     assert towers.predict(features.numpy()) == pytest.approx(probabilities, abs=1e-5)
 
 
@@ -148,3 +147,13 @@ def test_calibration_travels_into_the_exported_ranker(settings: TrainingSettings
     with torch.no_grad():
         expected = torch.sigmoid(2 * ranker.logits(features)[:, REWARD] - 1).numpy()
     assert Towers(tmp_path).predict(features.numpy()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_item_tower_of_a_release_does_not_grow_with_the_catalogue(
+    settings: TrainingSettings, tmp_path: Path
+) -> None:
+    sizes = []
+    for items in (1, 1_000):
+        export_towers(TwoTower(np.zeros((items, ITEM_TOKENS), np.int64), settings), tmp_path)
+        sizes.append((tmp_path / "item_tower.onnx").stat().st_size)
+    assert sizes[0] == sizes[1]

@@ -89,6 +89,7 @@ def trained() -> PairScorer:
     for parameter in scorer.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     scorer.mean.normal_()
+    scorer.deviation.uniform_(0.5, 2.0)
     return scorer
 
 
@@ -96,14 +97,14 @@ def test_onnx_equals_pytorch(tmp_path: Path) -> None:
     scorer = trained()
     export_scorer(scorer, D, tmp_path)
     onnx = onnxruntime.InferenceSession(tmp_path / SCORER)
-    for users, pairs, scale in ((1, 1, 1.0), (1, 300, 1.0), (3, 7, 30.0)):
+    for length, pairs, scale in ((1, 1, 1.0), (7, 300, 1.0), (TRIGGERS, 7, 30.0)):
         inputs = {
-            "triggers": torch.randn(users, TRIGGERS, D) * scale,
-            "length": torch.randint(1, TRIGGERS + 1, (users,)),
-            "user": torch.randn(users, D),
-            "trigger": torch.randint(0, TRIGGERS, (users, pairs)),
-            "target": torch.randn(users, pairs, D),
-            "cross": torch.randn(users, pairs, CROSS) * scale,
+            "triggers": torch.randn(1, TRIGGERS, D) * scale,
+            "length": torch.tensor([length]),
+            "user": torch.randn(1, D),
+            "trigger": torch.randint(0, length, (1, pairs)),
+            "target": torch.randn(1, pairs, D),
+            "cross": torch.randn(1, pairs, CROSS) * scale,
         }
         with torch.no_grad():
             wanted = scorer(*inputs.values()).numpy()
