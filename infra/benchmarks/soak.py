@@ -1,9 +1,13 @@
 """The soak: steady load for as long as is asked for, on a stack whose limits are reached within seconds.
 
 What serves for months must take no more after an hour than after a minute: memory and open files of every process,
-keys and memory of Redis, files of the lake, and how far updater and sink are behind. So users, what is kept of them,
-windows, snapshots and compaction are small here. The embedded broker keeps the whole log in memory: it is shown, and
-judged by nothing.
+keys and memory of Redis, files that wait for a compaction, and how far updater and sink are behind. So users, what is
+kept of them, windows, snapshots and compaction are small here. The embedded broker keeps the whole log in memory: it is
+shown, and judged by nothing.
+
+Files of the lake come one by one and go many at once, with a compaction. When it ends is up to the machine, which has
+a process to start for it: so most of them say nothing, and the fewest in a few minutes say whether it keeps up. It
+leaves a file per partition and lake.file_mb, which a lake that keeps everything has to have, and does not reach here.
 """
 
 import secrets
@@ -45,8 +49,9 @@ _CHANGES: dict[str, dict[str, Any]] = {
 _EVERY_SECONDS = 2.0
 _WARM_UP = 0.3  # of the time: caches and allocators fill
 
-# Of what grows, by how much of itself it may in the time that is judged; lag: by how many records.
-_MEMORY, _DESCRIPTORS, _KEYS, _FILES, _LAG = 0.05, 0.05, 0.02, 0.1, 100.0
+# Of what grows, by how much of itself it may in the time that is judged; lag: by how many records; files: how many.
+_MEMORY, _DESCRIPTORS, _KEYS, _LAG, _FILES = 0.05, 0.05, 0.02, 100.0, 10.0
+_LULL_SECONDS = 4 * _COMPACT_SECONDS
 
 
 def run(seed: int, progress: Progress, *, minutes: float) -> tuple[dict[str, Any], list[Goal]]:
@@ -63,6 +68,7 @@ def run(seed: int, progress: Progress, *, minutes: float) -> tuple[dict[str, Any
             progress(0.9, "waiting until everything is folded and stored")
             drain(live)
             equal = all(one.equal for checks in verify(live, client).values() for one in checks)
+    series["fewest_lake_files"] = fewest(times, series["lake_files"], _LULL_SECONDS / 3600)
     found = {name: trend(times, values) for name, values in series.items()}
     results = {
         "decisions": len(promises.decisions),
@@ -82,7 +88,13 @@ def run(seed: int, progress: Progress, *, minutes: float) -> tuple[dict[str, Any
         Goal(name="descriptors_growth", value=worst("descriptors"), target=_DESCRIPTORS, unit="", better="lower"),
         Goal(name="redis_memory_growth", value=worst("redis_mb"), target=_MEMORY, unit="", better="lower"),
         Goal(name="redis_keys_growth", value=worst("redis_keys"), target=_KEYS, unit="", better="lower"),
-        Goal(name="lake_files_growth", value=worst("lake_files"), target=_FILES, unit="", better="lower"),
+        Goal(
+            name="lake_files_growth",
+            value=worst("fewest_lake_files", "growth"),
+            target=_FILES,
+            unit="files",
+            better="lower",
+        ),
         Goal(name="lag_growth", value=worst("lag", "growth"), target=_LAG, unit="records", better="lower"),
         Goal(name="state_equals_replay", value=float(equal), target=1.0, unit="", better="higher"),
         Goal(name="unexpected_answers", value=float(promises.unexpected.total()), target=0.0, unit="", better="lower"),
@@ -133,6 +145,12 @@ def _behind(ends: Mapping[int, int], reached: Mapping[int, int]) -> float:
 
 def _files(folder: Path) -> int:
     return sum(path.is_file() for path in folder.rglob("*"))
+
+
+def fewest(hours: Sequence[float], values: Sequence[float], lull: float) -> list[float]:
+    """At each time the least that there was in the hours before it, so many of them."""
+    first = np.searchsorted(hours, np.asarray(hours) - lull)
+    return [min(values[begin : end + 1]) for end, begin in enumerate(first)]
 
 
 def trend(hours: Sequence[float], values: Sequence[float]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.benchmarks.soak import trend
+from infra.benchmarks.soak import fewest, trend
 
 
 def test_what_grows_steadily_grows_by_its_slope_whatever_the_warm_up_was() -> None:
@@ -23,3 +23,17 @@ def test_an_outlier_and_a_saw_are_no_growth() -> None:
 
 def test_what_is_nothing_does_not_grow() -> None:
     assert trend([0.0, 1.0, 2.0, 3.0], [0.0] * 4)["growth_share"] == 0
+
+
+def test_late_compactions_are_no_growth() -> None:
+    assert fewest([0, 1, 2, 3, 4], [3, 1, 2, 5, 4], 2) == [3, 1, 1, 1, 2]
+    minutes = list(range(60))
+    late = [float(minute % 20) for minute in minutes]
+    assert trend(minutes, fewest(minutes, late, 20))["growth"] == 0
+
+
+def test_compactions_that_leave_more_each_time_or_do_not_come_are_growth() -> None:
+    minutes = list(range(60))
+    more = [float(minute % 5 + minute // 5) for minute in minutes]
+    assert trend(minutes, fewest(minutes, more, 20))["growth"] == pytest.approx(41 / 5, rel=0.1)
+    assert trend(minutes, fewest(minutes, minutes, 20))["growth"] == pytest.approx(41)
