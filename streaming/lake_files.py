@@ -6,6 +6,7 @@ What is known to be missing has an empty file of its own: `<start>-<end>.lost`, 
 replaces it. Ticks behind the last file are in `_ticks.json`, so that a quiet partition makes no files.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from feature_store import lake_format
 from feature_store.contracts.errors import UNREADABLE, LakeDamaged
-from feature_store.durable import write_file
+from feature_store.durable import publish, write_file
 
 HELD, LOST, EXPIRED = ".parquet", ".lost", ".expired"
 _TICKS = "_ticks.json"
@@ -138,6 +139,22 @@ def read_ticks(folder: Path) -> Ticks | None:
 def write_ticks(folder: Path, ticks: Ticks) -> None:
     """Replaces the ticks behind the last file."""
     write_file(folder / _TICKS, msgspec.json.encode(ticks))
+
+
+def write(folder: Path, start: int, end: int, rows: pa.Table) -> None:
+    """Holds the records from offset start up to end, exclusive, with these rows: in a file that gets its name once it
+    is on the disk."""
+    draft = folder / f".{start}-{end}.{os.getpid()}"
+    try:
+        lake_format.write(rows, draft)
+        publish(draft, folder / f"{start}-{end}{HELD}")
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def mark_lost(folder: Path, start: int, end: int) -> None:
+    """Says of the records from offset start up to end, exclusive, that neither lake nor log has them."""
+    write_file(folder / f"{start}-{end}{LOST}", b"")
 
 
 def read(

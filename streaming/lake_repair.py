@@ -8,13 +8,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import lake_format
 from feature_store.contracts.errors import InvalidInput, Unavailable
-from feature_store.durable import publish, write_file
 from feature_store.home import Home
 from feature_store.rewriting import rewriting
 from streaming.kafka import Log
-from streaming.lake_files import HELD, LOST, fitted, is_torn, partition_folders, read
+from streaming.lake_files import HELD, fitted, is_torn, mark_lost, partition_folders, read, write
 from streaming.lake_rows import CATALOGUE_TOPIC, EVENT_TOPIC, Topic
 
 _POLL_MS = 200
@@ -84,11 +82,11 @@ def _mend(damage: Damage, topic: Topic, folder: Path, log: Log, name: str, prese
     except Unavailable:
         if not declare_lost:
             return "not in Kafka"
-        write_file(folder / f"{damage.start}-{damage.end}{LOST}", b"")
+        mark_lost(folder, damage.start, damage.end)
         if damage.what == "torn":
             (folder / f"{damage.start}-{damage.end}{HELD}").unlink()
         return "marked as lost"
-    _write(folder, damage.start, damage.end, pa.Table.from_pylist(rows, topic.schema))
+    write(folder, damage.start, damage.end, pa.Table.from_pylist(rows, topic.schema))
     return "read again"
 
 
@@ -114,11 +112,5 @@ def _separate(damage: Damage, topic: Topic, folder: Path) -> None:
     """Leaves out of the later of two files what the earlier holds."""
     later = next(one for one in fitted(folder)[0] if one.start == damage.start)
     rows = read(later.path, topic.schema)
-    _write(folder, damage.end, later.end, rows.filter(pc.field("offset") >= damage.end))
+    write(folder, damage.end, later.end, rows.filter(pc.field("offset") >= damage.end))
     later.path.unlink()
-
-
-def _write(folder: Path, start: int, end: int, rows: pa.Table) -> None:
-    draft = folder / f".{start}-{end}.repair"
-    lake_format.write(rows, draft)
-    publish(draft, folder / f"{start}-{end}{HELD}")

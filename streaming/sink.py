@@ -9,7 +9,6 @@ dead-letter topic. What the log itself does not hold any more is marked as lost,
 import contextlib
 import fcntl
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -20,11 +19,10 @@ from typing import Any
 import pyarrow as pa
 from prometheus_client import Gauge
 
-from feature_store import lake_format
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
 from feature_store.contracts.events import Tick, encode
-from feature_store.durable import publish, to_disk, write_file
+from feature_store.durable import to_disk
 from feature_store.online.store import OnlineStore
 from streaming import lake_files
 from streaming.catalogue_reconciler import CatalogueReconciler
@@ -32,7 +30,7 @@ from streaming.dead_letter import Letter, Outbox
 from streaming.health import Health, Part
 from streaming.kafka import Appended, Log, PartitionsLost, Record
 from streaming.lake_events import coverage
-from streaming.lake_files import HELD, LOST, Ticks, partition_folder
+from streaming.lake_files import Ticks, partition_folder
 from streaming.lake_rows import CATALOGUE_TOPIC, EVENT_TOPIC, Topic
 from streaming.settings import KafkaSettings, LakeSettings
 
@@ -163,16 +161,11 @@ class PartitionSink:
         if self.next > self._start:  # ticks
             self._write_file()
         self._make_folder()
-        write_file(self._folder / f"{self._start}-{offset}{LOST}", b"")
+        lake_files.mark_lost(self._folder, self._start, offset)
         self._start = self.next = self._written = offset
 
     def _write_file(self) -> None:
-        draft = self._folder / f".{self._start}-{self.next}.{os.getpid()}"
-        try:
-            lake_format.write(pa.Table.from_pylist(self._rows, self._kind.schema), draft)
-            publish(draft, self._folder / f"{self._start}-{self.next}{HELD}")
-        finally:
-            draft.unlink(missing_ok=True)
+        lake_files.write(self._folder, self._start, self.next, pa.Table.from_pylist(self._rows, self._kind.schema))
         self._start, self._rows = self.next, []
 
     def measure(self, topic: str, number: int) -> None:
