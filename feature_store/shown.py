@@ -48,7 +48,7 @@ def named(shown: ShownItems) -> frozenset[str]:
 
 def pack(items: Iterable[tuple[str, int]]) -> bytes:
     """Entries of items, each with the time (ms) at which it was shown, in this order."""
-    return b"".join(_digest(item) + _day(time) for item, time in items)
+    return b"".join([_digest(item) + _day(time) for item, time in items])
 
 
 def day(time: int) -> int:

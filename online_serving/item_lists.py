@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numba
 import numpy as np
 
-from feature_store.arrays import Bool, Float32, Int32, Int64
+from feature_store.arrays import Bool, Float32, Float64, Int32, Int64
 from feature_store.contracts.errors import ReleaseRefused
 from online_serving.release_files import LIST_ITEMS, LIST_SCORES, mapped
 
@@ -87,7 +87,7 @@ class ItemLists:
         """The TARGETS best of the allowed items that the lists of the triggers (k,) name. allowed: (I,) or longer."""
         fading = FADING ** np.arange(len(triggers), dtype=np.float32)
         total, found, pair, named = _united(self.items, self.scores, triggers, fading, allowed)
-        order = np.lexsort((found, -total))[:TARGETS]
+        order = _largest(total, found, TARGETS)
         trigger, rank = np.divmod(pair[order], self.items.shape[1])
         cross = np.empty((len(order), CROSS), np.float32)
         _cross(total[order], self.scores[triggers[trigger], rank] * fading[trigger], rank, trigger, named[order], cross)
@@ -109,6 +109,16 @@ class ItemLists:
         scores = scorer(past, length, user[None], pairs.trigger[None], target, pairs.cross[None])[0]
         best: Int64 = pairs.target[np.argsort(-scores, kind="stable")[:count]]
         return best
+
+
+def _largest(total: Float64, found: Int64, count: int) -> Int64:
+    """Places of the largest sums (n,), at most `count`, largest first, of equals the one with the first item. Puts no
+    others in order."""
+    if len(total) <= count:
+        return np.lexsort((found, -total))
+    among = np.flatnonzero(total >= np.partition(total, -count)[-count])
+    largest: Int64 = among[np.lexsort((found[among], -total[among]))[:count]]
+    return largest
 
 
 @numba.njit(cache=True, nogil=True)
