@@ -1,6 +1,6 @@
 # MatchLoop. `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup quick demo docs test check lock clean FORCE
+.PHONY: help setup quick demo docs test fuzz check audit lock clean FORCE
 
 # The stamp holds where the environment was made: one that was moved or copied is installed anew.
 STAMP := .venv/.installed
@@ -8,6 +8,8 @@ HERE := $(shell pwd)
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(HERE))
 $(STAMP): FORCE
 endif
+
+FUZZED := tests/unit/online_serving/test_fuzz.py tests/unit/streaming/test_hostile_log.py
 
 help: ## List the targets
 	@echo 'make TARGET [ARGS="..."]'
@@ -28,10 +30,17 @@ demo: setup ## Run the whole loop on MovieLens-100K (ARGS="--keep" leaves it run
 test: setup ## Run every test, a file to a core (ARGS="tests/unit -k fold" chooses some)
 	@.venv/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: setup ## Lint, formatting and types
+fuzz: setup ## Thousands of made-up bodies, calls, records and releases: each is taken, or refused in words
+	@.venv/bin/python -m pytest -q --hypothesis-profile=fuzz $(FUZZED) $(ARGS)
+
+check: setup ## Lint, formatting and types, and what is known against the locked versions
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
+	@sh infra/audit.sh || echo "Locked versions have known weaknesses: see above. make audit fails by them."
+
+audit: setup ## Fail if anything is known against the locked versions (where PyPI answers)
+	@sh infra/audit.sh
 
 docs: setup ## Write the documentation to build/docs (every link is checked)
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' -c infra/constraints.txt

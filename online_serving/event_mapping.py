@@ -50,7 +50,8 @@ class EventMapping(BaseModel):
         if not isinstance(message, dict):
             raise InvalidInput(f"A message is to be a JSON object, and this is a {type(message).__name__}.")
         theirs = _text(_first(message, self.type, None))
-        kind = self.types.get(theirs or "", self.types.get(ANY)) if self.types else theirs
+        word = theirs if isinstance(theirs, str) else ""
+        kind = self.types.get(word, self.types.get(ANY)) if self.types else theirs
         if kind is None:
             if self.types:
                 return []

@@ -11,6 +11,7 @@ from hypothesis import settings
 from tests.processes import MODULE, carrying
 
 settings.register_profile("matchloop", deadline=None)  # the first call of a kernel compiles it
+settings.register_profile("fuzz", deadline=None, max_examples=5_000)  # `make fuzz` takes this one
 settings.load_profile("matchloop")
 
 _ENDING_SECONDS = 60.0

@@ -89,10 +89,41 @@ def test_the_installation_prefers_the_cpu_build_of_torch_and_never_depends_on_it
     assert [f"torch=={locked()['torch']}" in line and "--no-deps" in line for line in first] == [True] * from_cpu_index
 
 
+@pytest.mark.parametrize(
+    ("installed", "told", "found", "said"),
+    [
+        (True, True, 0, "asked"),
+        (True, True, 1, "asked"),
+        (True, False, 0, "does not say"),
+        (False, True, 0, "not installed"),
+    ],
+)
+def test_the_audit_fails_by_what_is_known_and_by_nothing_else(
+    tmp_path: Path, installed: bool, told: bool, found: int, said: str
+) -> None:
+    """With a make-believe Python."""
+    (tmp_path / "infra").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(ROOT / "infra" / "audit.sh", tmp_path / "infra")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        f"*'import pip_audit'*) exit {0 if installed else 1};;\n"
+        f"*urlopen*) exit {0 if told else 1};;\n"
+        f"*'-m pip_audit'*) echo asked; exit {found};;\n"
+        "esac\n"
+    )
+    python.chmod(0o755)
+    done = subprocess.run(["sh", str(tmp_path / "infra" / "audit.sh")], capture_output=True, text=True, check=False)
+    assert done.returncode == found
+    assert said in done.stdout
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_lists_its_targets_from_any_directory(tmp_path: Path) -> None:
     done = subprocess.run(["make", "-s", "-C", ROOT], capture_output=True, text=True, cwd=tmp_path, check=True)
-    for target in ("setup", "demo", "docs", "test", "check", "lock", "clean", "help"):
+    for target in ("setup", "demo", "docs", "test", "fuzz", "check", "audit", "lock", "clean", "help"):
         assert re.search(rf"^  {target} +\w", done.stdout, re.MULTILINE)
 
 

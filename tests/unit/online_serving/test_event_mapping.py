@@ -27,6 +27,7 @@ def test_paths_lead_to_what_we_want_to_know() -> None:
 def test_what_is_not_named_is_passed_over_and_a_star_stands_for_the_rest() -> None:
     assert SHOP.events({"what": "looked away"}, "x") == []
     assert SHOP.events({}, "x") == []
+    assert SHOP.events(BOUGHT | {"what": ["bought"]}, "x") == []
     rest = SHOP.model_copy(update={"types": {"*": "click"}})
     assert [event.type for event in rest.events(BOUGHT, "x")] == ["click"]
     theirs = SHOP.model_copy(update={"types": {}})

@@ -1,4 +1,5 @@
-"""Bytes from anywhere: bodies and releases are taken, or refused in words. The log: streaming/test_hostile_log."""
+"""Bytes from anywhere: bodies, calls of webhooks and releases are taken, or refused in words. The log:
+streaming/test_hostile_log."""
 
 import asyncio
 import contextlib
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from feature_store.contracts.errors import ReleaseRefused
+from feature_store.contracts.errors import InvalidInput, ReleaseRefused
 from feature_store.contracts.manifest import MANIFEST, read_manifest
 from infra.benchmarks.small_release import build_release, items
 from online_serving.bodies import read
 from online_serving.errors import BodyTooLarge, BrokenRules, error_content
+from online_serving.event_mapping import SHOP
 from online_serving.schemas import FeedbackRequest, ItemBody, ItemsRequest, RecommendationRequest, UserBody
 from online_serving.snapshot import Snapshot
 
@@ -57,6 +59,27 @@ def test_a_body_is_read_or_refused_field_by_field(model: type[BaseModel], conten
         assert all(detail["field"] and detail["rule"] for detail in details)
     else:
         assert isinstance(found, model)
+
+
+PART = JSON | st.sampled_from(["42", "Order Completed", "Product Viewed", "0001-01-01T00:00:00+14:00", 2**63])
+CALL = st.fixed_dictionaries(
+    {"type": PART, "event": PART, "userId": PART},
+    optional={
+        "properties": PART | st.fixed_dictionaries({"products": st.lists(st.fixed_dictionaries({"product_id": PART}))}),
+        "timestamp": PART | st.datetimes(timezones=st.timezones()).map(str),
+        "messageId": PART,
+    },
+)
+
+
+@given(CALL)
+def test_a_call_of_a_webhook_is_read_or_refused_in_words(call: dict[str, Any]) -> None:
+    try:
+        found = SHOP.events(call, "place")
+    except InvalidInput as error:
+        assert "from" in str(error)  # noqa: PT017 - most calls are passed over
+    else:
+        assert all(event.user_id and event.item_id and event.event_id for event in found)
 
 
 @pytest.fixture(scope="module")
