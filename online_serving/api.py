@@ -25,12 +25,14 @@ from online_serving.answers import (
     UsersPage,
     WebhookAnswer,
 )
+from online_serving.auth import may
 from online_serving.bodies import answer, content, read
 from online_serving.browsing import Browsing
 from online_serving.catalogue import Catalogue
 from online_serving.decision_pages import DecisionPages
-from online_serving.errors import broken_rule
+from online_serving.errors import broken_rule, error_answer
 from online_serving.feedback import REJECTED, UNACKNOWLEDGED, FeedbackIntake
+from online_serving.keys import Scope
 from online_serving.openapi import any_object, body
 from online_serving.readiness import Readiness
 from online_serving.recommendations import Recommender
@@ -68,7 +70,6 @@ _UNACKNOWLEDGED: dict[str, Any] = {
 
 # The length is described here and checked by _identity: a broken rule is answered as one of a body.
 Identity = Annotated[str, Path(json_schema_extra={"minLength": 1, "maxLength": MAX_ID_CHARACTERS})]
-
 
 _CALL = {
     "type": "track",
@@ -213,14 +214,18 @@ def _add_events(api: APIRouter, services: Services) -> None:
         tags=["recommendations"],
         summary="Take calls in Segment's form",
         description="Of one call or a `batch`: track and page calls are events, as `webhooks.segment` maps them; "
-        "identify and alias calls merge a visitor with their user, and tell attributes, `webhooks.traits`. What cannot "
-        "be taken is counted and said, and not refused, so that nobody sends it again for ever.",
+        "identify and alias calls merge a visitor with their user, for which the key needs the scope `merge` as well, "
+        "and tell attributes, `webhooks.traits`. What cannot be taken is counted and said, and not refused, so that "
+        "nobody sends it again for ever. With `webhooks.secret` set, what X-Signature does not sign is refused.",
         status_code=202,
         responses={202: {"model": WebhookAnswer}, **ERRORS},
         openapi_extra=any_object(_CALL),
     )
     async def take_segment(request: Request) -> Response:
-        return answer(await services.segment.take(await content(request)), 202)
+        sent = await content(request)
+        if not services.segment.signed(sent, request.headers.get("x-signature")):
+            return error_answer(401, "unauthorised", "X-Signature does not sign the body with webhooks.secret.")
+        return answer(await services.segment.take(sent, may(request.scope, Scope.MERGE)), 202)
 
 
 def _add_items(api: APIRouter, services: Services) -> None:

@@ -22,6 +22,7 @@ WEBHOOK = "/v1/webhooks/segment"
 _AUTHORISATION = b"authorization"
 _PAGE = b"x-matchloop-page"
 _READS = frozenset({"GET", "HEAD"})
+_KEY = "matchloop.key"  # of the ASGI scope: whose request it is
 
 Audit = Callable[[Key | None, str, str, int], None]  # is told: key, method, path, status
 _CHANGES = frozenset({keys.Scope.CATALOGUE, keys.Scope.ADMIN})
@@ -34,8 +35,10 @@ def scopes_for(method: str, path: str) -> frozenset[keys.Scope]:
     if path.startswith("/v1/items"):
         reads = {keys.Scope.RECOMMEND} if method in _READS else set()
         return frozenset({keys.Scope.CATALOGUE, *reads})
-    of_users = path.startswith("/v1/users/") and (method == "PUT" or (method == "POST" and path.endswith(":merge")))
-    if path in ("/v1/feedback", "/v1/events", WEBHOOK) or of_users:
+    of_users = path.startswith("/v1/users/")
+    if of_users and method == "POST" and path.endswith(":merge"):
+        return frozenset({keys.Scope.MERGE})
+    if path in ("/v1/feedback", "/v1/events", WEBHOOK) or (of_users and method == "PUT"):
         return frozenset({keys.Scope.FEEDBACK})
     return frozenset({keys.Scope.ADMIN})
 
@@ -43,6 +46,12 @@ def scopes_for(method: str, path: str) -> frozenset[keys.Scope]:
 def caller(known: Keys, scope: Scope) -> Key | None:
     """Whose key the request carries as `Authorization: Bearer KEY`."""
     return known.of(_credentials(scope, b"bearer"))
+
+
+def may(scope: Scope, wanted: keys.Scope) -> bool:
+    """Whether the request, which KeyRequired let in, has the scope as well; where no keys are required, it has all."""
+    key: Key | None = scope.get(_KEY)
+    return key is None or key.may(wanted)
 
 
 def _caller_by_browser(known: Keys, scope: Scope) -> Key | None:
@@ -97,6 +106,7 @@ class KeyRequired:
             response.headers["WWW-Authenticate"] = 'Basic realm="MatchLoop"' if page else "Bearer"
             await response(scope, receive, send)
             return
+        scope[_KEY] = key
         refused = self._refused(key, page, scopes_for(scope["method"], scope["path"]))
         await self._audited(key, refused or self._app)(scope, receive, send)
 

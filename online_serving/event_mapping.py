@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from feature_store.contracts.errors import InvalidInput
 
@@ -120,6 +120,11 @@ class WebhookSettings(BaseModel):
         default=(),
         description="Traits of identify calls that are kept as attributes of users: nothing that names a person, for "
         "log and lake have them, too.",
+    )
+    secret: SecretStr | None = Field(
+        default=None,
+        description="The shared secret with which Segment signs what it sends: calls without its signature are "
+        "refused, whatever their key; empty: none is asked for.",
     )
 
 

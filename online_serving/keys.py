@@ -34,6 +34,7 @@ class Scope(StrEnum):
 
     RECOMMEND = "recommend"  # ask for recommendations, similar and popular items
     FEEDBACK = "feedback"  # say what users did, and what is known of them
+    MERGE = "merge"  # say that a visitor is a user: for servers, never for a page
     CATALOGUE = "catalogue"  # read and write items
     ADMIN = "admin"  # everything
 

@@ -5,6 +5,7 @@ What cannot be taken is counted, said in the answer, and not refused: its sender
 """
 
 import hashlib
+import hmac
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ from online_serving.users import Users
 from streaming.settings import RewardSettings
 
 ACCEPTED, PASSED_OVER, REJECTED = "accepted", "passed_over", "rejected"
+
+_MAY_NOT_MERGE = "The call merges a visitor with a user: this needs a key with the scope merge as well."
 
 _identity: TypeAdapter[str] = TypeAdapter(Id)
 
@@ -44,11 +47,20 @@ class SegmentIntake:
         self._users = users
         self._mapping = settings.segment or SHOP
         self._traits = settings.traits
+        self._secret = settings.secret
         self._declared = rewards.weights
 
-    async def take(self, body: bytes) -> dict[str, Any]:
-        """How many calls were accepted and passed over, and why others were rejected. Raises Unavailable if the log or
-        Redis did not take what it tells: sent again, it counts once."""
+    def signed(self, body: bytes, signature: str | None) -> bool:
+        """Whether the body is signed with the shared secret, as Segment does it; without a secret all are."""
+        if self._secret is None:
+            return True
+        wanted = hmac.new(self._secret.get_secret_value().encode(), body, hashlib.sha1).hexdigest()
+        return hmac.compare_digest(wanted.encode(), (signature or "").encode())
+
+    async def take(self, body: bytes, merges: bool) -> dict[str, Any]:
+        """How many calls were accepted and passed over, and why others were rejected. merges: whether its sender may
+        merge visitors with users. Raises Unavailable if the log or Redis did not take what it tells: sent again, it
+        counts once."""
         outcomes: Counter[str] = Counter()
         reasons: dict[str, None] = {}
         events: list[UserEvent] = []
@@ -56,6 +68,8 @@ class SegmentIntake:
         for call in _calls(body):
             try:
                 found = self._read(call)
+                if not merges and any(isinstance(one, _Person) and one.visitor is not None for one in found):
+                    raise InvalidInput(_MAY_NOT_MERGE)
             except InvalidInput as error:
                 outcomes[REJECTED] += 1
                 reasons[str(error)] = None

@@ -12,6 +12,7 @@ import uvicorn
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.catalogue import Item
+from feature_store.contracts.events import Event, decode
 from feature_store.online.deployment import Active
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
@@ -20,7 +21,7 @@ from online_serving.app import create_app
 from online_serving.config import ServerConfig
 from online_serving.server import http_settings
 from online_serving.settings import ServingSettings
-from streaming.kafka import Log
+from streaming.kafka import Log, Reader
 from streaming.settings import BanditMode, BanditSettings, KafkaSettings, RewardSettings
 
 SECRET = b"a secret for the tests"
@@ -78,6 +79,19 @@ class Installation:
             rewards=RewardSettings(),
             seed=7,
         )
+
+
+def events(installation: Installation) -> list[Event]:
+    """What the log holds, partition by partition."""
+    offsets = dict.fromkeys(range(installation.kafka.partitions), 0)
+    reader = Reader(installation.broker, installation.kafka.topics.events, offsets)
+    try:
+        found: list[Event] = []
+        while records := reader.poll(500):
+            found += [event for record in records for event in decode(record.value)]
+        return found
+    finally:
+        reader.close()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from infra.settings import Settings
     from online_serving.keys import Key, KeyFile
 
-_SCOPES = "recommend, feedback, catalogue or admin (everything); several: name it again."
+_SCOPES = "recommend, feedback, merge, catalogue or admin (everything); several: name it again."
 _DAY_MS = 86_400_000
 
 

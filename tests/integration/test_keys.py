@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
+from feature_store.contracts.events import Merge
 from feature_store.contracts.identity import Keyring
 from infra.benchmarks.small_release import items
+from online_serving.event_mapping import WebhookSettings
 from online_serving.keys import KeyFile, Scope
-from tests.api_server import SECRET, Installation, running, wait_until
+from tests.api_server import SECRET, Installation, events, running, wait_until
 from tests.command_line import matchloop
 
 CATALOGUE = items(10)
@@ -74,6 +78,46 @@ def test_a_key_may_do_what_its_scopes_say_and_is_followed(installation: Installa
     assert [str(what).split(" ")[:2] for what, status in entries if status is None] == [
         ["keys", "create"], ["keys", "create"], ["keys", "revoke"],
     ]  # fmt: skip
+
+
+def test_the_key_of_a_page_merges_nobody(installation: Installation) -> None:
+    file = KeyFile(installation.home / "keys.json")
+    _, page = file.create("page", [Scope.RECOMMEND, Scope.FEEDBACK], 0)
+    _, server = file.create("server", [Scope.FEEDBACK, Scope.MERGE], 0)
+    identify = {"type": "identify", "userId": "anna", "anonymousId": "cookie", "traits": {"age": 31}}
+    alias = {"type": "alias", "userId": "anna", "previousId": "cookie"}
+    calls = {"batch": [identify, alias, {**identify, "anonymousId": None}]}
+    config = replace(installation.config(), webhooks=WebhookSettings(traits=("age",)))
+    with running(config) as api:
+
+        def told(secret: str) -> tuple[list[object], int]:
+            merged = api.post("/v1/users/anna:merge", json={"visitor_id": "cookie"}, headers=sending(secret))
+            by_header = api.post("/v1/webhooks/segment", json=calls, headers=sending(secret)).json()
+            by_write_key = api.post("/v1/webhooks/segment", json=calls, auth=(secret, "")).json()
+            assert by_header == by_write_key
+            return list(by_header.values()), merged.status_code
+
+        refused = "The call merges a visitor with a user: this needs a key with the scope merge as well."
+        assert told(page) == ([1, 0, 2, [refused]], 403)
+        assert not [event for event in events(installation) if isinstance(event, Merge)]
+        assert told(server) == ([3, 0, 0, []], 204)
+    keyring = Keyring(SECRET)
+    merges = [event for event in events(installation) if isinstance(event, Merge)]
+    assert {(merge.user, merge.account) for merge in merges} == {(keyring.user_key("cookie"), keyring.user_key("anna"))}
+
+
+def test_calls_are_signed_where_there_is_a_shared_secret(installation: Installation) -> None:
+    config = replace(installation.config(), webhooks=WebhookSettings(secret=SecretStr("sesame")))
+    body = b"{}"
+    with running(config) as api:
+
+        def status(*signature: bytes) -> int:
+            headers = [(b"X-Signature", one) for one in signature]
+            return api.post("/v1/webhooks/segment", content=body, headers=headers).status_code
+
+        # printf '{}' | openssl dgst -sha1 -hmac sesame
+        assert status(b"8d3e3efcf66c87529309426731d7635136905bdc") == 202
+        assert status(b"0" * 40) == status(b"\xe9") == status() == 401
 
 
 def test_pages_of_named_origins_may_call_the_api(installation: Installation) -> None:

@@ -173,7 +173,8 @@ def put_user(self: object, id: str, *, attributes: Mapping[str, Value]) -> Call[
 
 
 def merge_user(self: object, id: str, *, visitor_id: str) -> Call[None]:
-    """Says that a visitor was this user, at login: what they did and were shown is the user's."""
+    """Says that a visitor was this user, at login: what they did and were shown is the user's. The key needs the scope
+    `merge`, which the key of a page should not have."""
     return Call("POST", _path("users", id) + ":merge", _NOTHING, {"visitor_id": visitor_id})
 
 
