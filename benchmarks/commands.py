@@ -16,7 +16,7 @@ SmallDataset = Annotated[str, typer.Option(help="ml-100k or ml-1m.")]
 
 def register(bench: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (bandit, ensemble, experiment, graph, lists, ope, order, pay, regret, retrieval, start):
+    for command in (bandit, ensemble, experiment, graph, lists, ope, order, pay, recover, regret, retrieval, start):
         bench.command()(command)
 
 
@@ -200,6 +200,16 @@ def pay(
         as_json,
         rows,
     )
+
+
+def recover(seed: Seed = 0, check: Check = False, as_json: Json = False) -> None:
+    """Measure what repeat intervals earn where the reward of an item recovers after it was shown.
+
+    Example: `matchloop bench recover --json`
+    """
+    from benchmarks.recover.bench import rows, run
+
+    present("recover", seed, lambda report: run(seed, report), check, as_json, rows)
 
 
 def regret(

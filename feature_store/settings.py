@@ -41,7 +41,7 @@ class RedisSettings(BaseModel):
     shown_kept: int = Field(
         default=500,
         ge=1,
-        description="Newest shown items kept per user, not to be shown again; 7 bytes each.",
+        description="Newest shown items kept per user, so as not to repeat them; 7 bytes each.",
     )
     shown_days: int = Field(
         default=30,

@@ -22,7 +22,7 @@ Digests = NDArray[np.uint64]
 
 
 class Shown(NamedTuple):
-    """Items not to show again, by digest."""
+    """Items that were shown, by digest."""
 
     packed: bytes  # oldest first
 
@@ -34,9 +34,15 @@ class Shown(NamedTuple):
         found: Digests = wide.view("<u8")[:, 0]
         return found
 
+    def since(self, first: int) -> "Shown":
+        """Those of a day (since 1970) or later."""
+        entries = np.frombuffer(self.packed, np.uint8).reshape(-1, ENTRY_BYTES)
+        days = entries[:, _DIGEST_BYTES] + 256 * entries[:, _DIGEST_BYTES + 1].astype(np.int64)
+        return Shown(entries[days >= first].tobytes())
+
 
 NOTHING_SHOWN = Shown(b"")
-ShownItems = frozenset[str] | Shown  # by id where they are known, as in a replay
+ShownItems = frozenset[str] | Shown  # by id where nobody asks when
 
 
 def named(shown: ShownItems) -> frozenset[str]:

@@ -33,7 +33,7 @@ class UserFeatures(NamedTuple):
 
     profile: list[str]  # tokens
     history: list[HistoryEvent]  # newest first
-    shown: ShownItems  # not to show again
+    shown: ShownItems
 
 
 NOBODY = UserFeatures([], [], NOTHING_SHOWN)

@@ -191,7 +191,7 @@ class Recommender:
                 Asked(decision_id, user, request, features, treatment.pipeline, champion, recommendation)
             )
         shown = pack((item, now) for item in recommendation.answered)
-        if not treatment.repeat_shown:
+        if treatment.remembers_shown:
             await self._remember(user, shown, degraded)
         if at_once:
             self._queue.usual(time.perf_counter() - started)

@@ -87,6 +87,7 @@ class Surface(BaseModel):
     caps: dict[str, Cap] = Field(default={}, max_length=MAX_CAPS)  # the request's own go before those of the same name
     pins: dict[str, Place] = Field(default={}, max_length=MAX_PINS)  # the request's own take items and places from them
     diversity: Diversity = 0.0
+    repeat_days: int | None = Field(default=None, ge=0)  # of all items, whatever their categories
 
     @model_validator(mode="after")
     def _places_are_distinct(self) -> Self:
@@ -226,7 +227,21 @@ class ServingSettings(BaseModel):
         le=1,
         description="Share of one core that a process gives to a release that answers unseen: see `release shadow`.",
     )
-    repeat_shown: bool = Field(default=False, description="Whether an item may be shown to the same user again.")
+    repeat_days: int | None = Field(
+        default=None,
+        ge=0,
+        description="So many days (of UTC) after it was shown to a user an item may be again: 1 is the next day, 0 at "
+        "once; empty: never, as far as redis.shown_kept reaches.",
+    )
+    category_repeat_days: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={}, description="The same for items of these categories; of several the longest counts."
+    )
+
+    @property
+    def remembers_shown(self) -> bool:
+        """Whether any rule asks what a user was shown before."""
+        surfaces = (surface.repeat_days for surface in self.surfaces.values())
+        return self.repeat_days != 0 or any(self.category_repeat_days.values()) or any(surfaces)
 
     @model_validator(mode="after")
     def _surfaces_fit(self) -> Self:

@@ -21,8 +21,8 @@ _MOST = 1_000  # combinations of variants of different layers
 # What a request reads. The other settings belong to a process, to the log, or to the state that all variants share.
 SERVING = frozenset(
     {
-        *("slate_size", "candidates", "cluster_candidates", "list_candidates", "fresh_candidates", "repeat_shown"),
-        *("ranker", "excluded_categories", "category_boosts"),
+        *("slate_size", "candidates", "cluster_candidates", "list_candidates", "fresh_candidates", "repeat_days"),
+        *("ranker", "excluded_categories", "category_boosts", "category_repeat_days"),
     }
 )
 BANDIT = frozenset(BanditSettings.model_fields) - {"memory_days"}
@@ -36,7 +36,7 @@ class Treatment(NamedTuple):
     label: str  # as the log says it: contracts.experiments.label
     pipeline: Pipeline
     slate_size: int
-    repeat_shown: bool
+    remembers_shown: bool
     learns: bool
     release: str | None  # None: the one that serves
 
@@ -97,7 +97,7 @@ def treatment(
     release = next((variant.release for variant in variants if variant.release is not None), None)
     learns = bandit.mode is not BanditMode.OFF
     pipeline = Pipeline(serving, bandit, stage, corpus)
-    return Treatment(name, pipeline, serving.slate_size, serving.repeat_shown, learns, release)
+    return Treatment(name, pipeline, serving.slate_size, serving.remembers_shown, learns, release)
 
 
 def refuse_contradiction(name: str, serving: ServingSettings, bandit: BanditSettings) -> None:

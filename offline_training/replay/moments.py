@@ -18,6 +18,7 @@ from feature_store.contracts.identity import MASKED
 from feature_store.definitions import HistoryEvent
 from feature_store.home import Home
 from feature_store.namespace import Namespace
+from feature_store.shown import Shown, pack
 from feature_store.user_features import UserFeatures
 from offline_training.data.lake import catalogue_changes
 from offline_training.data.merges import Merged, merges
@@ -106,8 +107,8 @@ class Past:
             assert state is not None
             self._advance(state, decision)
             history = list(map(HistoryEvent, decision.history, decision.history_kinds, decision.history_times))
-            seen = [item for item, time in shown.get(decision.user, {}).items() if time < decision.time]
-            user = UserFeatures(decision.profile, history, frozenset(seen[-self._shown_kept :]))
+            seen = [one for one in shown.get(decision.user, {}).items() if one[1] < decision.time]
+            user = UserFeatures(decision.profile, history, Shown(pack(seen[-self._shown_kept :])))
             yield Moment(decision, logged.outcome, user, state.snapshot, state.parameters.table(decision.time))
 
     def _shown_before(self, users: set[str]) -> dict[str, dict[str, int]]:

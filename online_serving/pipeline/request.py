@@ -30,7 +30,7 @@ class UserFeatures(Protocol):
     def history(self) -> Sequence[HistoryEvent]: ...  # newest first
 
     @property
-    def shown(self) -> ShownItems: ...  # items not to show again
+    def shown(self) -> ShownItems: ...
 
 
 @dataclass(frozen=True, slots=True)

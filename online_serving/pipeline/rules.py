@@ -1,12 +1,12 @@
 """Hard filters. They come before everything else, so that no candidate is retrieved, scored or drawn in vain."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
 from feature_store.arrays import Float64, Int64
-from feature_store.shown import ShownItems
+from feature_store.shown import Shown, ShownItems, day
 from online_serving.allowed import Allowed
 from online_serving.corpus import Corpus
 from online_serving.pipeline.request import Filter, Request
@@ -30,8 +30,8 @@ def allowed_items(
         if settings.excluded_categories:
             excluded = _members(snapshot, Filter(categories=settings.excluded_categories))
             hits["excluded_categories"] = left.leave_out(excluded)
-        if not settings.repeat_shown:
-            seen = snapshot.positions(shown)
+        if settings.remembers_shown:
+            seen = _too_soon(snapshot, request, shown, settings)
             if request.pins:  # what is pinned is there each time
                 seen = np.setdiff1d(seen, snapshot.positions(item for item, _ in request.pins))
             hits["shown_before"] = left.leave_out(seen)
@@ -57,6 +57,35 @@ def allowed_items(
             return
         with masks.only(named) as allowed:
             yield allowed, hits
+
+
+def _too_soon(snapshot: Snapshot, request: Request, shown: ShownItems, settings: ServingSettings) -> Int64:
+    """Positions of what the user was shown before, and not long enough ago to be shown it again."""
+    surface = settings.surfaces.get(request.surface)
+    if surface is not None and surface.repeat_days is not None:
+        return _shown_within(surface.repeat_days, snapshot, request, shown)
+    if not settings.category_repeat_days:
+        return _shown_within(settings.repeat_days, snapshot, request, shown)
+
+    def interval(categories: Iterable[str]) -> int | None:
+        own = [settings.category_repeat_days[one] for one in categories if one in settings.category_repeat_days]
+        return max(own) if own else settings.repeat_days
+
+    hidden = []
+    for days in {settings.repeat_days, *settings.category_repeat_days.values()}:
+        found = _shown_within(days, snapshot, request, shown)
+        of_these = [interval(categories) == days for categories in snapshot.categories_of(found)]
+        hidden.append(found[np.array(of_these, dtype=bool)])
+    return np.concatenate(hidden)
+
+
+def _shown_within(days: int | None, snapshot: Snapshot, request: Request, shown: ShownItems) -> Int64:
+    """Positions of what was shown in the last days, today included; None: ever. So is what has no time."""
+    if days == 0:
+        return np.empty(0, dtype=np.int64)
+    if days is not None and request.time is not None and isinstance(shown, Shown):
+        shown = shown.since(day(request.time) - days + 1)
+    return snapshot.positions(shown)
 
 
 def boosts(snapshot: Snapshot, candidates: Int64, request: Request, settings: ServingSettings) -> Float64:

@@ -26,7 +26,7 @@ def api(broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -
         mail = Surface.model_validate({"slate_size": 3, "filter": 'category == "drama"', "boosts": {"has(year)": 9.0}})
         top = Surface(slate_size=4, caps={"category": 2}, pins={"i9": 1, "i4": 2}, diversity=0.5)
         surfaces = {"mail": mail, "top": top}
-        config = installation.config(excluded_categories=("comedy",), repeat_shown=True, surfaces=surfaces)
+        config = installation.config(excluded_categories=("comedy",), repeat_days=0, surfaces=surfaces)
         with running(config) as client:
             yield client
 

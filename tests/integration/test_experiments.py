@@ -36,7 +36,7 @@ def served(broker: str, redis_url: str, tmp_path: Path, request: pytest.FixtureR
     with Installation(broker, redis_url, tmp_path, name) as made:
         made.online.catalogue.add(CATALOGUE)
         made.online.deployment.activate(made.release(CATALOGUE))
-        config = made.config(repeat_shown=True)
+        config = made.config(repeat_days=0)
         with running(config) as api:
             site = Site(Home(made.home), made.online, made.bandit, Notes())
             yield site, Base(config.serving, config.bandit), api, made

@@ -164,7 +164,7 @@ def test_all_goes_on_when_a_broker_that_hung_is_back(installation: Installation,
         return made - withdrawn == shown
 
     with (
-        running(installation.config(repeat_shown=True)) as api,
+        running(installation.config(repeat_days=0)) as api,
         folding(installation),
         contextlib.closing(Writer(installation.broker)) as writer,
     ):
@@ -192,7 +192,7 @@ def test_all_goes_on_when_a_broker_that_hung_is_back(installation: Installation,
 
 
 def test_all_goes_on_when_a_redis_that_hung_is_back(installation: Installation, redis_server: Server) -> None:
-    with running(installation.config(repeat_shown=True)) as api, folding(installation):
+    with running(installation.config(repeat_days=0)) as api, folding(installation):
         wait_until(lambda: answer(api)["degraded"] == [])
         wait_until_folded(installation)
         with hanging(redis_server) as over:

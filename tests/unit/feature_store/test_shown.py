@@ -38,3 +38,10 @@ def test_an_entry_takes_seven_bytes_and_knows_its_day() -> None:
     assert packed[5:7] == b"\x03\x00"
     assert packed[12:14] == b"\xff\xff"
     assert Shown(b"").digests().tolist() == []
+
+
+def test_what_was_shown_on_a_day_or_later() -> None:
+    times = [("a", 2 * DAY_MS), ("b", 3 * DAY_MS - 1), ("c", 3 * DAY_MS), ("d", 300 * DAY_MS)]
+    assert Shown(pack(times)).since(3) == Shown(pack(times[2:]))
+    assert Shown(pack(times)).since(257) == Shown(pack(times[3:]))
+    assert Shown(b"").since(3) == Shown(b"")

@@ -62,7 +62,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "MATCHLOOP_REDIS_URL": "redis://redis:6379",
         "MATCHLOOP_REWARDS_WEIGHTS": '{"click": 1, "purchase": 5}',
         "MATCHLOOP_REWARDS_AGGREGATION": "sum",
-        "MATCHLOOP_SERVING_REPEAT_SHOWN": "true",
+        "MATCHLOOP_SERVING_REPEAT_DAYS": "7",
         "MATCHLOOP_BANDIT_MODE": "off",
     }
     for name, value in given.items():
@@ -76,7 +76,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.redis.url.get_secret_value() == "redis://redis:6379"
     assert settings.rewards.weights == {"click": 1.0, "purchase": 5.0}
     assert settings.rewards.aggregation == "sum"
-    assert settings.serving.repeat_shown is True
+    assert settings.serving.repeat_days == 7
     assert settings.bandit.mode == "off"
     assert {variable(section, name) for section, name, _ in names()} >= given.keys()
 

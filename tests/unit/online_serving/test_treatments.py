@@ -31,7 +31,7 @@ def test_without_experiments_everybody_gets_the_settings() -> None:
 
 def test_variants_of_two_layers_meet_and_each_changes_its_own() -> None:
     table = treatments(
-        running("size", {"serving": {"slate_size": 5, "repeat_shown": True}}, layer="one"),
+        running("size", {"serving": {"slate_size": 5, "repeat_days": 0}}, layer="one"),
         running("mode", {"bandit": {"mode": "off"}}, {"release": "r"}, layer="two"),
     )
     met = {found.label: found for found in (table.of(f"user {n}") for n in range(300))}
@@ -39,7 +39,7 @@ def test_variants_of_two_layers_meet_and_each_changes_its_own() -> None:
     assert table.releases == {"r"}
     for label, found in met.items():
         assert found.slate_size == (5 if "size=v1" in label else 10)
-        assert found.repeat_shown is ("size=v1" in label)
+        assert found.remembers_shown is ("size=v1" not in label)
         assert found.learns is ("mode=v1" not in label)
         assert found.release == ("r" if "mode=v2" in label else None)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,6 +24,7 @@ from feature_store.definitions import (
     ranker_features,
     token_ids,
 )
+from feature_store.shown import Shown, pack
 from feature_store.sums import COLUMNS, N
 from feature_store.user_features import NOBODY, UserFeatures
 from infra.benchmarks.small_release import build_release, items
@@ -49,6 +51,14 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     home: Path = tmp_path_factory.mktemp("releases")
     loaded = Snapshot.load(home, build_release(home, catalogue=CATALOGUE), CATALOGUE)
     return loaded.with_items((f"n{k}", Item(id=f"n{k}", title=f"New {k}", categories=["noir"])) for k in range(8))
+
+
+@pytest.fixture(scope="module")
+def shelves(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """With i1 among comedies, i2 in space, i3 among dramas, and i4 among comedies and in space."""
+    home: Path = tmp_path_factory.mktemp("shelves")
+    both = msgspec.structs.replace(CATALOGUE[4], categories=["comedy", "space"])
+    return Snapshot.load(home, build_release(home, catalogue=CATALOGUE), [*CATALOGUE[:4], both, *CATALOGUE[5:]])
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +218,35 @@ def test_rules_come_first_and_are_counted(snapshot: Snapshot, parameters: Parame
     r = recommend(snapshot, parameters, request, user)
     assert sorted(r.slate) == sorted(f"i{k}" for k in range(50, 60) if k != 55)
     assert r.rules == {"unavailable": 0, "shown_before": 50, "excluded": 9}
-    assert set(recommend(snapshot, parameters, request, user, serving=ServingSettings(repeat_shown=True)).slate) & shown
+    assert set(recommend(snapshot, parameters, request, user, serving=ServingSettings(repeat_days=0)).slate) & shown
+
+
+@pytest.mark.parametrize(
+    ("rules", "hidden"),
+    [
+        ({}, {"i1", "i2", "i3", "i4"}),
+        ({"repeat_days": 0}, set()),
+        ({"repeat_days": 1}, {"i1"}),
+        ({"repeat_days": 3}, {"i1", "i2"}),
+        ({"repeat_days": 4}, {"i1", "i2", "i3"}),
+        ({"repeat_days": 1, "category_repeat_days": {"comedy": 30}}, {"i1", "i4"}),
+        ({"category_repeat_days": {"drama": 1}}, {"i1", "i2", "i4"}),
+        ({"repeat_days": 0, "category_repeat_days": {"space": 3, "comedy": 9, "noir": 99}}, {"i1", "i2"}),
+        ({"repeat_days": 0, "category_repeat_days": {"space": 10, "comedy": 9}}, {"i1", "i2", "i4"}),
+        ({"repeat_days": 0, "category_repeat_days": {"comedy": 99}, "surfaces": {"s": {"repeat_days": 1}}}, {"i1"}),
+        ({"repeat_days": 9, "surfaces": {"s": {"repeat_days": 0}}}, set()),
+        ({"repeat_days": 3, "surfaces": {"elsewhere": {"repeat_days": 0}}}, {"i1", "i2"}),
+    ],
+)
+def test_an_item_comes_back_after_its_interval(shelves: Snapshot, rules: dict[str, Any], hidden: set[str]) -> None:
+    now = 20_000 * DAY_MS + 5
+    days = {"i4": 9, "i3": 3, "i2": 2, "i1": 0}  # ago
+    user = UserFeatures([], [], Shown(pack((item, now - days[item] * DAY_MS) for item in days)))
+    serving = ServingSettings(**rules)
+    request = Request(9, only=Filter(items=tuple(days)), surface="s", time=now)
+    r = recommend(shelves, Parameters(shelves.graph, [], [0]), request, user, serving=serving)
+    assert set(r.slate) == days.keys() - hidden
+    assert r.rules.get("shown_before", 0) == len(hidden)
 
 
 def test_nothing_left_is_an_empty_slate(snapshot: Snapshot, parameters: Parameters) -> None:
