@@ -9,7 +9,7 @@ ifneq ($(shell cat $(STAMP) 2>/dev/null),$(HERE))
 $(STAMP): FORCE
 endif
 
-FUZZED := tests/unit/online_serving/test_fuzz.py tests/unit/streaming/test_hostile_log.py
+FUZZED := tests/integration/fuzz_api.py tests/unit/online_serving/test_fuzz.py tests/unit/streaming/test_hostile_log.py
 
 help: ## List the targets
 	@echo 'make TARGET [ARGS="..."]'
@@ -30,7 +30,7 @@ demo: setup ## Run the whole loop on MovieLens-100K (ARGS="--keep" leaves it run
 test: setup ## Run every test, a file to a core (ARGS="tests/unit -k fold" chooses some)
 	@.venv/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-fuzz: setup ## Thousands of made-up bodies, calls, records and releases: each is taken, or refused in words
+fuzz: setup ## Thousands of made-up requests, records and releases: nothing fails, nothing is answered that is not described
 	@.venv/bin/python -m pytest -q --hypothesis-profile=fuzz $(FUZZED) $(ARGS)
 
 check: setup ## Lint, formatting and types, and what is known against the locked versions

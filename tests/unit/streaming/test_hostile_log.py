@@ -92,7 +92,7 @@ def events(draw: st.DrawFn) -> Event:
             )
 
 
-@settings(max_examples=300)
+@settings(max_examples=max(300, settings().max_examples))
 @given(st.lists(events(), max_size=12), st.sampled_from(Aggregation))
 def test_broken_events_are_dead_letters_and_nothing_else(log: list[Event], aggregation: Aggregation) -> None:
     updater = partition(aggregation)
@@ -103,7 +103,7 @@ def test_broken_events_are_dead_letters_and_nothing_else(log: list[Event], aggre
     assert np.array_equal(again.sums.rows().values, updater._fold.sums.rows().values)
 
 
-@settings(max_examples=300)
+@settings(max_examples=max(300, settings().max_examples))
 @given(st.data())
 def test_corrupt_records_are_dead_letters_and_nothing_else(data: st.DataObject) -> None:
     whole = encode([*GOOD, feedback(GOOD[0], "a")])
