@@ -9,7 +9,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -19,12 +19,14 @@ from pyspark.sql import SparkSession
 
 import infra.spark.matchloop
 from infra import servers
+from infra.benchmarks.small_release import items
 from infra.benchmarks.spark.generator import write_lake
 from offline_training.data.spark import java_home
 from offline_training.data.training_sets import build_training_sets
 from offline_training.progress import silent
 from offline_training.settings import TrainingSettings
 from streaming.settings import RewardSettings
+from tests.api_server import Installation
 from tests.integration.conftest import running
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +75,7 @@ class Cluster(NamedTuple):
     """A standalone cluster, and what who uses it has in the environment."""
 
     master: str
+    page: int  # port of the master's page
     environment: dict[str, str]
 
     def defaults(self, folder: Path, master: str) -> dict[str, str]:
@@ -113,16 +116,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             here = ["--host", servers.LOOPBACK, "--webui-port", "0", "--cores", "1", "--memory", "1g"]
             command = [*start, f"{deploy}.worker.Worker", *here, "--work-dir", str(work), master]
             stack.enter_context(running(command, functools.partial(workers, page, number)))
-        yield Cluster(master, environment)
+        yield Cluster(master, page, environment)
+
+
+def state(page: int) -> Any:
+    """What the master at the port says. Raises OSError if it does not yet."""
+    with urllib.request.urlopen(f"http://{servers.LOOPBACK}:{page}/json/") as answer:
+        if answer.headers.get_content_subtype() != "json":  # it answers everything with its page at first
+            raise OSError("no JSON yet")
+        return json.load(answer)
 
 
 def workers(page: int, number: int) -> None:
     """Raises OSError unless the master at the port has so many workers."""
-    with urllib.request.urlopen(f"http://{servers.LOOPBACK}:{page}/json/") as answer:
-        if answer.headers.get_content_subtype() != "json":  # it answers everything with its page at first
-            raise OSError("no JSON yet")
-        alive = json.load(answer)["aliveworkers"]
-    if alive < number:
+    if (alive := state(page)["aliveworkers"]) < number:
         raise OSError(f"{alive} workers")
 
 
@@ -217,11 +224,35 @@ def test_what_was_submitted_counts_more_than_file_and_settings(cluster: Cluster,
     }
 
 
-def test_the_command_line_may_be_submitted(cluster: Cluster, tmp_path: Path) -> None:
-    environment = cluster.environment | {"MATCHLOOP_HOME": str(tmp_path / "home")}
-    command = [str(SPARK / "bin" / "spark-submit"), "--master", "local[1]", str(infra.spark.matchloop.__file__)]
-    done = subprocess.run([*command, "retrain"], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "Start the stack with `matchloop up`" in done.stdout, (
-        done.stdout
-    )  # where spark-submit puts what a program says
+@pytest.mark.timeout(1800)  # JVMs
+def test_a_whole_retrain_may_be_submitted(cluster: Cluster, broker: str, redis_url: str, tmp_path: Path) -> None:
+    with Installation(broker, redis_url, tmp_path, "submitted") as made:
+        write_lake(made.home / "lake", 2_000, 0, silent)
+        log = made.home / "lake" / "events" / "log=bench" / "partition=0"
+        (log / "0.parquet").rename(log / "0-60.parquet")
+        made.online.deployment.activate(before := made.release(items(20)))
+        variables = {
+            "MATCHLOOP_HOME": str(made.home),
+            "MATCHLOOP_KAFKA_BOOTSTRAP": broker,
+            "MATCHLOOP_KAFKA_TOPIC_PREFIX": made.kafka.topic_prefix,
+            "MATCHLOOP_REDIS_URL": redis_url,
+            "MATCHLOOP_REDIS_PREFIX": made.redis_settings.prefix,
+            "MATCHLOOP_TRAINING_EPOCHS": "1",
+            "MATCHLOOP_TRAINING_RANKER_EPOCHS": "1",
+            "MATCHLOOP_TRAINING_DIMENSIONS": "8",
+            "MATCHLOOP_SPARK_SHUFFLE_PARTITIONS": "2",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        }
+        submitted = ["--master", cluster.master, "--name", "nightly", "--conf", "spark.cores.max=2"]
+        submitted += ["--executor-memory", "700m", "--driver-memory", "600m", str(infra.spark.matchloop.__file__)]
+        wanted = ["retrain", "--override", "nothing is learnt from noise", "--stale"]  # no sink and no updater here
+        done = subprocess.run(
+            [str(SPARK / "bin" / "spark-submit"), *submitted, *wanted],
+            env=cluster.environment | variables, cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        now = made.online.deployment.active()
+        assert now is not None
+        assert now.release != before.release
+        assert f"Release {now.release} serves, with namespace {now.namespace}." in done.stdout
+    assert ("nightly", "FINISHED") in [(app["name"], app["state"]) for app in state(cluster.page)["completedapps"]]
