@@ -51,5 +51,5 @@ REBUILT = Habit(DEFAULT._replace(name="rebuilt-graph"), False)
 # offline-only: every release, and no bandit. online-only: a bandit that is told no prediction; candidates and clusters
 # are the first release's. initialise-once: the first release and what is shipped upon it, with no retrain. begin-anew:
 # every release, and a bandit that forgets all with each. rebuilt-graph: initialise-once, whose graph is made anew at
-# the first change point, with what was learnt carried across as a retrain does it.
+# the first change point, with all that was learnt carried across: a retrain keeps a part of it, having learnt from it.
 GRID = tuple(periodic(omega, keep) for omega in OMEGAS for keep in KEEPS)

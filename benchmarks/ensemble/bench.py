@@ -123,13 +123,14 @@ def _played(case: Case, data: Path, seeds: Sequence[int], grid: bool, progress: 
     default = periodic(training.ensemble_omega, training.ensemble_keep, DEFAULT)
     people = sequences(world.past, np.arange(len(world.past.positive)))
     names = [item.id for item in world.past.items]
+    whole = default._replace(keep=1.0)  # the release that follows has learnt nothing of the trials
 
     def rebuilds(scratch: Path) -> Follow:
         other = rebuilt_graph(prepared, releases, people, training.seed + 1, scratch)
         matrix = between(prepared.snapshots[-1], other.snapshots[-1], names, people)
 
         def follow(turn: int, before: Run) -> Change | None:
-            return _change(retraining, turn, before, default, other, matrix) if turn == TURNS[0] else None
+            return _change(retraining, turn, before, whole, other, matrix) if turn == TURNS[0] else None
 
         return follow
 
