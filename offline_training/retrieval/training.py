@@ -16,6 +16,7 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.definitions import DAY_MS
 from offline_training.fitting import FittingTask, fit
 from offline_training.progress import Progress, section
+from offline_training.retrieval.cooccurrence import directions
 from offline_training.retrieval.dataset import Catalogue, Impressions
 from offline_training.retrieval.losses import (
     StreamingFrequency,
@@ -40,6 +41,7 @@ BATCH_PLACES = 2_048  # places of one in-batch softmax
 ID_DROPOUT = 0.1  # items embedded by content alone, so that content alone gives a sensible vector
 PROFILE_DROPOUT = 0.1
 WEIGHT_DECAY = 1e-2
+BATCHES, MIN_BATCH = 20, 500  # of a pass, where there are events for more than the smallest batches
 _WARM_PACE = 0.5  # of the learning rate, where training goes on from weights
 NOTHING_SHOWN = Impressions.none()
 
@@ -185,9 +187,10 @@ def fit_two_tower(
     start: Mapping[str, torch.Tensor] | None = None,
     impressions: Impressions = NOTHING_SHOWN,
 ) -> Fitted:
-    """Stage 1: `settings.epochs` passes over the first until[u] events of every user; with settings.drift then one that
-    leans to the newest of them, and the trust in popularity is fitted to what came after them. start: a state of the
-    model that knows nothing of what came after them; then it is `settings.champion_epochs` passes, at half the pace.
+    """Stage 1: `settings.epochs` passes over the first until[u] events of every user, from where items lie by who met
+    them; with settings.drift then one that leans to the newest of them, and the trust in popularity is fitted to what
+    came after them. start: a state of the model that knows nothing of what came after them; then it is
+    `settings.champion_epochs` passes, at half the pace.
 
     checkpoints: a folder; a training of the same data with the same settings that was killed goes on from what it left
     there, and ends with the same model. impressions: what was shown until then. Raises InvalidInput if there is nothing
@@ -201,9 +204,13 @@ def fit_two_tower(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = TwoTower(catalogue.tokens, settings)
+    size = int(np.clip(known.sum() // BATCHES, MIN_BATCH, settings.batch_size))
+    settings = settings.model_copy(update={"batch_size": min(size, settings.batch_size)})
     epochs, pace = (settings.epochs, 1.0) if start is None else (settings.champion_epochs, _WARM_PACE)
     if start is not None:
         model.load_state_dict(start)
+    else:
+        model.item_tower.begin_at(directions(sequences, known, len(catalogue.items), settings.dimensions - 1))
     _mark_trained(model, sequences.item[known])
     share = epochs / (epochs + 1)
     everything = np.ones(len(sequences.item), np.float32)

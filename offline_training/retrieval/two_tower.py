@@ -18,6 +18,7 @@ from offline_training.settings import TrainingSettings
 
 _BATCH = 512
 _SMALL = 0.02
+_KNOWN = 3.0  # times as large is what is known at the beginning
 _ROTATION_BASE = 100.0  # of the slowest rotation the period is 600 places: histories are hundreds long, not thousands
 
 
@@ -62,6 +63,11 @@ class ItemTower(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(dimensions, 2 * dimensions), nn.ReLU(), nn.Linear(2 * dimensions, dimensions)
         )
+
+    @torch.no_grad()
+    def begin_at(self, directions: Float32) -> None:
+        """Moves ids from where they are at random. directions (I, d - 1): of unit mean square, or of nothing."""
+        self.ids.weight[1:] += _KNOWN * _SMALL * torch.from_numpy(directions)
 
     def taste(self, ids: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Unit vectors (B, d - 1)."""
