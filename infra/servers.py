@@ -6,6 +6,7 @@ Each command is a real server from a wheel, on loopback. Nothing here starts a p
 import http.client
 import json
 import os
+import random
 import socket
 import struct
 import sys
@@ -19,6 +20,7 @@ LOOPBACK = "127.0.0.1"
 _ANSWER_SECONDS = 2.0
 _ANSWER_BYTES = 100_000
 _METRICS_BYTES = 5_000_000
+_OWN_PORTS = range(10_000, 32_768)  # below those that systems give to outgoing connections: 32768 on Linux
 _API_VERSIONS = 18
 _CORRELATION = 1
 
@@ -34,18 +36,19 @@ class Refused(Unavailable):
 
 
 def free_port(preferred: int = 0, taken: frozenset[int] = frozenset(), host: str = LOOPBACK) -> int:
-    """The preferred port if it can be bound there and is not in `taken`; otherwise one that the system picks."""
+    """The preferred port, unless it is 0, if it can be bound there and is not in `taken`; otherwise another one, which
+    the system does not give to a connection before a server listens there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in (preferred, 0, 0, 0, 0):
+    others = random.SystemRandom().sample(_OWN_PORTS, 20)
+    for port in (preferred, *others) if preferred else others:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
             except OSError:
                 continue
-            chosen = int(probe.getsockname()[1])
-            if chosen not in taken:
-                return chosen
+        if port not in taken:
+            return port
     raise Unavailable(f"No free port on {host}. Close programs that listen there, or raise the system's limit.")
 
 
