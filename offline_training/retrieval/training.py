@@ -41,7 +41,7 @@ BATCH_PLACES = 2_048  # places of one in-batch softmax
 ID_DROPOUT = 0.1  # items embedded by content alone, so that content alone gives a sensible vector
 PROFILE_DROPOUT = 0.1
 WEIGHT_DECAY = 1e-2
-BATCHES, MIN_BATCH = 20, 500  # of a pass of stage 1, where there are events for more than the smallest batches
+BATCHES, MIN_BATCH = 60, 200  # of a pass, where there are events for more than the smallest batches
 _WARM_PACE = 0.5  # of the learning rate, where training goes on from weights
 NOTHING_SHOWN = Impressions.none()
 
@@ -204,8 +204,6 @@ def fit_two_tower(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = TwoTower(catalogue.tokens, settings)
-    size = int(np.clip(known.sum() // BATCHES, MIN_BATCH, settings.batch_size))
-    settings = settings.model_copy(update={"batch_size": size})
     epochs, pace = (settings.epochs, 1.0) if start is None else (settings.champion_epochs, _WARM_PACE)
     if start is not None:
         model.load_state_dict(start)
@@ -310,8 +308,10 @@ def _train(
     checkpoints: Path | None,
 ) -> list[float]:
     """chosen (n,): events that count for how popular items are."""
-    items = len(model.tokens) - 1
-    lately = popularity(sequences, sequences.among_first(until) & chosen, items, settings)
+    items, known = len(model.tokens) - 1, sequences.among_first(until)
+    size = int(np.clip(known.sum() // BATCHES, MIN_BATCH, settings.batch_size))
+    settings = settings.model_copy(update={"batch_size": size})
+    lately = popularity(sequences, known & chosen, items, settings)
     count = np.bincount(sequences.item, minlength=items)
 
     def make(epoch: int) -> WindowBatches:
