@@ -63,6 +63,7 @@ EXPERIMENT = Plan(
 )
 
 Stage = Callable[[str], AbstractContextManager[Progress]]
+BEFORE_SERVING = ("Data", "Stack", "Train", "Serve")  # stages
 
 
 class Outcome(NamedTuple):
@@ -81,12 +82,14 @@ def run_loop(
     visits: int,
     pace: float,
     stage: Stage,
-    announce: Callable[[str], None],
+    make_way: Callable[[], object] = lambda: None,
+    announce: Callable[[str], object] = lambda _: None,
 ) -> Outcome:
     """Runs the whole loop on a stack that was not started yet, and leaves it running.
 
     settings: from demo_settings. data: a directory in the import format; None: MovieLens-100K. visits: how many
-    recommendations are asked for, at most `pace` a second. announce: is told the API's address when it answers.
+    recommendations are asked for, at most `pace` a second. make_way: is called before the API takes its port.
+    announce: is told the API's address when it answers.
     """
     seconds: dict[str, float] = {}
     clock, lake, keyring = SystemClock(), settings.home / "lake", settings.keyring()
@@ -119,7 +122,9 @@ def run_loop(
             base = Base(live.serving, live.bandit)
             create(at, EXPERIMENT, base, keyring, clock.now_ms())
             start(at, EXPERIMENT.name, 1.0, base, clock.now_ms())
-        stack.start(UPDATER, SINK, API, progress=progress)
+        stack.start(UPDATER, SINK, progress=section(progress, 0.0, 0.5))
+        make_way()
+        stack.start(API, progress=section(progress, 0.5, 1.0))
         api = stack.endpoints.api
         if api is None:
             raise Unavailable("The API has no address. `matchloop status` names its log.")
@@ -162,7 +167,7 @@ def run_loop(
             lake, [log_id], EXPERIMENT, FROZEN, live.rewards, live.bandit, withheld, len(twins), seed, people
         )
         report = LoopReport(
-            data_set="MovieLens-100K" if data is None else data.resolve().name,
+            data_set=data_set(data),
             people=len(twins),
             items=len(items),
             interactions=imported.interactions.accepted + imported.interactions.duplicates,
@@ -181,6 +186,11 @@ def run_loop(
         progress(0.8, "logging to MLflow")
         log_to_mlflow(report, page, mlflow_uri(live), live.mlflow.experiment)
     return Outcome(report, page, live, api)
+
+
+def data_set(data: Path | None) -> str:
+    """What the loop runs on, in words."""
+    return "MovieLens-100K" if data is None else data.resolve().name
 
 
 def _serving(url: str, api_key: str | None) -> str | None:

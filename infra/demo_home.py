@@ -7,8 +7,10 @@ from pathlib import Path
 import msgspec
 
 from infra.settings import Settings
+from infra.stack import Stack
 
 SHARES = {"calm": 0.0, "bold": 0.5}  # of places that explore, by surface: what the playground can choose
+MEANWHILE = "meanwhile"  # the home of what is to play with until the demo serves
 _KEPT = ("cache", "mlflow")
 
 
@@ -22,9 +24,12 @@ def demo_settings(settings: Settings, home: Path, users: Collection[str]) -> Set
 
 
 def begin_anew(settings: Settings) -> Path:
-    """Empties the home of earlier runs, but for downloads and MLflow, and writes the run's settings into it: the file
-    for MATCHLOOP_CONFIG, by which other commands find the run."""
+    """Stops what still runs in the home of earlier runs, empties it, but for downloads and MLflow, and writes the run's
+    settings into it: the file for MATCHLOOP_CONFIG, by which other commands find the run."""
     home = settings.home
+    for earlier in (settings, settings.model_copy(update={"home": home / MEANWHILE})):
+        if Stack(earlier).running:
+            Stack.attach(earlier).stop()
     for path in home.iterdir() if home.is_dir() else ():
         if path.name not in _KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -16,7 +16,7 @@ from online_serving.keys import Key, Keys
 
 OPEN = frozenset({"/healthz", "/readyz"})  # for probes that cannot send a key
 # For people: a browser asks its user for the key.
-_PAGES = frozenset({"/", "/dashboard", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+_PAGES = frozenset({"/", "/playground.json", "/dashboard", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 _FILES = "/pages/"
 WEBHOOK = "/v1/webhooks/segment"
 _AUTHORISATION = b"authorization"

@@ -95,10 +95,10 @@ def events(installation: Installation) -> list[Event]:
 
 
 @contextlib.contextmanager
-def running(config: ServerConfig, *, ready: bool = True) -> Iterator[httpx.Client]:
-    """Serves the application and yields a client of it, when it is ready."""
+def running(config: ServerConfig, *, ready: bool = True, port: int = 0) -> Iterator[httpx.Client]:
+    """Serves the application and yields a client of it, when it is ready. port: 0 for one that the system picks."""
     settings = http_settings(create_app(config), config.serving)
-    settings.port = 0
+    settings.port = port
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -37,7 +37,7 @@ def run(data: Path | None, seed: int, progress: Progress) -> tuple[dict[str, Any
         begin_anew(settings)
         source = None if data is None else data / DATA_SET
         with Stack(settings) as stack:
-            report = run_loop(stack, settings, source, VISITS, VISITS_PER_SECOND, stage, lambda _: None).report
+            report = run_loop(stack, settings, source, VISITS, VISITS_PER_SECOND, stage).report
     measured = figures(report)
     return {"figures": measured, "report": msgspec.to_builtins(report)}, [
         _goal("state_equals_replay", measured["state_equals_replay"], 1.0, "", "higher"),

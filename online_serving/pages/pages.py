@@ -19,6 +19,7 @@ from fastapi import APIRouter, Request, Response
 
 from online_serving.bodies import answer
 from online_serving.config import ServerConfig
+from online_serving.pages.training import told
 from online_serving.settings import Surface
 from streaming.settings import VIEW
 
@@ -45,6 +46,7 @@ def pages(config: ServerConfig) -> APIRouter:
     files = resources.files("online_serving.pages") / "static"
     if config.serving.playground:
         _serve(router, "/", (files / "playground.html").read_text("utf-8"), "text/html", _settings(config))
+        _training(router, config)
     if config.serving.dashboard:
         _serve(router, "/dashboard", (files / "dashboard.html").read_text("utf-8"), "text/html", _settings(config))
         _overview(router, config)
@@ -64,6 +66,7 @@ def _settings(config: ServerConfig) -> dict[str, Any]:
         "previewed": config.serving.max_slate_size,
         "like": next((name for name in _LIKES if weights.get(name, 0) > 0), None),
         "dislike": next((name for name in _DISLIKES if weights.get(name, 1) <= 0), None),
+        "training": told(config.home) is not None,
         "view": VIEW if VIEW in weights else None,
         "docs": config.serving.docs,
         "playground": config.serving.playground,
@@ -81,6 +84,14 @@ def _labels(surfaces: Iterable[Surface]) -> list[str]:
     """Attributes for which an item is boosted or buried if only it has them."""
     named = (_LABEL.fullmatch(expression) for surface in surfaces for expression in surface.boosts)
     return sorted({found[1] for found in named if found})
+
+
+def _training(router: APIRouter, config: ServerConfig) -> None:
+    """How far what is trained meanwhile is, if anything is."""
+
+    @router.get("/playground.json")
+    async def playground() -> Response:
+        return answer({"training": told(config.home)})
 
 
 def _overview(router: APIRouter, config: ServerConfig) -> None:

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import httpx
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.timeout(3600)  # some 100 s on a quiet machine
 USERS, ITEMS, GROUPS = 800, 200, 2
 OWN, OTHERS = 48, 12  # what a user tries of their group and of the rest: a taste shows in what people choose to try
 DAY = 86_400
+_ADDRESS = re.compile(r"(http://\S+)/ \(")
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +98,29 @@ def _wait_until_gone(home: Path) -> None:
         time.sleep(0.1)
 
 
+class Runs(NamedTuple):
+    """What two runs said, of which the first was killed in the middle of training."""
+
+    page: str  # of the first: the address that it said before it trained
+    training: dict[str, Any]  # what that told of the training
+    slate: list[dict[str, Any]]  # and recommended meanwhile
+    report: dict[str, Any]  # of the second
+    said: str  # to standard error
+
+
 @pytest.fixture(scope="module")
-def report(data: Path, home: Path) -> dict[str, Any]:
-    """The report of a run that came after one that was killed in the middle of training."""
+def runs(data: Path, home: Path) -> Runs:
     with _demo(data, home) as killed:
         assert killed.stderr is not None
+        page = ""
         for line in killed.stderr:
+            page = page or "".join(_ADDRESS.findall(line)[:1])
             if line.startswith("Train") and "reading the catalogue" in line:  # Spark is up
                 break
+        with httpx.Client(base_url=page, timeout=150) as api:
+            told = api.get("/playground.json").json()["training"]
+            body = {"user_id": "Ada (Mystery, Sea)"}
+            slate = api.post("/v1/recommendations", json=body).json()["items"]
         killed.kill()
         killed.communicate()
     _wait_until_gone(home)
@@ -111,8 +128,23 @@ def report(data: Path, home: Path) -> dict[str, Any]:
     with _demo(data, home) as finished:
         printed, said = finished.communicate()
     assert finished.returncode == 0, said
-    found: dict[str, Any] = json.loads(printed)
-    return found
+    return Runs(page, told, slate, json.loads(printed), said)
+
+
+@pytest.fixture(scope="module")
+def report(runs: Runs) -> dict[str, Any]:
+    return runs.report
+
+
+def test_there_is_something_to_play_with_while_it_trains_and_what_was_trained_takes_its_place(
+    runs: Runs, home: Path
+) -> None:
+    assert (runs.training["of"], runs.training["step"], runs.training["steps"]) == ("small", 3, 4)
+    assert 0 <= runs.training["fraction"] <= 1
+    assert all(item["id"].startswith("book-") for item in runs.slate)
+    meanwhile, trained = _ADDRESS.findall(runs.said)
+    assert meanwhile == trained
+    assert not (home / "demo" / "meanwhile").exists()
 
 
 def test_the_live_state_equals_its_base_plus_a_replay_of_the_log(report: dict[str, Any]) -> None:

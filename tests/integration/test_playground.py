@@ -11,6 +11,8 @@ import pytest
 
 from feature_store.contracts.catalogue import Item
 from infra.benchmarks.small_release import items
+from infra.servers import free_port
+from online_serving.pages.training import FILE, Training, tell
 from tests.api_server import Installation, running, wait_until
 from tests.updaters import start_updater
 
@@ -235,6 +237,32 @@ def test_there_is_no_page_unless_it_is_asked_for(installation: Installation) -> 
         assert client.get("/dashboard").status_code == 200
     with running(installation.config(dashboard=False), ready=False) as client:
         assert {client.get(path).status_code for path in ("/dashboard", "/dashboard.json", "/pages/page.js")} == {404}
+
+
+def test_it_tells_how_far_a_training_is_and_turns_into_what_was_trained(
+    browser: Browser, installation: Installation
+) -> None:
+    config, port = installation.config(playground=True), free_port()
+    phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True}
+    with contextlib.closing(browser.new_context(**phone)) as context:  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        told, cards = page.locator("#training"), page.locator("#now .card")
+        tell(installation.home, Training("ratings", 3, 4, "Train", 0.434, "epoch 2"))
+        with running(config, port=port):
+            page.goto(f"http://127.0.0.1:{port}/")
+            expect(told).to_contain_text("trains on ratings: step 3 of 4 (Train), 43 %, epoch 2.")
+            expect(cards).to_have_count(5)
+            page.get_by_role("button", name="Like: ").first.click()
+            news(page, "Learnt")
+            tell(installation.home, Training("ratings", 4, 4, "Serve", 0.5, ""))
+            expect(told).to_contain_text("step 4 of 4 (Serve), 50 %.")
+            assert page.evaluate("document.documentElement.scrollWidth") == 360
+        expect(told).to_contain_text("What was trained on ratings is being loaded")
+        (installation.home / FILE).unlink()
+        with running(config, port=port):
+            expect(told).to_be_hidden()
+            expect(cards).to_have_count(5)
 
 
 def test_behind_a_key_the_browser_asks_for_it(browser: Browser, installation: Installation) -> None:

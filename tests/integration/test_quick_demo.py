@@ -1,9 +1,12 @@
 """`matchloop demo --quick`, as a newcomer runs it."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,20 +14,49 @@ import httpx
 ROOT = Path(__file__).parents[2]
 
 
+@contextlib.contextmanager
+def terminal() -> Iterator[tuple[int, list[bytes]]]:
+    """Where to write to a terminal, and what is shown on it."""
+    screen, written = os.openpty()
+    shown: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # nobody writes any more
+            while block := os.read(screen, 4096):
+                shown.append(block)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield written, shown
+    finally:
+        os.close(written)
+        thread.join()
+        os.close(screen)
+
+
 def test_a_library_to_play_with_is_up_and_stays_until_it_is_told_to_stop(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MATCHLOOP_")}
 
-    def matchloop(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "infra.cli", *arguments]
-        return subprocess.run(command, cwd=ROOT, env={**kept, **variables}, capture_output=True, text=True, check=False)
+    def matchloop(
+        *arguments: str, stderr: int = subprocess.PIPE, **variables: str
+    ) -> "subprocess.CompletedProcess[str]":
+        command, environment = [sys.executable, "-m", "infra.cli", *arguments], {**kept, **variables}
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, check=False
+        )
 
     refused = matchloop("demo", "--quick", "--visits", "10")
     assert refused.returncode == 1
     assert "--visits" in refused.stderr
-    made = matchloop("demo", "--quick", "--json", MATCHLOOP_HOME=str(tmp_path))
-    assert made.returncode == 0, made.stderr
+    opened = tmp_path / "opened"
+    desktop = {"DISPLAY": ":0", "BROWSER": f"sh -c 'echo %s > {opened}'"}
+    with terminal() as (stderr, shown):
+        made = matchloop("demo", "--quick", "--json", stderr=stderr, MATCHLOOP_HOME=str(tmp_path), **desktop)
+    assert made.returncode == 0, b"".join(shown)
     said = json.loads(made.stdout)
     try:
+        assert f"{opened.read_text().strip()}/" == said["playground"]
         with httpx.Client(base_url=said["playground"], timeout=150) as api:
             assert "MatchLoop playground" in api.get("/").text
             body = {"user_id": "Ada (Mystery, Sea)", "slate_size": 10}

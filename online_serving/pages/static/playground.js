@@ -6,6 +6,8 @@ const byId = (id) => document.getElementById(id);
 
 const LOOK_MS = 25; // between two looks whether a click was learnt from
 const PATIENCE_MS = 20_000;
+const TRAINING_MS = 1_000; // between two looks how far a training is
+const LOADING_MS = 60_000; // that its release may take until it answers
 const MOVERS = 6;
 const BOOST = 2;
 const MOST_BOOSTS = 10; // that a request may have
@@ -338,6 +340,30 @@ async function add(title, categories) {
   offerCategories();
 }
 
+/** Tells how far the training is of what will take the place of this, and turns into its page. */
+async function follow() {
+  const [words, bar] = byId("training").children;
+  let [training, heard] = [null, performance.now()];
+  for (;;) {
+    const found = await call("GET", "/playground.json").catch(() => null);
+    if (found?.training) {
+      [training, heard] = [found.training, performance.now()];
+      const { of, step, steps, name, fraction, message } = training;
+      words.textContent =
+        `These books and readers are made up, to play with while the demo trains on ${of}: step ${step} of ${steps} (${name}), ` +
+        `${Math.floor(100 * fraction)} %${message && `, ${message}`}. Then this page turns into it by itself.`;
+      bar.value = (step - 1 + fraction) / steps;
+    } else if (found && (await call("GET", "/readyz").then(() => true, () => false))) {
+      location.reload();
+      return;
+    } else if (training && training.step === training.steps && performance.now() < heard + LOADING_MS) {
+      words.textContent = `What was trained on ${training.of} is being loaded: this page turns into it in some seconds.`;
+    } else words.textContent = "The API does not answer. Does the demo still run? Its terminal says.";
+    byId("training").hidden = false;
+    await pause(TRAINING_MS);
+  }
+}
+
 async function attempt(work) {
   try {
     await work();
@@ -378,4 +404,5 @@ byId("add").addEventListener("submit", (event) => {
   const categories = byId("of").value.split(",").map((name) => name.trim()).filter(Boolean);
   attempt(() => add(byId("title").value, categories));
 });
+if (settings.training) follow();
 attempt(() => begin(settings.users[0] ?? nobody()));
