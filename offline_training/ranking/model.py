@@ -37,7 +37,7 @@ RECENT = [feature.name for feature in RANKER_FEATURES].index("recent_popularity"
 AFFINITY = [feature.name for feature in RANKER_FEATURES].index("affinity")
 HISTORY_LENGTH = [feature.name for feature in RANKER_FEATURES].index("history_length")
 CONTEXT_PEAK = [feature.name for feature in RANKER_FEATURES].index("context_peak")
-_LARGEST_AFFINITY = 1e3  # taste is within 1, and popularity of its order; beyond, sums would not be numbers
+LARGEST_AFFINITY = 1e3  # taste is within 1, and popularity of its order; beyond, sums would not be numbers
 _PLACE_UNIT = 20.0  # of the log-odds: Adam moves every parameter as far in a step, and this one has far to go
 
 
@@ -98,7 +98,7 @@ class Ranker(nn.Module):
         return self.logits(features) + _PLACE_UNIT * taken
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        retrieval = features[:, AFFINITY].clamp(-_LARGEST_AFFINITY, _LARGEST_AFFINITY)
+        retrieval = features[:, AFFINITY].clamp(-LARGEST_AFFINITY, LARGEST_AFFINITY)
         order = self.blend[0] * self.logits(features)[:, REWARD] + self.blend[1] * retrieval
         level = (self.levels_of(features) * self.levels).sum(
             dim=1

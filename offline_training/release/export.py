@@ -10,6 +10,7 @@ from torch import nn
 
 from feature_store.definitions import ITEM_TOKENS, RANKER_FEATURES, USER_TOKENS
 from offline_training.ranking.model import Ranker
+from offline_training.ranking.served_ranker import ServedRanker
 from offline_training.retrieval.pi2i.scorer import PairScorer
 from offline_training.retrieval.pi2i.served_scorer import ServedScorer
 from offline_training.retrieval.two_tower import TwoTower
@@ -43,7 +44,7 @@ def export_ranker(ranker: Ranker, dimensions: int, directory: Path) -> None:
     """Writes ranker.onnx with standardisation and calibration inside."""
     features = torch.zeros(2, len(RANKER_FEATURES) + dimensions)
     axes = {"features": _ROWS, "probability": _ROWS}
-    _export(ranker, (features,), directory / RANKER, ("features",), "probability", axes)
+    _export(ServedRanker(ranker), (features,), directory / RANKER, ("features",), "probability", axes)
 
 
 def export_scorer(scorer: PairScorer, dimensions: int, directory: Path) -> None:

@@ -26,6 +26,8 @@ def both(
         ranker.places.weight[0] = 0  # padding is never trained
     ranker.standardise(torch.randn(500, WIDTH) * 3 + 1)
     ranker.slope.fill_(0.7)
+    ranker.blend.copy_(torch.tensor([0.9, 0.01]))
+    ranker.levels.copy_(torch.tensor([0.3, -0.5, 0.2]))
     ranker.intercept.fill_(-1.2)
     directory = tmp_path_factory.mktemp("release")
     export_ranker(ranker, DIMENSIONS, directory)
