@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 import numba
 import numpy as np
 
-from feature_store.arrays import Bool, Float32, Float64, Int32, Int64
+from feature_store.arrays import Bool, Float32, Int32, Int64
 from feature_store.contracts.errors import ReleaseRefused
+from online_serving.nearest import largest
 from online_serving.release_files import LIST_ITEMS, LIST_SCORES, mapped
 
 TRIGGERS = 20  # newest liked items whose lists are united
@@ -21,6 +22,8 @@ FADING = 0.8  # what the list of a trigger counts, relative to that of the trigg
 TARGETS = 500  # items that are scored
 CROSS = 6  # numbers that go with a pair
 TOTAL = 0  # which of them is the logarithm of the target's summed scores
+
+_PLACE = np.int64(0xFFFFF)  # bits of a place among the items of all lists
 
 
 class Pairs(NamedTuple):
@@ -51,6 +54,7 @@ class ItemLists:
 
     def __init__(self, items: Int32, scores: Float32) -> None:
         self.items, self.scores = items, scores
+        self._log1p = np.log1p(np.arange(max(items.shape[1], TARGETS), dtype=np.float32))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -86,12 +90,7 @@ class ItemLists:
     def pairs(self, triggers: Int64, allowed: Bool) -> Pairs:
         """The TARGETS best of the allowed items that the lists of the triggers (k,) name. allowed: (I,) or longer."""
         fading = FADING ** np.arange(len(triggers), dtype=np.float32)
-        total, found, pair, named = _united(self.items, self.scores, triggers, fading, allowed)
-        order = _largest(total, found, TARGETS)
-        trigger, rank = np.divmod(pair[order], self.items.shape[1])
-        cross = np.empty((len(order), CROSS), np.float32)
-        _cross(total[order], self.scores[triggers[trigger], rank] * fading[trigger], rank, trigger, named[order], cross)
-        return Pairs(trigger, found[order], cross)
+        return Pairs(*_pairs(self.items, self.scores, triggers, fading, allowed, self._log1p))
 
     def recommend(
         self, scorer: PairScores, vectors: Float32, user: Float32, liked: Int64, allowed: Bool, count: int
@@ -107,31 +106,19 @@ class ItemLists:
         length = np.array([len(triggers)])
         target = vectors.take(pairs.target, axis=0)[None]
         scores = scorer(past, length, user[None], pairs.trigger[None], target, pairs.cross[None])[0]
-        best: Int64 = pairs.target[np.argsort(-scores, kind="stable")[:count]]
+        best: Int64 = pairs.target[largest(scores, count)]
         return best
 
 
-def _largest(total: Float64, found: Int64, count: int) -> Int64:
-    """Places of the largest sums (n,), at most `count`, largest first, of equals the one with the first item. Puts no
-    others in order."""
-    if len(total) <= count:
-        return np.lexsort((found, -total))
-    among = np.flatnonzero(total >= np.partition(total, -count)[-count])
-    largest: Int64 = among[np.lexsort((found[among], -total[among]))[:count]]
-    return largest
-
-
 @numba.njit(cache=True, nogil=True)
-def _united(items, scores, triggers, fading, allowed):  # type: ignore[no-untyped-def]  # numba infers it
-    """The allowed items that the lists of the triggers (k,) name, in the order in which they are met: the sum of their
-    scores by fading (k,), the item, its strongest pair as place of the trigger times list length + rank, and how many
-    triggers name it."""
+def _pairs(items, scores, triggers, fading, allowed, log1p):  # type: ignore[no-untyped-def]  # numba infers it
+    """ItemLists.pairs; fading (k,): what the lists of the triggers (k,) count."""
     length, room = items.shape[1], 2
     while room < 2 * len(triggers) * length:
         room *= 2
     slots = np.full(room, -1, np.int32)  # a hash table by open addressing, as streaming.bandit.lookup's
-    total, found = np.zeros(room // 2), np.empty(room // 2, np.int64)
-    best, pair, named = np.empty(room // 2, np.float32), np.empty(room // 2, np.int64), np.zeros(room // 2, np.int64)
+    total, found, named = np.zeros(room // 2), np.empty(room // 2, np.int64), np.zeros(room // 2, np.int64)
+    best, pair = np.empty(room // 2, np.float32), np.empty(room // 2, np.int64)  # the strongest: place * length + rank
     count = 0
     for place in range(len(triggers)):
         for rank in range(length):
@@ -151,13 +138,37 @@ def _united(items, scores, triggers, fading, allowed):  # type: ignore[no-untype
             named[i] += 1
             if part > best[i]:
                 best[i], pair[i] = part, place * length + rank
-    return total[:count], found[:count], pair[:count], named[:count]
+    order = _largest(total[:count], found[:count], TARGETS)
+    trigger, target = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+    cross = np.empty((len(order), CROSS), np.float32)
+    for row in range(len(order)):
+        i = order[row]
+        place, rank = pair[i] // length, pair[i] % length
+        trigger[row], target[row] = place, found[i]
+        cross[row, 0], cross[row, 1] = math.log(total[i]), math.log(best[i])
+        cross[row, 2], cross[row, 3] = log1p[rank], log1p[place]
+        cross[row, 4], cross[row, 5] = named[i], log1p[row]
+    return trigger, target, cross
 
 
 @numba.njit(cache=True, nogil=True)
-def _cross(total, part, rank, trigger, named, cross):  # type: ignore[no-untyped-def]  # numba infers it
-    """Fills Pairs.cross (n, CROSS)."""
-    for i in range(len(total)):
-        cross[i, 0], cross[i, 1] = math.log(total[i]), math.log(part[i])
-        cross[i, 2], cross[i, 3] = math.log1p(rank[i]), math.log1p(trigger[i])
-        cross[i, 4], cross[i, 5] = named[i], math.log1p(i)
+def _largest(total, found, most):  # type: ignore[no-untyped-def]  # numba infers it
+    """Places of the largest sums (n,), at most so many, largest first, of equals the one with the first item. Puts no
+    others in order."""
+    # Numbers above 0 are in the order of their bits, of which the lowest ones make room for the place.
+    keys = (total.view(np.int64) & ~_PLACE) | np.arange(len(total))
+    if len(keys) > most:
+        keys = keys[keys >= np.partition(keys, len(keys) - most)[len(keys) - most] & ~_PLACE]
+    among = np.sort(keys)[::-1] & _PLACE
+    for place in range(1, len(among)):  # what only the lowest bits tell apart
+        one, at = among[place], place
+        while at and _before(total, found, one, among[at - 1]):
+            among[at] = among[at - 1]
+            at -= 1
+        among[at] = one
+    return among[:most]
+
+
+@numba.njit(cache=True, inline="always")
+def _before(total, found, one, other):  # type: ignore[no-untyped-def]  # numba infers it
+    return total[one] > total[other] or (total[one] == total[other] and found[one] < found[other])
