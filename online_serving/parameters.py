@@ -21,6 +21,7 @@ from streaming.bandit.diag_linucb import Table
 from streaming.bandit.prior import FIRST_FIT, Prior, fit, refit_at
 
 _DROPPED = -1
+_ROOM, _LEAST_ROOM = 8, 10_000  # for an eighth more rows, or for these
 _NOTHING = np.zeros(0, np.int64)
 
 
@@ -49,9 +50,11 @@ class Parameters:
         the graph grows by are such items too."""
         self._graph = graph
         self._offsets = list(offsets)
-        # Room for as many again, which costs nothing until it is used: the first live item must not copy everything.
-        self._edges = GrowingRows(np.zeros((2 * graph.n_edges, COLUMNS)), used=graph.n_edges)
-        self._items = GrowingRows(np.zeros((2 * graph.size, COLUMNS)), used=graph.size)
+        # Room for some more: the first live items must not copy everything.
+        self._edges, self._items = (
+            GrowingRows(np.zeros((used + max(used // _ROOM, _LEAST_ROOM), COLUMNS)), used=used)
+            for used in (graph.n_edges, graph.size)
+        )
         for rows in (self._edges.rows, self._items.rows):
             rows.fill(0.0)  # the system clears memory when it is first written to: now, not when a request waits
         self._total = np.zeros(COLUMNS)
