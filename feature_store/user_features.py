@@ -207,7 +207,7 @@ class UserCommands:
         """What the three answers say."""
         return UserFeatures(
             profile=_decoder.decode(profile[0]) if profile else [],
-            history=[_event(member) for member in history],
+            history=_events(history),
             shown=Shown(shown or b""),
         )
 
@@ -257,6 +257,14 @@ class UserCommands:
             pipe.zadd(key, dict(sent), gt=True)
             pipe.zremrangebyrank(key, 0, -kept - 1)
             pipe.expire(key, self._seconds)
+
+
+def _events(members: list[bytes]) -> list[HistoryEvent]:
+    """What stands in a sorted set: split at once, one by one only where an id has the separator in it."""
+    words = _BETWEEN.encode().join(members).decode().split(_BETWEEN)
+    if len(words) != 3 * len(members):
+        return [_event(member) for member in members]
+    return list(map(HistoryEvent, words[::3], words[1::3], map(int, words[2::3])))
 
 
 def _event(member: bytes) -> HistoryEvent:

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MAX_ID_CHARACTERS, MAX_TITLE_CHARACTERS
 from feature_store.contracts.events import MAX_VALUE
@@ -71,6 +72,9 @@ Expression = Annotated[
 ]
 
 
+_NOTHING: JsonDict = {"default": {}}  # said in the schema, and made anew: Pydantic takes longer to copy a default
+
+
 class RecommendationRequest(_Body):
     """Whom to recommend to, and under which rules."""
 
@@ -89,13 +93,20 @@ class RecommendationRequest(_Body):
     )
     surface: str = Field(default="default", min_length=1, max_length=100, description="Where the slate will be shown.")
     context: Attributes = Field(
-        default={}, description="User attributes as of now; they take the place of stored ones of the same name."
+        default_factory=dict,
+        json_schema_extra=_NOTHING,
+        description="User attributes as of now; they take the place of stored ones of the same name.",
     )
-    exclude: FilterField = Field(default=FilterBody(), description="Never these: item ids, or items and categories.")
+    exclude: FilterField = Field(
+        default_factory=FilterBody,
+        json_schema_extra={"default": {"items": [], "categories": []}},
+        description="Never these: item ids, or items and categories.",
+    )
     only: FilterField | None = Field(default=None, description="Nothing but these: item ids, or items and categories.")
     filter: Expression = None
     boosts: dict[Annotated[str, Field(max_length=MAX_CHARACTERS)], Boosted] = Field(
-        default={},
+        default_factory=dict,
+        json_schema_extra=_NOTHING,
         max_length=_MAX_BOOSTS,
         description='What estimates are multiplied by of items that a filter describes: {"has(label)": 1.5}, or '
         '{"has(label)": {"factor": 3, "since": 1790000000000, "half_life_hours": 24}}, which fades. Before '
@@ -103,14 +114,16 @@ class RecommendationRequest(_Body):
         examples=[{"has(label)": 1.5, "price > 100": {"factor": 0.5, "until": 1790000000000}}],
     )
     caps: dict[Name, Annotated[Cap, _Whole]] = Field(
-        default={},
+        default_factory=dict,
+        json_schema_extra=_NOTHING,
         max_length=MAX_CAPS,
         description="At most so many items of the answer with the same value of an attribute; `category` is each of an "
         "item's categories. What has no such attribute is not counted. The answer may be shorter for it.",
         examples=[{"category": 2, "brand": 1}],
     )
     pins: dict[Id, Annotated[Place, _Whole]] = Field(
-        default={},
+        default_factory=dict,
+        json_schema_extra=_NOTHING,
         max_length=MAX_PINS,
         description="Items and their places in the answer, from 1, whatever they are estimated at, and however often "
         "they were shown; not where they are unavailable or another rule of the request takes them out. The bandit "
@@ -121,7 +134,7 @@ class RecommendationRequest(_Body):
         default=None,
         description="From 0 to 1: how much of its estimate an item loses for being like one of the answer already.",
     )
-    with_: Wanted = Field(default=[], alias="with", description=_WITH)
+    with_: Wanted = Field(default_factory=list, json_schema_extra={"default": []}, alias="with", description=_WITH)
     cursor: str = Field(
         default="",
         pattern=f"^([0-9a-f]{{{2 * ENTRY_BYTES}}})*$",

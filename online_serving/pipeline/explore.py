@@ -1,7 +1,9 @@
 """From estimates to a slate: the last stage, the only random one. Nothing reorders after it."""
 
+import math
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from feature_store.arrays import Bool, Float64, Int64
@@ -82,16 +84,22 @@ def worth_exploring(settings: BanditSettings, predicted: Float64, items: Float64
     of the item's posterior, Beta(1 + R, 1 + N - R) for rewards of 0 and 1. p is the prediction with what the item
     earned beyond its predictions so far: an item that the model thinks too little of is not this user's dislike.
     """
-    trials, reward = items[:, N], items[:, REWARD]
-    worth = np.ones(len(items), dtype=np.bool_)
-    if settings.graduation_trials:
-        worth &= trials < settings.graduation_trials
-    if settings.item_centric_sigmas:
-        mu = (reward + 1) / (trials + 2)
-        # mu (1 - mu) for rewards of 0 and 1, and right for others.
-        variance = np.maximum((items[:, REWARD_SQ] + 1) / (trials + 2) - mu**2, 0)
-        p = predicted + (reward - items[:, EXPECTED]) / (trials + 2)
-        worth &= p >= mu - settings.item_centric_sigmas * np.sqrt(variance / (trials + 3))
+    worth: Bool = _worth(settings.graduation_trials or np.inf, settings.item_centric_sigmas, predicted, items)
+    return worth
+
+
+@numba.njit(cache=True, nogil=True)
+def _worth(graduation, sigmas, predicted, items):  # type: ignore[no-untyped-def]  # numba infers it
+    worth = np.empty(len(items), np.bool_)
+    for i in range(len(items)):
+        trials, reward = items[i, N], items[i, REWARD]
+        worth[i] = trials < graduation
+        if worth[i] and sigmas:
+            mu = (reward + 1) / (trials + 2)
+            # mu (1 - mu) for rewards of 0 and 1, and right for others.
+            variance = max((items[i, REWARD_SQ] + 1) / (trials + 2) - mu**2, 0.0)
+            p = predicted[i] + (reward - items[i, EXPECTED]) / (trials + 2)
+            worth[i] = p >= mu - sigmas * math.sqrt(variance / (trials + 3))
     return worth
 
 

@@ -4,10 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import gamma
 
+from feature_store.arrays import Bool, Float64
 from feature_store.graph import Graph
-from online_serving.pipeline.explore import levels
+from feature_store.sums import EXPECTED, REWARD, REWARD_SQ, N
+from online_serving.pipeline.explore import levels, worth_exploring
 from streaming.bandit.diag_linucb import Table
 from streaming.bandit.prior import Group, Prior
 from streaming.settings import BanditMode, BanditSettings
@@ -62,3 +66,29 @@ def test_without_the_bandit_all_levels_are_the_prediction() -> None:
 def test_a_column_counts_in_trials_of_now() -> None:
     faded = table()._replace(trial_weight=2.0)
     assert levels(BANDIT, CLUSTERS, WEIGHTS, np.array([1]), PREDICTED[:1], faded).trials.tolist() == [5]
+
+
+def plain_worth(settings: BanditSettings, predicted: Float64, items: Float64) -> Bool:
+    """worth_exploring in NumPy."""
+    trials, reward = items[:, N], items[:, REWARD]
+    worth = np.ones(len(items), dtype=np.bool_)
+    if settings.graduation_trials:
+        worth &= trials < settings.graduation_trials
+    if settings.item_centric_sigmas:
+        mu = (reward + 1) / (trials + 2)
+        variance = np.maximum((items[:, REWARD_SQ] + 1) / (trials + 2) - mu**2, 0)
+        p = predicted + (reward - items[:, EXPECTED]) / (trials + 2)
+        worth &= p >= mu - settings.item_centric_sigmas * np.sqrt(variance / (trials + 3))
+    return worth
+
+
+@given(seed=st.integers(0, 10_000), graduation=st.sampled_from([0, 50]), sigmas=st.sampled_from([0.0, 0.5, 2.0]))
+def test_the_kernel_explores_what_plain_numpy_does(seed: int, graduation: int, sigmas: float) -> None:
+    rng = np.random.default_rng(seed)
+    settings = BANDIT.model_copy(update={"graduation_trials": graduation, "item_centric_sigmas": sigmas})
+    items = np.zeros((30, 5))
+    items[:, N] = rng.integers(0, 100, 30)
+    items[:, REWARD] = items[:, REWARD_SQ] = rng.binomial(items[:, N].astype(np.int64), 0.3)
+    items[:, EXPECTED] = items[:, N] * rng.random(30)
+    predicted = rng.random(30)
+    assert worth_exploring(settings, predicted, items).tolist() == plain_worth(settings, predicted, items).tolist()
