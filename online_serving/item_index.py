@@ -7,14 +7,12 @@ import numpy as np
 
 from feature_store.arrays import Float32, Int64
 from online_serving.allowed import Allowed, Uint8
-from online_serving.nearest import affinities, largest
 
 _faiss: Any = faiss  # its type information does not know the keyword arguments of the search parameters
 
 
 class ItemIndex:
-    """The release's FAISS index if it is an inverted file, and exact search over the items that came after it; exact
-    search over all of them if it is flat."""
+    """The release's FAISS index, flat or an inverted file, and exact search over the items that came after it."""
 
     def __init__(self, index: faiss.Index) -> None:
         self._index: Any = index
@@ -31,22 +29,15 @@ class ItemIndex:
         """
         if allowed.few is not None and len(allowed.few) <= self._looked_at():
             positions = allowed.few
-        elif self._lists:
-            return self._of_lists(user, vectors, allowed, count)
+            scores = vectors[positions] @ user
         else:
-            positions = np.flatnonzero(allowed.mask)
-        nearest: Int64 = positions[largest(affinities(vectors, positions, user), count)]
-        return nearest
-
-    def _of_lists(self, user: Float32, vectors: Float32, allowed: Allowed, count: int) -> Int64:
-        fresh = np.flatnonzero(allowed.mask[self._indexed :]) + self._indexed
-        scores, positions = self._search(user, allowed.packed, allowed.left - len(fresh), count)
-        if not len(fresh):
-            return positions  # FAISS has them in order
-        positions = np.concatenate([positions, fresh])
-        scores = np.concatenate([scores, affinities(vectors, fresh, user)])
-        nearest: Int64 = positions[largest(scores, count)]
-        return nearest
+            fresh = np.flatnonzero(allowed.mask[self._indexed :]) + self._indexed
+            scores, positions = self._search(user, allowed.packed, allowed.left - len(fresh), count)
+            if len(fresh):
+                positions = np.concatenate([positions, fresh])
+                scores = np.concatenate([scores, vectors[fresh] @ user])
+        best: Int64 = positions[np.argsort(-scores, kind="stable")[:count]]
+        return best
 
     def _looked_at(self) -> int:
         """Items that a search without a filter looks at."""
@@ -59,6 +50,8 @@ class ItemIndex:
         if not count:
             return np.empty(0, np.float32), np.empty(0, np.int64)
         selector = _faiss.IDSelectorBitmap(allowed)
+        if not self._lists:
+            return self._found(user, count, _faiss.SearchParameters(sel=selector))
         # The narrower the filter, the fewer allowed items a list holds, and the more lists are searched.
         probes = min(self._lists, self._index.nprobe * self._indexed // left)
         scores, positions = self._found(user, count, _faiss.SearchParametersIVF(sel=selector, nprobe=probes))

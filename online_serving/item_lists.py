@@ -14,7 +14,7 @@ import numpy as np
 
 from feature_store.arrays import Bool, Float32, Int32, Int64
 from feature_store.contracts.errors import ReleaseRefused
-from online_serving.nearest import largest
+from online_serving.largest import largest
 from online_serving.release_files import LIST_ITEMS, LIST_SCORES, mapped
 
 TRIGGERS = 20  # newest liked items whose lists are united

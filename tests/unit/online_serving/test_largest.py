@@ -1,4 +1,4 @@
-"""The kernels give what plain NumPy does."""
+"""The kernel gives what plain NumPy does."""
 
 import numpy as np
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from feature_store.arrays import Float32
-from online_serving.nearest import affinities, largest
+from online_serving.largest import largest
 
 
 @given(values=arrays.arrays(np.float32, st.integers(0, 300), elements=st.integers(-40, 40)), most=st.integers(0, 100))
@@ -18,11 +18,3 @@ def test_the_largest_values_first_and_of_equals_the_first(values: Float32, most:
 def test_extremes_are_in_order() -> None:
     values = np.array([0, -np.inf, 1e-40, np.inf, -1e-40, 3e38, -3e38], np.float32)
     assert largest(values, 7).tolist() == [3, 5, 2, 0, 4, 6, 1]
-
-
-def test_affinities_are_inner_products() -> None:
-    rng = np.random.default_rng(0)
-    vectors, user = (rng.normal(size=shape).astype(np.float32) for shape in ((50, 65), 65))
-    positions = rng.integers(0, 50, 20)
-    np.testing.assert_allclose(affinities(vectors, positions, user), vectors[positions] @ user, rtol=1e-4, atol=1e-5)
-    assert affinities(vectors, positions[:0], user).shape == (0,)

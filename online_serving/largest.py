@@ -1,21 +1,9 @@
-"""Which of many items come first, compiled: NumPy would copy their vectors, and put all of them in order."""
+"""Which of many items come first, compiled: NumPy would put all of them in order."""
 
 import numba
 import numpy as np
 
 _LOW = np.int64(0x7FFFFFFF)
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def affinities(vectors, positions, user):  # type: ignore[no-untyped-def]  # numba infers it
-    """(n,) the inner products of user (d,) with the items at positions (n,), rows of vectors (I, d)."""
-    found = np.empty(len(positions), np.float32)
-    for i in range(len(positions)):
-        row, total = vectors[positions[i]], np.float32(0.0)
-        for d in range(len(user)):
-            total += row[d] * user[d]
-        found[i] = total
-    return found
 
 
 @numba.njit(cache=True, nogil=True)
