@@ -7,6 +7,7 @@ This is format 2. Files of format 1, which hold what is in memory, are read as w
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.contracts.catalogue import Attributes, attribute_text, attribute_value
+from feature_store.lake_path import LakePath
 
 ATTRIBUTES = "attributes"
 _TIMES = frozenset({"time", "written", "imported", "received", "history_times", "available_from", "available_until"})
@@ -46,7 +48,7 @@ def write(table: pa.Table, path: Path) -> None:
 
 
 def read(
-    path: Path,
+    path: LakePath,
     schema: pa.Schema,
     columns: Sequence[str] | None = None,
     wanted: pc.Expression | None = None,
@@ -55,29 +57,37 @@ def read(
     """The rows of a file, of either format, as in memory. columns: of the schema, all unless given; those that the file
     lacks are null. wanted: which rows; it names no time and no attributes. since: parts of the file that hold nothing
     from this time (ms) on are not read. Raises pyarrow.ArrowInvalid or OSError if it is no Parquet file."""
-    import pyarrow.dataset as ds  # and pandas with it, which those that only write can do without
-
     picked = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    [file] = ds.dataset(path, schema=schema, format="parquet").get_fragments()
+    source = opened(path)
+    file = _fragment(source)
     if since:
-        if not (late := late_parts(path, since)):
+        if not (late := late_parts(source, since)):
             return picked.empty_table()
         file = file.subset(row_group_ids=late)
-    return loaded(file.to_table(_schema_of(path, schema), picked.names, filter=wanted), picked)
+    return loaded(file.to_table(_schema_of(source, schema), picked.names, filter=wanted), picked)
 
 
 def batches(
-    path: Path, schema: pa.Schema, wanted: pc.Expression | None = None, size: int = 65_536
+    path: LakePath, schema: pa.Schema, wanted: pc.Expression | None = None, size: int = 65_536
 ) -> Iterator[pa.Table]:
     """The wanted rows of a file as read has them, so many at a time in memory at most. wanted: names neither a time nor
     attributes."""
-    import pyarrow.dataset as ds
-
-    scanner = ds.dataset(path, schema=_schema_of(path, schema), format="parquet").scanner(
-        filter=wanted, batch_size=size, batch_readahead=1, fragment_readahead=1
+    source = opened(path)
+    scanner = _fragment(source).scanner(
+        _schema_of(source, schema), filter=wanted, batch_size=size, batch_readahead=1, fragment_readahead=1
     )
     for batch in scanner.to_batches():
         yield loaded(pa.Table.from_batches([batch]), schema)
+
+
+def opened(path: LakePath) -> Any:
+    """The file as pyarrow.parquet takes it, any number of times."""
+    return path if isinstance(path, Path) else pa.PythonFile(path.open(), "r")
+
+
+def rows_in(path: LakePath) -> int:
+    """How many rows the file has, by its footer. Raises as read does."""
+    return int(pq.read_metadata(opened(path)).num_rows)
 
 
 def loaded(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -88,18 +98,27 @@ def loaded(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.cast(schema)
 
 
-def late_parts(path: Path, since: int) -> list[int]:
-    """Which row groups of the file may hold rows from a time (ms) on, by when things happened or were received; its
-    footer says so. Raises as read does."""
-    metadata = pq.read_metadata(path)
+def late_parts(source: Any, since: int) -> list[int]:
+    """Which row groups of the opened file may hold rows from a time (ms) on, by when things happened or were received;
+    its footer says so. Raises as read does."""
+    metadata = pq.read_metadata(source)
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
     return [number for number, group in enumerate(groups) if _newest(group) >= since]
 
 
-def is_old(path: Path) -> bool:
+def is_old(path: LakePath) -> bool:
     """Whether the file is of format 1."""
-    held = pq.read_schema(path)
+    held = pq.read_schema(opened(path))
     return any(field.type != _stored_type(field) for field in held)
+
+
+def _fragment(source: Any) -> Any:
+    import pyarrow.dataset as ds  # and pandas with it, which those that only write can do without
+    from pyarrow.fs import LocalFileSystem
+
+    if isinstance(source, Path):
+        return ds.ParquetFileFormat().make_fragment(str(source), LocalFileSystem())
+    return ds.ParquetFileFormat().make_fragment(source)
 
 
 def _newest(group: pq.RowGroupMetaData) -> int:
@@ -119,12 +138,12 @@ def _stored_type(field: pa.Field) -> pa.DataType:
     return pa.list_(_TIME) if pa.types.is_list(field.type) else _TIME
 
 
-def _schema_of(path: Path, schema: pa.Schema) -> pa.Schema:
+def _schema_of(source: Any, schema: pa.Schema) -> pa.Schema:
     """The schema with attributes as the file has them: Arrow makes numbers of timestamps by itself, and no texts of
     maps."""
     if ATTRIBUTES not in schema.names:
         return schema
-    number, held = schema.get_field_index(ATTRIBUTES), pq.read_schema(path)
+    number, held = schema.get_field_index(ATTRIBUTES), pq.read_schema(source)
     return schema.set(number, schema.field(number).with_type(held.field(ATTRIBUTES).type))
 
 

@@ -2,7 +2,8 @@
 
 New files are written aside, in `<home>/.rewrite/`, with a list of what they are to replace. Once the list is complete
 they count: a rewrite that was killed before that never was, one that was killed after it is completed by the next
-reader.
+reader. Locks, list and drafts are in the home's own folder, which all hosts share, also where an object store has the
+lake (infra/decisions/object-store.md).
 """
 
 import contextlib
@@ -15,6 +16,9 @@ import msgspec
 
 from feature_store.contracts.errors import Unavailable
 from feature_store.durable import to_disk
+from feature_store.home import Home
+from feature_store.lake_claim import claim
+from feature_store.lake_path import LakePath, replace
 
 _LIST = "replaces.json"
 _WORK, _FILES = ".rewrite.work", ".rewrite.files"  # what locks are held on
@@ -23,21 +27,18 @@ _WORK, _FILES = ".rewrite.work", ".rewrite.files"  # what locks are held on
 class Rewrite:
     """New versions of files, collected aside."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Home) -> None:
         self._home = home
         self._folder = _folder(home)
         self._replaced: list[str | tuple[str, list[str]]] = []  # by the number of the draft; relative to home
 
-    def draft(self, path: Path) -> Path:
+    def draft(self, path: LakePath) -> Path:
         """Where to write what is to replace the file."""
-        return self._draft(self._name(path))
+        return self._draft(self._home.name_of(path))
 
-    def draft_of_many(self, path: Path, replaced: Collection[Path]) -> Path:
+    def draft_of_many(self, path: LakePath, replaced: Collection[LakePath]) -> Path:
         """Where to write a new file that is to replace others."""
-        return self._draft((self._name(path), [self._name(old) for old in replaced]))
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self._home).as_posix()
+        return self._draft((self._home.name_of(path), [self._home.name_of(old) for old in replaced]))
 
     def _draft(self, replaced: str | tuple[str, list[str]]) -> Path:
         self._replaced.append(replaced)
@@ -60,17 +61,18 @@ class Rewrite:
 
 
 @contextlib.contextmanager
-def rewriting(home: Path) -> Iterator[Rewrite]:
+def rewriting(home: Home) -> Iterator[Rewrite]:
     """A rewrite, one at a time. Nothing changes unless it is published. Raises Unavailable while another one is under
     way, or somebody works who must not be disturbed."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / _WORK).open("a") as lock:
+    claim(home)
+    home.root.mkdir(parents=True, exist_ok=True)
+    with (home.root / _WORK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Unavailable(
-                f"Files of {home} cannot be rewritten now: a training, a rollback or another rewriting is under way. "
-                "Try again when it has ended."
+                f"Files of {home.root} cannot be rewritten now: a training, a rollback or another rewriting is under "
+                "way. Try again when it has ended."
             ) from None
         with reading(home):
             pass  # a rewrite that was killed is completed
@@ -85,7 +87,7 @@ def rewriting(home: Path) -> Iterator[Rewrite]:
 
 
 @contextlib.contextmanager
-def undisturbed(home: Path) -> Iterator[None]:
+def undisturbed(home: Home) -> Iterator[None]:
     """No rewriting begins meanwhile: for who makes new files from those that are there. Waits until one that has begun
     has ended."""
     with _locked(home, _WORK, fcntl.LOCK_SH), reading(home):
@@ -93,7 +95,7 @@ def undisturbed(home: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reading(home: Path) -> Iterator[None]:
+def reading(home: Home) -> Iterator[None]:
     """No file is replaced meanwhile; a rewriting may begin."""
     while True:
         with _locked(home, _FILES, fcntl.LOCK_SH):
@@ -104,7 +106,7 @@ def reading(home: Path) -> Iterator[None]:
             _complete(home)
 
 
-def _complete(home: Path) -> None:
+def _complete(home: Home) -> None:
     """Moves each new file into its place. A file that is gone by now stays gone; where one file replaces many they go
     when it is there."""
     if not _is_listed(home):
@@ -113,26 +115,25 @@ def _complete(home: Path) -> None:
     listed = msgspec.json.decode((folder / _LIST).read_bytes(), type=list[str | tuple[str, list[str]]])
     for number, entry in enumerate(listed):
         name, old = (entry, []) if isinstance(entry, str) else entry
-        draft, path = folder / str(number), home / name
+        draft, path = folder / str(number), home.named(name)
         if draft.exists() and (old or path.exists()):
-            draft.replace(path)
-            to_disk(path.parent)
+            replace(draft, path)
         for replaced in old:
-            (home / replaced).unlink(missing_ok=True)
+            home.named(replaced).unlink(missing_ok=True)
     shutil.rmtree(folder)
 
 
-def _is_listed(home: Path) -> bool:
+def _is_listed(home: Home) -> bool:
     return (_folder(home) / _LIST).exists()
 
 
-def _folder(home: Path) -> Path:
-    return home / ".rewrite"
+def _folder(home: Home) -> Path:
+    return home.root / ".rewrite"
 
 
 @contextlib.contextmanager
-def _locked(home: Path, name: str, how: int) -> Iterator[None]:
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / name).open("a") as lock:
+def _locked(home: Home, name: str, how: int) -> Iterator[None]:
+    home.root.mkdir(parents=True, exist_ok=True)
+    with (home.root / name).open("a") as lock:
         fcntl.flock(lock, how)  # released when the process ends, however it does
         yield

@@ -15,6 +15,7 @@ def api_config(settings: Settings, config: Path | None = None) -> ServerConfig:
     """
     return ServerConfig(
         home=settings.home,
+        store=settings.layout.store,
         secret=settings.secret_bytes(),
         bootstrap=kafka_bootstrap(settings),
         redis_url=redis_url(settings),

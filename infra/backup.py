@@ -1,6 +1,7 @@
 """An installation in a folder: what it needs to go on elsewhere, with what was learnt.
 
-The lake is copied as of one moment, then what else is in the home. Redis is not: `matchloop recover` rebuilds it.
+The lake is copied as of one moment, then what else is in the home. Redis is not: `matchloop recover` rebuilds it. A
+lake in an object store stays there: what says that it is this home's is copied.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import msgspec
 from feature_store.contracts.errors import UNREADABLE, InvalidInput, Unavailable
 from feature_store.durable import to_disk, whole_folder, write_file
 from feature_store.home import Home
+from feature_store.lake_claim import MARK
 from feature_store.rewriting import undisturbed
 from offline_training.runs.watermark import freeze
 
@@ -40,8 +42,12 @@ def backup(home: Home, target: Path, now: int, with_secret: bool) -> Backup:
         raise InvalidInput(f"{target} is there already. Name a new folder.")
     if not home.deployment.is_dir():
         raise InvalidInput(f"Nothing has ever served from {home.root}: there is nothing to back up.")
-    with whole_folder(target) as folder, undisturbed(home.root):
-        freeze(home.lake, folder / "lake")
+    with whole_folder(target) as folder, undisturbed(home):
+        if home.store is None:
+            freeze(home.lake, folder / "lake")
+        elif (mark := home.aside / MARK).exists():
+            (folder / "lake").mkdir()
+            shutil.copy2(mark, folder / "lake" / MARK)
         for name in _FOLDERS:
             if (source := home.root / name).is_dir():
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns(".*", "*.part"))
@@ -60,8 +66,11 @@ def restore(source: Path, home: Home) -> Backup:
         noted = msgspec.json.decode((source / _MANIFEST).read_bytes(), type=Backup)
     except (OSError, *UNREADABLE) as error:
         raise InvalidInput(f"{source} holds no backup ({error}).") from None
-    if home.lake.exists() or home.releases.exists():
+    if home.aside.exists() or home.releases.exists():
         raise InvalidInput(f"The home {home.root} is not empty. Restore into an empty one: set MATCHLOOP_HOME.")
+    if (source / "lake" / MARK).exists() != (home.store is not None):
+        where = "in the home: leave lake.url empty" if home.store else "in an object store: set lake.url"
+        raise InvalidInput(f"The lake of the backup {source} is {where}.")
     if _described(source, noted.created) != noted:
         raise Unavailable(f"The backup {source} does not hold what it held: files are missing or were changed.")
     home.root.mkdir(parents=True, exist_ok=True)

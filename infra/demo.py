@@ -92,11 +92,11 @@ def run_loop(
     announce: is told the API's address when it answers.
     """
     seconds: dict[str, float] = {}
-    clock, lake, keyring = SystemClock(), settings.home / "lake", settings.keyring()
+    clock, lake, keyring = SystemClock(), settings.layout.lake, settings.keyring()
 
     with _timed(seconds, "data"), stage("Data") as progress:
         source = data or fetch(settings.home / "cache", section(progress, 0.0, 0.6))
-        imported = import_data(source, settings.home, keyring, Columns(), clock, section(progress, 0.6, 1.0))
+        imported = import_data(source, settings.layout, keyring, Columns(), clock, section(progress, 0.6, 1.0))
         split = time_at_share(lake, _TRAIN_SHARE) // 1000 * 1000  # whole seconds, as the command line takes it
         items = {name: item for name, item in read_catalogue(lake).items() if item is not None}
         withheld = withheld_items(items, _WITHHELD_SHARE, settings.training.seed)

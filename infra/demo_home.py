@@ -15,9 +15,10 @@ _KEPT = ("cache", "mlflow")
 
 
 def demo_settings(settings: Settings, home: Path, users: Collection[str]) -> Settings:
-    """The settings of a run: those given, with a home of its own and the playground. users: whom that offers to be."""
+    """The settings of a run: those given, with a home of its own, the lake in it, and the playground. users: whom that
+    offers to be."""
     values = settings.revealed()
-    values["home"] = str(home)
+    values["home"], values["lake"]["url"] = str(home), None
     values["serving"] |= {"playground": True, "playground_users": list(users)}
     values["bandit"]["explore_share_by_surface"] |= SHARES
     return Settings(**values)

@@ -10,12 +10,13 @@ from pathlib import Path
 import psutil
 
 from feature_store.contracts.clock import SystemClock
+from feature_store.contracts.errors import MatchLoopError
 from feature_store.definitions import DAY_MS
 from infra import servers
 from infra.checks import Check, attempt
 from infra.extras import parts, required, version
 from infra.programs import programs
-from infra.server_checks import kafka_checks, mlflow_check, redis_checks, secret_check
+from infra.server_checks import kafka_checks, lake_check, mlflow_check, redis_checks, secret_check
 from infra.settings import Settings
 from infra.stack import Stack
 
@@ -32,6 +33,7 @@ def diagnose(settings: Settings) -> Iterator[Check]:
     yield from _parts()
     yield _java()
     yield from _servers(settings)
+    yield from lake_check(settings)
     yield from secret_check(Stack(settings).settings)
     yield from _ports(settings)
     yield _home(settings.home)
@@ -116,7 +118,10 @@ def _home(home: Path) -> Check:
 def _erasures(settings: Settings) -> Check:
     from offline_training.data.erasures import pending_erasures
 
-    pending = pending_erasures(settings.home / "lake")
+    try:
+        pending = pending_erasures(settings.layout.lake)
+    except MatchLoopError as error:
+        return Check("erasures", False, str(error), "Have the lake answer first.")
     if not pending:
         return Check("erasures", True, "none waits", "")
     days = (SystemClock().now_ms() - min(erasure.time for erasure in pending)) / DAY_MS

@@ -6,7 +6,6 @@ from typing import NamedTuple
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unavailable
-from feature_store.home import Home
 from feature_store.online.store import OnlineStore
 from infra.connections import event_log, redis_client
 from infra.settings import Settings
@@ -29,7 +28,7 @@ def drain(settings: Settings) -> Drained:
     Raises Unavailable, naming who is behind, after a minute of either.
     """
     log = event_log(settings)
-    ends = sink.drain(log, Home(settings.home).lake, SystemClock())
+    ends = sink.drain(log, settings.layout, SystemClock())
     deadline = time.monotonic() + _SECONDS
     with redis_client(settings) as client:
         state, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)

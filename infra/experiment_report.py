@@ -29,11 +29,11 @@ def page_path(settings: Settings, name: str) -> Path:
 
 def write(settings: Settings, experiment: Experiment, path: Path) -> ExperimentReport:
     """The report, of which the page is written to the path. Raises Unavailable if nothing was recommended yet."""
-    with reading(settings.home):
-        met = outcomes(settings.home / "lake", recommended(settings), experiment, settings.rewards)
+    with reading(settings.layout):
+        met = outcomes(settings.layout.lake, recommended(settings), experiment, settings.rewards)
         made = analyse(experiment, met)
         if experiment.unit == "item":
-            made = with_parts(made, parts(experiment, met, catalogue_items(settings.home / "lake")))
+            made = with_parts(made, parts(experiment, met, catalogue_items(settings.layout.lake)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, page(made).encode())
     return made
@@ -65,7 +65,7 @@ def renew(running: Iterable[Experiment], settings: Settings) -> None:
 
 def recommended(settings: Settings) -> list[str]:
     """The logs with recommendations, by the lake. Raises Unavailable if there is none."""
-    lake = settings.home / "lake"
+    lake = settings.layout.lake
     logs = event_logs(lake)
     if not logs:
         raise Unavailable(f"Nothing was recommended yet: the lake {lake} has no events. Run `matchloop up` first.")

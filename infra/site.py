@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.errors import Unavailable
 from feature_store.deployment_note import check_current
-from feature_store.home import Home
 from feature_store.online.store import OnlineStore
 from infra.connections import mlflow_uri, redis_client
 from infra.settings import Settings
@@ -24,4 +23,4 @@ def site(settings: Settings) -> Iterator[Site]:
     with redis_client(settings) as client:
         online, state = OnlineStore(client, settings.redis), BanditStore(client, settings.redis)
         check_current(settings.home, settings.redis.prefix, online.deployment.to_note())
-        yield Site(Home(settings.home), online, state, Registry(settings.mlflow, uri))
+        yield Site(settings.layout, online, state, Registry(settings.mlflow, uri))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import SystemClock
 from feature_store.deployment_note import check_current
-from feature_store.home import Home
 from feature_store.lease import Lease, Owner
 from feature_store.online.store import OnlineStore
 from infra.connections import event_log, mlflow_uri, redis_client
@@ -42,7 +41,7 @@ def training_job(
     owner = Owner.this_process(command, host, run_name(host), clock.now_ms())
     with redis_client(settings) as client, Lease(client, settings.redis, owner, break_lock) as lease:
         home, online, state = (
-            Home(settings.home),
+            settings.layout,
             OnlineStore(client, settings.redis),
             BanditStore(client, settings.redis),
         )

@@ -3,7 +3,6 @@
 import redis
 
 from feature_store.bandit_state import BanditStore
-from feature_store.home import Home
 from feature_store.namespace import Namespace
 from feature_store.online.store import OnlineStore
 from feature_store.rewriting import reading
@@ -15,8 +14,8 @@ from streaming.replay import ReplayCheck, compare
 
 def verify(settings: Settings, client: redis.Redis) -> dict[str, list[ReplayCheck]]:
     """By namespace that is folded, how each partition's stored state compares with its replay."""
-    home, state = Home(settings.home), BanditStore(client, settings.redis)
-    with reading(settings.home):
+    home, state = settings.layout, BanditStore(client, settings.redis)
+    with reading(settings.layout):
         return {
             name: compare(
                 Namespace.load(home.namespaces, name),

@@ -149,7 +149,7 @@ async def _running(config: ServerConfig, services: Services, queue: WorkQueue, c
         services.catalogue = Catalogue(online, log, config.serving, clock)
         services.users = Users(online, log, keyring, config.serving, clock, last_seen)
         services.segment = SegmentIntake(services.feedback, services.users, config.webhooks, config.rewards)
-        services.decisions = DecisionPages(config.home, keyring)
+        services.decisions = DecisionPages(config.layout, keyring)
         services.readiness = Readiness(services.current, online, log, config.kafka)
 
         await cleanup.enter_async_context(measuring_lag())

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from feature_store.home import Home
+from feature_store.object_store import ObjectStore
 from feature_store.settings import RedisSettings
 from online_serving.event_mapping import WebhookSettings
 from online_serving.settings import ServingSettings
@@ -16,6 +18,7 @@ class ServerConfig:
     """Settings, addresses and places of one API process."""
 
     home: Path  # holds releases/ and namespaces/
+    store: ObjectStore | None = None  # that has the lake, if it is not in the home
     secret: bytes  # the installation's, see contracts.identity
     bootstrap: str  # host:port of the log
     redis_url: str
@@ -28,3 +31,8 @@ class ServerConfig:
     # What is known of the whole installation, for the dashboard; may take a second. None: this process alone is there.
     overview: Callable[[], dict[str, Any]] | None = None
     seed: int | None = None  # of exploration; None: from the operating system, different in every process
+
+    @property
+    def layout(self) -> Home:
+        """Where the installation keeps what it makes."""
+        return Home(self.home, self.store)

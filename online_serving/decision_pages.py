@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 from feature_store import lake_format
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.identity import MASKED, Keyring
+from feature_store.home import Home
 from feature_store.rewriting import reading
 from online_serving.errors import broken_rule
 from online_serving.schemas import DecisionsQuery
@@ -39,7 +39,7 @@ class _Place(NamedTuple):
 class DecisionPages:
     """Decisions of the lake, partition by partition, the newest of each first."""
 
-    def __init__(self, home: Path, keyring: Keyring) -> None:
+    def __init__(self, home: Home, keyring: Keyring) -> None:
         self._home = home
         self._keyring = keyring
 
@@ -50,9 +50,9 @@ class DecisionPages:
         return {"decisions": decisions, "next": behind and str(behind)}
 
 
-def _page(home: Path, cursor: str, count: int, user: str | None) -> tuple[list[dict[str, Any]], _Place | None]:
+def _page(home: Home, cursor: str, count: int, user: str | None) -> tuple[list[dict[str, Any]], _Place | None]:
     with reading(home):
-        folders = {(log, partition): folder for log, partition, folder in partition_folders(home / "lake", "events")}
+        folders = {(log, partition): folder for log, partition, folder in partition_folders(home.lake, "events")}
         if not folders:
             return [], None
         place = _read_cursor(cursor) if cursor else _Place(*min(folders))

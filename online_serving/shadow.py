@@ -22,7 +22,6 @@ from feature_store.bandit_state import BanditStore
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import SHADOW
 from feature_store.contracts.errors import MatchLoopError
-from feature_store.home import Home
 from feature_store.lake_format import write
 from feature_store.online.deployment import Active, Shadowing
 from feature_store.online.store import OnlineStore
@@ -62,7 +61,7 @@ class Shadow(threading.Thread):
     ) -> None:
         super().__init__(name="shadow", daemon=True)
         self._deployment = OnlineStore(client, config.redis).deployment
-        self._home, self._budget, self._clock = Home(config.home), config.serving.shadow_cpu, clock
+        self._home, self._budget, self._clock = config.layout, config.serving.shadow_cpu, clock
         pipeline = Pipeline(config.serving, config.bandit)
         online, state = OnlineStore(client, config.redis), BanditStore(client, config.redis)
         partitions, quarantine = config.kafka.partitions, Quarantine()

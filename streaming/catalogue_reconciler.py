@@ -1,13 +1,13 @@
 """Redis agrees with the catalogue's log in the end, also if whoever wrote to the log died before writing to Redis."""
 
 import time
-from pathlib import Path
 
 import redis
 
 from feature_store.catalogue_writes import ItemChange
 from feature_store.contracts.columns import CATALOGUE
 from feature_store.contracts.errors import Unavailable
+from feature_store.home import Home
 from feature_store.online.store import OnlineStore
 from feature_store.rewriting import reading
 from streaming.health import Health, Part
@@ -22,8 +22,8 @@ class CatalogueReconciler:
     """Writes to Redis what the lake holds of the catalogue, from where Redis says that it was done last. Mostly Redis
     has it already, and nothing changes."""
 
-    def __init__(self, lake: Path, online: OnlineStore, health: Health) -> None:
-        self._lake = lake
+    def __init__(self, home: Home, online: OnlineStore, health: Health) -> None:
+        self._home = home
         self._online = online
         self._health = health
 
@@ -46,8 +46,8 @@ class CatalogueReconciler:
         if done >= end:
             return
         deadline = time.monotonic() + _STEP_SECONDS
-        with reading(self._lake.parent):
-            for _, file_end, path in files(partition_folder(self._lake / CATALOGUE_TOPIC.source, log_id, 0), done):
+        with reading(self._home):
+            for _, file_end, path in files(partition_folder(self._home.lake / CATALOGUE_TOPIC.source, log_id, 0), done):
                 rows = read(path, CATALOGUE).to_pylist()
                 changes = [ItemChange(row["offset"], *change_of(row)) for row in rows]
                 self._online.catalogue.reconcile(log_id, changes, file_end)

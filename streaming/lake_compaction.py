@@ -7,7 +7,6 @@ there, and whoever comes later sees the new ones.
 
 import itertools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +19,7 @@ from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import ReleaseRefused
 from feature_store.definitions import DAY_MS
 from feature_store.home import Home
+from feature_store.lake_path import LakePath, size
 from feature_store.namespace import Description
 from feature_store.rewriting import Rewrite, rewriting
 from streaming.lake_files import (
@@ -54,7 +54,7 @@ def compact(home: Home, settings: LakeSettings, now: int) -> Compacted:
     before. now: ms since the epoch. Raises Unavailable while a training, a rollback or another rewriting is under way,
     LakeDamaged if the lake has a hole."""
     merged = into = renewed = expired = 0
-    with rewriting(home.root) as rewrite:
+    with rewriting(home) as rewrite:
         for topic in (EVENT_TOPIC, CATALOGUE_TOPIC):
             for log, partition, folder in partition_folders(home.lake, topic.source):
                 left = stretches(folder)
@@ -82,17 +82,17 @@ def compact(home: Home, settings: LakeSettings, now: int) -> Compacted:
     return Compacted(merged, into, renewed, expired)
 
 
-def _runs(chain: Sequence[Stretch], size: int) -> Iterator[list[Stretch]]:
+def _runs(chain: Sequence[Stretch], most: int) -> Iterator[list[Stretch]]:
     """Neighbours that become one file of about the size (bytes) at most. What is half as large already is left."""
     run: list[Stretch] = []
     total = 0
     for stretch in chain:
-        bytes_ = stretch.path.stat().st_size
-        if not stretch.held or bytes_ > size // 2 or total + bytes_ > size:
+        bytes_ = size(stretch.path)
+        if not stretch.held or bytes_ > most // 2 or total + bytes_ > most:
             if len(run) >= _FEWEST:
                 yield run
             run, total = [], 0
-        if stretch.held and bytes_ <= size // 2:
+        if stretch.held and bytes_ <= most // 2:
             run, total = [*run, stretch], total + bytes_
     if len(run) >= _FEWEST:
         yield run
@@ -122,7 +122,7 @@ def _expired(chain: Sequence[Stretch], since: int, needed: int) -> list[Stretch]
     return old if any(stretch.held for stretch in old) else []
 
 
-def _newest(path: Path) -> int:
+def _newest(path: LakePath) -> int:
     """Time (ms) of the newest event in a file."""
     return pc.max(read(path, EVENTS, ["time"])["time"]).as_py() or 0
 
@@ -140,7 +140,7 @@ def _needed_from(home: Home, log: str, partition: int) -> int:
     return min(offsets, default=1 << 62)
 
 
-def _remove_replaced(folder: Path, chain: Sequence[Stretch]) -> None:
+def _remove_replaced(folder: LakePath, chain: Sequence[Stretch]) -> None:
     """Removes what a wider file holds too, left by a process that was killed."""
     kept = {stretch.path for stretch in chain}
     for stretch in all_stretches(folder):

@@ -1,29 +1,29 @@
 """The events of a log as the lake has them, in the log's order."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow.compute as pc
 
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import LakeDamaged
 from feature_store.contracts.events import Event, Tick, event_time
+from feature_store.lake_path import LakePath
 from streaming import lake_files
 from streaming.lake_files import EXPIRED, covered, files, fitted, partition_folder, partition_folders, stretches
 from streaming.lake_rows import event_of
 
 
-def coverage(lake: Path, log_id: str, partition: int) -> int:
+def coverage(lake: LakePath, log_id: str, partition: int) -> int:
     """The first offset of the events topic that the lake does not hold."""
     return covered(partition_folder(lake / "events", log_id, partition))
 
 
-def first_held(lake: Path, log_id: str, partition: int) -> int:
+def first_held(lake: LakePath, log_id: str, partition: int) -> int:
     """The first offset from which read_events can read."""
     return lake_files.begin(partition_folder(lake / "events", log_id, partition))
 
 
-def first_since(lake: Path, log_id: str, partition: int, since: int) -> int:
+def first_since(lake: LakePath, log_id: str, partition: int, since: int) -> int:
     """An offset before which no event of a time (ms) from then on stands; what is before it need not be read."""
     folder = partition_folder(lake / "events", log_id, partition)
     for stretch in files(folder):
@@ -33,7 +33,7 @@ def first_since(lake: Path, log_id: str, partition: int, since: int) -> int:
     return covered(folder)
 
 
-def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator[tuple[int, Event]]:
+def read_events(lake: LakePath, log_id: str, partition: int, start: int) -> Iterator[tuple[int, Event]]:
     """(offset, event) of a partition from the offset on, in log order, exactly as they were in the log; what is marked
     as lost is passed over. Raises LakeDamaged if something else is missing, or was removed by its age."""
     folder = partition_folder(lake / "events", log_id, partition)
@@ -55,7 +55,7 @@ def read_events(lake: Path, log_id: str, partition: int, start: int) -> Iterator
                 yield offset, Tick(time=time_ms)
 
 
-def learning_at(lake: Path, log_id: str, partition: int, offset: int) -> bool:
+def learning_at(lake: LakePath, log_id: str, partition: int, offset: int) -> bool:
     """Whether the bandit learns from the offset of the partition on: what the last switch before it said."""
     for start, _, path in reversed(files(partition_folder(lake / "events", log_id, partition))):
         if start < offset:
@@ -68,7 +68,7 @@ def learning_at(lake: Path, log_id: str, partition: int, offset: int) -> bool:
     return True
 
 
-def log_order(lake: Path) -> list[str]:
+def log_order(lake: LakePath) -> list[str]:
     """The logs that the lake has events of, in the order in which they began."""
     began: dict[str, int] = {}
     for log, _, folder in partition_folders(lake, "events"):

@@ -6,19 +6,16 @@ What is known to be missing has an empty file of its own: `<start>-<end>.lost`, 
 replaces it. Ticks behind the last file are in `_ticks.json`, so that a quiet partition makes no files.
 """
 
-import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from feature_store import lake_format
 from feature_store.contracts.errors import UNREADABLE, LakeDamaged
-from feature_store.durable import publish, write_file
+from feature_store.lake_path import AnyPath, LakePath, new_file, replace_content
 
 HELD, LOST, EXPIRED = ".parquet", ".lost", ".expired"
 _TICKS = "_ticks.json"
@@ -31,7 +28,7 @@ class Stretch(NamedTuple):
 
     start: int
     end: int
-    path: Path
+    path: LakePath
 
     @property
     def held(self) -> bool:
@@ -55,23 +52,29 @@ class Ticks(msgspec.Struct, frozen=True):
     ticks: list[tuple[int, int, int]]  # offset, position in the record, time (ms)
 
 
-def partition_folder(directory: Path, log_id: str, partition: int) -> Path:
+def partition_folder(directory: AnyPath, log_id: str, partition: int) -> AnyPath:
     """Where a topic's directory holds a partition of a log."""
-    return directory / f"log={log_id}" / f"partition={partition}"
+    return cast(AnyPath, directory / f"log={log_id}" / f"partition={partition}")
 
 
-def partition_folders(lake: Path, source: str) -> Iterator[tuple[str, int, Path]]:
+def partition_folders(lake: LakePath, source: str) -> Iterator[tuple[str, int, LakePath]]:
     """Log, partition and folder of all that the lake has of a topic, `events` or `catalogue`."""
-    for folder in sorted((lake / source).glob("log=*/partition=*")):
+    found: Iterable[LakePath] = (lake / source).glob("log=*/partition=*")
+    for folder in sorted(found, key=lambda folder: folder.parts):
         yield folder.parent.name.removeprefix("log="), int(folder.name.removeprefix("partition=")), folder
 
 
-def event_logs(lake: Path) -> list[str]:
+def folders_of(lake: LakePath, log_id: str) -> list[LakePath]:
+    """The folders of a log's events, in order."""
+    return [folder for log, _, folder in partition_folders(lake, "events") if log == log_id]
+
+
+def event_logs(lake: LakePath) -> list[str]:
     """The logs that the lake has events of, in order."""
     return sorted({log for log, _, _ in partition_folders(lake, "events")})
 
 
-def all_stretches(folder: Path) -> list[Stretch]:
+def all_stretches(folder: LakePath) -> list[Stretch]:
     """Everything named by a range, in the order of the log, wider ranges first."""
     found = []
     for path in folder.glob("[0-9]*-*.*"):
@@ -81,7 +84,7 @@ def all_stretches(folder: Path) -> list[Stretch]:
     return sorted(found, key=lambda stretch: (stretch.start, -stretch.end, not stretch.held))
 
 
-def fitted(folder: Path) -> tuple[list[Stretch], list[Flaw]]:
+def fitted(folder: LakePath) -> tuple[list[Stretch], list[Flaw]]:
     """What counts, in the order of the log, and where it does not fit together."""
     chain: list[Stretch] = []
     flaws: list[Flaw] = []
@@ -98,7 +101,7 @@ def fitted(folder: Path) -> tuple[list[Stretch], list[Flaw]]:
     return chain, flaws
 
 
-def stretches(folder: Path, since: int = 0) -> list[Stretch]:
+def stretches(folder: LakePath, since: int = 0) -> list[Stretch]:
     """What counts from an offset on, in the order of the log, without a hole. Raises LakeDamaged, naming the range, if
     it is not so."""
     chain, flaws = fitted(folder)
@@ -108,25 +111,29 @@ def stretches(folder: Path, since: int = 0) -> list[Stretch]:
     return [stretch for stretch in chain if stretch.end > since]
 
 
-def files(folder: Path, since: int = 0) -> list[Stretch]:
+def files(folder: LakePath, since: int = 0) -> list[Stretch]:
     """The files that hold the partition from an offset on, in the order of the log. Raises LakeDamaged as stretches
     does."""
     return [stretch for stretch in stretches(folder, since) if stretch.held]
 
 
-def covered(folder: Path) -> int:
+def end(folder: LakePath) -> int:
+    """The first offset behind what is named by a range."""
+    return max((stretch.end for stretch in all_stretches(folder)), default=0)
+
+
+def covered(folder: LakePath) -> int:
     """The first offset that the folder does not cover, with a file or with ticks."""
-    end = max((stretch.end for stretch in all_stretches(folder)), default=0)
-    ticks = read_ticks(folder)
-    return max(end, ticks.end) if ticks is not None and ticks.start <= end else end
+    reached, ticks = end(folder), read_ticks(folder)
+    return max(reached, ticks.end) if ticks is not None and ticks.start <= reached else reached
 
 
-def begin(folder: Path) -> int:
+def begin(folder: LakePath) -> int:
     """The first offset that was not removed by its age."""
     return max((stretch.end for stretch in all_stretches(folder) if stretch.path.suffix == EXPIRED), default=0)
 
 
-def read_ticks(folder: Path) -> Ticks | None:
+def read_ticks(folder: LakePath) -> Ticks | None:
     """The ticks behind the last file, None: there are none. Some may be in a file by now."""
     try:
         return msgspec.json.decode((folder / _TICKS).read_bytes(), type=Ticks)
@@ -136,29 +143,25 @@ def read_ticks(folder: Path) -> Ticks | None:
         raise LakeDamaged(f"{folder / _TICKS} cannot be read ({error}). Remove it: the sink writes it anew.") from None
 
 
-def write_ticks(folder: Path, ticks: Ticks) -> None:
+def write_ticks(folder: LakePath, ticks: Ticks) -> None:
     """Replaces the ticks behind the last file."""
-    write_file(folder / _TICKS, msgspec.json.encode(ticks))
+    replace_content(folder / _TICKS, msgspec.json.encode(ticks))
 
 
-def write(folder: Path, start: int, end: int, rows: pa.Table) -> None:
+def write(folder: LakePath, start: int, end: int, rows: pa.Table) -> None:
     """Holds the records from offset start up to end, exclusive, with these rows: in a file that gets its name once it
     is on the disk."""
-    draft = folder / f".{start}-{end}.{os.getpid()}"
-    try:
+    with new_file(folder / f"{start}-{end}{HELD}") as draft:
         lake_format.write(rows, draft)
-        publish(draft, folder / f"{start}-{end}{HELD}")
-    finally:
-        draft.unlink(missing_ok=True)
 
 
-def mark_lost(folder: Path, start: int, end: int) -> None:
+def mark_lost(folder: LakePath, start: int, end: int) -> None:
     """Says of the records from offset start up to end, exclusive, that neither lake nor log has them."""
-    write_file(folder / f"{start}-{end}{LOST}", b"")
+    replace_content(folder / f"{start}-{end}{LOST}", b"")
 
 
 def read(
-    path: Path,
+    path: LakePath,
     schema: pa.Schema,
     columns: Sequence[str] | None = None,
     wanted: pc.Expression | None = None,
@@ -171,14 +174,14 @@ def read(
         raise _torn(path, error) from None
 
 
-def rows(path: Path, schema: pa.Schema, start: int) -> Iterator[dict[str, Any]]:
+def rows(path: LakePath, schema: pa.Schema, start: int) -> Iterator[dict[str, Any]]:
     """The rows of a file from an offset on, in its order, a few thousand at a time in memory. Raises LakeDamaged if it
     is torn."""
     for some in tables(path, schema, start):
         yield from some.to_pylist()
 
 
-def tables(path: Path, schema: pa.Schema, start: int = 0) -> Iterator[pa.Table]:
+def tables(path: LakePath, schema: pa.Schema, start: int = 0) -> Iterator[pa.Table]:
     """The same, as tables."""
     try:
         yield from lake_format.batches(path, schema, pc.field("offset") >= start, _ROWS)
@@ -187,7 +190,7 @@ def tables(path: Path, schema: pa.Schema, start: int = 0) -> Iterator[pa.Table]:
 
 
 def read_all(
-    folder: Path, schema: pa.Schema, columns: Sequence[str], wanted: pc.Expression, since: int = 0
+    folder: LakePath, schema: pa.Schema, columns: Sequence[str], wanted: pc.Expression, since: int = 0
 ) -> pa.Table:
     """The wanted rows of a partition, in no particular order; what holds nothing from the time `since` (ms) on is not
     read. wanted: names no time and no attributes. Raises LakeDamaged if some are missing."""
@@ -196,7 +199,7 @@ def read_all(
     return pa.concat_tables([nothing, *parts])
 
 
-def is_old(path: Path) -> bool:
+def is_old(path: LakePath) -> bool:
     """Whether a file is of an older format. Raises LakeDamaged if it is torn."""
     try:
         return lake_format.is_old(path)
@@ -204,14 +207,14 @@ def is_old(path: Path) -> bool:
         raise _torn(path, error) from None
 
 
-def is_torn(path: Path) -> bool:
+def is_torn(path: LakePath) -> bool:
     """Whether the file ends before its footer, or holds something else."""
     try:
-        pq.read_metadata(path)
+        lake_format.rows_in(path)
     except (pa.ArrowInvalid, OSError):
         return True
     return False
 
 
-def _torn(path: Path, error: Exception) -> LakeDamaged:
+def _torn(path: LakePath, error: Exception) -> LakeDamaged:
     return LakeDamaged(f"{path} in the lake cannot be read ({error}). {_REMEDY}")

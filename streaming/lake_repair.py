@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.home import Home
+from feature_store.lake_path import LakePath
 from feature_store.rewriting import rewriting
 from streaming.kafka import Log
 from streaming.lake_files import HELD, fitted, is_torn, mark_lost, partition_folders, read, write
@@ -38,7 +38,7 @@ class Repair(NamedTuple):
     outcome: str  # read again, removed the second, marked as lost, not in Kafka
 
 
-def check(lake: Path) -> list[Damage]:
+def check(lake: LakePath) -> list[Damage]:
     """All damage, by what the files are called and by their footers."""
     return [
         damage
@@ -53,7 +53,7 @@ def repair(home: Home, log: Log, topics: Sequence[str], declare_lost: bool) -> l
     another one holds. topics: of events and catalogue, in Kafka. declare_lost: mark what Kafka does not have either,
     so that readers pass over it. Raises Unavailable while something else rewrites the lake."""
     done = []
-    with rewriting(home.root):
+    with rewriting(home):
         for topic, name in zip((EVENT_TOPIC, CATALOGUE_TOPIC), topics, strict=True):
             present = log.log_id(name)
             for found, partition, folder in partition_folders(home.lake, topic.source):
@@ -62,7 +62,7 @@ def repair(home: Home, log: Log, topics: Sequence[str], declare_lost: bool) -> l
     return done
 
 
-def _damages(topic: Topic, log: str, partition: int, folder: Path) -> list[Damage]:
+def _damages(topic: Topic, log: str, partition: int, folder: LakePath) -> list[Damage]:
     chain, flaws = fitted(folder)
     torn = [one for one in chain if one.held and is_torn(one.path)]
     return [
@@ -71,7 +71,7 @@ def _damages(topic: Topic, log: str, partition: int, folder: Path) -> list[Damag
     ]
 
 
-def _mend(damage: Damage, topic: Topic, folder: Path, log: Log, name: str, present: str, declare_lost: bool) -> str:
+def _mend(damage: Damage, topic: Topic, folder: LakePath, log: Log, name: str, present: str, declare_lost: bool) -> str:
     if damage.what == "held twice":
         _separate(damage, topic, folder)
         return "removed the second"
@@ -86,6 +86,8 @@ def _mend(damage: Damage, topic: Topic, folder: Path, log: Log, name: str, prese
         if damage.what == "torn":
             (folder / f"{damage.start}-{damage.end}{HELD}").unlink()
         return "marked as lost"
+    if damage.what == "torn":
+        (folder / f"{damage.start}-{damage.end}{HELD}").unlink()  # what an object store has already would stay
     write(folder, damage.start, damage.end, pa.Table.from_pylist(rows, topic.schema))
     return "read again"
 
@@ -108,7 +110,7 @@ def _again(damage: Damage, topic: Topic, log: Log, name: str) -> list[dict[str, 
     return rows
 
 
-def _separate(damage: Damage, topic: Topic, folder: Path) -> None:
+def _separate(damage: Damage, topic: Topic, folder: LakePath) -> None:
     """Leaves out of the later of two files what the earlier holds."""
     later = next(one for one in fitted(folder)[0] if one.start == damage.start)
     rows = read(later.path, topic.schema)

@@ -1,11 +1,11 @@
 """Reads a log from its beginning to now: from the lake as far as the lake goes, and from the broker from there on."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from feature_store.bandit_state import Position
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.events import Event
+from feature_store.lake_path import LakePath
 from streaming.admission import events_of
 from streaming.kafka import Log
 from streaming.lake_events import coverage, read_events
@@ -17,7 +17,7 @@ _POLL_MS = 200
 class LogReader:
     """log: the one that the broker has now; None: only the lake is read."""
 
-    def __init__(self, lake: Path, log: Log | None = None) -> None:
+    def __init__(self, lake: LakePath, log: Log | None = None) -> None:
         self.lake = lake
         self._log = log
 

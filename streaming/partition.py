@@ -4,13 +4,13 @@ import logging
 from collections import deque
 from collections.abc import Collection
 from concurrent.futures import Future
-from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from feature_store.bandit_state import BanditStore, Commit, Position, RowsSnapshot, Tail
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import Event
+from feature_store.home import Home
 from feature_store.namespace import Namespace, Start
 from feature_store.online.store import OnlineStore
 from feature_store.rewriting import reading
@@ -43,14 +43,14 @@ class PartitionUpdater:
         log_id: str,
         state: BanditStore,
         rewards: RewardSettings,
-        lake: Path,
+        home: Home,
     ) -> None:
         self._namespace = namespace
         self._partition = partition
         self._log_id = log_id
         self._state = state
         self._rewards = rewards
-        self._lake = lake
+        self._home = home
         self._posted: deque[Future[Appended]] = deque()
         self.reload()
 
@@ -97,11 +97,11 @@ class PartitionUpdater:
         the log begins later. What the sink has marked as lost is passed over."""
         if self._position.log != self._log_id:
             return False
-        with reading(self._lake.parent):
-            reached = coverage(self._lake, self._log_id, self._partition)
+        with reading(self._home):
+            reached = coverage(self._home.lake, self._log_id, self._partition)
             if reached <= self.offset:
                 return False
-            events = read_events(self._lake, self._log_id, self._partition, self.offset)
+            events = read_events(self._home.lake, self._log_id, self._partition, self.offset)
             for count, (offset, event) in enumerate(events):
                 if count >= _LAKE_EVENTS and offset >= self._position.offset:
                     return True
@@ -162,10 +162,10 @@ class PartitionUpdater:
     def _move_to_new_log(self) -> None:
         """The log began anew. What the lake still has of the old one is folded first; what the broker lost is lost."""
         start = self._position
-        with reading(self._lake.parent):
+        with reading(self._home):
             for log in [start.log, *self._logs_between(start.log)]:
-                end = max(start.offset, coverage(self._lake, log, self._partition))
-                for offset, event in read_events(self._lake, log, self._partition, start.offset):
+                end = max(start.offset, coverage(self._home.lake, log, self._partition))
+                for offset, event in read_events(self._home.lake, log, self._partition, start.offset):
                     self._fold.apply([event])
                     self._letters_of_lake += self._dead_letters(log, offset)
                 self._logs = [*self._logs, str(Position(log, end))]
@@ -178,7 +178,7 @@ class PartitionUpdater:
 
     def _logs_between(self, log: str) -> list[str]:
         """The logs that began after it and before the present one: nobody folded them while they were there."""
-        order = log_order(self._lake)
+        order = log_order(self._home.lake)
         later = order[order.index(log) + 1 :] if log in order else []
         return [one for one in later if one != self._log_id]
 

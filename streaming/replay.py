@@ -1,13 +1,13 @@
 """The law, made executable: state == base + fold of the log from the namespace's offsets."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from feature_store.arrays import Float64
 from feature_store.bandit_state import BanditStore, Position
+from feature_store.lake_path import LakePath
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import ITEM, Rows, Sums
 from streaming.fold import Fold
@@ -53,7 +53,7 @@ def replay_partition(
     return fold
 
 
-def lake_ends(namespace: Namespace, partition: int, state: BanditStore, lake: Path, log: str) -> list[Position]:
+def lake_ends(namespace: Namespace, partition: int, state: BanditStore, lake: LakePath, log: str) -> list[Position]:
     """How far the lake goes in each log that the namespace folds in turn, the last being the one that the broker has
     now."""
     position, earlier = state.progress(namespace.id, partition)

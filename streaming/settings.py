@@ -5,6 +5,8 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from feature_store.object_store import URL
+
 _strict = ConfigDict(extra="forbid", frozen=True)
 
 # Properties of the producer that are no matter of taste.
@@ -104,9 +106,23 @@ class KafkaSettings(BaseModel):
 
 
 class LakeSettings(BaseModel):
-    """The sink: the log as Parquet files."""
+    """The lake, and the sink that writes the log there as Parquet files."""
 
     model_config = _strict
+
+    url: str | None = Field(
+        default=None,
+        pattern=URL.pattern,
+        description="s3://BUCKET/FOLDER: the lake is in an object store. Needs the extra s3, and credentials where "
+        "AWS' tools look for them. Empty: in <home>/lake.",
+    )
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Address of an object store that is not AWS', http://minio:9000 say; empty: AWS, or what "
+        "AWS_ENDPOINT_URL names.",
+    )
+    region: str | None = Field(default=None, description="Region of the object store; empty: as AWS' tools find it.")
 
     flush_seconds: float = Field(
         default=60.0,

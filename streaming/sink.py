@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +21,10 @@ from prometheus_client import Gauge
 from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import InvalidInput, MatchLoopError, Unavailable
 from feature_store.contracts.events import Tick, encode
-from feature_store.durable import to_disk
+from feature_store.home import Home
+from feature_store.lake_claim import claim
+from feature_store.lake_path import LakePath, make_folder, set_aside
+from feature_store.object_store import ObjectPath
 from feature_store.online.store import OnlineStore
 from streaming import lake_files
 from streaming.catalogue_reconciler import CatalogueReconciler
@@ -64,7 +66,7 @@ def new_health() -> Health:
 def run(
     kafka: KafkaSettings,
     bootstrap: str,
-    lake: Path,
+    home: Home,
     online: OnlineStore,
     settings: LakeSettings,
     clock: Clock,
@@ -77,18 +79,18 @@ def run(
     lake: two would write the same events under different names."""
     health = health or new_health()
     log = Log(kafka, bootstrap)
-    with _alone(lake), contextlib.closing(log.writer()) as writer:
+    with _alone(home), contextlib.closing(log.writer()) as writer:
         outbox = Outbox(writer, kafka.topics.deadletter)
         pause = min(_PACE_SECONDS, settings.flush_seconds / 4)
         _, catalogue = sinks = [
-            TopicSink(log, kafka.topics.events, lake, EVENT_TOPIC, settings, outbox, health),
-            TopicSink(log, kafka.topics.catalogue, lake, CATALOGUE_TOPIC, settings, outbox, health),
+            TopicSink(log, kafka.topics.events, home.lake, EVENT_TOPIC, settings, outbox, health),
+            TopicSink(log, kafka.topics.catalogue, home.lake, CATALOGUE_TOPIC, settings, outbox, health),
         ]
-        reconciler = CatalogueReconciler(lake, online, health)
-        wanted = _wanted_at(lake)
+        reconciler = CatalogueReconciler(home, online, health)
+        wanted = _wanted_at(home)
         try:
             while not stop.is_set():
-                asked, wanted = wanted, _wanted_at(lake)
+                asked, wanted = wanted, _wanted_at(home)
                 read = [sink.step(clock.now_ms(), _POLL_MS // len(sinks), asked != wanted) for sink in sinks]
                 reconciler.step(*catalogue.stored(0))
                 beside()
@@ -106,7 +108,7 @@ def run(
 class PartitionSink:
     """One partition's way into the lake, from where its files end."""
 
-    def __init__(self, lake: Path, kind: Topic, log_id: str, partition: int, outbox: Outbox) -> None:
+    def __init__(self, lake: LakePath, kind: Topic, log_id: str, partition: int, outbox: Outbox) -> None:
         self._folder = partition_folder(lake / kind.source, log_id, partition)
         self._kind = kind
         self._log_id = log_id
@@ -146,7 +148,7 @@ class PartitionSink:
         for letter in self._posted:
             letter.result()
         self._posted = []
-        self._make_folder()
+        make_folder(self._folder)
         ticks = [(row["offset"], row["position"], row["time"]) for row in self._rows if row.get("kind") == "tick"]
         if self._kind is EVENT_TOPIC and len(ticks) == len(self._rows) < _MANY_TICKS:
             lake_files.write_ticks(self._folder, Ticks(self._start, self.next, ticks))
@@ -160,11 +162,16 @@ class PartitionSink:
         self.flush(patient=True)
         if self.next > self._start:  # ticks
             self._write_file()
-        self._make_folder()
+        make_folder(self._folder)
         lake_files.mark_lost(self._folder, self._start, offset)
         self._start = self.next = self._written = offset
 
     def _write_file(self) -> None:
+        if isinstance(self._folder, ObjectPath) and (end := lake_files.end(self._folder)) > self._start:
+            raise Unavailable(
+                f"{self._folder} reaches to offset {end} by now: a put of a sink that is gone has arrived late. This "
+                f"one goes on from there, instead of from {self._start}."
+            )
         lake_files.write(self._folder, self._start, self.next, pa.Table.from_pylist(self._rows, self._kind.schema))
         self._start, self._rows = self.next, []
 
@@ -173,12 +180,6 @@ class PartitionSink:
         chain, flaws = lake_files.fitted(self._folder)
         FILES.labels(topic, str(number)).set(len(chain))
         DAMAGED.labels(topic, str(number)).set(bool(flaws))
-
-    def _make_folder(self) -> None:
-        if not self._folder.is_dir():
-            self._folder.mkdir(parents=True)
-            for made in (self._folder, *self._folder.parents[:3]):
-                to_disk(made)
 
     def _letter(self, record: Record, reason: str) -> Letter:
         return Letter(
@@ -200,7 +201,7 @@ class TopicSink:
         self,
         log: Log,
         topic: str,
-        lake: Path,
+        lake: LakePath,
         kind: Topic,
         settings: LakeSettings,
         outbox: Outbox,
@@ -334,13 +335,13 @@ class TopicSink:
         return Part(self._topic, number)
 
 
-def drain(log: Log, lake: Path, clock: Clock, patience_seconds: float = _DRAIN_SECONDS) -> list[int]:
+def drain(log: Log, home: Home, clock: Clock, patience_seconds: float = _DRAIN_SECONDS) -> list[int]:
     """Marks the present end of the log with ticks and waits until the lake holds it. Returns the offset behind it, per
     partition. Raises Unavailable, naming what is missing, when the lake has not grown for a minute."""
     ends, log_id = log.append_everywhere(encode([Tick(time=clock.now_ms())])), log.log_id()
     before, deadline = [-1], 0.0
     while True:
-        held = [coverage(lake, log_id, partition) for partition in range(len(ends))]
+        held = [coverage(home.lake, log_id, partition) for partition in range(len(ends))]
         behind = {partition: end for partition, end in enumerate(ends) if held[partition] < end}
         if not behind:
             return ends
@@ -348,11 +349,11 @@ def drain(log: Log, lake: Path, clock: Clock, patience_seconds: float = _DRAIN_S
             before, deadline = held, time.monotonic() + patience_seconds
         if time.monotonic() > deadline:
             raise Unavailable(
-                f"The lake {lake} does not hold partitions {sorted(behind)} up to their offsets "
+                f"The lake {home.lake} does not hold partitions {sorted(behind)} up to their offsets "
                 f"{list(behind.values())}, and has not grown for {patience_seconds:.0f} s. Is the sink running?"
             )
         with contextlib.suppress(FileNotFoundError):  # no sink has ever worked on it
-            (lake / _WANTED).touch()
+            (home.aside / _WANTED).touch()
         time.sleep(_LOOK_SECONDS)
 
 
@@ -360,32 +361,33 @@ def _tick_row(offset: int, position: int, time_ms: int) -> dict[str, Any]:
     return {"offset": offset, "position": position, "kind": "tick", "time": time_ms}
 
 
-def _sound_end(folder: Path) -> int:
+def _sound_end(folder: LakePath) -> int:
     """Where the files of a partition end. Torn ones at the end, which a power failure can leave, are put aside and
     written again."""
     while (found := lake_files.all_stretches(folder)) and (last := max(found, key=lambda one: one.end)).held:
         if not lake_files.is_torn(last.path):
             return last.end
         _log.error("%s is torn, and is written again", last.path)
-        last.path.rename(last.path.with_suffix(".torn"))
+        set_aside(last.path, ".torn")
     return max((stretch.end for stretch in found), default=0)
 
 
-def _wanted_at(lake: Path) -> int:
+def _wanted_at(home: Home) -> int:
     """When somebody last wanted all that was read in the lake; ns, 0: nobody ever did."""
     with contextlib.suppress(FileNotFoundError):
-        return (lake / _WANTED).stat().st_mtime_ns
+        return (home.aside / _WANTED).stat().st_mtime_ns
     return 0
 
 
 @contextlib.contextmanager
-def _alone(lake: Path) -> Iterator[None]:
-    lake.mkdir(parents=True, exist_ok=True)
-    with (lake / ".sink.lock").open("w") as lock:
+def _alone(home: Home) -> Iterator[None]:
+    claim(home)
+    home.aside.mkdir(parents=True, exist_ok=True)
+    with (home.aside / ".sink.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends, however it does
         except BlockingIOError:
             raise Unavailable(
-                f"Another sink writes to the lake {lake}. Stop it first, or wait until it ends."
+                f"Another sink writes to the lake {home.lake}. Stop it first, or wait until it ends."
             ) from None
         yield

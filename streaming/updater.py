@@ -16,13 +16,13 @@ import threading
 import time
 from collections.abc import Collection
 from functools import partial
-from pathlib import Path
 
 import redis
 from prometheus_client import Counter, Gauge
 
 from feature_store.bandit_state import BanditStore
 from feature_store.contracts.errors import Fenced, LogMismatch, MatchLoopError, Unavailable
+from feature_store.home import Home
 from feature_store.membership import Membership
 from feature_store.namespace import Namespace
 from feature_store.online.store import OnlineStore
@@ -67,11 +67,11 @@ class NamespaceUpdater:
         log_id: str,
         state: BanditStore,
         rewards: RewardSettings,
-        lake: Path,
+        home: Home,
         health: Health,
     ) -> None:
         self._namespace = namespace
-        self._load = partial(PartitionUpdater, namespace, log_id=log_id, state=state, rewards=rewards, lake=lake)
+        self._load = partial(PartitionUpdater, namespace, log_id=log_id, state=state, rewards=rewards, home=home)
         self._health = health
         self._partitions: dict[int, PartitionUpdater] = {}
         self._reader = log.reader(log.settings.topics.events, {})
@@ -186,7 +186,7 @@ class _Updaters:
         state: BanditStore,
         online: OnlineStore,
         membership: Membership,
-        home: Path,
+        home: Home,
         health: Health,
     ) -> None:
         self._log = log
@@ -258,14 +258,15 @@ class _Updaters:
         return updater.step(outbox, self._online)
 
     def _begin(self, name: str) -> NamespaceUpdater:
-        namespace = Namespace.load(self._home / "namespaces", name)
+        namespace = Namespace.load(self._home.namespaces, name)
         if len(namespace.offsets) != self._count:
             raise LogMismatch(
                 f"Namespace {name} was made for {len(namespace.offsets)} partitions, the log has {self._count}. "
                 "Run `matchloop retrain`, or point kafka.bootstrap at the log it was made on."
             )
-        lake = self._home / "lake"
-        return NamespaceUpdater(namespace, self._log, self._log_id, self._state, self._rewards, lake, self._health)
+        return NamespaceUpdater(
+            namespace, self._log, self._log_id, self._state, self._rewards, self._home, self._health
+        )
 
 
 def collect_rarely() -> None:
@@ -282,7 +283,7 @@ def run(
     state: BanditStore,
     online: OnlineStore,
     membership: Membership,
-    home: Path,
+    home: Home,
     stop: threading.Event,
     health: Health | None = None,
 ) -> None:

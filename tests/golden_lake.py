@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from feature_store.contracts.catalogue import Attributes, Item
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.events import Erasure, Event, Merge, Profile, Switch, Tick, Withdrawal, encode
+from feature_store.home import Home
 from offline_training.data.importer import import_data
 from offline_training.data.sources import Mapping
 from offline_training.progress import silent
@@ -91,7 +92,7 @@ def write(home: Path) -> None:
         pq.write_table(pa.Table.from_pylist(described), source / "items.parquet")
         known = [{"user_id": user, **attributes} for user, attributes in IMPORTED_USERS]
         pq.write_table(pa.Table.from_pylist(known), source / "users.parquet")
-        import_data(source, home, KEYRING, Mapping({}), ManualClock(NOON), silent)
+        import_data(source, Home(home), KEYRING, Mapping({}), ManualClock(NOON), silent)
 
 
 def write_log(folder: Path) -> None:

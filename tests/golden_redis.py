@@ -18,6 +18,7 @@ from feature_store.contracts.events import Event, encode
 from feature_store.contracts.experiments import Experiment, Ramp, Status, Variant
 from feature_store.definitions import HistoryEvent
 from feature_store.graph import Graph
+from feature_store.home import Home
 from feature_store.namespace import Namespace, Start
 from feature_store.online.deployment import Active, Shadowing
 from feature_store.online.store import OnlineStore
@@ -63,8 +64,8 @@ EXPERIMENT = Experiment(
 Command = list[bytes]
 
 
-def write(client: redis.Redis, lake: Path) -> None:
-    """Writes it into an empty database. lake: an empty folder."""
+def write(client: redis.Redis, home: Path) -> None:
+    """Writes it into an empty database. home: an empty folder."""
     online = OnlineStore(client, SETTINGS)
     online.deployment.check_secret(KEYRING)
     online.catalogue.add(golden_lake.IMPORTED_ITEMS)
@@ -78,12 +79,14 @@ def write(client: redis.Redis, lake: Path) -> None:
     online.deployment.add_namespace("p-1")
     online.deployment.retire("p-1")
     online.experiments.change(EXPERIMENT.name, lambda _: EXPERIMENT)
-    fold(client, lake, 0, golden_lake.EVENTS)
+    fold(client, home, 0, golden_lake.EVENTS)
 
 
-def fold(client: redis.Redis, lake: Path, first: int, events: Sequence[Event]) -> None:
+def fold(client: redis.Redis, home: Path, first: int, events: Sequence[Event]) -> None:
     """Has an updater fold events at offsets from the first on, with a commit for each."""
-    updater = PartitionUpdater(NAMESPACE, 0, golden_lake.LOG, BanditStore(client, SETTINGS), RewardSettings(), lake)
+    updater = PartitionUpdater(
+        NAMESPACE, 0, golden_lake.LOG, BanditStore(client, SETTINGS), RewardSettings(), Home(home)
+    )
     for offset, event in enumerate(events, first):
         updater.fold([Record(0, offset, None, encode([event]), golden_lake.NOON)])
         updater.commit(OnlineStore(client, SETTINGS))

@@ -6,6 +6,7 @@ from pathlib import Path
 import redis
 
 from feature_store.bandit_state import BanditStore
+from feature_store.home import Home
 from feature_store.membership import Membership
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
@@ -31,7 +32,7 @@ def start_updater(
 
     def work() -> None:
         with Membership(client, shared, session_seconds=1.0) as membership:
-            updater.run(Log(kafka, broker), RewardSettings(), state, online, membership, home, stop, health)
+            updater.run(Log(kafka, broker), RewardSettings(), state, online, membership, Home(home), stop, health)
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -126,7 +126,7 @@ class LogBench:
         with redis_client(settings) as client:
             state, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
             updater = NamespaceUpdater(
-                namespace, self._log, self._log.log_id(), state, settings.rewards, settings.home,
+                namespace, self._log, self._log.log_id(), state, settings.rewards, settings.layout,
                 new_health(),
             )  # fmt: skip
             updater.assign(range(len(self._ends)))
@@ -197,7 +197,7 @@ def _update(settings: Settings, barrier: "threading.Barrier") -> None:
         state, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
         with Membership(client, settings.redis, settings.updater.session_seconds) as membership:
             barrier.wait(_WAIT_SECONDS)
-            run(event_log(settings), settings.rewards, state, online, membership, settings.home, stop)
+            run(event_log(settings), settings.rewards, state, online, membership, settings.layout, stop)
 
 
 def _cpu(processes: list[BaseProcess]) -> float:

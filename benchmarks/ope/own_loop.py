@@ -94,7 +94,7 @@ def write_home(home: Home, prepared: Prepared, records: Sequence[Sequence[Event]
             for position, event in enumerate(events)
         ]
         _write(
-            home.lake / "events" / f"log={LOG}" / "partition=0" / f"{first}-{first + len(part)}.parquet", rows, EVENTS
+            home.aside / "events" / f"log={LOG}" / "partition=0" / f"{first}-{first + len(part)}.parquet", rows, EVENTS
         )
     items = [
         {
@@ -105,7 +105,7 @@ def write_home(home: Home, prepared: Prepared, records: Sequence[Sequence[Event]
         }
         for item in world.past.items
     ]
-    _write(home.lake / "items" / "items.parquet", items, ITEMS)
+    _write(home.aside / "items" / "items.parquet", items, ITEMS)
     turn = VISIT_MS * len(world.visitors)
     entered = [
         {
@@ -121,7 +121,9 @@ def write_home(home: Home, prepared: Prepared, records: Sequence[Sequence[Event]
         for offset, new in enumerate(sorted(world.newcomers, key=lambda new: new.turn))
     ]
     if entered:
-        _write(home.lake / "catalogue" / f"log={LOG}" / "partition=0" / f"0-{len(entered)}.parquet", entered, CATALOGUE)
+        _write(
+            home.aside / "catalogue" / f"log={LOG}" / "partition=0" / f"0-{len(entered)}.parquet", entered, CATALOGUE
+        )
     users = [
         {
             "user": visitor_key(number),

@@ -9,7 +9,7 @@ import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,9 +103,9 @@ def _texts(step: Step) -> tuple[str, str, str]:
 
 
 def _measure(home: Home, days: int, decisions: int, seed: int, progress: Progress) -> dict[str, Any]:
-    generate(home.lake, days, decisions, seed, section(progress, 0.0, 0.6))
+    generate(home.aside, days, decisions, seed, section(progress, 0.0, 0.6))
     since, offset = START + (days - _WINDOW_DAYS) * DAY_MS, (days - _WINDOW_DAYS) * decisions
-    files = len(list(home.lake.rglob("*.parquet")))
+    files = len(list(home.aside.rglob("*.parquet")))
     steps: dict[str, Callable[..., int]] = {
         "report before": _report, "compact": _compact, "check": _check,
         "verify": _verify, "retrain": _retrain, "report": _report,
@@ -114,7 +114,7 @@ def _measure(home: Home, days: int, decisions: int, seed: int, progress: Progres
     for number, (name, step) in enumerate(steps.items()):
         progress(0.6 + 0.4 * number / len(steps), f"{name}: {days} days, {files:,} files")
         found[name] = _alone(step, home.root, since, offset)._asdict()
-    return found | {"mb": round(sum(path.stat().st_size for path in home.lake.rglob("*.parquet")) / 1e6, 1)}
+    return found | {"mb": round(sum(path.stat().st_size for path in home.aside.rglob("*.parquet")) / 1e6, 1)}
 
 
 def generate(lake: Path, days: int, decisions: int, seed: int, progress: Progress) -> None:
@@ -170,7 +170,7 @@ def _measured(step: Callable[..., int], *arguments: Any) -> Step:
 def _compact(root: Path, *_: int) -> int:
     home = Home(root)
     compact(home, LakeSettings(), START)
-    return len(list(home.lake.rglob("*.parquet")))
+    return len(list(home.aside.rglob("*.parquet")))
 
 
 def _check(root: Path, *_: int) -> int:
@@ -195,5 +195,5 @@ def _retrain(root: Path, _: int, offset: int) -> int:
 
 
 def _report(root: Path, since: int, _: int) -> int:
-    folders: Sequence[Path] = [folder for *_, folder in partition_folders(Home(root).lake, "events")]
+    folders = [folder for *_, folder in partition_folders(Home(root).lake, "events")]
     return sum(len(read_all(folder, EVENTS, _COLUMNS, REPORTED, since)) for folder in folders)

@@ -26,7 +26,7 @@ def small_stack(
     for part, changed in changes.items():
         values[part] |= changed
     with tempfile.TemporaryDirectory(prefix=f"matchloop-{name}-", ignore_cleanup_errors=True) as home:
-        values["home"] = home
+        values["home"], values["lake"]["url"] = home, None
         settings = Settings(**values)
         with Stack(settings) as stack:
             stack.start(BROKER, REDIS, progress=section(progress, 0.0, 0.2))

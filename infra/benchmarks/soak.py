@@ -114,7 +114,7 @@ def _watch(
     """When was looked, in hours, and what was found each time, by name."""
     settings = stack.settings
     programs = {program.name: psutil.Process(program.pid) for program in stack.status()}
-    log, lake = event_log(settings).log_id(), settings.home / "lake"
+    log, lake = event_log(settings).log_id(), settings.layout.lake
     online, state = OnlineStore(client, settings.redis), BanditStore(client, settings.redis)
     [namespace] = online.deployment.namespaces()
     times: list[float] = []
@@ -129,7 +129,7 @@ def _watch(
         folded = {partition: state.position(namespace, partition) for partition in ends}
         now["lag updater"] = _behind(ends, {p: at.offset if at else 0 for p, at in folded.items()})
         now["lag sink"] = _behind(ends, {partition: coverage(lake, log, partition) for partition in ends})
-        now["lake_files"] = float(_files(lake))
+        now["lake_files"] = float(_files(settings.layout.aside))
         times.append(passed / 3600)
         for name, value in now.items():
             series.setdefault(name, []).append(value)

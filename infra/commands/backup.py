@@ -33,14 +33,15 @@ def backup(
     Example: `matchloop backup /backups/2026-01-31`
     """
     from feature_store.contracts.clock import SystemClock
-    from feature_store.home import Home
     from infra.backup import backup as run
 
     settings = options(context).settings()
-    made = run(Home(settings.home), folder, SystemClock().now_ms(), with_secret)
+    made = run(settings.layout, folder, SystemClock().now_ms(), with_secret)
     words = f"{made.files} files, {byte_size(made.bytes)}, in {folder}." + (
         "" if made.secret else " Without the secret."
     )
+    if url := settings.lake.url:
+        words += f" The lake stays in {url}, and is not in it."
     show({"created": made.created, "files": made.files, "bytes": made.bytes, "secret": made.secret}, words, as_json)
 
 
@@ -53,11 +54,10 @@ def restore(
 
     Example: `matchloop restore /backups/2026-01-31`
     """
-    from feature_store.home import Home
     from infra.backup import restore as run
 
     settings = options(context).settings()
-    made = run(folder, Home(settings.home))
+    made = run(folder, settings.layout)
     secret = "" if made.secret else " Put the secret there, or set MATCHLOOP_SECRET."
     words = f"{made.files} files are in {settings.home}.{secret} Now `matchloop up`, and `matchloop recover`."
     show({"home": settings.home, "files": made.files, "secret": made.secret}, words, as_json)

@@ -71,7 +71,7 @@ def import_data(
     settings = options(context).settings()
     mapping = Mapping.parse(column or [])
     with progress("Importing") as report:
-        imported = run(source, settings.home, settings.keyring(), mapping, SystemClock(), report, newlines_in_values)
+        imported = run(source, settings.layout, settings.keyring(), mapping, SystemClock(), report, newlines_in_values)
     sets = {"interactions": imported.interactions, "items": imported.items, "users": imported.users}
     show(asdict(imported), "\n".join(_words(name, found) for name, found in sets.items() if found), as_json)
 
@@ -95,7 +95,7 @@ def _import_log(
     mapping, within = Mapping.parse(column, COLUMNS), None if rewards is None else reward_range("--rewards", rewards)
     with progress("Importing") as report:
         keyring = settings.keyring()
-        found = import_log(source, settings.home, name, keyring, mapping, within, SystemClock(), report, propensity)
+        found = import_log(source, settings.layout, name, keyring, mapping, within, SystemClock(), report, propensity)
     words = f"{_words(f'log {name}', found)}\nNext: `matchloop replay --log {name} --candidate uniform`."
     show(asdict(found), words, as_json)
 

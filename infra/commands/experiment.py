@@ -49,8 +49,8 @@ def plan(
 
     settings, planned = options(context).settings(), read_plan(file)
     now = SystemClock().now_ms()
-    with reading(settings.home):
-        past = everybody(settings.home / "lake", recommended(settings), now - int(days * _DAY_MS), settings.rewards)
+    with reading(settings.layout):
+        past = everybody(settings.layout.lake, recommended(settings), now - int(days * _DAY_MS), settings.rewards)
     found = needed(planned, past, power)
     words = (
         f"{found.metric} is {found.value:.4g}. To find a change of {found.minimum_effect:.1%} with a chance of "
@@ -125,8 +125,8 @@ def ramp(context: typer.Context, name: Name, share: Share, as_json: Json = False
     with site(settings) as at:
         grows, weights = at.online.experiments.read().named(name), None
         if grows.allocation == "thompson":
-            with reading(settings.home):
-                known = outcomes(settings.home / "lake", recommended(settings), grows, settings.rewards)
+            with reading(settings.layout):
+                known = outcomes(settings.layout.lake, recommended(settings), grows, settings.rewards)
             weights = thompson(grows, known)
         found = run(at, name, share, _base(settings), SystemClock().now_ms(), weights)
     dealt = ", ".join(f"{variant} {chance:.1%}" for variant, chance in (weights or {}).items())

@@ -47,14 +47,13 @@ def check(
 
     Example: `matchloop features check --limit 1000`
     """
-    from feature_store.home import Home
     from feature_store.rewriting import reading
     from offline_training.evaluation.skew import DIFFERENT, OUTCOMES, check_features
 
     settings = options(context).settings()
-    with progress("Checking features") as report, reading(settings.home):
+    with progress("Checking features") as report, reading(settings.layout):
         found = check_features(
-            Home(settings.home),
+            settings.layout,
             settings.rewards,
             settings.redis.history_kept,
             limit,

@@ -24,9 +24,9 @@ def check(context: typer.Context, as_json: Json = False) -> None:
     from feature_store.rewriting import reading
     from streaming.lake_repair import check as damages
 
-    home = options(context).settings().home
+    home = options(context).settings().layout
     with reading(home):
-        found = damages(home / "lake")
+        found = damages(home.lake)
     rows = [[one.topic, one.log, str(one.partition), f"{one.start} to {one.end - 1}", one.what] for one in found]
     words = table(rows) + "\nRun `matchloop lake repair`." if found else "The lake holds the log without a hole."
     show({"damage": [one._asdict() for one in found]}, words, as_json)
@@ -48,13 +48,12 @@ def repair(
 
     Example: `matchloop lake repair`
     """
-    from feature_store.home import Home
     from infra.connections import event_log
     from streaming.lake_repair import check as damages
     from streaming.lake_repair import repair as mend
 
     settings = options(context).connected_settings()
-    home, topics = Home(settings.home), (settings.kafka.topics.events, settings.kafka.topics.catalogue)
+    home, topics = settings.layout, (settings.kafka.topics.events, settings.kafka.topics.catalogue)
     done = mend(home, event_log(settings), topics, declare_lost)
     rows = [
         [one.topic, one.log, str(one.partition), f"{one.start} to {one.end - 1}", one.what, outcome]
@@ -79,12 +78,11 @@ def compact(context: typer.Context, as_json: Json = False) -> None:
     Example: `matchloop lake compact`
     """
     from feature_store.contracts.clock import SystemClock
-    from feature_store.home import Home
     from offline_training.data.renewing import renew
     from streaming.lake_compaction import compact as run
 
     settings = options(context).settings()
-    home = Home(settings.home)
+    home = settings.layout
     done = run(home, settings.lake, SystemClock().now_ms())
     done = done._replace(renewed=done.renewed + renew(home))
     words = f"{done.merged} files became {done.into}; {done.expired} were removed by their age."

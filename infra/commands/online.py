@@ -51,7 +51,7 @@ def simulate(
     api = Stack(settings).endpoints.api
     if api is None:
         raise Unavailable("The API is not running in this home directory. Start it with `matchloop up`.")
-    lake, key = settings.home / "lake", settings.serving.api_key
+    lake, key = settings.layout.lake, settings.serving.api_key
     ids = user_ids(source, Mapping.parse(column or []), settings.keyring())
     split = time_at_share(lake, since)
     world = World.from_lake(lake, ids, split, settings.training.positive_value)

@@ -85,7 +85,7 @@ def update(context: typer.Context, metrics_port: MetricsPort = None) -> None:
         _serve_metrics(settings, metrics_port, health)  # from here on the supervisor sees that it works
         state, online = BanditStore(client, settings.redis), OnlineStore(client, settings.redis)
         with Membership(client, settings.redis, settings.updater.session_seconds) as membership:
-            run(log, settings.rewards, state, online, membership, settings.home, stop, health)
+            run(log, settings.rewards, state, online, membership, settings.layout, stop, health)
 
 
 def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
@@ -129,8 +129,7 @@ def sink(context: typer.Context, metrics_port: MetricsPort = None) -> None:
             memory.step()
 
         try:
-            lake = settings.home / "lake"
-            run(settings.kafka, bootstrap, lake, online, settings.lake, SystemClock(), stop, health, beside)
+            run(settings.kafka, bootstrap, settings.layout, online, settings.lake, SystemClock(), stop, health, beside)
         finally:
             stop.set()
             upkeep.join()
@@ -171,7 +170,7 @@ def schedule(
     _serve_metrics(settings, metrics_port, health)
     keeper = Keeper(
         folder,
-        Feedback(settings.home / "lake"),
+        Feedback(settings.layout),
         lambda: RetrainProcess(folder, given.config),
         SystemClock(),
         cron,

@@ -61,7 +61,6 @@ def recommend(
 
 
 def _people(settings: "Settings", users: Path | None) -> "People":
-    from feature_store.home import Home
     from infra.recommending import listed, trained_on
 
-    return trained_on(Home(settings.home).runs) if users is None else listed(users)
+    return trained_on(settings.layout.runs) if users is None else listed(users)

@@ -27,7 +27,6 @@ def recover(
     from feature_store.contracts.clock import SystemClock
     from feature_store.contracts.errors import InvalidInput
     from feature_store.deployment_note import note_file, read_note
-    from feature_store.home import Home
     from feature_store.online.store import OnlineStore
     from infra.connections import event_log, redis_client
     from offline_training.jobs.recover import recover as run
@@ -45,7 +44,7 @@ def recover(
         if online.deployment.to_note().version >= noted.version and not anyway:
             raise InvalidInput("Redis knows all that the home knows. `--anyway` publishes everything again.")
         done = run(
-            Home(settings.home),
+            settings.layout,
             noted,
             online,
             state,

@@ -175,7 +175,7 @@ def promote(
         raise InvalidInput("--override needs a reason: whoever looks at the release later reads it.")
     settings = options(context).connected_settings()
     with site(settings) as at:
-        with undisturbed(settings.home), telling_of_failures(settings.notify, str(settings.home)):
+        with undisturbed(settings.layout), telling_of_failures(settings.notify, str(settings.home)):
             name = find(at.home, release)
             if (active := at.online.deployment.active()) is not None and active.release == name:
                 raise InvalidInput(f"Release {name} serves already.")
@@ -218,7 +218,7 @@ def rollback(
     from offline_training.promotion.releases import find
 
     settings = options(context).connected_settings()
-    with site(settings) as at, undisturbed(settings.home):
+    with site(settings) as at, undisturbed(settings.layout):
         left = at.online.deployment.active()
         now, behind = go_back(at, None if release is None else find(at.home, release), stale), catch_up(at)
     back = "" if left is None else f" Forth again: `matchloop release rollback`, to release {left.release}."
@@ -243,7 +243,7 @@ def remove(context: typer.Context, release: Name, as_json: Json = False) -> None
 
     settings = options(context).connected_settings()
     with site(settings) as at:
-        with rewriting(settings.home):
+        with rewriting(settings.layout):
             name = find(at.home, release)
             freed = run(at, name)
         behind = follow(at)

@@ -9,6 +9,7 @@ from infra.console import Json, moment, options, progress, reward_range, show, t
 
 if TYPE_CHECKING:
     from feature_store.contracts.experiments import Experiment
+    from feature_store.lake_path import LakePath
     from infra.settings import Settings
     from offline_training.off_policy.estimators import OffPolicyEvaluation
     from offline_training.off_policy.rejection import Replayed
@@ -59,7 +60,6 @@ def replay(
     """
     import msgspec
 
-    from feature_store.home import Home
     from feature_store.rewriting import reading
     from offline_training.replay.candidate import candidate as read_candidate
     from offline_training.replay.replay import Serving, Stretch
@@ -68,7 +68,7 @@ def replay(
 
     settings = options(context).connected_settings()
     if log is not None:
-        _imported(settings.home, log, candidate, rewards, as_json)
+        _imported(settings.layout.lake, log, candidate, rewards, as_json)
         return
     tried = read_candidate(candidate, settings.bandit, settings.serving)
     stretch = Stretch(
@@ -77,8 +77,8 @@ def replay(
     serving = Serving(
         settings.serving, settings.bandit, settings.rewards, _experiments(settings), settings.redis.shown_kept
     )
-    with progress("Replaying") as report, reading(settings.home):
-        found = run(Home(settings.home), serving, tried, stretch, report, most=most)
+    with progress("Replaying") as report, reading(settings.layout):
+        found = run(settings.layout, serving, tried, stretch, report, most=most)
     page = settings.home / _PAGE if out is None else out
     page.write_text(render(found), encoding="utf-8")
     words = [*_refused(found.refusal), *story(found), _estimates(found.evaluation), f"The page is {page}."]
@@ -87,14 +87,14 @@ def replay(
         raise typer.Exit(1)
 
 
-def _imported(home: Path, log: str, policy: str, rewards: str | None, as_json: bool) -> None:
+def _imported(lake: "LakePath", log: str, policy: str, rewards: str | None, as_json: bool) -> None:
     import msgspec
 
     from offline_training.data.foreign_log import log_file
     from offline_training.off_policy.foreign import LEARN, read_log, value_of, value_of_learner
 
     within = None if rewards is None else reward_range("--rewards", rewards)
-    read = read_log(log_file(home / "lake", log))
+    read = read_log(log_file(lake, log))
     if policy.startswith(LEARN):
         _learnt(value_of_learner(read, policy), log, as_json)
         return

@@ -97,7 +97,7 @@ def rollback(
         raise InvalidInput("Specify what to leave out: --to TIME, --users FILE, or both.")
     settings = options(context).connected_settings()
     exclusion = Exclusion(moment("--to", to) if to else None, _user_keys(settings, users) if users else {})
-    with _installation(settings) as installation, undisturbed(settings.home):
+    with _installation(settings) as installation, undisturbed(settings.layout):
         plan = plan_rollback(installation, exclusion)
         if not dry_run:
             perform(installation, plan, stale)
@@ -140,7 +140,6 @@ def activate(
 def _installation(settings: "Settings") -> "Iterator[Installation]":
     from feature_store.bandit_state import BanditStore
     from feature_store.contracts.clock import SystemClock
-    from feature_store.home import Home
     from feature_store.online.store import OnlineStore
     from infra.connections import event_log, redis_client
     from offline_training.jobs.rollback import Installation
@@ -148,7 +147,7 @@ def _installation(settings: "Settings") -> "Iterator[Installation]":
     log = event_log(settings)
     with redis_client(settings) as client:
         online, state = OnlineStore(client, settings.redis), BanditStore(client, settings.redis)
-        yield Installation(Home(settings.home), settings.rewards, online, state, log, SystemClock())
+        yield Installation(settings.layout, settings.rewards, online, state, log, SystemClock())
 
 
 def _user_keys(settings: "Settings", file: Path) -> dict[str, str]:

@@ -23,7 +23,6 @@ def forget(context: typer.Context, as_json: Json = False) -> None:
     """
     from feature_store.bandit_state import BanditStore
     from feature_store.contracts.clock import SystemClock
-    from feature_store.home import Home
     from feature_store.online.store import OnlineStore
     from infra.connections import redis_client
     from offline_training.jobs.forget import forget as run
@@ -31,7 +30,7 @@ def forget(context: typer.Context, as_json: Json = False) -> None:
     settings = options(context).connected_settings()
     with redis_client(settings) as client:
         online, state = OnlineStore(client, settings.redis), BanditStore(client, settings.redis)
-        done = run(Home(settings.home), online, state, SystemClock().now_ms(), settings.lake.forget_within_days)
+        done = run(settings.layout, online, state, SystemClock().now_ms(), settings.lake.forget_within_days)
     words = f"{done.users} users are forgotten; {done.files} files were rewritten."
     if done.waiting:
         words += f" {done.waiting} erasures wait until the updater has come to them: run it again then."

@@ -18,6 +18,8 @@ from feature_store.contracts import columns
 from feature_store.contracts.catalogue import MAX_ATTRIBUTES, MAX_CATEGORIES, MAX_TITLE_CHARACTERS
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
+from feature_store.home import Home
+from feature_store.lake_path import replace
 from offline_training.data import checks
 from offline_training.data.erasures import CarriedOut
 from offline_training.data.sources import Mapping, SourceFile, naming
@@ -31,7 +33,7 @@ ReadRows = Callable[[SourceFile, pa.Table, checks.Verdict], tuple[list[Row], lis
 
 
 def import_items(
-    files: Sequence[SourceFile], lake: Path, staging: Path, name: str, mapping: Mapping, progress: Progress
+    files: Sequence[SourceFile], home: Home, staging: Path, name: str, mapping: Mapping, progress: Progress
 ) -> DatasetReport:
     """Puts the files' items into `<lake>/items/items.parquet`. Columns that are not ours become attributes if they hold
     text, numbers, truth values or times. Raises InvalidInput if the id column is missing, a column of ours has an
@@ -49,12 +51,12 @@ def import_items(
         cells = zip(items, titles, lists, attributes, begins, ends, strict=True)
         return [dict(zip(columns.ITEMS.names, row, strict=True)) for row in cells], ignored
 
-    return _import(files, "items", rows, columns.ITEMS, lake, staging, name, progress)
+    return _import(files, "items", rows, columns.ITEMS, home, staging, name, progress)
 
 
 def import_users(
     files: Sequence[SourceFile],
-    lake: Path,
+    home: Home,
     staging: Path,
     name: str,
     keyring: Keyring,
@@ -65,7 +67,7 @@ def import_users(
     """Puts the files' users into `<lake>/users/users.parquet`, under their keys; otherwise like import_items. A column
     `written` says when a row was recorded; without it, it is known from now (ms) on. Who was erased is described anew
     only by what was written later."""
-    erased = CarriedOut.load(lake)
+    erased = CarriedOut.load(home.lake)
 
     def rows(file: SourceFile, table: pa.Table, verdict: checks.Verdict) -> tuple[list[Row], list[str]]:
         ours = file.require("user_id", mapping)
@@ -82,7 +84,7 @@ def import_users(
             for user, attributes, time in zip(ids.to_pylist(), attributes, times.to_pylist(), strict=True)
         ], ignored
 
-    return _import(files, "users", rows, columns.USERS, lake, staging, name, progress)
+    return _import(files, "users", rows, columns.USERS, home, staging, name, progress)
 
 
 def _import(
@@ -90,12 +92,12 @@ def _import(
     dataset: str,
     read_rows: ReadRows,
     schema: pa.Schema,
-    lake: Path,
+    home: Home,
     staging: Path,
     name: str,
     progress: Progress,
 ) -> DatasetReport:
-    target = lake / dataset / f"{dataset}.parquet"
+    target = home.lake / dataset / f"{dataset}.parquet"
     identity = schema.names[0]
     known: dict[str, Row] = {}
     if target.exists():
@@ -122,14 +124,13 @@ def _import(
     if changed:
         known |= changed
         lake_format.write(pa.Table.from_pylist(list(known.values()), schema=schema), staging / target.name)
-        target.parent.mkdir(exist_ok=True)
-        (staging / target.name).replace(target)
+        replace(staging / target.name, target)
     return DatasetReport(
         read=read,
         accepted=len(changed),
         duplicates=passed - len(changed),
         rejected=dict(rejects.counts),
-        rejects_file=rejects.save(lake / "rejects" / f"{dataset}-{name}.parquet"),
+        rejects_file=rejects.save(home.aside / "rejects" / f"{dataset}-{name}.parquet"),
         ignored_columns=tuple(ignored),
     )
 

@@ -7,7 +7,6 @@ data does not bring the user back.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from feature_store import lake_format
 from feature_store.arrays import Int64
 from feature_store.contracts.columns import ERASURES, EVENTS
 from feature_store.contracts.identity import MASKED, Keyring
+from feature_store.lake_path import LakePath
 from offline_training.data.merges import Merged, merges
 from streaming.lake_files import partition_folders, read_all
 
@@ -36,7 +36,7 @@ class Pending(NamedTuple):
     visitors: "tuple[Pending, ...]" = ()  # merged with the user before: what they did until then goes, too
 
 
-def pending_erasures(lake: Path) -> list[Pending]:
+def pending_erasures(lake: LakePath) -> list[Pending]:
     """The erasures in the log that the lake has not been rewritten for."""
     found = []
     for log, partition, folder in partition_folders(lake, "events"):
@@ -79,7 +79,7 @@ class CarriedOut:
         self.times = times
 
     @classmethod
-    def load(cls, lake: Path) -> "CarriedOut":
+    def load(cls, lake: LakePath) -> "CarriedOut":
         """Reads what a rewriting of the lake has left."""
         if not (path := carried_out_file(lake)).exists():
             return cls({})
@@ -108,7 +108,7 @@ class CarriedOut:
         return CarriedOut({**self.times, **marked})
 
 
-def carried_out_file(lake: Path) -> Path:
+def carried_out_file(lake: LakePath) -> LakePath:
     """Where they are."""
     return lake / "erasures" / "erasures.parquet"
 

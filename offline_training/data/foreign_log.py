@@ -31,7 +31,9 @@ from feature_store.contracts.clock import Clock
 from feature_store.contracts.columns import FOREIGN_LOG
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
+from feature_store.home import Home
 from feature_store.lake_format import stored, stored_schema
+from feature_store.lake_path import LakePath, replace
 from offline_training.data import checks
 from offline_training.data.sources import INTERACTIONS, Batch, Mapping, SourceFile, check_distinct, find_sources, naming
 from offline_training.data.staging import DatasetReport, Rejects, staging_folder
@@ -59,7 +61,7 @@ _DECISION = pa.field("decision", pa.uint64())  # while it is read: a hash of dec
 
 def import_log(
     source: Path,
-    home: Path,
+    home: Home,
     name: str,
     keyring: Keyring,
     mapping: Mapping,
@@ -68,7 +70,7 @@ def import_log(
     progress: Progress,
     propensity: float | None = None,
 ) -> DatasetReport:
-    """Writes the log at `source` (a file, or a directory of parts) to `<home>/lake/foreign/<name>/`, in place of an
+    """Writes the log at `source` (a file, or a directory of parts) to `foreign/<name>/` of the lake, in place of an
     older one of the name. User ids become keys. Rows that break a rule are left out, counted, and listed. propensity:
     of every row, where none is in the files: a third of a test that sent three letters at random.
 
@@ -78,11 +80,10 @@ def import_log(
     files = find_sources(source)[INTERACTIONS] if source.is_file() else _parts(source)
     columns = [_columns_of(file, mapping, propensity) for file in files]
     context = [part.strip() for part in mapping.columns.get("context", "").split(",") if part.strip()]
-    lake = home / "lake"
     rejects, latest = Rejects(), clock.now_ms() + _AHEAD_MS
     read = written = 0
     named = any("decision" in found for found in columns)
-    with staging_folder(lake) as staging:
+    with staging_folder(home) as staging:
         staged = staging / _FILE
         schema = stored_schema(FOREIGN_LOG.append(_DECISION))
         total, before = max(sum(file.path.stat().st_size for file in files), 1), 0
@@ -109,20 +110,18 @@ def import_log(
             raise InvalidInput(f"No row of {source} can be used ({reasons}).")
         progress(0.9, "removing duplicates")
         duplicates = _without_duplicates(staged, staging / "unique.parquet") if named else 0
-        folder = lake / "foreign" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (staging / "unique.parquet" if duplicates else staged).replace(folder / _FILE)
+        replace(staging / "unique.parquet" if duplicates else staged, home.lake / "foreign" / name / _FILE)
     progress(1.0, "imported")
     return DatasetReport(
         read=read,
         accepted=written - duplicates,
         duplicates=duplicates,
         rejected=dict(rejects.counts),
-        rejects_file=rejects.save(lake / "rejects" / f"log-{name}.parquet"),
+        rejects_file=rejects.save(home.aside / "rejects" / f"log-{name}.parquet"),
     )
 
 
-def log_file(lake: Path, name: str) -> Path:
+def log_file(lake: LakePath, name: str) -> LakePath:
     """Where a log lies. Raises InvalidInput if there is none of the name."""
     path = lake / "foreign" / name / _FILE
     if not path.is_file():

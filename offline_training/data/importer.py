@@ -9,6 +9,7 @@ from feature_store.contracts.clock import Clock
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
 from feature_store.contracts.manifest import file_hash
+from feature_store.home import Home
 from offline_training.data.descriptions import import_items, import_users
 from offline_training.data.interactions import columns_of, import_interactions
 from offline_training.data.sources import INTERACTIONS, ITEMS, USERS, Mapping, SourceFile, find_sources
@@ -27,14 +28,14 @@ class ImportReport:
 
 def import_data(
     source: Path,
-    home: Path,
+    home: Home,
     keyring: Keyring,
     mapping: Mapping,
     clock: Clock,
     progress: Progress,
     newlines_in_values: bool = False,
 ) -> ImportReport:
-    """Adds the data at `source`, in the import format (see sources.py), to `<home>/lake`.
+    """Adds the data at `source`, in the import format (see sources.py), to the lake.
 
     User ids become keys. Rows that break a rule are left out, counted, and listed with file, row and reason in
     `<home>/lake/rejects/`. Importing the same data again changes nothing. Interrupted, it leaves no file half written;
@@ -45,19 +46,18 @@ def import_data(
     """
     sources = find_sources(source, newlines_in_values)
     _check_columns(sources, mapping)
-    lake = home / "lake"
     items = users = None
-    with staging_folder(lake) as staging:
+    with staging_folder(home) as staging:
         progress(0.0, "reading")
         name = _name(sources[INTERACTIONS], keyring, mapping)
         part = section(progress, 0.0, 0.8)
-        interactions = import_interactions(sources[INTERACTIONS], lake, staging, name, keyring, mapping, part)
+        interactions = import_interactions(sources[INTERACTIONS], home, staging, name, keyring, mapping, part)
         if ITEMS in sources:
             name, part = _name(sources[ITEMS], keyring, mapping), section(progress, 0.8, 0.9)
-            items = import_items(sources[ITEMS], lake, staging, name, mapping, part)
+            items = import_items(sources[ITEMS], home, staging, name, mapping, part)
         if USERS in sources:
             name, part = _name(sources[USERS], keyring, mapping), section(progress, 0.9, 1.0)
-            users = import_users(sources[USERS], lake, staging, name, keyring, mapping, clock.now_ms(), part)
+            users = import_users(sources[USERS], home, staging, name, keyring, mapping, clock.now_ms(), part)
     progress(1.0, "imported")
     return ImportReport(interactions, items, users)
 

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from feature_store.contracts.columns import INTERACTIONS
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
-from feature_store.lake_format import stored, stored_schema
+from feature_store.home import Home
+from feature_store.lake_format import read, rows_in, stored, stored_schema
+from feature_store.lake_path import LakePath, replace
 from offline_training.data import checks
 from offline_training.data.erasures import CarriedOut
+from offline_training.data.lake import parquet_files
 from offline_training.data.sources import Batch, Mapping, OnBytes, SourceFile, check_distinct, naming
 from offline_training.data.staging import DatasetReport, Rejects
 from offline_training.progress import Progress
@@ -40,7 +43,7 @@ def columns_of(file: SourceFile, mapping: Mapping) -> dict[str, str]:
 
 def import_interactions(
     files: Sequence[SourceFile],
-    lake: Path,
+    home: Home,
     staging: Path,
     name: str,
     keyring: Keyring,
@@ -54,7 +57,7 @@ def import_interactions(
     Raises InvalidInput for an unreadable file, a column of an unusable type, or if there is no row at all.
     """
     rejects = Rejects()
-    erased = CarriedOut.load(lake)
+    erased = CarriedOut.load(home.lake)
     total, before = max(sum(file.path.stat().st_size for file in files), 1), 0
     read = staged = 0
     waiting = INTERACTIONS.empty_table()
@@ -76,13 +79,13 @@ def import_interactions(
     accepted, months = 0, sorted(staging.glob("month=*"))
     for number, month in enumerate(months):
         progress(0.8 + 0.2 * number / len(months), "removing duplicates")
-        accepted += _publish(month, lake / "interactions" / month.name, f"{name}.parquet")
+        accepted += _publish(month, home.lake / "interactions" / month.name, f"{name}.parquet")
     return DatasetReport(
         read=read,
         accepted=accepted,
         duplicates=staged - accepted,
         rejected=dict(rejects.counts),
-        rejects_file=rejects.save(lake / "rejects" / f"interactions-{name}.parquet"),
+        rejects_file=rejects.save(home.aside / "rejects" / f"interactions-{name}.parquet"),
     )
 
 
@@ -144,10 +147,10 @@ def _deal(rows: pa.Table, staging: Path, number: int) -> pa.Table:
     return INTERACTIONS.empty_table()
 
 
-def _publish(staged: Path, folder: Path, name: str) -> int:
+def _publish(staged: Path, folder: LakePath, name: str) -> int:
     """Moves a month's rows that are new into its folder; returns how many there are."""
-    fresh, known = sorted(staged.glob("*.parquet")), sorted(folder.glob("*.parquet"))
-    rows = sum(pq.read_metadata(path).num_rows for path in [*fresh, *known])
+    fresh, known = sorted(staged.glob("*.parquet")), parquet_files(folder)
+    rows = sum(map(rows_in, [*fresh, *known]))
     parts = min(-(-rows // _ROWS_AT_ONCE), len(_KEY_CHARACTERS))
     aside, accepted = staged / "new", 0
     with pq.ParquetWriter(aside, stored_schema(INTERACTIONS)) as writer:
@@ -158,14 +161,13 @@ def _publish(staged: Path, folder: Path, name: str) -> int:
             writer.write_table(stored(found.take(pa.array(new))))
             accepted += len(new)
     if accepted:
-        folder.mkdir(parents=True, exist_ok=True)
-        aside.replace(folder / name)
+        replace(aside, folder / name)
     return accepted
 
 
-def _read(files: list[Path], names: list[str], rows: pc.Expression) -> pa.Table:
-    dataset = ds.dataset(files, schema=INTERACTIONS, format="parquet")
-    return dataset.to_table(names, filter=rows)
+def _read(files: Sequence[LakePath], names: list[str], wanted: pc.Expression) -> pa.Table:
+    nothing = INTERACTIONS.empty_table().select(names)
+    return pa.concat_tables([nothing, *(read(file, INTERACTIONS, names, wanted) for file in files)])
 
 
 def _new(known: pa.Table, rows: pa.Table) -> NDArray[np.int64]:

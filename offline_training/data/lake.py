@@ -1,23 +1,23 @@
 """What the lake says, read without Spark: for processes that hold the catalogue anyway."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.columns import CATALOGUE, INTERACTIONS, ITEMS
 from feature_store.contracts.errors import InvalidInput
+from feature_store.lake_format import rows_in
+from feature_store.lake_path import AnyPath, LakePath
 from streaming.lake_files import files, partition_folders, read
 
 _attributes = msgspec.json.Decoder(dict[str, str | int | float | bool])
 
 
-def time_at_share(lake: Path, share: float = 0.8) -> int:
+def time_at_share(lake: LakePath, share: float = 0.8) -> int:
     """The time (ms) that splits the imported interactions: the given share of their time span lies before it.
 
     Raises InvalidInput if the lake holds no interactions.
@@ -34,7 +34,7 @@ def time_at_share(lake: Path, share: float = 0.8) -> int:
     return int(low + share * (high - low))
 
 
-def positives_from(lake: Path, split_ms: int, positive_value: Mapping[str, float]) -> dict[str, frozenset[str]]:
+def positives_from(lake: LakePath, split_ms: int, positive_value: Mapping[str, float]) -> dict[str, frozenset[str]]:
     """What each user (by key) liked among the imported interactions from split_ms (ms since the epoch) on.
 
     positive_value: from which value on an interaction of a type is positive; types not named are at any value above 0.
@@ -52,15 +52,16 @@ def positives_from(lake: Path, split_ms: int, positive_value: Mapping[str, float
     return {user: frozenset(liked) for user, liked in likes.items()}
 
 
-def no_interactions(lake: Path, until_ms: int | None = None) -> InvalidInput:
+def no_interactions(lake: LakePath, until_ms: int | None = None) -> InvalidInput:
     """What to tell when there is nothing to train on."""
     until = "" if until_ms is None else f" before {until_ms} ms"
     return InvalidInput(f"The lake {lake} holds no interactions{until}. Import some with `matchloop import DIR`.")
 
 
-def parquet_files(directory: Path) -> list[Path]:
+def parquet_files(directory: AnyPath) -> list[AnyPath]:
     """The Parquet files below a directory of the lake, without those still being written (named with a leading dot)."""
-    return sorted(path for path in directory.rglob("*.parquet") if not path.name.startswith((".", "_")))
+    found = cast(Iterable[AnyPath], directory.rglob("*.parquet"))
+    return sorted((path for path in found if not path.name.startswith((".", "_"))), key=lambda path: path.parts)
 
 
 class CatalogueChange(NamedTuple):
@@ -71,7 +72,7 @@ class CatalogueChange(NamedTuple):
     item: Item | None
 
 
-def read_catalogue(lake: Path, exclude: frozenset[str] = frozenset()) -> dict[str, Item | None]:
+def read_catalogue(lake: LakePath, exclude: frozenset[str] = frozenset()) -> dict[str, Item | None]:
     """All items ever described, by id; None for the deleted ones.
 
     A change in the catalogue log counts more than an import, a later change more than an earlier one. What was imported
@@ -83,7 +84,7 @@ def read_catalogue(lake: Path, exclude: frozenset[str] = frozenset()) -> dict[st
     return items
 
 
-def catalogue_changes(lake: Path) -> tuple[list[Item], list[CatalogueChange]]:
+def catalogue_changes(lake: LakePath) -> tuple[list[Item], list[CatalogueChange]]:
     """The items as they were imported, and what was changed of the catalogue since, in order."""
     imported = [_item(row) for file in parquet_files(lake / "items") for row in read(file, ITEMS).to_pylist()]
     held = (stretch for *_, folder in partition_folders(lake, "catalogue") for stretch in files(folder))
@@ -92,14 +93,14 @@ def catalogue_changes(lake: Path) -> tuple[list[Item], list[CatalogueChange]]:
     return imported, [CatalogueChange(row["time"], row["item"], None if row["deleted"] else _item(row)) for row in rows]
 
 
-def catalogue_items(lake: Path) -> set[str]:
+def catalogue_items(lake: LakePath) -> set[str]:
     """Ids of the items that there are now, those that only interactions name included."""
     described = read_catalogue(lake)
     there = {name for name, item in described.items() if item is not None}
     return there | (interacted_items(lake) - described.keys())
 
 
-def items_since(lake: Path, time: int) -> set[str]:
+def items_since(lake: LakePath, time: int) -> set[str]:
     """Ids of the items that the catalogue's log first names at a time (ms) or later: not those that were imported."""
     first: dict[str, int] = {}
     for stretch in (one for *_, folder in partition_folders(lake, "catalogue") for one in files(folder)):
@@ -109,16 +110,16 @@ def items_since(lake: Path, time: int) -> set[str]:
     return {item for item, earliest in first.items() if earliest >= time}
 
 
-def imported_rows(lake: Path) -> int:
+def imported_rows(lake: LakePath) -> int:
     """How many interactions were imported, by the files' footers."""
-    return sum(pq.read_metadata(file).num_rows for file in parquet_files(lake / "interactions"))
+    return sum(rows_in(file) for file in parquet_files(lake / "interactions"))
 
 
-def interacted_items(lake: Path) -> set[str]:
+def interacted_items(lake: LakePath) -> set[str]:
     """Ids of all items that the imported interactions name; many have no other description."""
     found: set[str] = set()
     for file in parquet_files(lake / "interactions"):
-        found.update(pc.unique(pq.read_table(file, columns=["item"])["item"]).to_pylist())
+        found.update(pc.unique(read(file, INTERACTIONS, ["item"])["item"]).to_pylist())
     return found
 
 

@@ -2,13 +2,13 @@
 
 import bisect
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow.compute as pc
 
 from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.identity import MASKED
+from feature_store.lake_path import LakePath
 from streaming.lake_files import partition_folders, read_all
 
 
@@ -23,7 +23,7 @@ class Merged(NamedTuple):
     offset: int
 
 
-def merges(lake: Path) -> list[Merged]:
+def merges(lake: LakePath) -> list[Merged]:
     """All merges of the log, but those of users whose rows have left the lake."""
     found = []
     wanted = (pc.field("kind") == "merge") & ~pc.starts_with(pc.field("user"), MASKED)

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.contracts.errors import Unavailable
+from feature_store.home import Home
+from feature_store.lake_claim import claim
 from offline_training.data.sources import Malformed
 
 _REJECTS = pa.schema(
@@ -66,16 +68,17 @@ class Rejects:
 
 
 @contextlib.contextmanager
-def staging_folder(lake: Path) -> Iterator[Path]:
-    """An empty folder on the lake's file system, for one import at a time. What an import that was killed left in it is
+def staging_folder(home: Home) -> Iterator[Path]:
+    """An empty folder on the home's file system, for one import at a time. What an import that was killed left in it is
     removed. Raises Unavailable while another import writes to the lake."""
-    lake.mkdir(parents=True, exist_ok=True)
-    folder = lake / ".import"
-    with (lake / ".import.lock").open("w") as lock:
+    claim(home)
+    home.aside.mkdir(parents=True, exist_ok=True)
+    folder = home.aside / ".import"
+    with (home.aside / ".import.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Unavailable(f"Another import is writing to {lake}. Wait for it to end.") from None
+            raise Unavailable(f"Another import is writing to {home.lake}. Wait for it to end.") from None
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:

@@ -22,6 +22,7 @@ from feature_store.contracts.identity import MASKED
 from feature_store.definitions import HistoryEvent
 from feature_store.graph import Graph
 from feature_store.home import Home
+from feature_store.lake_path import LakePath
 from feature_store.namespace import Namespace, Start
 from feature_store.sums import NO_ROWS
 from feature_store.user_features import UserFeatures
@@ -153,7 +154,7 @@ def check_features(
 
 
 def _read_log(
-    lake: Path, rewards: RewardSettings, limit: int
+    lake: LakePath, rewards: RewardSettings, limit: int
 ) -> tuple[dict[str, list[_Told]], list[_Made], dict[str, int]]:
     """What the log adds to histories, by user in log order; the newest decisions, oldest first; and since when (ms)
     users' histories hold what visitors did, whose place among their own is not known."""
@@ -184,7 +185,7 @@ def _read_log(
     return told, [made for *_, made in sorted(newest)], merged
 
 
-def _partitions(lake: Path) -> Iterator[tuple[str, int]]:
+def _partitions(lake: LakePath) -> Iterator[tuple[str, int]]:
     """Logs in the order in which they began, each with its partitions."""
     found = [(log, partition) for log, partition, _ in partition_folders(lake, "events")]
     for log in log_order(lake):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import MAX_VALUE
 from feature_store.definitions import HistoryEvent
+from feature_store.lake_path import LakePath
 from streaming.bandit.rewards import reward
-from streaming.lake_files import files, read
+from streaming.lake_files import files, folders_of, read
 from streaming.settings import VIEW, RewardSettings
 
 _DECISION = [
@@ -51,7 +51,7 @@ class RewardedDecision:
     greedy_mean: NDArray[np.float64] | None = None  # (s,) ... as events.SlateColumns has them
 
 
-def rewarded_decisions(lake: Path, logs: Sequence[str], rewards: RewardSettings) -> list[RewardedDecision]:
+def rewarded_decisions(lake: LakePath, logs: Sequence[str], rewards: RewardSettings) -> list[RewardedDecision]:
     """The decisions of the logs (by id) with their feedback joined, ordered by time.
 
     Feedback counts if it came from the decision's user within the window, once per decision and event id; a shown item
@@ -60,7 +60,7 @@ def rewarded_decisions(lake: Path, logs: Sequence[str], rewards: RewardSettings)
     found: list[RewardedDecision] = []
     for log in logs:
         # A user's decisions and feedback share a partition: each can be joined by itself.
-        for partition in sorted((lake / "events" / f"log={log}").glob("partition=*")):
+        for partition in folders_of(lake, log):
             decisions, feedback = _read(partition, 0, _DECISION)
             found += _join(decisions, feedback, rewards)
     if not found:
@@ -68,7 +68,7 @@ def rewarded_decisions(lake: Path, logs: Sequence[str], rewards: RewardSettings)
     return sorted(found, key=lambda decision: decision.time)
 
 
-def rewarded_since(lake: Path, ends: Sequence[Position], rewards: RewardSettings) -> list[RewardedDecision]:
+def rewarded_since(lake: LakePath, ends: Sequence[Position], rewards: RewardSettings) -> list[RewardedDecision]:
     """The same of the decisions from the ends on, which are per partition, with what they were made with; none if there
     are none."""
     found: list[RewardedDecision] = []
@@ -125,7 +125,7 @@ def _join(
 
 
 def _read(
-    partition: Path, start: int, of_decisions: Sequence[str]
+    partition: LakePath, start: int, of_decisions: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Decisions that were not withdrawn, and feedback, of one partition from an offset on, each in log order."""
     columns = list(dict.fromkeys(["kind", "offset", "position", *of_decisions, *_FEEDBACK]))

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from feature_store.arrays import Int64
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.experiments import Plan, variant_in
+from feature_store.lake_path import LakePath
 from offline_training.experiment.impressions import RewardedDecision, rewarded_decisions
 from offline_training.experiment.statistics import PER, Comparison, Difference, Visits, compare
 from offline_training.off_policy.estimators import OffPolicyEvaluation, evaluate
@@ -72,7 +72,7 @@ class LoopMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def loop_metrics(
-    lake: Path,
+    lake: LakePath,
     logs: Sequence[str],
     experiment: Plan,
     control: str,

@@ -5,7 +5,6 @@ Decisions and feedback are joined as offline_training/experiment/impressions.py 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,8 @@ from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.events import MAX_VALUE
 from feature_store.contracts.experiments import Experiment, label_pattern
 from feature_store.definitions import DAY_MS
-from streaming.lake_files import read_all
+from feature_store.lake_path import LakePath
+from streaming.lake_files import folders_of, read_all
 from streaming.settings import VIEW, Aggregation, RewardSettings
 
 SKEW_MS = 5 * 60_000  # servers' clocks may differ from the one that started the experiment by so much
@@ -91,7 +91,7 @@ def slates_before(found: Outcomes) -> Int64:
     return before
 
 
-def outcomes(lake: Path, logs: Sequence[str], experiment: Experiment, rewards: RewardSettings) -> Outcomes:
+def outcomes(lake: LakePath, logs: Sequence[str], experiment: Experiment, rewards: RewardSettings) -> Outcomes:
     """Of everybody who met a variant, testers aside. Raises InvalidInput if nobody did.
 
     left_out counts decisions: `duplicate` ids, of which the first counts; `out_of_time`, more than SKEW_MS before the
@@ -112,7 +112,7 @@ def outcomes(lake: Path, logs: Sequence[str], experiment: Experiment, rewards: R
     return found
 
 
-def everybody(lake: Path, logs: Sequence[str], since: int, rewards: RewardSettings) -> Outcomes:
+def everybody(lake: LakePath, logs: Sequence[str], since: int, rewards: RewardSettings) -> Outcomes:
     """Of all users since a time, ms since the epoch, as one variant called `all`: what an experiment is planned from.
     Raises InvalidInput if there was nobody."""
 
@@ -166,14 +166,14 @@ def _members(made: pa.Table, first: Bool, experiment: Experiment, names: list[st
 
 
 def _read(
-    lake: Path,
+    lake: LakePath,
     logs: Sequence[str],
     admit: Callable[[pa.Table, Bool], _Admitted],
     names: Sequence[str],
     began: int,
     rewards: RewardSettings,
 ) -> Outcomes:
-    folders = [folder for log in logs for folder in sorted((lake / "events" / f"log={log}").glob("partition=*"))]
+    folders = [folder for log in logs for folder in folders_of(lake, log)]
     parts = [_partition(folder, admit, began, rewards) for folder in folders]
     users = pa.chunked_array([part.users for part in parts], pa.string())
     # A user is in one partition of a log, and may be in several logs.
@@ -225,7 +225,7 @@ class _Part:
 
 
 def _partition(
-    folder: Path, admit: Callable[[pa.Table, Bool], _Admitted], began: int, rewards: RewardSettings
+    folder: LakePath, admit: Callable[[pa.Table, Bool], _Admitted], began: int, rewards: RewardSettings
 ) -> _Part:
     made, feedback = _events(folder, began - BEFORE_MS)
     first = np.zeros(len(made), dtype=np.bool_)
@@ -259,7 +259,7 @@ def _partition(
     )
 
 
-def _events(folder: Path, since: int) -> tuple[pa.Table, pa.Table]:
+def _events(folder: LakePath, since: int) -> tuple[pa.Table, pa.Table]:
     """Decisions that were not withdrawn, and feedback, from a time on, each in the order of the log."""
     kind = pc.field("kind")
     rows = read_all(folder, EVENTS, _COLUMNS, kind.isin(["withdrawal", "decision", "feedback"]), since)

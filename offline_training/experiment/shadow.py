@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 
 from feature_store.arrays import Float64, Int64
 from feature_store.contracts.columns import SHADOW
+from feature_store.lake_path import LakePath
 from offline_training.data.lake import parquet_files
 from offline_training.experiment.impressions import RewardedDecision, rewarded_decisions
 from offline_training.experiment.statistics import Interval, interval, ratio, sums_by_user
@@ -42,7 +43,7 @@ class ShadowComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def shadow_comparison(
-    home: Path, lake: Path, release: str, champion: str, rewards: RewardSettings
+    home: Path, lake: LakePath, release: str, champion: str, rewards: RewardSettings
 ) -> ShadowComparison | None:
     """home: the folder of what was answered unseen. None if the release was never asked beside the champion."""
     if not (files := parquet_files(home / release)):

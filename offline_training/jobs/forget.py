@@ -21,6 +21,7 @@ from feature_store.contracts.columns import ERASURES, EVENTS, INTERACTIONS, SHAD
 from feature_store.contracts.identity import Masks
 from feature_store.definitions import DAY_MS
 from feature_store.home import Home
+from feature_store.lake_path import LakePath, new_file
 from feature_store.namespace import Description, decode_starts, encode_starts, starts_file
 from feature_store.online.store import OnlineStore
 from feature_store.rewriting import Rewrite, rewriting
@@ -28,7 +29,7 @@ from offline_training.data.erasures import CarriedOut, Pending, carried_out_file
 from offline_training.data.lake import parquet_files
 from offline_training.data.staging import staging_folder
 from offline_training.runs.runs import all_sets, discard_interrupted
-from streaming.lake_files import files, read_all
+from streaming.lake_files import files, partition_folders, read_all
 from streaming.open_decisions import OpenDecision, anonymous, unpack
 
 Row = dict[str, Any]
@@ -58,7 +59,7 @@ def forget(home: Home, online: OnlineStore, state: BanditStore, now: int, within
     before the erasure is published after it. A training run that was interrupted begins anew. Raises Unavailable while
     an import, a training, a rollback or another rewriting is under way.
     """
-    with staging_folder(home.lake), rewriting(home.root) as rewrite:
+    with staging_folder(home), rewriting(home) as rewrite:
         pending = pending_erasures(home.lake)
         ready = [erasure for erasure in pending if _is_folded(erasure, home.namespaces, online, state)]
         if ready:
@@ -110,23 +111,23 @@ class _Forgetting:
         return time <= self.users[user] or offset <= self._places.get((user, log, partition), -1)
 
     def _rewrite_events(self) -> None:
-        folders = sorted((self._home.lake / "events").glob("log=*/partition=*"))
+        folders = [folder for *_, folder in partition_folders(self._home.lake, "events")]
         masked = set[str]().union(*map(self._their_decisions, folders))
         keys, decisions = pa.array(self.users), pa.array(masked, pa.string())
         for folder in folders:
             for path in (stretch.path for stretch in files(folder)):
-                named = pq.read_table(path, columns=["user", "decision"])
+                named = lake_format.read(path, EVENTS, ["user", "decision"])
                 found = pc.or_(pc.is_in(named["user"], keys), pc.is_in(named["decision"], decisions))
                 if pc.any(found).as_py():
                     self._rewrite_file(path, folder, found, masked)
 
-    def _their_decisions(self, folder: Path) -> set[str]:
+    def _their_decisions(self, folder: LakePath) -> set[str]:
         log, partition = _log_and_partition(folder)
         decisions = (ds.field("kind") == "decision") & ds.field("user").isin(list(self.users))
         rows = read_all(folder, EVENTS, ["id", "user", "time", "offset"], decisions).to_pylist()
         return {row["id"] for row in rows if self._is_theirs(row["user"], row["time"], log, partition, row["offset"])}
 
-    def _rewrite_file(self, path: Path, folder: Path, found: pa.ChunkedArray, masked: Collection[str]) -> None:
+    def _rewrite_file(self, path: LakePath, folder: LakePath, found: pa.ChunkedArray, masked: Collection[str]) -> None:
         log, partition = _log_and_partition(folder)
         table = lake_format.read(path, EVENTS)
         before = table.filter(found).to_pylist()
@@ -175,13 +176,13 @@ class _Forgetting:
         if before != after:
             self._rewrite.draft(path).write_bytes(encode_starts(after))
 
-    def _leave_out(self, path: Path, schema: pa.Schema | None, time: Callable[[pa.Table], pa.ChunkedArray]) -> None:
+    def _leave_out(self, path: LakePath, schema: pa.Schema | None, time: Callable[[pa.Table], pa.ChunkedArray]) -> None:
         """Leaves out the users' rows that were known by the time of their erasure. time: of each row, ms."""
         keys, untils = pa.array(self.users), pa.array(self.users.values(), pa.int64())
-        users = pq.read_table(path, columns=["user"])["user"]
+        users = pq.read_table(lake_format.opened(path), columns=["user"])["user"]
         if not pc.any(pc.is_in(users, keys)).as_py():
             return
-        kind = pq.read_schema(path) if schema is None else lake_format.stored_schema(schema)
+        kind = pq.read_schema(lake_format.opened(path)) if schema is None else lake_format.stored_schema(schema)
         with pq.ParquetWriter(self._rewrite.draft(path), kind) as target:
             for rows in _batches(path) if schema is None else lake_format.batches(path, schema):
                 until = pc.take(untils, pc.index_in(rows["user"], keys))
@@ -191,8 +192,8 @@ class _Forgetting:
     def _remember(self) -> None:
         path = carried_out_file(self._home.lake)
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            lake_format.write(ERASURES.empty_table(), path)
+            with new_file(path) as draft:
+                lake_format.write(ERASURES.empty_table(), draft)
         rows = CarriedOut.load(self._home.lake).and_also(self.users).rows()
         lake_format.write(pa.Table.from_pylist(rows, ERASURES), self._rewrite.draft(path))
 
@@ -227,13 +228,13 @@ def _drop_retired(users: Collection[str], namespaces: Path, online: OnlineStore,
                 state.drop(folder.name, partition)
 
 
-def _log_and_partition(folder: Path) -> tuple[str, int]:
+def _log_and_partition(folder: LakePath) -> tuple[str, int]:
     return folder.parent.name.removeprefix("log="), int(folder.name.removeprefix("partition="))
 
 
-def _batches(path: Path) -> Iterator[pa.Table]:
+def _batches(path: LakePath) -> Iterator[pa.Table]:
     """The rows of a file that is no lake's, a part at a time."""
-    with pq.ParquetFile(path) as source:
+    with pq.ParquetFile(lake_format.opened(path)) as source:
         for batch in source.iter_batches():
             yield pa.Table.from_batches([batch])
 

@@ -118,7 +118,7 @@ def run_of(job: TrainJob, name: str, parent: Active | None) -> Iterator[Run]:
     if found() is None:
         _carry_out_erasures(job)
         _clean_up(job)
-    with undisturbed(job.home.root):
+    with undisturbed(job.home):
         folder = found()
         if folder is None:
             folder = begin(job.home.runs, inputs, job.clock.now_ms())

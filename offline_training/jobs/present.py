@@ -29,7 +29,7 @@ def await_present(
     if active is None:
         return
     try:
-        ends, log_id = drain(log, home.lake, clock, patience_seconds), log.log_id()
+        ends, log_id = drain(log, home, clock, patience_seconds), log.log_id()
 
         def reached(partition: int, place: Position) -> bool:
             return place.log == log_id and place.offset >= ends[partition]

@@ -6,7 +6,6 @@ published, the catalogue as it was imported, what was shown) is published again.
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow.compute as pc
@@ -20,6 +19,7 @@ from feature_store.contracts.identity import MASKED
 from feature_store.definitions import DAY_MS
 from feature_store.deployment_note import DeploymentNote
 from feature_store.home import Home
+from feature_store.lake_path import LakePath
 from feature_store.namespace import Namespace
 from feature_store.online.store import OnlineStore
 from feature_store.rewriting import reading
@@ -65,9 +65,9 @@ def recover(
     missing = [one for one in noted.namespaces if not _is_there(home, one)]
     online.deployment.restore_folding(_without(noted, missing))
     say(0.05, "waiting for the sink")
-    ends, log_id = drain(log, home.lake, clock, patience_seconds), log.log_id()
+    ends, log_id = drain(log, home, clock, patience_seconds), log.log_id()
     say(0.1, "publishing the catalogue")
-    with reading(home.root):
+    with reading(home):
         run = run_of_release(home.runs, release)
         excluded = frozenset(run.manifest.inputs.excluded) if run else frozenset[str]()
         online.users.erase(erased_users(pending_erasures(home.lake)).items())
@@ -109,7 +109,7 @@ def _without(noted: DeploymentNote, missing: list[str]) -> DeploymentNote:
     return DeploymentNote(noted.version, active, kept, shadow, noted.experiments, noted.experiments_version)
 
 
-def _shown(lake: Path, since: int, accounts: Accounts) -> Iterator[tuple[str, list[ItemTime]]]:
+def _shown(lake: LakePath, since: int, accounts: Accounts) -> Iterator[tuple[str, list[ItemTime]]]:
     """By user, what decisions from a time (ms) on have shown to them or, by then, to who turned out to be them: a file
     at a time, the newest first."""
     columns = ["user", "time", "items", "shown", "pinned", "kind"]

@@ -85,7 +85,7 @@ def plan_rollback(at: Installation, exclusion: Exclusion) -> Rollback:
     parent = Namespace.load(at.home.namespaces, active.namespace)
     _check_time(at, parent, exclusion.after)
     reader, log_id = LogReader(at.home.lake), at.log.log_id()
-    drain(at.log, at.home.lake, at.clock)
+    drain(at.log, at.home, at.clock)
 
     kept, offsets = [], []
     for n in range(len(parent.offsets)):

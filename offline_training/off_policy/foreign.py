@@ -5,7 +5,6 @@ imported beside those of the policy that made the log; and `learn:NAME`, which l
 depend on the item and its position alone.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,8 @@ import pyarrow.parquet as pq
 
 from feature_store.arrays import Float64, Int64
 from feature_store.contracts.errors import InvalidInput
+from feature_store.lake_format import opened
+from feature_store.lake_path import LakePath
 from offline_training.off_policy.estimators import OffPolicyEvaluation, evaluate
 from offline_training.off_policy.rejection import Learner, Replayed, rejection_replay
 from offline_training.off_policy.reward_model import FOLDS, cross_fitted
@@ -36,10 +37,10 @@ class ForeignLog(NamedTuple):
     category: Int64 | None = None  # (n,) number of the action's category
 
 
-def read_log(path: Path) -> ForeignLog:
+def read_log(path: LakePath) -> ForeignLog:
     """Reads an imported log into memory, by time if it has times: about 100 bytes a row, and 8 for each number of its
     context."""
-    table = pq.read_table(path)
+    table = pq.read_table(opened(path))
     if table["time"].null_count == 0:
         table = table.sort_by("time")
     encoded = table["action"].combine_chunks().dictionary_encode()

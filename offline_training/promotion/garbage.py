@@ -38,7 +38,7 @@ def collect(site: Site, keep: int, grace_seconds: float, now_ms: int, dry_run: b
     """
     if dry_run:
         return list(_waste(site, keep, grace_seconds, now_ms))
-    with rewriting(site.home.root):
+    with rewriting(site.home):
         found = list(_waste(site, keep, grace_seconds, now_ms))
         for waste in found:
             _remove(site, waste)

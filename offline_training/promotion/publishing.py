@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from feature_store.contracts.catalogue import Item
 from feature_store.definitions import HistoryEvent
+from feature_store.lake_path import LakePath
 from feature_store.online.store import OnlineStore
 from feature_store.user_features import UserRecord
 from offline_training.data.lake import interacted_items, read_catalogue
@@ -22,7 +23,7 @@ _COLUMNS = ["user", "profile", "profile_time", "items", "kinds", "times"]
 _NOBODY = np.zeros(0, np.uint64)
 
 
-def publish_catalogue(lake: Path, exclude: frozenset[str], online: OnlineStore) -> None:
+def publish_catalogue(lake: LakePath, exclude: frozenset[str], online: OnlineStore) -> None:
     """Puts imported items into the live catalogue that are not there yet, those that only interactions name included.
     What was put or deleted over HTTP is left as it is: it is newer than any import."""
     described = read_catalogue(lake, exclude)

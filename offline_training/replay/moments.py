@@ -9,7 +9,6 @@ the log: what they took out is allowed here.
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused
@@ -17,6 +16,7 @@ from feature_store.contracts.events import Decision, Event
 from feature_store.contracts.identity import MASKED
 from feature_store.definitions import HistoryEvent
 from feature_store.home import Home
+from feature_store.lake_path import LakePath
 from feature_store.namespace import Namespace
 from feature_store.shown import Shown, pack
 from feature_store.user_features import UserFeatures
@@ -30,6 +30,7 @@ from online_serving.snapshot import Snapshot
 from streaming.bandit.diag_linucb import Table
 from streaming.fold import Fold
 from streaming.lake_events import first_since, read_events
+from streaming.lake_files import folders_of
 from streaming.settings import RewardSettings
 
 OTHER_LOG = "the state that it was made with began in another log"
@@ -182,7 +183,7 @@ def _next_record(state: _State, partition: int, until: int) -> list[Event]:
 
 
 def logged_decisions(
-    lake: Path, logs: Sequence[str], outcomes: dict[str, RewardedDecision]
+    lake: LakePath, logs: Sequence[str], outcomes: dict[str, RewardedDecision]
 ) -> tuple[list[Logged], int]:
     """The decisions with the given ids as they were first logged, by time, and how many more they were logged again.
     Raises InvalidInput if there are none."""
@@ -190,7 +191,7 @@ def logged_decisions(
     again = 0
     since = min((outcome.time for outcome in outcomes.values()), default=0)
     for log in logs:
-        for folder in sorted((lake / "events" / f"log={log}").glob("partition=*")):
+        for folder in folders_of(lake, log):
             partition = int(folder.name.removeprefix("partition="))
             for _, event in read_events(lake, log, partition, first_since(lake, log, partition, since)):
                 if isinstance(event, Decision) and event.id in outcomes and not event.user.startswith(MASKED):

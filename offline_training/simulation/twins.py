@@ -17,6 +17,7 @@ from feature_store.contracts.columns import INTERACTIONS, USERS
 from feature_store.contracts.experiments import Plan
 from feature_store.contracts.identity import Keyring
 from feature_store.lake_format import read, write
+from feature_store.lake_path import LakePath, new_file
 from feature_store.online.users import OnlineUsers
 from offline_training.data.lake import parquet_files
 from offline_training.promotion.publishing import user_records
@@ -44,7 +45,7 @@ def twin_ids(
 
 
 def share_histories(
-    lake: Path, sets: Path, users: OnlineUsers, twins: Mapping[str, Sequence[str]], until_ms: int
+    lake: LakePath, sets: Path, users: OnlineUsers, twins: Mapping[str, Sequence[str]], until_ms: int
 ) -> None:
     """Gives twins what was known of their person before a time (ms since the epoch): in the lake, for later trainings,
     and as it was published from the training sets of a release.
@@ -60,8 +61,8 @@ def share_histories(
     ):
         if files := parquet_files(lake / source):
             table = pa.concat_tables(read(file, schema).filter(rows) for file in files)
-            (lake / target).mkdir(exist_ok=True)
-            write(_renamed(table, people, list(twins.values())), lake / target / "twins.parquet")
+            with new_file(lake / target / "twins.parquet") as draft:
+                write(_renamed(table, people, list(twins.values())), draft)
     users.put(record._replace(user=twin) for record in user_records(sets) for twin in twins.get(record.user, ()))
 
 

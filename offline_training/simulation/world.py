@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from feature_store.contracts.errors import InvalidInput
+from feature_store.lake_path import LakePath
 from offline_training.data.lake import positives_from
 
 
@@ -46,7 +46,7 @@ class World:
 
     @classmethod
     def from_lake(
-        cls, lake: Path, user_ids: Mapping[str, str], split_ms: int, positive_value: Mapping[str, float]
+        cls, lake: LakePath, user_ids: Mapping[str, str], split_ms: int, positive_value: Mapping[str, float]
     ) -> Self:
         """Reads the interactions that were imported into the lake.
 

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.errors import InvalidInput
 from feature_store.contracts.identity import Keyring
+from feature_store.home import Home
 from feature_store.user_features import NOBODY
 from offline_training.data.importer import import_data
 from offline_training.data.lake import read_catalogue
@@ -50,7 +51,7 @@ def rating(user: str, item: str, hour: int, value: object = 5) -> dict[str, Any]
 
 
 def imported(source: Path, home: Path) -> DatasetReport:
-    return import_data(source, home, KEYRING, Mapping(), ManualClock(), silent).interactions
+    return import_data(source, Home(home), KEYRING, Mapping(), ManualClock(), silent).interactions
 
 
 def trained(spark: SparkSession, home: Path) -> Trained:

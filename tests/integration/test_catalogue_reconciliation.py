@@ -17,6 +17,7 @@ from redis.retry import Retry
 from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.events import encode
+from feature_store.home import Home
 from feature_store.online.store import OnlineStore
 from infra.benchmarks.small_release import items
 from streaming import lake_events, sink
@@ -45,7 +46,7 @@ def sinking(made: Installation) -> Iterator[Health]:
     stop, health, settings = threading.Event(), sink.new_health(), LakeSettings(flush_seconds=0.05)
     with redis.Redis.from_url(made.redis_url, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
         online = OnlineStore(client, made.redis_settings)
-        arguments = (made.kafka, made.broker, made.home / "lake", online, settings, SystemClock(), stop, health)
+        arguments = (made.kafka, made.broker, Home(made.home), online, settings, SystemClock(), stop, health)
         working = threading.Thread(target=sink.run, args=arguments)
         working.start()
         try:

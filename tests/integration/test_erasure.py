@@ -38,7 +38,7 @@ def installation(broker: str, redis_url: str, tmp_path: Path, request: pytest.Fi
         made.online.deployment.activate(made.release(items(20)))
         stop = threading.Event()
         lake = LakeSettings(flush_seconds=0.05)
-        sinking = (made.kafka, broker, made.home / "lake", made.online, lake, SystemClock(), stop)
+        sinking = (made.kafka, broker, Home(made.home), made.online, lake, SystemClock(), stop)
         sinks = threading.Thread(target=sink.run, args=sinking)
         sinks.start()
         updating = start_updater(made.kafka, broker, made.client, made.redis_settings, made.home, stop)
@@ -66,7 +66,7 @@ def everything_on_disk(home: Path) -> str:
 
 def drained(installation: Installation) -> list[int]:
     """Waits until lake and state hold all that is in the log; returns the offsets behind it."""
-    ends = sink.drain(installation.log, installation.home / "lake", SystemClock())
+    ends = sink.drain(installation.log, Home(installation.home), SystemClock())
     (namespace,) = installation.online.deployment.namespaces()
 
     def folded() -> bool:

@@ -250,14 +250,14 @@ def test_the_state_of_a_namespace_at_rest_is_dropped_where_a_decision_of_theirs_
 def test_a_rewriting_that_was_killed_is_all_or_nothing(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_text("old")
-    with rewriting(tmp_path) as rewrite:
+    with rewriting(Home(tmp_path)) as rewrite:
         rewrite.draft(tmp_path / "a").write_text("new")
-    with reading(tmp_path):
+    with reading(Home(tmp_path)):
         assert (tmp_path / "a").read_text() == "old"
-    with rewriting(tmp_path) as rewrite:
+    with rewriting(Home(tmp_path)) as rewrite:
         for name in "ab":
             rewrite.draft(tmp_path / name).write_text("new")
-        with pytest.raises(Unavailable, match="cannot be rewritten now"), rewriting(tmp_path):
+        with pytest.raises(Unavailable, match="cannot be rewritten now"), rewriting(Home(tmp_path)):
             pass
         shutil.copytree(tmp_path / ".rewrite", tmp_path / "drafts")
         rewrite.publish()
@@ -266,14 +266,18 @@ def test_a_rewriting_that_was_killed_is_all_or_nothing(tmp_path: Path) -> None:
     (tmp_path / "drafts" / "0").unlink()
     (tmp_path / "drafts" / "replaces.json").write_text('["a","b"]')
     (tmp_path / "drafts").rename(tmp_path / ".rewrite")
-    with reading(tmp_path):
+    with reading(Home(tmp_path)):
         assert [(tmp_path / name).read_text() for name in "ab"] == ["new", "new"]
 
 
 def test_no_rewriting_begins_while_somebody_must_not_be_disturbed(tmp_path: Path) -> None:
-    with undisturbed(tmp_path), pytest.raises(Unavailable, match="a training, a rollback"), rewriting(tmp_path):
+    with (
+        undisturbed(Home(tmp_path)),
+        pytest.raises(Unavailable, match="a training, a rollback"),
+        rewriting(Home(tmp_path)),
+    ):
         pass
-    with reading(tmp_path), rewriting(tmp_path):
+    with reading(Home(tmp_path)), rewriting(Home(tmp_path)):
         pass
 
 
@@ -282,16 +286,16 @@ def test_nobody_reads_a_mixture(tmp_path: Path) -> None:
     names = [f"{number}" for number in range(20)]
     for name in names:
         (tmp_path / name).write_text("old")
-    with rewriting(tmp_path) as rewrite:
+    with rewriting(Home(tmp_path)) as rewrite:
         for name in names:
             rewrite.draft(tmp_path / name).write_text("new")
         publishing = threading.Thread(target=rewrite.publish)
-        with reading(tmp_path):
+        with reading(Home(tmp_path)):
             found = [(tmp_path / name).read_text() for name in names[:10]]
             publishing.start()
             wait_until((tmp_path / ".rewrite" / ".replaces.json").exists)
             found += [(tmp_path / name).read_text() for name in names[10:]]
         publishing.join()
         assert set(found) == {"old"}
-    with reading(tmp_path):
+    with reading(Home(tmp_path)):
         assert {(tmp_path / name).read_text() for name in names} == {"new"}

@@ -112,7 +112,7 @@ def test_what_people_were_shown_meanwhile_is_in_the_verdict(redis_url: str, tmp_
             for number in range(40):
                 made = decision(f"u{number}", 2_000_000, ["drama00", "horror00", "drama01"], release=first.release)
                 likes = (feedback(made, item, "like", event=item) for item in ("drama00", "drama01"))
-                put_log(self.home.lake, made, *likes, start=3 * number)
+                put_log(self.home.aside, made, *likes, start=3 * number)
             return super().make_sets(lake, out, progress)
 
     job = Visited(**vars(dataclasses.replace(tiny_job(tmp_path, redis_url, "shown", now=2_000_000), log="x-y")))

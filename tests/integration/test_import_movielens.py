@@ -8,6 +8,7 @@ from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.columns import ITEMS
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.identity import Keyring
+from feature_store.home import Home
 from feature_store.lake_format import read
 from offline_training.data.importer import import_data
 from offline_training.data.lake import time_at_share
@@ -38,7 +39,9 @@ def test_movielens_is_fetched_once_and_imported_whole(tmp_path: Path, monkeypatc
     assert fetch(tmp_path / "cache", silent) == directory
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["movielens-100k"]
 
-    report = import_data(directory, tmp_path, Keyring(b"a secret for the tests"), Mapping(), ManualClock(), silent)
+    report = import_data(
+        directory, Home(tmp_path), Keyring(b"a secret for the tests"), Mapping(), ManualClock(), silent
+    )
     assert report.items is not None
     assert report.users is not None
     assert (report.interactions.accepted, report.users.accepted, report.items.accepted) == (100_000, 943, 1_682)

@@ -15,6 +15,7 @@ import pytest
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.errors import InvalidInput, ReleaseRefused, Unavailable
 from feature_store.definitions import DAY_MS
+from feature_store.home import Home
 from feature_store.namespace import Namespace
 from feature_store.online.deployment import Active
 from feature_store.rewriting import rewriting
@@ -310,7 +311,7 @@ def test_erased_users_do_not_stay_in_an_interrupted_run(installation: Installati
 
     with pytest.raises(Killed):
         retrain(installation.job(killing("towers")), silent)
-    with rewriting(installation.home):
+    with rewriting(Home(installation.home)):
         discard_interrupted(installation.home / "runs")
     assert [run.ended is not None for run in installation.runs()] == [True]
 

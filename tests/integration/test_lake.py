@@ -34,24 +34,24 @@ class Lake:
         self.home, self.log = Home(root), Log(KAFKA, broker)
         self.log.create_topics()
         self.id = self.log.log_id()
-        self.folder = partition_folder(self.home.lake / "events", self.id, 0)
+        self.folder = partition_folder(self.home.aside / "events", self.id, 0)
         stop = threading.Event()
         with redis.Redis.from_url(redis_url) as client, contextlib.closing(Writer(broker)) as writer:
             online = OnlineStore(client, RedisSettings())
             # Nothing is written before somebody wants it: a file for each drain.
             settings = LakeSettings(flush_seconds=3_600)
-            arguments = (KAFKA, broker, self.home.lake, online, settings, SystemClock(), stop)
+            arguments = (KAFKA, broker, self.home, online, settings, SystemClock(), stop)
             running = threading.Thread(target=sink.run, args=arguments)
             running.start()
-            wait_until((self.home.lake / ".sink.lock").exists)
+            wait_until((self.home.aside / ".sink.lock").exists)
             for part in range(3):
                 for n in range(10):
                     writer.send("events", None, encode([decision(f"{part}-{n}", n, ["a"])]), 0).result()
-                sink.drain(self.log, self.home.lake, SystemClock())
+                sink.drain(self.log, self.home, SystemClock())
             stop.set()
             running.join()
         self.whole = self.read()
-        self.files = [one.path for one in all_stretches(self.folder)]
+        self.files = [Path(str(one.path)) for one in all_stretches(self.folder)]
 
     def read(self) -> list[tuple[int, Event]]:
         return list(lake_events.read_events(self.home.lake, self.id, 0, 0))
@@ -110,7 +110,7 @@ def test_files_that_overlap_are_separated(lake: Lake) -> None:
 
 
 def test_what_kafka_does_not_have_either_is_marked_as_lost_if_asked(lake: Lake) -> None:
-    gone = partition_folder(lake.home.lake / "events", "gone", 0)
+    gone = partition_folder(lake.home.aside / "events", "gone", 0)
     gone.parent.mkdir()
     lake.folder.rename(gone)
     try:

@@ -21,6 +21,7 @@ from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Unacknowledged
 from feature_store.contracts.events import Decision, Event, Feedback, Tick, Withdrawal, decode, encode
 from feature_store.contracts.identity import Keyring
+from feature_store.home import Home
 from feature_store.online.store import AsyncOnlineStore
 from infra.benchmarks.small_release import items
 from infra.servers import free_port
@@ -106,7 +107,7 @@ def folding(installation: Installation) -> Iterator[None]:
     sinking = threading.Thread(
         target=sink.run,
         args=(
-            installation.kafka, installation.broker, installation.home / "lake", installation.online,
+            installation.kafka, installation.broker, Home(installation.home), installation.online,
             LakeSettings(flush_seconds=0.1), SystemClock(), stop,
         ),
     )  # fmt: skip

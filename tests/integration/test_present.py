@@ -52,7 +52,7 @@ class Installation:
         self.online.deployment.activate(Active("r", "r-1"))
 
     def cover(self, partition: int, offset: int) -> None:
-        folder = self.home.lake / "events" / "log=log" / f"partition={partition}"
+        folder = self.home.aside / "events" / "log=log" / f"partition={partition}"
         folder.mkdir(parents=True)
         (folder / f"0-{offset}.parquet").touch()
 

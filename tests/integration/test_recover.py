@@ -69,7 +69,7 @@ class Running:
             self._visited.set()
         keeper = DeploymentKeeper(root, SETTINGS.prefix, self.online, self.health)
         settings = LakeSettings(flush_seconds=0.05)
-        arguments = (kafka, broker, self.home.lake, self.online, settings, SystemClock(), self._stop, self.health)
+        arguments = (kafka, broker, self.home, self.online, settings, SystemClock(), self._stop, self.health)
         self._threads = [
             threading.Thread(target=sink.run, args=(*arguments, keeper.step)),
             threading.Thread(target=self._visit),
@@ -189,7 +189,7 @@ def test_a_backup_restored_elsewhere_has_learnt_the_same_and_goes_on(
     running.end_visits()
     wait_until(running.folded_to_the_end)
     wait_until(lambda: read_note(running.home.root, SETTINGS.prefix) is not None)
-    sink.drain(running.log, running.home.lake, SystemClock())
+    sink.drain(running.log, running.home, SystemClock())
     folder = tmp_path_factory.mktemp("backups") / "today"
     made = backup(running.home, folder, NOW, with_secret=False)
     before = running.sums()
@@ -215,7 +215,7 @@ def test_a_backup_restored_elsewhere_has_learnt_the_same_and_goes_on(
 def test_a_backup_is_whole_or_refused(running: Running, tmp_path_factory: pytest.TempPathFactory) -> None:
     wait_until(lambda: read_note(running.home.root, SETTINGS.prefix) is not None)
     wait_until(lambda: len(running.sums()) > 0)
-    sink.drain(running.log, running.home.lake, SystemClock())
+    sink.drain(running.log, running.home, SystemClock())
     folder, elsewhere = (
         tmp_path_factory.mktemp("backups") / "today",
         Home(tmp_path_factory.mktemp("elsewhere") / "home"),

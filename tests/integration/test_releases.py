@@ -262,7 +262,7 @@ def test_a_namespace_without_its_release_goes_and_one_that_serves_never(site: Si
 
 def test_nothing_is_collected_while_somebody_trains(site: Site) -> None:
     sealed(site, 20)
-    with undisturbed(site.home.root), pytest.raises(Unavailable, match="a training, a rollback"):
+    with undisturbed(site.home), pytest.raises(Unavailable, match="a training, a rollback"):
         collect(site, 1, GRACE, NOW)
 
 

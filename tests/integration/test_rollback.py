@@ -67,7 +67,7 @@ class Running:
         self.writer = Writer(broker)
         self.append(*VISITS)
         lake = LakeSettings(flush_seconds=0.05)
-        sinking = (self.kafka, broker, home / "lake", online, lake, SystemClock(), self.stop)
+        sinking = (self.kafka, broker, Home(home), online, lake, SystemClock(), self.stop)
         sinks = threading.Thread(target=sink.run, args=sinking)
         sinks.start()
         self.threads = [sinks, start_updater(self.kafka, broker, self.client, prefix, home, self.stop)]

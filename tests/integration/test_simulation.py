@@ -56,7 +56,7 @@ def simulated(
     start(at, EXPERIMENT.name, 1.0, Base(config.serving, config.bandit), 0)
     lake, stop = made.home / "lake", threading.Event()
     lake_settings = LakeSettings(flush_seconds=0.2)
-    arguments = (made.kafka, broker, lake, made.online, lake_settings, SystemClock(), stop)
+    arguments = (made.kafka, broker, Home(made.home), made.online, lake_settings, SystemClock(), stop)
     sinking = threading.Thread(target=sink.run, args=arguments)
     sinking.start()
     threads = [sinking, start_updater(made.kafka, broker, made.client, made.redis_settings, made.home, stop)]

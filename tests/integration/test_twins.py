@@ -38,7 +38,7 @@ def sets_of(home: Home) -> Path:
 
 def made(spark: SparkSession, home: Home) -> TrainingSetSummary:
     return build_training_sets(
-        spark, home.lake, sets_of(home), training=TrainingSettings(list_length=0), rewards=REWARDS,
+        spark, home.aside, sets_of(home), training=TrainingSettings(list_length=0), rewards=REWARDS,
         until_ms=100, exclude_items=frozenset({"withheld"}), progress=silent,
     )  # fmt: skip
 
@@ -46,21 +46,21 @@ def made(spark: SparkSession, home: Home) -> TrainingSetSummary:
 def test_twins_share_the_history_and_not_the_training(spark: SparkSession, tmp_path: Path, redis_url: str) -> None:
     home, online = Home(tmp_path), OnlineStore(redis.Redis.from_url(redis_url), SETTINGS)
     put_ratings(
-        home.lake, (ANN, "a", 5, 10), (ANN, "b", 2, 20), (ANN, "withheld", 5, 30), (ANN, "c", 5, 100),
+        home.aside, (ANN, "a", 5, 10), (ANN, "b", 2, 20), (ANN, "withheld", 5, 30), (ANN, "c", 5, 100),
         (BOB, "a", 5, 40), (BOB, "b", 5, 50), (CAT, "a", 5, 200),
     )  # fmt: skip
     late = {"user": ANN, "item": "d", "type": "rating", "value": 5.0, "time": 90, "written": 110}
-    put(home.lake / "interactions" / "late.parquet", columns.INTERACTIONS, [late])
+    put(home.aside / "interactions" / "late.parquet", columns.INTERACTIONS, [late])
     described = [{"user": ANN, "attributes": '{"sex":"F"}', "imported": 9}]
-    put(home.lake / "users" / "users.parquet", columns.USERS, described)
+    put(home.aside / "users" / "users.parquet", columns.USERS, described)
     before, items = made(spark, home), read(sets_of(home), "items", "item")
 
-    share_histories(home.lake, sets_of(home), online.users, TWINS, 100)
+    share_histories(home.aside, sets_of(home), online.users, TWINS, 100)
     past = [HistoryEvent("b", "rating-", 20), HistoryEvent("a", "rating+", 10)]
     for twin in TWINS[ANN]:
         assert known(redis_url, twin) == UserFeatures(["sex=f"], past, Shown(pack([("a", 10), ("b", 20)])))
     assert [known(redis_url, twin) for twin in TWINS[CAT]] == [NOBODY] * 3  # nothing was known of cat by then
-    rows = pq.read_table(home.lake / "histories" / "twins.parquet").to_pylist()
+    rows = pq.read_table(home.aside / "histories" / "twins.parquet").to_pylist()
     assert sorted((row["user"], row["item"]) for row in rows) == sorted(
         (twin, item) for twin in TWINS[ANN] for item in ("a", "b", "withheld")
     )
@@ -74,7 +74,7 @@ def test_twins_share_the_history_and_not_the_training(spark: SparkSession, tmp_p
     assert (users[ANN]["positives"], users[BOB]["positives"]) == ([True, False], [True, True])
 
     shown = decision("ann~0", 1_000, ["b", "e"])
-    put_log(home.lake, shown, feedback(shown, "e", received=1_010))
+    put_log(home.aside, shown, feedback(shown, "e", received=1_010))
     made(spark, home)
     catalogue = read_items(sets_of(home))
     sequences = read_sequences(sets_of(home), catalogue)

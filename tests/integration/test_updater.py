@@ -18,6 +18,7 @@ from feature_store.contracts.clock import SystemClock
 from feature_store.contracts.errors import Fenced, LogMismatch, Unavailable
 from feature_store.contracts.events import Event, Tick, encode
 from feature_store.graph import Graph
+from feature_store.home import Home
 from feature_store.membership import Membership
 from feature_store.namespace import Namespace, Start
 from feature_store.online.store import OnlineStore
@@ -85,7 +86,7 @@ class Installation:
 
     def sink(self, stop: threading.Event) -> threading.Thread:
         settings = LakeSettings(flush_seconds=0.05)
-        arguments = (KAFKA, self.broker, self.home / "lake", self.online, settings, SystemClock(), stop)
+        arguments = (KAFKA, self.broker, Home(self.home), self.online, settings, SystemClock(), stop)
         thread = threading.Thread(target=sink.run, args=arguments)
         thread.start()
         return thread
@@ -297,14 +298,14 @@ def test_the_updater_writes_snapshots(installation: Installation, wait: Wait) ->
     store = BanditStore(installation.client, RedisSettings(prefix=installation.store._settings.prefix, deltas_kept=10))
     online, name = installation.online, installation.namespace.id
     partition = PartitionUpdater(
-        installation.namespace, 0, installation.namespace.log, store, REWARDS, installation.home / "lake"
+        installation.namespace, 0, installation.namespace.log, store, REWARDS, Home(installation.home)
     )
     for offset, event in enumerate(_visits(8, "s"), installation.namespace.offsets[0]):
         assert partition.fold([Record(0, offset, None, encode([event]), 2000)]) == []
         partition.commit(online)
     assert store.load(name, 0).tail.deltas == 24 - 20
     again = PartitionUpdater(
-        installation.namespace, 0, installation.namespace.log, store, REWARDS, installation.home / "lake"
+        installation.namespace, 0, installation.namespace.log, store, REWARDS, Home(installation.home)
     )
     assert again._tail == partition._tail
     assert by_name(again._fold.sums.rows()) == by_name(partition._fold.sums.rows())

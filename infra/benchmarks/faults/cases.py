@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.manifest import MANIFEST
-from feature_store.home import Home
 from feature_store.online.deployment import Active
 from infra.benchmarks.faults.site import ITEMS, Site
 from infra.benchmarks.small_release import build_namespace, build_release, items
@@ -84,7 +83,7 @@ def _activated(seed: int, damage: Callable[[Path], object]) -> Fault:
 
     @contextlib.contextmanager
     def fault(site: Site) -> Iterator[None]:
-        home, partitions = Home(site.settings.home), site.settings.kafka.partitions
+        home, partitions = site.settings.layout, site.settings.kafka.partitions
         active = site.online.deployment.active()
         assert active is not None
         release = build_release(home.releases, catalogue=items(ITEMS), clusters=8, seed=seed)

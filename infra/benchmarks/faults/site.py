@@ -130,7 +130,7 @@ def _free_ports(count: int) -> list[int]:
 
 def _settings(home: Path, broker: int, store: int) -> Settings:
     values = load().revealed()
-    values["home"] = home
+    values["home"], values["lake"]["url"] = home, None
     values["kafka"] |= {"bootstrap": f"{servers.LOOPBACK}:{broker}", "partitions": 2}
     values["redis"] |= {"url": f"redis://{servers.LOOPBACK}:{store}/0"}
     values["serving"] |= {

@@ -142,7 +142,7 @@ def _measure(items: int, core: int, seed: int, seconds: float, progress: Progres
     values["redis"]["url"] = None
     values["serving"] |= {"api_key": None, "host": servers.LOOPBACK, "workers": 1, "drain_seconds": 0.0}
     with tempfile.TemporaryDirectory(prefix="matchloop-serving-", ignore_cleanup_errors=True) as home:
-        values["home"] = home
+        values["home"], values["lake"]["url"] = home, None
         with Stack(Settings(**values)) as stack:
             stack.start(BROKER, REDIS, progress=section(progress, 0.0, 0.05))
             progress(0.05, f"making a release of {items:,} items")

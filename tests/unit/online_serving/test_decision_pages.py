@@ -8,6 +8,7 @@ import pytest
 
 from feature_store.contracts import columns
 from feature_store.contracts.events import Event, Tick
+from feature_store.home import Home
 from online_serving.decision_pages import DecisionPages
 from online_serving.errors import BrokenRules
 from online_serving.schemas import DecisionsQuery
@@ -36,7 +37,7 @@ def home(tmp_path: Path) -> Path:
 
 def pages(home: Path, **query: Any) -> list[list[str]]:
     """Ids of decisions, page by page."""
-    listing = DecisionPages(home, KEYRING)
+    listing = DecisionPages(Home(home), KEYRING)
 
     def page(cursor: str) -> dict[str, Any]:
         return asyncio.run(listing.page(DecisionsQuery(cursor=cursor, **query)))
@@ -56,7 +57,7 @@ def test_each_decision_comes_once_the_newest_of_a_partition_first(home: Path) ->
 
 
 def test_a_decision_tells_its_slate(home: Path) -> None:
-    [one] = asyncio.run(DecisionPages(home, KEYRING).page(DecisionsQuery(count=1)))["decisions"]
+    [one] = asyncio.run(DecisionPages(Home(home), KEYRING).page(DecisionsQuery(count=1)))["decisions"]
     assert (one["user"], one["time"], one["release"]) == (KEYRING.user_key("ada"), 1_002, "r")
     assert (one["items"], one["probabilities"], one["pinned"]) == (["a", "b"], [1.0, 1.0], [])
     assert "offset" not in one
@@ -65,4 +66,4 @@ def test_a_decision_tells_its_slate(home: Path) -> None:
 @pytest.mark.parametrize("cursor", ["x", "x/0", "x/0/a", "z/0/5", "x/9/5"])
 def test_a_cursor_is_one_of_an_answer(home: Path, cursor: str) -> None:
     with pytest.raises(BrokenRules, match="cursor: must be `next`"):
-        asyncio.run(DecisionPages(home, KEYRING).page(DecisionsQuery(cursor=cursor)))
+        asyncio.run(DecisionPages(Home(home), KEYRING).page(DecisionsQuery(cursor=cursor)))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from feature_store.bandit_state import BanditStore, PartitionState
 from feature_store.contracts.events import Decision, Event, Tick, Withdrawal, encode
 from feature_store.graph import Graph
+from feature_store.home import Home
 from feature_store.namespace import Namespace, Start
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS
@@ -42,7 +43,7 @@ class Empty(BanditStore):
 
 def partition(aggregation: Aggregation = Aggregation.SUM) -> PartitionUpdater:
     rewards = RewardSettings(aggregation=aggregation, window_seconds=60)
-    return PartitionUpdater(NAMESPACE, 0, "log", Empty(None, RedisSettings()), rewards, Path("/nonexistent"))
+    return PartitionUpdater(NAMESPACE, 0, "log", Empty(None, RedisSettings()), rewards, Home(Path("/nonexistent")))
 
 
 def fold(updater: PartitionUpdater, values: list[bytes]) -> int:

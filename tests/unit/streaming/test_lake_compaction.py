@@ -59,7 +59,7 @@ def test_a_year_of_small_files_becomes_one_that_holds_the_same(home: Home) -> No
 
 def test_files_of_an_older_format_become_files_of_the_present_one(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    shutil.copytree(GOLDEN / "1" / "lake" / "events", home.lake / "events")
+    shutil.copytree(GOLDEN / "1" / "lake" / "events", home.aside / "events")
     before = list(read_events(home.lake, golden_lake.LOG, 0, 0))
     assert compact(home, LakeSettings(), 0) == Compacted(0, 0, 2, 0)
     assert list(read_events(home.lake, golden_lake.LOG, 0, 0)) == before
@@ -75,16 +75,16 @@ def test_it_goes_on_where_it_was_killed(home: Home, monkeypatch: pytest.MonkeyPa
         patched.setattr(rewriting, "_complete", killed)
         with pytest.raises(KeyboardInterrupt):
             compact(home, LakeSettings(), 0)
-    with reading(home.root):
+    with reading(home):
         assert _ranges(home) == ["0-800.parquet"]
         assert list(read_events(home.lake, LOG, 0, 0)) == _expected()
 
 
 def test_who_reads_goes_on_with_the_files_that_were_there(home: Home) -> None:
-    with reading(home.root):
+    with reading(home):
         events = read_events(home.lake, LOG, 0, 0)
         first = next(events)
-        with rewriting.rewriting(home.root) as rewrite:  # what compaction works in may begin
+        with rewriting.rewriting(home) as rewrite:  # what compaction works in may begin
             assert len(rewrite) == 0
         assert [first, *events] == _expected()
     compact(home, LakeSettings(), 0)

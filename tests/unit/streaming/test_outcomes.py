@@ -9,6 +9,7 @@ import pytest
 from feature_store.bandit_state import BanditStore, PartitionState
 from feature_store.contracts.events import Erasure, Event, Merge, Profile, Switch, Tick, Withdrawal, encode
 from feature_store.graph import Graph
+from feature_store.home import Home
 from feature_store.namespace import Namespace, Start
 from feature_store.settings import RedisSettings
 from feature_store.sums import NO_ROWS
@@ -120,7 +121,7 @@ class _Empty(BanditStore):
 def test_every_case_has_the_outcome_that_is_documented(situation: str, tmp_path: Path) -> None:
     before, event = EXAMPLES[situation]
     store = _Empty(None, RedisSettings())
-    updater = PartitionUpdater(NAMESPACE, 0, "log", store, RewardSettings(window_seconds=60), tmp_path)
+    updater = PartitionUpdater(NAMESPACE, 0, "log", store, RewardSettings(window_seconds=60), Home(tmp_path))
     values = [*(encode([one]) for one in before), event if isinstance(event, bytes) else encode([event])]
     records = [Record(0, offset, None, value, NOW) for offset, value in enumerate(values)]
     assert updater.fold(records[:-1]) == []

@@ -13,6 +13,7 @@ from feature_store.contracts.columns import EVENTS
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.events import Event, encode
 from feature_store.graph import Graph
+from feature_store.home import Home
 from feature_store.namespace import Namespace, Start
 from feature_store.online.store import OnlineStore
 from feature_store.settings import RedisSettings
@@ -57,13 +58,13 @@ class Slow(Writer):
         return self.sent[-1]
 
 
-def _updater(store: Memory, log: str, lake: Path) -> PartitionUpdater:
-    return PartitionUpdater(NAMESPACE, 0, log, store, RewardSettings(), lake)
+def _updater(store: Memory, log: str, home: Path) -> PartitionUpdater:
+    return PartitionUpdater(NAMESPACE, 0, log, store, RewardSettings(), Home(home))
 
 
 def test_letters_of_a_log_that_is_gone_name_that_log_and_their_offset_in_it(tmp_path: Path) -> None:
     record = Record(0, 7, None, encode([ORPHAN]), NOW)
-    folder = tmp_path / "events" / "log=old" / "partition=0"
+    folder = tmp_path / "lake" / "events" / "log=old" / "partition=0"
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(event_rows(record), EVENTS), folder / "5-8.parquet")
     updater = _updater(Memory(Position("old", 5)), "new", tmp_path)
@@ -111,8 +112,8 @@ def test_namespaces_that_fold_the_same_record_send_one_letter() -> None:
     assert outbox.post(second) is slow.sent[2]
 
 
-def _put(lake: Path, start: int, *records: Record) -> None:
-    folder = lake / "events" / "log=old" / "partition=0"
+def _put(home: Path, start: int, *records: Record) -> None:
+    folder = home / "lake" / "events" / "log=old" / "partition=0"
     folder.mkdir(parents=True, exist_ok=True)
     rows = [row for record in records for row in event_rows(record)]
     pq.write_table(pa.Table.from_pylist(rows, EVENTS), folder / f"{start}-{start + len(records)}.parquet")
@@ -135,7 +136,7 @@ def test_where_the_log_begins_later_the_lake_is_folded_as_the_log_would_have_bee
     records = [Record(0, offset, None, encode(found), NOW) for offset, found in enumerate(events) if found]
     _put(tmp_path, 0, *records[:3])
     _put(tmp_path, 3, *records[3:])
-    (tmp_path / "events" / "log=old" / "partition=0" / "5-8.lost").touch()
+    (tmp_path / "lake" / "events" / "log=old" / "partition=0" / "5-8.lost").touch()
     lake, log = (_updater(Memory(None), "old", tmp_path) for _ in range(2))
 
     offsets, letters = [], []

@@ -17,24 +17,24 @@ DAYS, DECISIONS = 16, 24  # 12 in each partition, each with an event, in six fil
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home(tmp_path_factory.mktemp("home"))
-    lake.generate(home.lake, DAYS, DECISIONS, 3, silent)
+    lake.generate(home.aside, DAYS, DECISIONS, 3, silent)
     return home
 
 
 def test_it_holds_what_was_asked_for(home: Home) -> None:
-    assert len(list(home.lake.rglob("*.parquet"))) == DAYS * 2 * 6
-    assert check(home.lake) == []
-    assert [coverage(home.lake, "bench", partition) for partition in (0, 1)] == [DAYS * DECISIONS] * 2
+    assert len(list(home.aside.rglob("*.parquet"))) == DAYS * 2 * 6
+    assert check(home.aside) == []
+    assert [coverage(home.aside, "bench", partition) for partition in (0, 1)] == [DAYS * DECISIONS] * 2
 
 
 def test_a_fortnight_is_found_by_time(home: Home) -> None:
     since = lake.START + 2 * DAY_MS
-    start = first_since(home.lake, "bench", 0, since)
+    start = first_since(home.aside, "bench", 0, since)
     assert start == 2 * DECISIONS
-    assert all(event.time >= since for _, event in read_events(home.lake, "bench", 0, start))
-    folder = partition_folder(home.lake / "events", "bench", 0)
+    assert all(event.time >= since for _, event in read_events(home.aside, "bench", 0, start))
+    folder = partition_folder(home.aside / "events", "bench", 0)
     assert len(read_all(folder, EVENTS, ["offset"], lake.REPORTED, since)) == 14 * DECISIONS
-    assert first_since(home.lake, "bench", 0, lake.START + DAYS * DAY_MS) == DAYS * DECISIONS
+    assert first_since(home.aside, "bench", 0, lake.START + DAYS * DAY_MS) == DAYS * DECISIONS
 
 
 def test_steps_are_a_table_for_people() -> None:

@@ -57,8 +57,8 @@ def test_images_install_extras_that_there_are_and_copy_what_there_is() -> None:
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     stages = _stages()
     assert set(stages) == {"stream", "serve", "train"}
-    assert stages["stream"] == ""
-    assert stages["serve"] == "[serve]"  # and with it neither PyTorch, Spark nor MLflow
+    assert stages["stream"] == "[s3]"
+    assert stages["serve"] == "[serve,s3]"  # and with it neither PyTorch, Spark nor MLflow
     for installed in stages.values():
         assert set(filter(None, installed.strip("[]").split(","))) <= extras
     for copied in re.findall(r"^COPY (.*) \S+$", (FOLDER / "Dockerfile").read_text(), re.M):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from feature_store.contracts.clock import ManualClock
+from feature_store.home import Home
 from infra.schedule.feedback import Feedback
 from infra.schedule.keeper import Keeper, Result
 from infra.schedule.notes import Last, load
@@ -44,7 +45,7 @@ class World:
             self.begun.append(Retrain(self.clock.now_ms()))
             return self.begun[-1]
 
-        return Keeper(self.home, Feedback(self.home / "lake"), begin, self.clock, cron, after)
+        return Keeper(self.home, Feedback(Home(self.home)), begin, self.clock, cron, after)
 
     def pass_(self, keeper: Keeper, milliseconds: int, takes: int | None = None) -> None:
         """Time goes by, looked at every minute; a retrain ends well after `takes`."""

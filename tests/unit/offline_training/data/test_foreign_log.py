@@ -11,6 +11,7 @@ import pytest
 
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.errors import InvalidInput
+from feature_store.home import Home
 from offline_training.data.foreign_log import COLUMNS, import_log, log_file
 from offline_training.data.sources import Mapping
 from offline_training.data.staging import DatasetReport
@@ -33,7 +34,7 @@ def imported(
 
 def run(folder: Path, source: Path, *options: str, rewards: tuple[float, float] | None = None) -> DatasetReport:
     mapping = Mapping.parse(options, COLUMNS)
-    return import_log(source, folder / "home", "theirs", KEYRING, mapping, rewards, ManualClock(NOW), silent)
+    return import_log(source, Home(folder / "home"), "theirs", KEYRING, mapping, rewards, ManualClock(NOW), silent)
 
 
 def test_columns_by_their_own_names(tmp_path: Path) -> None:
@@ -116,13 +117,13 @@ def test_letters_sent_at_random_have_one_propensity(tmp_path: Path) -> None:
     source = tmp_path / "theirs.parquet"
     pq.write_table(pa.Table.from_pylist(rows), source)
     mapping = Mapping.parse(("action=segment", "reward=visit", "category=kind"), COLUMNS)
-    import_log(source, tmp_path, "theirs", KEYRING, mapping, None, ManualClock(NOW), silent, propensity=1 / 3)
+    import_log(source, Home(tmp_path), "theirs", KEYRING, mapping, None, ManualClock(NOW), silent, propensity=1 / 3)
     table = pq.read_table(log_file(tmp_path / "lake", "theirs"))
     assert table["propensity"].to_pylist() == [1 / 3, 1 / 3]
     assert table["category"].to_pylist() == ["mail", "mail"]
     mapping = Mapping.parse(("action=segment", "reward=visit", "propensity=kind"), COLUMNS)
     with pytest.raises(InvalidInput, match="has propensities in 'kind': leave out --propensity, or the column"):
-        import_log(source, tmp_path, "theirs", KEYRING, mapping, None, ManualClock(NOW), silent, propensity=1 / 3)
+        import_log(source, Home(tmp_path), "theirs", KEYRING, mapping, None, ManualClock(NOW), silent, propensity=1 / 3)
 
 
 def test_csv_in_parts(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from feature_store.contracts.catalogue import Item
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.errors import InvalidInput, Unavailable
 from feature_store.contracts.identity import Keyring
+from feature_store.home import Home
 from offline_training.data import interactions
-from offline_training.data.erasures import CarriedOut, carried_out_file
+from offline_training.data.erasures import CarriedOut
 from offline_training.data.importer import ImportReport, import_data
 from offline_training.data.lake import read_catalogue
 from offline_training.data.sources import Mapping
@@ -38,7 +39,7 @@ def write_csv(path: Path, *rows: tuple[Any, ...]) -> None:
 
 
 def run(source: Path, home: Path, *, newlines_in_values: bool = False, **mapping: str) -> ImportReport:
-    return import_data(source, home, KEYRING, Mapping(mapping), ManualClock(IMPORTED), silent, newlines_in_values)
+    return import_data(source, Home(home), KEYRING, Mapping(mapping), ManualClock(IMPORTED), silent, newlines_in_values)
 
 
 def lake_rows(home: Path, dataset: str) -> list[tuple[Any, ...]]:
@@ -145,7 +146,7 @@ def test_a_profile_is_known_from_when_it_was_written_or_from_its_first_import_on
     assert report.rejected == {"written is missing": 1}
     said = [('{"age":30}', 20_000, IMPORTED), ('{"age":50}', 86_400_000, IMPORTED)]
     assert sorted(row[1:] for row in lake_rows(home, "users")) == said
-    import_data(source, home, KEYRING, Mapping(), ManualClock(IMPORTED + 1), silent)  # says nothing new
+    import_data(source, Home(home), KEYRING, Mapping(), ManualClock(IMPORTED + 1), silent)  # says nothing new
     assert sorted(row[1:] for row in lake_rows(home, "users")) == said
 
 
@@ -154,7 +155,9 @@ def test_older_data_does_not_bring_an_erased_user_back(source: Path, home: Path)
     write_csv(source / "interactions.csv", ("user_id", "item_id", "timestamp", "written"), *rows)
     write_csv(source / "users.csv", ("user_id", "city"), ("ann", "Wellington"), ("bob", "Wellington"))
     ann = KEYRING.user_key("ann")
-    put(carried_out_file(home / "lake"), columns.ERASURES, CarriedOut({}).and_also({ann: 20_000}).rows())
+    put(
+        home / "lake" / "erasures" / "erasures.parquet", columns.ERASURES, CarriedOut({}).and_also({ann: 20_000}).rows()
+    )
     report = run(source, home)
     assert report.interactions.rejected == {"the user was erased after that": 2}
     assert report.interactions.read == 5 == report.interactions.accepted + 2
@@ -507,5 +510,5 @@ def test_what_a_killed_import_left_is_replaced_and_only_one_runs_at_a_time(sourc
     left.write_bytes(b"half")
     assert run(source, home).interactions.accepted == 1
     assert not left.parent.exists()
-    with staging_folder(home / "lake"), pytest.raises(Unavailable, match="Another import is writing"):
+    with staging_folder(Home(home)), pytest.raises(Unavailable, match="Another import is writing"):
         run(source, home)

@@ -14,7 +14,8 @@ import pytest
 from feature_store import lake_format
 from feature_store.contracts.clock import ManualClock
 from feature_store.contracts.columns import ERASURES
-from offline_training.data.erasures import CarriedOut, carried_out_file
+from feature_store.home import Home
+from offline_training.data.erasures import CarriedOut
 from offline_training.data.foreign_log import COLUMNS, import_log, log_file
 from offline_training.data.sources import Mapping
 from offline_training.progress import silent
@@ -39,9 +40,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     golden_lake.write(home)
     source = home / "theirs.parquet"
     pq.write_table(pa.table({"action": ["a"], "reward": [1.0], "propensity": [0.5]}), source)
-    import_log(source, home, "theirs", KEYRING, Mapping.parse((), COLUMNS), None, ManualClock(golden_lake.NOON), silent)
+    import_log(
+        source, Home(home), "theirs", KEYRING, Mapping.parse((), COLUMNS), None, ManualClock(golden_lake.NOON), silent
+    )
     assert log_file(home / "lake", "theirs").exists()
-    put(carried_out_file(home / "lake"), ERASURES, CarriedOut({}).and_also({"eve": 5}).rows())
+    put(home / "lake" / "erasures" / "erasures.parquet", ERASURES, CarriedOut({}).and_also({"eve": 5}).rows())
     return home
 
 

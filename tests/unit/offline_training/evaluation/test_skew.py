@@ -71,7 +71,7 @@ class Trained:
         return decisions.build(identity, USER, time, "home", made_with, answer, False)
 
     def check(self, *events: Event, limit: int = 100) -> dict[str, Agreement]:
-        put_log(self.home.lake, *events)
+        put_log(self.home.aside, *events)
         return check_features(self.home, RewardSettings(), 200, limit, silent)
 
 

@@ -99,9 +99,9 @@ def parent_of(job: TrainJob, trained: Trained) -> Namespace:
 
 def test_what_was_learnt_is_carried_over_and_mixed(job: TrainJob, trained: Trained) -> None:
     parent = parent_of(job, trained)
-    end = fill_lake(job.home.lake, parent.graph, parent.release)
+    end = fill_lake(job.home.aside, parent.graph, parent.release)
     ends = [[Position(LOG, offset)] for offset in end]
-    before, starts = replay(parent, LogReader(job.home.lake), job.rewards, ends)
+    before, starts = replay(parent, LogReader(job.home.aside), job.rewards, ends)
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
     after = next_namespace(job, parent, ends, trained, NOTHING, release, 9)
 
@@ -126,7 +126,7 @@ def test_what_was_learnt_counts_for_as_much_as_a_moment_before(job: TrainJob, tr
     """The parent's trials of 1, 2 and 3 ms have faded until 9 ms, the job's time, and fade on by the job's memory."""
     memory = 8 / 86_400_000  # 8 ms
     parent = msgspec.structs.replace(parent_of(job, trained), memory_days=memory)
-    ends = [[Position(LOG, offset)] for offset in fill_lake(job.home.lake, parent.graph, parent.release)]
+    ends = [[Position(LOG, offset)] for offset in fill_lake(job.home.aside, parent.graph, parent.release)]
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
     after = next_namespace(TrainJob(**{**vars(job), "memory_days": 30.0}), parent, ends, trained, NOTHING, release, 9)
     assert after.decay == Decay(30.0, 9)
@@ -173,8 +173,8 @@ def test_translations_end_with_the_windows_of_the_decisions_that_need_them(job: 
 
 def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob, trained: Trained) -> None:
     parent = parent_of(job, trained)
-    first = fill_lake(job.home.lake, parent.graph, parent.release)
-    second = fill_lake(job.home.lake, parent.graph, parent.release, "second", b"another")
+    first = fill_lake(job.home.aside, parent.graph, parent.release)
+    second = fill_lake(job.home.aside, parent.graph, parent.release, "second", b"another")
     anew = TrainJob(**{**vars(job), "log": "third"})
     ends = [
         [Position(LOG, first[partition]), Position("second", second[partition]), Position("third", 0)]
@@ -189,7 +189,7 @@ def test_all_logs_of_a_log_that_began_anew_twice_go_into_the_base(job: TrainJob,
 
 def test_a_first_namespace_does_not_learn_while_learning_is_switched_off(job: TrainJob) -> None:
     rows = event_rows(Record(1, 4, b"", encode([Switch(learning=False, time=1)]), 0))
-    folder = job.home.lake / "events" / f"log={LOG}" / "partition=1"
+    folder = job.home.aside / "events" / f"log={LOG}" / "partition=1"
     folder.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=EVENTS), folder / "0-5.parquet")
     assert [start.learning for start in starts(job, [0, 0])] == [True, True]
@@ -200,7 +200,7 @@ def test_a_first_namespace_does_not_learn_while_learning_is_switched_off(job: Tr
 def test_the_log_may_have_another_number_of_partitions(partitions: int, job: TrainJob, trained: Trained) -> None:
     """What was learnt stays, and what is open goes where the user's events go now."""
     parent = parent_of(job, trained)
-    end = fill_lake(job.home.lake, parent.graph, parent.release)
+    end = fill_lake(job.home.aside, parent.graph, parent.release)
     ends = [[Position(LOG, offset)] for offset in end]
     release = write_release(job.home.releases, trained, job.training, parent.release, 2)
     same = next_namespace(job, parent, ends, trained, NOTHING, release, 9)

@@ -70,9 +70,9 @@ class Installation:
             for offset, record in enumerate(records)
             for position, event in enumerate(record)
         ]
-        for old in (self.home.lake / "events").rglob("*.parquet"):
+        for old in (self.home.aside / "events").rglob("*.parquet"):
             old.unlink()
-        folder = self.home.lake / "events" / f"log={LOG}" / "partition=0"
+        folder = self.home.aside / "events" / f"log={LOG}" / "partition=0"
         put(folder / f"0-{len(records)}.parquet", EVENTS, rows)
 
     def _serve(self, visits: int) -> None:
@@ -115,12 +115,12 @@ class Installation:
             {"item": item.id, "title": item.title, "categories": item.categories, "attributes": "{}"}
             for item in items(len(catalogue))
         ]
-        put(self.home.lake / "items" / "items.parquet", ITEMS, described)
+        put(self.home.aside / "items" / "items.parquet", ITEMS, described)
         change = {
             "offset": 0, "time": MADE + VISIT_MS * NEW_AT, "item": "new", "deleted": False, "title": "Title 0",
             "categories": ["drama"], "attributes": "{}", "available": True,
         }  # fmt: skip
-        put(self.home.lake / "catalogue" / f"log={LOG}" / "partition=0" / "0-1.parquet", CATALOGUE, [change])
+        put(self.home.aside / "catalogue" / f"log={LOG}" / "partition=0" / "0-1.parquet", CATALOGUE, [change])
         users = self.home.runs / "0" / "training_sets" / "users" / "part-0.parquet"
         users.parent.mkdir(parents=True)
         rows = [
