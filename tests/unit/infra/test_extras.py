@@ -22,6 +22,7 @@ BROUGHT = {
     "pydantic_core": "pydantic",
     "annotated_types": "pydantic",
     "hiredis": "redis",
+    "botocore": "boto3",
 }
 
 
@@ -65,7 +66,7 @@ def _distribution(module: str) -> str:
 @pytest.mark.parametrize(
     ("room", "parts"),
     [
-        ("feature_store", ()),
+        ("feature_store", ("s3",)),
         ("streaming", ()),
         ("online_serving", ("serve",)),
         ("offline_training", ("train",)),
