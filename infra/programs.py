@@ -112,10 +112,7 @@ def _mlflow(settings: Settings) -> Program:
         start_seconds=300,
         forks=True,
         data=directory,
-        environment={
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its job queue is more processes, for what we do not use
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        },
+        environment=servers.MLFLOW_ENVIRONMENT,
     )
 
 

@@ -24,6 +24,11 @@ _OWN_PORTS = range(10_000, 32_768)  # below those that systems give to outgoing 
 _API_VERSIONS = 18
 _CORRELATION = 1
 
+MLFLOW_ENVIRONMENT = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its job queue is more processes, for what we do not use
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
 HealthCheck = Callable[[], None]  # returns when healthy, raises OSError or Unavailable when not
 
 

@@ -25,6 +25,7 @@ _WELL = 20  # answers as they should be, one after the other, each of a process 
 class Asked(NamedTuple):
     """A request for a recommendation."""
 
+    user: str
     status: int  # 0: no answer
     path: str  # empty without a slate
     logged: bool
@@ -96,16 +97,17 @@ class Asking:
         number, clicks = self._number, self._rng.random() < _FEEDBACK_SHARE
         loop = asyncio.get_running_loop()
         began = loop.time()
-        body = {"user_id": f"visitor-{self._rng.integers(_USERS)}", "slate_size": _SLATE_SIZE}
+        user = f"visitor-{self._rng.integers(_USERS)}"
+        body = {"user_id": user, "slate_size": _SLATE_SIZE}
         status, content = await self._post(session, "/v1/recommendations", body)
         took = loop.time() - began
         if status != 200:
-            return Asked(status, "", False, took)
+            return Asked(user, status, "", False, took)
         if content["logged"]:
             self.promises.decisions[content["decision_id"]] = [item["id"] for item in content["items"]]
         if clicks and content["items"]:
             await self._click(session, content["decision_id"], content["items"][0]["id"], f"click-{number}")
-        return Asked(200, content["path"], content["logged"], took)
+        return Asked(user, 200, content["path"], content["logged"], took)
 
     async def _click(self, session: aiohttp.ClientSession, decision: str, item: str, event: str) -> None:
         told = {"decision_id": decision, "item_id": item, "type": "click", "event_id": event}

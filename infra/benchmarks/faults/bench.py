@@ -4,7 +4,7 @@ Requests come at a steady rate all the while, and what was refused for now is as
 paths of the answers, their times, and how long after it had ended until all was well again. Then more is asked than can
 be answered: at ten times the rate that is reached, what is answered should take no longer than three times what it
 takes at 70 %, and the rest be refused at once. At the end everything acknowledged must be in the log, the state be what
-the log says, and both API processes know the same. MLflow is not there in any of it.
+the log says, and both API processes know the same. MLflow is not there but for the end of its own case.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ import math
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,6 +32,7 @@ from infra.benchmarks.serving.load import Load, Measured
 from infra.drain import drain
 from infra.servers import LOOPBACK
 from offline_training.progress import Progress, section
+from streaming.kafka import partition_of
 
 _RATE = 20.0  # requests a second
 _PATIENCE_SECONDS = 60.0
@@ -60,8 +61,13 @@ def run(
         progress(0.9, "reading the whole log")
         audited = audit(site.settings, site.client, promises, drain(site.settings))
         alike = asyncio.run(_alike(site))
+        keyring, partitions = site.settings.keyring(), site.settings.kafka.partitions
+
+    def partition(user: str) -> int:
+        return partition_of(keyring.user_key(user), partitions)
+
     results = {
-        "cases": {case.name: _summary(case, *one) for case, one in zip(cases, found, strict=True)},
+        "cases": {case.name: _summary(case, *one, partition) for case, one in zip(cases, found, strict=True)},
         "overload": over,
         "missing": audited.missing,
         "state_equals_replay": audited.equal,
@@ -117,13 +123,20 @@ async def _play(
     return found, asking.promises
 
 
-def _summary(case: Case, asked: Sequence[Asked], recovery: float) -> dict[str, Any]:
+def _summary(case: Case, asked: Sequence[Asked], recovery: float, partition: Callable[[str], int]) -> dict[str, Any]:
+    """partition: of the log, by user."""
     answered = [one for one in asked if one.status == 200]
+    logged = defaultdict[int, list[bool]](list)
+    for one in answered:
+        logged[partition(one.user)].append(one.logged)
+    elsewhere = [one for number, own in logged.items() if number != case.silent for one in own]
     return {
         "statuses": dict(Counter(str(one.status) for one in asked)),
         "paths": dict(Counter(one.path for one in answered)),
         "other_paths": sum(one.path not in case.paths for one in answered),
         "logged": sum(one.logged for one in answered) / max(1, len(answered)),
+        "logged_by_partition": {number: sum(own) / len(own) for number, own in sorted(logged.items())},
+        "unlogged_elsewhere": 0 if case.silent is None else elsewhere.count(False),
         "p50_ms": quantile_ms(asked, 0.5),
         "p99_ms": quantile_ms(asked, 0.99),
         "recovery_seconds": None if math.isnan(recovery) else recovery,
@@ -187,6 +200,7 @@ def _goals(results: dict[str, Any]) -> list[Goal]:
     figures = [
         ("requests without a slate", float(others), 0.0, ""),
         ("slates by another path", float(sum(one["other_paths"] for one in cases)), 0.0, ""),
+        ("unlogged beside a silent partition", float(sum(one["unlogged_elsewhere"] for one in cases)), 0.0, ""),
         ("slowest p99", max((one["p99_ms"] for one in cases), default=0.0), _MOST_SECONDS * 1000, "ms"),
         ("longest recovery", recovery, _RECOVERY_SECONDS, "s"),
         ("acknowledged and lost", float(results["missing"]), 0.0, ""),

@@ -15,16 +15,22 @@ from typing import NamedTuple
 from feature_store.contracts.errors import Unavailable
 from feature_store.contracts.manifest import MANIFEST
 from feature_store.online.deployment import Active
-from infra.benchmarks.faults.site import ITEMS, Site
+from infra.benchmarks.faults.broker_link import Partition
+from infra.benchmarks.faults.site import ITEMS, Site, server, wait_for
 from infra.benchmarks.small_release import build_namespace, build_release, items
 from infra.connections import event_log
-from infra.servers import LOOPBACK
+from infra.servers import LOOPBACK, MLFLOW_ENVIRONMENT, http_answers, mlflow_command
+from infra.site import site as connected_site
+from offline_training.promotion.aliases import catch_up
+from offline_training.promotion.promote import go_back, promote
 from online_serving.answer_paths import AnswerPath
 from online_serving.release_files import RANKER
 
 _SLOW_SECONDS = 0.2
 _FLAP_SECONDS = 0.3
 _PAUSE_SECONDS = 3.0
+_LEADERLESS, _LEADERLESS_SECONDS = 0, 12.0  # partition; longer than a record waits for its acknowledgement
+_MLFLOW_SECONDS = 300.0  # it may take to start
 _JUMP_MS = 3_600_000
 _LARGE_BYTES = 10_000_000
 _HEAD = (
@@ -45,6 +51,7 @@ class Case(NamedTuple):
     fault: Fault
     paths: frozenset[AnswerPath]  # that answers may have meanwhile
     lasts: float | None = None  # seconds, None: as the others
+    silent: int | None = None  # the only partition of the log that may not take decisions, None: any
 
 
 @contextlib.contextmanager
@@ -78,24 +85,57 @@ def _redis_full(site: Site) -> Iterator[None]:
             site.client.config_set(name, value)
 
 
+@contextlib.contextmanager
+def _without_leader(site: Site) -> Iterator[None]:
+    topic = site.settings.kafka.topics.events
+    with site.broker_link.without_leader(Partition(topic, event_log(site.settings).log_id(), _LEADERLESS)):
+        yield
+
+
+@contextlib.contextmanager
+def _mlflow_down(site: Site) -> Iterator[None]:
+    """Nobody answers at MLflow's address while a release is promoted; when somebody does, they are told of it."""
+    uri = site.settings.mlflow.tracking_uri
+    assert uri is not None
+    port, folder = int(uri.rpartition(":")[2]), site.settings.home / "mlflow"
+    following = _built(site, 5)
+    with connected_site(site.settings) as at:
+        promote(at, *following, override="The bench has it serve.")
+        if at.online.deployment.active() != following:
+            raise Unavailable(f"{following} was promoted and does not serve.")
+        yield
+        folder.mkdir()
+        with server(mlflow_command(port, folder), forks=True, environment=MLFLOW_ENVIRONMENT) as process:
+            wait_for(lambda: http_answers(LOOPBACK, port, "/health"), process, _MLFLOW_SECONDS)
+            if (problem := catch_up(at)) is not None:
+                raise Unavailable(problem)
+            if (champion := at.registry.alias("champion")) != following.release:
+                raise Unavailable(f"MLflow's champion is {champion}; {following.release} serves.")
+        go_back(at)
+
+
+def _built(site: Site, seed: int) -> Active:
+    """Another release and a namespace of it."""
+    home = site.settings.layout
+    release = build_release(home.releases, catalogue=items(ITEMS), clusters=8, seed=seed)
+    log_id, partitions = event_log(site.settings).log_id(), site.settings.kafka.partitions
+    return Active(release, build_namespace(home.namespaces, home.releases, release, log_id, partitions))
+
+
 def _activated(seed: int, damage: Callable[[Path], object]) -> Fault:
     """Another release is to serve, which is not whole; later the one from before again."""
 
     @contextlib.contextmanager
     def fault(site: Site) -> Iterator[None]:
-        home, partitions = site.settings.layout, site.settings.kafka.partitions
-        active = site.online.deployment.active()
+        active, following = site.online.deployment.active(), _built(site, seed)
         assert active is not None
-        release = build_release(home.releases, catalogue=items(ITEMS), clusters=8, seed=seed)
-        log_id = event_log(site.settings).log_id()
-        namespace = build_namespace(home.namespaces, home.releases, release, log_id, partitions)
-        damage(home.releases / release)
-        site.online.deployment.activate(Active(release, namespace))
+        damage(site.settings.layout.releases / following.release)
+        site.online.deployment.activate(following)
         try:
             yield
         finally:
             site.online.deployment.activate(active)
-            site.online.deployment.retire(namespace)
+            site.online.deployment.retire(following.namespace)
 
     return fault
 
@@ -215,6 +255,8 @@ CASES = (
     Case("broker down", lambda site: site.broker_link.cut(), _FULL),
     Case("broker slow", lambda site: site.broker_link.slow(_SLOW_SECONDS), _FULL),
     Case("broker paused", lambda site: site.broker_link.frozen(), _FULL, lasts=_PAUSE_SECONDS),
+    Case("partition without a leader", _without_leader, _FULL, _LEADERLESS_SECONDS, silent=_LEADERLESS),
+    Case("MLflow down", _mlflow_down, _FULL),
     Case("release missing", _activated(1, shutil.rmtree), _FULL),
     Case("release truncated", _activated(2, _truncated), _FULL),
     Case("release with another hash", _activated(3, _other_bytes), _FULL),

@@ -2,14 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from infra.servers import LOOPBACK
 
 _BLOCK = 65_536
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Link:
@@ -96,10 +98,7 @@ class Link:
         if self._cut:
             return
         server, to_server = await asyncio.open_connection(LOOPBACK, self._server_port)
-        ways = [
-            asyncio.ensure_future(self._way(client, to_server, late=False)),
-            asyncio.ensure_future(self._way(server, to_client, late=True)),
-        ]
+        ways = [asyncio.ensure_future(way) for way in self._ways((client, to_client), (server, to_server))]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -108,10 +107,18 @@ class Link:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
 
+    def _ways(self, client: Streams, server: Streams) -> tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]:
+        """There and back."""
+        return self._way(client[0], server[1], late=False), self._way(server[0], client[1], late=True)
+
     async def _way(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, late: bool) -> None:
         while block := await source.read(_BLOCK):
-            await self._flowing.wait()
-            if late and self._delay:
-                await asyncio.sleep(self._delay)
-            to.write(block)
-            await to.drain()
+            await self._pass(block, to, late)
+
+    async def _pass(self, block: bytes, to: asyncio.StreamWriter, late: bool) -> None:
+        """late: whether it is from the server."""
+        await self._flowing.wait()
+        if late and self._delay:
+            await asyncio.sleep(self._delay)
+        to.write(block)
+        await to.drain()

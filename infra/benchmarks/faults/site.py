@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import redis
 from feature_store.contracts.errors import Unavailable
 from feature_store.online.store import OnlineStore
 from infra import servers
+from infra.benchmarks.faults.broker_link import BrokerLink
 from infra.benchmarks.faults.link import Link
 from infra.benchmarks.small_stack import publish
 from infra.leash import leashed
@@ -34,7 +35,7 @@ _WORKERS = 2
 class Site:
     """What the cases disturb."""
 
-    def __init__(self, stack: Stack, redis_link: Link, broker_link: Link, client: redis.Redis) -> None:
+    def __init__(self, stack: Stack, redis_link: Link, broker_link: BrokerLink, client: redis.Redis) -> None:
         """client: of Redis itself, past its link."""
         self.stack, self.settings = stack, stack.settings
         self.redis_link, self.broker_link, self.client = redis_link, broker_link, client
@@ -81,9 +82,9 @@ class Site:
         return [program.pid for program in self.stack.status()] + [process.pid for process in self.processes]
 
 
-def wait_for(answers: Callable[[], None], process: "subprocess.Popen[bytes]") -> None:
+def wait_for(answers: Callable[[], None], process: "subprocess.Popen[bytes]", seconds: float = _START_SECONDS) -> None:
     """Until a server answers. Raises Unavailable if it has ended, or does not answer in time."""
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         try:
             return answers()
@@ -100,15 +101,14 @@ def running_site(progress: Progress) -> Iterator[Site]:
         home = Path(
             parts.enter_context(tempfile.TemporaryDirectory(prefix="matchloop-faults-", ignore_cleanup_errors=True))
         )
-        broker, broker_behind, store, store_behind = _free_ports(4)
+        broker, broker_behind, store, store_behind, mlflow = _free_ports(5)
         broker_process = parts.enter_context(server(servers.broker_command(broker_behind, advertised=broker)))
         store_process = parts.enter_context(server(servers.redis_command(store_behind, home)))
         wait_for(lambda: servers.kafka_answers(servers.LOOPBACK, broker_behind), broker_process)
         wait_for(lambda: servers.redis_answers(servers.LOOPBACK, store_behind), store_process)
-        broker_link, redis_link = (
-            parts.enter_context(Link(port, behind)) for port, behind in ((broker, broker_behind), (store, store_behind))
-        )
-        stack = parts.enter_context(Stack(_settings(home, broker, store)))
+        broker_link = parts.enter_context(BrokerLink(broker, broker_behind))
+        redis_link = parts.enter_context(Link(store, store_behind))
+        stack = parts.enter_context(Stack(_settings(home, broker, store, mlflow)))
         publish(stack.settings, ITEMS, {"clusters": 8, "edges_per_cluster": 60})
         stack.start(UPDATER, SINK, progress=section(progress, 0.0, 0.5))
         client = parts.enter_context(contextlib.closing(redis.Redis(port=store_behind)))
@@ -128,11 +128,12 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _settings(home: Path, broker: int, store: int) -> Settings:
+def _settings(home: Path, broker: int, store: int, mlflow: int) -> Settings:
     values = load().revealed()
     values["home"], values["lake"]["url"] = home, None
     values["kafka"] |= {"bootstrap": f"{servers.LOOPBACK}:{broker}", "partitions": 2}
     values["redis"] |= {"url": f"redis://{servers.LOOPBACK}:{store}/0"}
+    values["mlflow"] |= {"tracking_uri": f"http://{servers.LOOPBACK}:{mlflow}"}  # where nobody answers
     values["serving"] |= {
         "api_key": None, "host": servers.LOOPBACK, "port": 0, "workers": _WORKERS,
         "drain_seconds": 1.0,
@@ -148,11 +149,19 @@ def _end(site: Site) -> None:
 
 
 @contextlib.contextmanager
-def server(command: list[str]) -> "Iterator[subprocess.Popen[bytes]]":
-    """A process that ends with this, and with this process."""
-    process = subprocess.Popen(leashed(command, os.getpid(), signal.SIGKILL), stdout=subprocess.DEVNULL)
+def server(
+    command: list[str], forks: bool = False, environment: Mapping[str, str] | None = None
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """A process that ends with this, and with this process. forks: it has children that are to end with it.
+    environment: more variables."""
+    sent = signal.SIGTERM if forks else signal.SIGKILL
+    process = subprocess.Popen(
+        leashed(command, os.getpid(), sent, group=forks),
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.DEVNULL,
+    )
     try:
         yield process
     finally:
-        process.kill()
+        process.send_signal(sent)
         process.wait()

@@ -11,9 +11,13 @@ import pytest
 
 from infra.benchmarks.faults.asking import Asked, quantile_ms
 from infra.benchmarks.faults.bench import _summary
+from infra.benchmarks.faults.broker_link import BrokerLink, Partition
 from infra.benchmarks.faults.cases import CASES
 from infra.benchmarks.faults.link import Link
 from infra.servers import LOOPBACK
+from streaming.kafka import Appended, Log, Record
+from streaming.settings import KafkaSettings
+from tests.mock_kafka import PROPERTIES, mock_kafka
 
 
 class Echo(socketserver.StreamRequestHandler):
@@ -93,23 +97,46 @@ def test_a_link_that_is_cut_while_it_is_being_cut_leaves_no_connection_open(link
     gc.collect()  # a warning about an open connection is an error
 
 
+def test_nothing_is_written_to_a_partition_without_a_leader_until_it_has_one_again() -> None:
+    with mock_kafka(brokers=1) as kafka, BrokerLink(0, int(kafka.bootstrap.rpartition(":")[2])) as link:
+        kafka.create("events", partitions=2, replicas=1)
+        kafka.advertise(1, link.port)
+        log = Log(KafkaSettings(partitions=2, properties=PROPERTIES), f"{LOOPBACK}:{link.port}")
+        with (
+            contextlib.closing(log.writer(["events"])) as writer,
+            contextlib.closing(log.reader("events", {0: 0, 1: 0})) as reader,
+        ):
+            with link.without_leader(Partition("events", "", 0)):
+                waiting = writer.send("events", None, b"waits", 0)
+                for number in range(3):
+                    assert writer.send("events", None, b"goes", 1).result(60) == Appended(1, number)
+                assert not waiting.done()
+            assert waiting.result(60) == Appended(0, 0)
+            found: list[Record] = []
+            while len(found) < 4:
+                found += reader.poll(100)
+    assert sorted((one.partition, one.value) for one in found) == [(0, b"waits"), *3 * [(1, b"goes")]]
+
+
 def test_cases_have_names_of_their_own() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
 
 
 def test_a_summary_by_hand() -> None:
     asked = [
-        Asked(200, "full", True, 0.1),
-        Asked(200, "popular", False, 0.3),
-        Asked(503, "", False, 9.0),
-        Asked(0, "", False, 9.0),
+        Asked("anna", 200, "full", True, 0.1),
+        Asked("ben", 200, "popular", False, 0.3),
+        Asked("anna", 503, "", False, 9.0),
+        Asked("ben", 0, "", False, 9.0),
     ]
-    found = _summary(CASES[0], asked, float("nan"))
+    found = _summary(CASES[0]._replace(silent=0), asked, float("nan"), {"anna": 0, "ben": 1}.__getitem__)
     assert found == {
         "statuses": {"200": 2, "503": 1, "0": 1},
         "paths": {"full": 1, "popular": 1},
         "other_paths": 1,
         "logged": 0.5,
+        "logged_by_partition": {0: 1.0, 1: 0.0},
+        "unlogged_elsewhere": 1,
         "p50_ms": pytest.approx(200),
         "p99_ms": pytest.approx(298),
         "recovery_seconds": None,
