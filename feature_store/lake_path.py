@@ -61,7 +61,7 @@ def replace_content(path: LakePath, content: bytes) -> None:
 
 def set_aside(path: LakePath, suffix: str) -> None:
     """Gives a file another suffix."""
-    if isinstance(path, Path):
+    if isinstance(path, Path):  # the same twice: each is renamed to one of its own kind
         path.rename(path.with_suffix(suffix))
     else:
         path.rename(path.with_suffix(suffix))

@@ -5,8 +5,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from infra.demo import Stage
 from infra.demo_home import demo_settings
@@ -20,7 +18,7 @@ _TELL_SECONDS = 0.5
 
 
 class Meanwhile:
-    """Serves made-up books until what is trained takes their place. A context manager, which stops it at the end."""
+    """Serves made-up books until what is trained takes their place."""
 
     def __init__(self, given: Settings, home: Path, of: str, steps: Sequence[str]) -> None:
         """of: what is trained on. steps: titles of the stages before that is served."""
@@ -28,14 +26,6 @@ class Meanwhile:
         self._stack = Stack(self._settings)
         self._of, self._steps = of, steps
         self._next = 0.0  # when it is told again how far the training is
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self, progress: Progress) -> str:
         """Returns the address of the page."""
@@ -58,7 +48,7 @@ class Meanwhile:
 
         return telling
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Leaves the address to others, and nothing behind."""
         self._stack.stop()
         shutil.rmtree(self._settings.home, ignore_errors=True)

@@ -3,6 +3,7 @@
 import os
 import sys
 import webbrowser
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -62,7 +63,7 @@ def demo(
     given = options(context).settings()
     settings = demo_settings(given, given.home / "demo", EXPERIMENT.testers)
     config = begin_anew(settings)
-    with Meanwhile(given, settings.home / MEANWHILE, data_set(data), BEFORE_SERVING) as meanwhile:
+    with closing(Meanwhile(given, settings.home / MEANWHILE, data_set(data), BEFORE_SERVING)) as meanwhile:
         with progress("Playground") as report:
             page = meanwhile.start(report)
         typer.echo(f"See it learn: {page}/ (made-up books while the demo trains)", err=True)
@@ -74,7 +75,7 @@ def demo(
         stack = Stack(settings, foreground=not keep)
         stage, pace = meanwhile.told(progress), VISITS_PER_SECOND
         try:
-            outcome = run_loop(stack, settings, data, visits or VISITS, pace, stage, meanwhile.stop, _announce)
+            outcome = run_loop(stack, settings, data, visits or VISITS, pace, stage, meanwhile.close, _announce)
         except BaseException:
             stack.stop()
             raise

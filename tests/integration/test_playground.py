@@ -243,8 +243,7 @@ def test_it_tells_how_far_a_training_is_and_turns_into_what_was_trained(
     browser: Browser, installation: Installation
 ) -> None:
     config, port = installation.config(playground=True), free_port()
-    phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True}
-    with contextlib.closing(browser.new_context(**phone)) as context:  # type: ignore[arg-type]
+    with contextlib.closing(browser.new_context(viewport={"width": 360, "height": 740}, is_mobile=True)) as context:
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         told, cards = page.locator("#training"), page.locator("#now .card")
